@@ -1,0 +1,117 @@
+"""Turn any network's convolutions into Lp-convolutions (the paper's LpConvert, A.21)."""
+
+import logging
+from functools import partial
+
+from torch import nn
+
+from .layers import LpConv2d, large_kernel_size, to_large_conv2d
+from .layers.lp_conv2d import check_p_init
+from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
+
+_logger = logging.getLogger(__name__)
+
+
+def lp_convert(
+    model: nn.Module,
+    p_init: float = 2.0,
+    *,
+    kernel_scale: int = 2,
+    masked: bool = True,
+    trainable_mask: bool = True,
+    preserve: bool = True,
+    filter_fn: FilterFn | None = None,
+) -> nn.Module:
+    """Replace a network's convolutions by Lp-convolutions of about twice their kernel size.
+
+    Everything is checked before the first layer is replaced. Convolutions that cannot be replaced faithfully
+    (subclasses with a `forward` of their own, parametrized or tied weights, forward hooks) are left as they are and
+    named in a log line. The model's `no_weight_decay()` then names the masks' parameters too.
+
+    Args:
+        model: The network, changed in place. A bare `nn.Conv2d` cannot be, so use what is returned.
+        p_init: Exponent p that the masks start with.
+        kernel_scale: 2 for the paper's kernel `l = 2 * ceil(k / 2) + k`, 1 for kernels as they are.
+        masked: False for the paper's "Large": the same kernels without masks.
+        trainable_mask: False freezes the masks, the dagger of Table 1.
+        preserve: True keeps the function that the network computes, at every p; False lets the masks damp the
+            embedded kernels, as the authors do.
+        filter_fn: `filter_fn(module, fqn) -> bool` chooses among the `nn.Conv2d`; None for those of the feature
+            extractor, as in the paper (`timm_lp.selection.feature_extractor_filter`).
+
+    Returns:
+        The converted model.
+
+    Raises:
+        ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model is converted
+            already, or no convolution is left to convert.
+    """
+    check_p_init(p_init)
+    large_kernel_size((1, 1), kernel_scale)
+    convs = _find_convs(model, filter_fn)
+    replacements = {
+        conv: LpConv2d.from_conv2d(
+            conv, p_init, kernel_scale=kernel_scale, trainable_mask=trainable_mask, preserve=preserve
+        )
+        if masked
+        else to_large_conv2d(conv, kernel_scale)
+        for conv in convs
+    }
+    model = _replace(model, replacements)
+    if masked:
+        _spare_masks_from_weight_decay(model)
+    _logger.info("Converted %d convolutions of %s.", len(replacements), type(model).__name__)
+    return model
+
+
+def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]:
+    """Return the convolutions to convert, each once, and log those that the filter chose and that have to stay."""
+    converted = [name for name, module in model.named_modules() if isinstance(module, LpConv2d)]
+    if converted:
+        raise ValueError(
+            f"`model` must not be converted yet, got {type(model).__name__} with {len(converted)} LpConv2d "
+            f"(the first is {converted[0]!r}). Build the base model again."
+        )
+    candidates = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    filter_fn = filter_fn or feature_extractor_filter(model)
+    tied = tied_parameters(model)
+    reasons = {name: why_left_alone(conv, tied) for name, conv in candidates if filter_fn(conv, name)}
+    chosen = [conv for name, conv in candidates if name in reasons and not reasons[name]]
+    stay = _listed(reasons)
+    if not chosen:
+        raise ValueError(
+            f"`model` must have a convolution to convert, got {type(model).__name__} with {len(candidates)} Conv2d, of "
+            f"which `filter_fn` chose {len(reasons)}. Choose others with `filter_fn`.{stay}"
+        )
+    if stay:
+        _logger.warning("Not every chosen convolution of %s is converted.%s", type(model).__name__, stay)
+    return chosen
+
+
+def _listed(reasons: dict[str, str | None]) -> str:
+    """Return the convolutions that have to stay, by reason, as text; empty where there are none."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if reason:
+            names.setdefault(reason, []).append(name)
+    return "".join(f" Left alone since {reason}: {', '.join(group)}." for reason, group in names.items())
+
+
+def _replace(model: nn.Module, replacements: dict[nn.Conv2d, nn.Conv2d]) -> nn.Module:
+    """Put the new layers where the old ones are, under every name that they have there."""
+    if model in replacements:
+        return replacements[model]
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in replacements:
+                setattr(parent, name, replacements[child])
+    return model
+
+
+def _spare_masks_from_weight_decay(model: nn.Module) -> None:
+    """Let the model's `no_weight_decay()`, which timm's optimizers ask, name the masks' parameters too."""
+    names = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    for fqn, module in model.named_modules():
+        if isinstance(module, LpConv2d):
+            names |= {f"{fqn}.{name}".lstrip(".") for name in ("C", "log2p")}
+    model.no_weight_decay = partial(set, names)

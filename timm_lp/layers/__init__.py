@@ -1,0 +1,15 @@
+"""Lp-convolution as PyTorch layers; nothing in here knows timm."""
+
+from .large_kernel import embed_kernel, large_kernel_size, large_padding, to_large_conv2d
+from .lp_conv2d import LpConv2d
+from .lp_mask import lp_exponent, lp_mask
+
+__all__ = [
+    "LpConv2d",
+    "embed_kernel",
+    "large_kernel_size",
+    "large_padding",
+    "lp_exponent",
+    "lp_mask",
+    "to_large_conv2d",
+]

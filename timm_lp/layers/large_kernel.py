@@ -1,0 +1,120 @@
+"""The paper's large kernels: sizes, padding and the embedding of a pretrained kernel (Table 1, Figure 3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def large_kernel_size(kernel_size: tuple[int, int], kernel_scale: int = 2) -> tuple[int, int]:
+    """Return the size of the kernel that replaces a kernel of size `k` (Table 1).
+
+    Args:
+        kernel_size: `(Kh, Kw)` of the original kernel, pixels.
+        kernel_scale: 2 for the paper's `l = 2 * ceil(k / 2) + k`, 1 to keep the size.
+
+    Returns:
+        `(Kh, Kw)` of the large kernel, pixels.
+
+    Raises:
+        ValueError: If `kernel_scale` is neither 1 nor 2.
+    """
+    if kernel_scale not in (1, 2):
+        raise ValueError(
+            f"`kernel_scale` must be 1 or 2, got {kernel_scale!r}. Use 2 for the paper's kernels, 1 to keep their size."
+        )
+    if kernel_scale == 1:
+        return kernel_size
+    height, width = kernel_size
+    return 2 * ((height + 1) // 2) + height, 2 * ((width + 1) // 2) + width
+
+
+def large_padding(conv: nn.Conv2d, kernel_size: tuple[int, int]) -> str | tuple[int, int]:
+    """Return the padding with which a larger kernel keeps a convolution's output size.
+
+    Args:
+        conv: The original convolution; its dilation counts.
+        kernel_size: `(Kh, Kw)` of the larger kernel, each an even number of pixels larger than the original.
+
+    Returns:
+        `"same"` where the original has it, otherwise `(height, width)`, pixels.
+    """
+    if conv.padding == "same" or kernel_size == conv.kernel_size:
+        return conv.padding
+    padding = (0, 0) if isinstance(conv.padding, str) else conv.padding
+    ring = [(large - small) // 2 for large, small in zip(kernel_size, conv.kernel_size, strict=True)]
+    return (padding[0] + ring[0] * conv.dilation[0], padding[1] + ring[1] * conv.dilation[1])
+
+
+def embed_kernel(weight: Tensor, kernel_size: tuple[int, int]) -> Tensor:
+    """Return a kernel placed in the centre of a larger one that is zero elsewhere (Figure 3).
+
+    Args:
+        weight: Kernel, shape `(O, I, Kh, Kw)`.
+        kernel_size: Size of the larger kernel, pixels.
+
+    Returns:
+        Kernel, shape `(O, I, *kernel_size)`.
+
+    Raises:
+        ValueError: If the larger kernel is smaller, or larger by an odd number of pixels.
+    """
+    growth = [large - small for large, small in zip(kernel_size, weight.shape[-2:], strict=True)]
+    if any(g < 0 or g % 2 for g in growth):
+        raise ValueError(
+            f"`kernel_size` must exceed the kernel's {tuple(weight.shape[-2:])} by an even number of pixels, "
+            f"got {kernel_size}. Use `large_kernel_size`."
+        )
+    top, left = growth[0] // 2, growth[1] // 2
+    return F.pad(weight, (left, left, top, top))
+
+
+def to_large_conv2d(conv: nn.Conv2d, kernel_scale: int = 2) -> nn.Conv2d:
+    """Return the paper's "Large" layer: the same convolution in a larger kernel, without a mask (Table 1).
+
+    Args:
+        conv: The original convolution; it is not changed.
+        kernel_scale: See `large_kernel_size`.
+
+    Returns:
+        A new convolution that computes what `conv` computes, with `conv`'s dtype, device and `requires_grad`.
+    """
+    kernel_size = large_kernel_size(conv.kernel_size, kernel_scale)
+    large = build_like(nn.Conv2d, conv, kernel_size, large_padding(conv, kernel_size))
+    copy_weights(conv, large, embed_kernel(conv.weight.detach(), kernel_size))
+    return large
+
+
+def build_like(
+    cls: type[nn.Conv2d],
+    conv: nn.Conv2d,
+    kernel_size: tuple[int, int],
+    padding: str | tuple[int, int],
+    **kwargs: object,
+) -> nn.Conv2d:
+    """Return an uninitialised layer of type `cls` with `conv`'s arguments and another kernel; no random number is drawn."""
+    return nn.utils.skip_init(
+        cls,
+        conv.in_channels,
+        conv.out_channels,
+        kernel_size,
+        stride=conv.stride,
+        padding=padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+        **kwargs,
+    )
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Conv2d, target: nn.Conv2d, weight: Tensor) -> None:
+    """Fill `target` with `weight` and `source`'s bias, and take over what training knows of them."""
+    target.weight.copy_(weight)
+    target.weight.requires_grad_(source.weight.requires_grad)
+    if source.bias is not None and target.bias is not None:
+        target.bias.copy_(source.bias)
+        target.bias.requires_grad_(source.bias.requires_grad)
+    target.train(source.training)

@@ -1,0 +1,207 @@
+"""Lp-convolution, Eq. 3 and A.21 of Kwon et al. (ICLR 2025)."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from .large_kernel import build_like, copy_weights, embed_kernel, large_kernel_size, large_padding
+from .lp_mask import lp_exponent, lp_mask
+
+
+class LpConv2d(nn.Conv2d):
+    """A `Conv2d` whose kernel is multiplied by a trainable Lp mask, one for each output channel (Eq. 3).
+
+    Takes what `nn.Conv2d` takes, and keeps its parameters' names. The masks add `log2p`, shape `(O,)`, and `C`,
+    shape `(O, 2, 2)`, 1/pixel: the names of the authors' state dicts.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Size of the kernel, pixels.
+        stride: Stride of the convolution, pixels.
+        padding: Pixels on each side, or `"same"`, or `"valid"`.
+        dilation: Distance between the kernel's taps, pixels.
+        groups: Groups of channels that do not see each other.
+        bias: Whether to add a trainable bias.
+        padding_mode: As in `nn.Conv2d`.
+        p_init: Exponent p that the masks start with; 2 is a Gaussian, 16 almost a box.
+        sigma_init: Width of the masks at the start, pixels, a number or `(height, width)`; None for a quarter of the
+            kernel, which is half of the kernel that the paper's enlargement started from.
+        device: As in `nn.Conv2d`.
+        dtype: As in `nn.Conv2d`.
+
+    Shape:
+        As in `nn.Conv2d`: input `(N, C, H, W)`, output `(N, O, H', W')`.
+
+    Raises:
+        ValueError: If `p_init` is not a finite number >= 1, or `sigma_init` not finite and positive.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        p_init: float = 2.0,
+        sigma_init: float | tuple[float, float] | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        check_p_init(p_init)
+        sigma_init = (*_pair(sigma_init),) if sigma_init is not None else tuple(k / 4 for k in _pair(kernel_size))
+        if not all(math.isfinite(s) and s > 0 for s in sigma_init):
+            raise ValueError(
+                f"`sigma_init` must be positive and finite, got {sigma_init}. Half of the original kernel is the paper's."
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+        )
+        self.p_init = p_init
+        self.sigma_init = sigma_init
+        self.log2p = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
+        self.C = nn.Parameter(torch.empty(out_channels, 2, 2, device=device, dtype=dtype))
+        self.reset_mask()
+
+    def reset_parameters(self) -> None:
+        """Draw a new kernel and bias as `nn.Conv2d` does, and reset the masks."""
+        super().reset_parameters()
+        if "C" in self._parameters:  # not yet in nn.Conv2d's own constructor
+            self.reset_mask()
+
+    @torch.no_grad()
+    def reset_mask(self) -> None:
+        """Set every mask to its start: p to `p_init`, `C` to `diag(1 / sigma_init)` (Table 1)."""
+        self.log2p.fill_(math.log2(self.p_init))
+        self.C.zero_()
+        self.C[:, 0, 0] = 1 / self.sigma_init[0]
+        self.C[:, 1, 1] = 1 / self.sigma_init[1]
+
+    @property
+    def p(self) -> Tensor:
+        """Exponent of each mask, shape `(O,)`, at least 1."""
+        return lp_exponent(self.log2p)
+
+    @property
+    def sigma(self) -> Tensor:
+        """Width of each mask along the kernel's height and width, shape `(O, 2)`, pixels: 1 / norm of `C`'s columns."""
+        return 1 / torch.linalg.vector_norm(self.C, dim=1)
+
+    def mask(self) -> Tensor:
+        """Return the masks (Eq. 2), shape `(O, 1, Kh, Kw)`, in float32 or wider."""
+        return lp_mask(self.C, self.log2p, self.kernel_size)
+
+    def masked_weight(self) -> Tensor:
+        """Return the kernel that is convolved (Eq. 3), shape `(O, I, Kh, Kw)`, in the kernel's dtype."""
+        return self.weight * self.mask().to(self.weight.dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve `(N, C, H, W)` with the masked kernel to `(N, O, H', W')`."""
+        return self._conv_forward(input, self.masked_weight(), self.bias)
+
+    @classmethod
+    def from_conv2d(
+        cls,
+        conv: nn.Conv2d,
+        p_init: float = 2.0,
+        *,
+        kernel_scale: int = 2,
+        trainable_mask: bool = True,
+        preserve: bool = True,
+    ) -> "LpConv2d":
+        """Return the Lp-convolution that starts from a convolution (Figure 3).
+
+        The kernel is embedded in the centre of a larger one that is zero elsewhere; the padding grows so that the
+        output size does not change; sigma starts at half of the original kernel.
+
+        Args:
+            conv: The original convolution; it is not changed.
+            p_init: Exponent p that the masks start with.
+            kernel_scale: See `large_kernel_size`.
+            trainable_mask: False freezes `log2p` and `C`, the dagger of Table 1.
+            preserve: True divides the embedded kernel by its mask, so that the layer computes what `conv` computes;
+                False lets the mask damp it, as the authors do.
+
+        Returns:
+            A new layer with `conv`'s dtype, device and `requires_grad`.
+        """
+        kernel_size = large_kernel_size(conv.kernel_size, kernel_scale)
+        sigma_init = tuple(k / 2 for k in conv.kernel_size)
+        padding = large_padding(conv, kernel_size)
+        layer = build_like(cls, conv, kernel_size, padding, p_init=p_init, sigma_init=sigma_init)
+        layer.reset_mask()
+        layer.log2p.requires_grad_(trainable_mask)
+        layer.C.requires_grad_(trainable_mask)
+        copy_weights(conv, layer, layer.embed(conv.weight.detach(), preserve=preserve))
+        return layer
+
+    @torch.no_grad()
+    def embed(self, weight: Tensor, *, preserve: bool = True) -> Tensor:
+        """Return a smaller kernel as this layer's kernel.
+
+        Args:
+            weight: Kernel, shape `(O, I, kh, kw)`.
+            preserve: Whether to divide it by the mask's centre, so that the masked kernel equals `weight`.
+
+        Returns:
+            Kernel, shape `(O, I, Kh, Kw)`, zero outside the centre.
+        """
+        if preserve:
+            height, width = weight.shape[-2:]
+            top, left = (self.kernel_size[0] - height) // 2, (self.kernel_size[1] - width) // 2
+            mask = self.mask()[..., top : top + height, left : left + width]
+            weight = (weight / mask.to(weight.device)).to(weight.dtype)
+        return embed_kernel(weight, self.kernel_size)
+
+    @torch.no_grad()
+    def to_conv2d(self) -> nn.Conv2d:
+        """Return a plain `nn.Conv2d` with the mask folded into its kernel, for deployment."""
+        conv = build_like(nn.Conv2d, self, self.kernel_size, self.padding)
+        copy_weights(self, conv, self.masked_weight())
+        return conv
+
+    fuse = to_conv2d  # the name that timm.utils.reparameterize_model looks for
+
+    def extra_repr(self) -> str:
+        """Describe the convolution, and the masks by their p and sigma."""
+        if self.C.is_meta:
+            return f"{super().extra_repr()}, p={self.p_init:.4g}, sigma={self.sigma_init}"
+        height, width = self.sigma.detach().unbind(dim=1)
+        return f"{super().extra_repr()}, p={_spread(self.p)}, sigma=({_spread(height)}, {_spread(width)})"
+
+
+def check_p_init(p_init: float) -> None:
+    """Refuse an exponent that is not a finite number >= 1.
+
+    Raises:
+        ValueError: If `p_init` is not a finite number >= 1.
+    """
+    if not (math.isfinite(p_init) and p_init >= 1):
+        raise ValueError(
+            f"`p_init` must be a finite number >= 1, got {p_init!r}. Use 2 for a Gaussian mask, 16 for almost a box."
+        )
+
+
+def _spread(values: Tensor) -> str:
+    """Return the range of `values` as text, one number where they agree."""
+    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+    return low if low == high else f"{low}..{high}"

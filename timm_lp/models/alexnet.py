@@ -1,0 +1,203 @@
+"""AlexNet, which timm lacks: one of the paper's base networks (Table 1).
+
+The single-column network of Krizhevsky 2014 (https://arxiv.org/abs/1404.5997), as torchvision has it; its classifier
+is written as convolutions, the way timm writes VGG's.
+"""
+
+from typing import Any
+
+import torch
+from timm.layers import ClassifierHead
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from timm.models.vgg import ConvMlp
+from torch import Tensor, nn
+
+__all__ = ["AlexNet"]
+
+_NUM_FEATURES = 256
+_HIDDEN_SIZE = 4096
+
+
+class AlexNet(nn.Module):
+    """AlexNet with timm's model interface.
+
+    Args:
+        num_classes: Number of classes, 0 for no classifier.
+        in_chans: Channels of the input.
+        global_pool: Pooling in front of the classifier.
+        drop_rate: Dropout after both hidden layers of the classifier, a fraction.
+        device: As in `nn.Module`.
+        dtype: As in `nn.Module`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.5,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.drop_rate = drop_rate
+        self.grad_checkpointing = False
+        self.num_features = _NUM_FEATURES
+        self.features = nn.Sequential(
+            nn.Conv2d(in_chans, 64, kernel_size=11, stride=4, padding=2, **dd),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(64, 192, kernel_size=5, padding=2, **dd),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(192, 384, kernel_size=3, padding=1, **dd),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, kernel_size=3, padding=1, **dd),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, _NUM_FEATURES, kernel_size=3, padding=1, **dd),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+        )
+        self.feature_info = [
+            {"num_chs": 64, "reduction": 4, "module": "features.1"},
+            {"num_chs": 192, "reduction": 8, "module": "features.4"},
+            {"num_chs": 256, "reduction": 16, "module": "features.11"},
+            {"num_chs": 256, "reduction": 32, "module": "features.12"},
+        ]
+        self.pre_logits = ConvMlp(_NUM_FEATURES, _HIDDEN_SIZE, kernel_size=6, drop_rate=drop_rate, **dd)
+        self.head = ClassifierHead(_HIDDEN_SIZE, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
+        self.head_hidden_size = self.head.num_features
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Return the patterns by which timm groups parameters, for layer decay."""
+        return {"stem": r"^features\.0", "blocks": r"^features\.(\d+)"}
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade computation for memory: keep only the input of the features for the backward pass."""
+        self.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by a new one for `num_classes` classes."""
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+        self.head_hidden_size = self.head.num_features
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the features at the places that `feature_info` names.
+
+        Args:
+            x: Images, shape `(N, C, H, W)`.
+            indices: Which places: the last n, or those in the list, or all.
+            norm: Has no effect; there is no final norm.
+            stop_early: Stop after the last place that was asked for.
+            output_fmt: `"NCHW"`.
+            intermediates_only: Return the list alone.
+
+        Raises:
+            ValueError: If `output_fmt` is not `"NCHW"`.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"`output_fmt` must be 'NCHW', got {output_fmt!r}.")
+        take_indices, max_index = feature_take_indices(len(self.feature_info), indices)
+        ends = [int(info["module"].split(".")[1]) for info in self.feature_info]
+        intermediates = []
+        for index, layer in enumerate(self.features[: ends[max_index] + 1] if stop_early else self.features):
+            x = layer(x)
+            if index in ends and ends.index(index) in take_indices:
+                intermediates.append(x)
+        return intermediates if intermediates_only else (x, intermediates)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the layers behind the last place of `indices`, and return the places that are kept."""
+        take_indices, max_index = feature_take_indices(len(self.feature_info), indices)
+        info = self.feature_info[max_index]
+        self.features = self.features[: int(info["module"].split(".")[1]) + 1]
+        self.num_features = info["num_chs"]
+        if prune_head or max_index < len(self.feature_info) - 1:
+            self.pre_logits = nn.Identity()
+            self.head.in_features = self.num_features
+            self.reset_classifier(0, "")
+        return take_indices
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the features of images `(N, C, H, W)`, shape `(N, 256, H / 32, W / 32)`."""
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq(self.features, x)
+        return self.features(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits of features, or what the last linear layer sees."""
+        return self.head(self.pre_logits(x), pre_logits=pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of images `(N, C, H, W)`, shape `(N, num_classes)`."""
+        return self.forward_head(self.forward_features(x))
+
+
+def rename_torchvision(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return torchvision's state dict under this network's names."""
+    if "classifier.1.weight" not in state_dict:
+        return state_dict
+    names = {"classifier.1": "pre_logits.fc1", "classifier.4": "pre_logits.fc2", "classifier.6": "head.fc"}
+    renamed = {}
+    for key, value in state_dict.items():
+        layer, _, kind = key.rpartition(".")
+        if layer in ("classifier.1", "classifier.4") and kind == "weight":
+            kernel = 6 if layer == "classifier.1" else 1
+            value = value.reshape(value.shape[0], -1, kernel, kernel)
+        renamed[f"{names.get(layer, layer)}.{kind}"] = value
+    return renamed
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "alexnet.tv_in1k": {
+            "url": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "pool_size": (6, 6),
+            "min_input_size": (3, 63, 63),
+            "crop_pct": 0.875,
+            "interpolation": "bilinear",
+            "first_conv": "features.0",
+            "classifier": "head.fc",
+            "license": "bsd-3-clause",
+            "origin_url": "https://github.com/pytorch/vision",
+            "paper_ids": "arXiv:1404.5997",
+        }
+    }
+)
+
+
+@register_model
+def alexnet(pretrained: bool = False, **kwargs: Any) -> AlexNet:
+    """AlexNet (https://arxiv.org/abs/1404.5997), with torchvision's weights."""
+    return build_model_with_cfg(
+        AlexNet,
+        "alexnet",
+        pretrained,
+        pretrained_filter_fn=rename_torchvision,
+        feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
+        **kwargs,
+    )

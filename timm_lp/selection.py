@@ -1,0 +1,122 @@
+"""Which convolutions of a network the paper converts: those of its feature extractor."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import parametrize
+
+FilterFn = Callable[[nn.Module, str], bool]
+
+
+def feature_extractor_filter(model: nn.Module) -> FilterFn:
+    """Return the default `filter_fn` of `lp_convert`: the convolutions of the model's feature extractor.
+
+    In a timm model these are the convolutions that `forward_features` runs on a map of more than one pixel, found by
+    running it once on the meta device, without data or arithmetic. It leaves out a classifier that is written as
+    convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model, where nothing tells
+    the classifier from the features, it is every convolution.
+
+    Args:
+        model: The network; it is not changed.
+
+    Raises:
+        ValueError: If a timm model cannot be run to find out.
+    """
+    config = getattr(model, "pretrained_cfg", None)
+    if not config:
+        return lambda module, fqn: True
+    input_size = (_in_channels(model, config), *config.get("input_size", (3, 224, 224))[1:])
+    try:
+        selected = _convs_that_see_a_map(model, input_size)
+    except Exception as error:  # whatever a model's forward may raise, the advice is the same
+        raise ValueError(
+            f"`filter_fn` must be given for {type(model).__name__}: running it on a meta tensor of shape {input_size} "
+            f"to find its feature extractor failed ({type(error).__name__}: {error}). "
+            "Pass `filter_fn=lambda module, fqn: True` to convert every Conv2d."
+        ) from error
+    return lambda module, fqn: module in selected
+
+
+def why_left_alone(conv: nn.Conv2d, tied: set[int]) -> str | None:
+    """Return why a convolution cannot be replaced by one of ours without changing what it does, or None.
+
+    Args:
+        conv: The convolution.
+        tied: Ids of the parameters that several modules own, from `tied_parameters`.
+    """
+    if parametrize.is_parametrized(conv):
+        return "its weight is parametrized"
+    if type(conv).forward is not nn.Conv2d.forward or type(conv)._conv_forward is not nn.Conv2d._conv_forward:
+        return "it has a forward of its own"
+    if isinstance(conv.weight, nn.parameter.UninitializedParameter):
+        return "it is not initialised yet"
+    if conv._forward_hooks or conv._forward_pre_hooks:
+        return "it has forward hooks"
+    if id(conv.weight) in tied:
+        return "its weight is shared with another layer"
+    return None
+
+
+def tied_parameters(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters that more than one module owns."""
+    owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    return {key for key, count in owners.items() if count > 1}
+
+
+def _in_channels(model: nn.Module, config: dict[str, Any]) -> int:
+    """Return the number of channels of the model's input."""
+    if hasattr(model, "in_chans"):
+        return int(model.in_chans)
+    first_conv = config.get("first_conv")
+    name = first_conv if isinstance(first_conv, str) else next(iter(first_conv or ()), None)
+    module = dict(model.named_modules()).get(name) if name else None
+    return module.in_channels if isinstance(module, nn.Conv2d) else config.get("input_size", (3,))[0]
+
+
+def _convs_that_see_a_map(model: nn.Module, input_size: tuple[int, ...]) -> set[nn.Module]:
+    """Return the convolutions that the feature extractor runs on a map of more than one pixel."""
+    selected: set[nn.Module] = set()
+
+    def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if args[0].shape[-2:].numel() > 1:
+            selected.add(module)
+
+    features = _Features(model)
+    tensors = {**dict(features.named_parameters()), **dict(features.named_buffers())}
+    on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    hooks = [module.register_forward_pre_hook(record) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    try:
+        with _evaluating(model), torch.no_grad(), torch.device("meta"):
+            functional_call(features, on_meta, (torch.empty(2, *input_size),))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return selected
+
+
+class _Features(nn.Module):
+    """Gives a model's `forward_features`, where it has one, to `functional_call`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Any:
+        return getattr(self.model, "forward_features", self.model)(x)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode for a while, and each of its modules back as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
