@@ -91,7 +91,7 @@ def build_like(
     padding: str | tuple[int, int],
     **kwargs: object,
 ) -> nn.Conv2d:
-    """Return an uninitialised layer of type `cls` with `conv`'s arguments and another kernel; no random number is drawn."""
+    """Return an uninitialised layer of type `cls` with `conv`'s arguments but another kernel; draws nothing random."""
     return nn.utils.skip_init(
         cls,
         conv.in_channels,

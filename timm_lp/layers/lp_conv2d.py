@@ -61,7 +61,8 @@ class LpConv2d(nn.Conv2d):
         sigma_init = (*_pair(sigma_init),) if sigma_init is not None else tuple(k / 4 for k in _pair(kernel_size))
         if not all(math.isfinite(s) and s > 0 for s in sigma_init):
             raise ValueError(
-                f"`sigma_init` must be positive and finite, got {sigma_init}. Half of the original kernel is the paper's."
+                f"`sigma_init` must be positive and finite, got {sigma_init}. "
+                "Half of the original kernel is the paper's."
             )
         super().__init__(
             in_channels,

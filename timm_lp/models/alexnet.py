@@ -13,6 +13,8 @@ from timm.models._features import feature_take_indices
 from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
 
+from .checkpoint import rename_linear_classifier
+
 __all__ = ["AlexNet"]
 
 _NUM_FEATURES = 256
@@ -160,14 +162,7 @@ def rename_torchvision(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     if "classifier.1.weight" not in state_dict:
         return state_dict
     names = {"classifier.1": "pre_logits.fc1", "classifier.4": "pre_logits.fc2", "classifier.6": "head.fc"}
-    renamed = {}
-    for key, value in state_dict.items():
-        layer, _, kind = key.rpartition(".")
-        if layer in ("classifier.1", "classifier.4") and kind == "weight":
-            kernel = 6 if layer == "classifier.1" else 1
-            value = value.reshape(value.shape[0], -1, kernel, kernel)
-        renamed[f"{names.get(layer, layer)}.{kind}"] = value
-    return renamed
+    return rename_linear_classifier(state_dict, names, kernels={"classifier.1": 6, "classifier.4": 1})
 
 
 default_cfgs = generate_default_cfgs(

@@ -1,0 +1,165 @@
+"""Load what exists into a converted model: timm's weights, our own, and the authors' (one filter for all three)."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..layers import LpConv2d, embed_kernel, large_kernel_size
+
+StateDict = dict[str, Tensor]
+RenameFn = Callable[[StateDict], StateDict]
+
+_MASK_NAMES = ("C", "log2p")
+_LISTED = 20
+
+
+def checkpoint_filter_fn(
+    state_dict: Mapping[str, Any],
+    model: nn.Module,
+    *,
+    rename: RenameFn | None = None,
+    kernel_scale: int = 2,
+    preserve: bool = True,
+) -> StateDict:
+    """Return a checkpoint as the converted `model` can load it, or refuse it before anything is loaded.
+
+    A checkpoint with masks is ours or the authors' (both name them `C` and `log2p`) and is taken as it is; one without
+    is the base network's, or already "Large": its small kernels are embedded in the centre of the large ones
+    (Figure 3), with the masks that the model starts with. timm adapts the first convolution to another `in_chans` and
+    drops the classifier for another `num_classes` afterwards, so neither counts as a difference here.
+
+    Args:
+        state_dict: The checkpoint, or a dictionary with it under `model` as the authors save it.
+        model: The converted model, as `build_model_with_cfg` passes it.
+        rename: Gives the names of the authors' base library (torchvision) timm's form; leaves others alone.
+        kernel_scale: With which the model was converted.
+        preserve: Whether to divide embedded kernels by their masks, see `LpConv2d.from_conv2d`.
+
+    Returns:
+        A new state dict under the model's names.
+
+    Raises:
+        RuntimeError: If keys are missing or unexpected, or shapes differ; the message lists them.
+    """
+    weights: StateDict = dict(state_dict.get("model", state_dict))
+    weights = rename(weights) if rename else weights
+    if not any(key.rpartition(".")[2] in _MASK_NAMES for key in weights):
+        weights = _embed(weights, model, kernel_scale, preserve)
+    _check(weights, model)
+    return weights
+
+
+def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bool) -> StateDict:
+    """Return the base network's weights in large kernels, with the masks that the model has."""
+    embedded = dict(weights)
+    for fqn, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        weight = weights.get(f"{fqn}.weight")
+        fits = weight is not None and weight.ndim == 4
+        small = fits and large_kernel_size(tuple(weight.shape[-2:]), kernel_scale) == module.kernel_size
+        if isinstance(module, LpConv2d):
+            # A kernel of full size, and no mask beside it, belongs to "Large": what is missing is then listed.
+            if small:
+                embedded[f"{fqn}.weight"] = module.embed(weight, preserve=preserve)
+                embedded.update({f"{fqn}.{name}": getattr(module, name).detach().cpu() for name in _MASK_NAMES})
+        elif small:
+            embedded[f"{fqn}.weight"] = embed_kernel(weight, module.kernel_size)
+    return embedded
+
+
+def _check(weights: StateDict, model: nn.Module) -> None:
+    """Refuse weights that do not fit the model, but for what timm adapts after the filter."""
+    config: dict[str, Any] = model.pretrained_cfg
+    expected = model.state_dict()
+    classifiers = _as_tuple(config.get("classifier"))
+    if config.get("num_classes") != model.num_classes:
+        expected, weights = _without(expected, classifiers), _without(weights, classifiers)
+    missing = [key for key in expected if key not in weights and not key.endswith(".num_batches_tracked")]
+    if not config.get("num_classes"):  # weights that were published without a head lack its norm too
+        heads = tuple(name.split(".")[0] + "." for name in classifiers)
+        missing = [key for key in missing if not key.startswith(heads)]
+    unexpected = [key for key in weights if key not in expected]
+
+    stems = {f"{name}.weight" for name in _as_tuple(config.get("first_conv"))}
+    differ = []
+    for key in expected.keys() & weights.keys():
+        have, want = tuple(weights[key].shape), tuple(expected[key].shape)
+        if key in stems:  # timm adapts the stem's input channels
+            have, want = have[:1] + have[2:], want[:1] + want[2:]
+        if have != want:
+            differ.append(f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}")
+
+    problems = {"missing keys": missing, "unexpected keys": unexpected, "shapes that differ": sorted(differ)}
+    found = [f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys]
+    if found:
+        raise RuntimeError(
+            f"`state_dict` must fit {config.get('architecture') or type(model).__name__}, got {'; '.join(found)}. "
+            "Load it into the architecture it was saved from; nothing was loaded."
+        )
+
+
+def _without(weights: StateDict, layers: tuple[str, ...]) -> StateDict:
+    return {key: value for key, value in weights.items() if key.rpartition(".")[0] not in layers}
+
+
+def _as_tuple(names: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _listed(keys: list[str]) -> str:
+    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    return ", ".join(keys[:_LISTED]) + more
+
+
+def rename_torchvision_vgg(weights: StateDict) -> StateDict:
+    """Return torchvision's VGG under timm's names: its three linear layers are two convolutions and one linear."""
+    if "classifier.0.weight" not in weights:
+        return weights
+    names = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    kernels = {"classifier.0": 7, "classifier.3": 1}
+    return rename_linear_classifier(weights, names, kernels)
+
+
+def rename_linear_classifier(weights: StateDict, names: Mapping[str, str], kernels: Mapping[str, int]) -> StateDict:
+    """Return weights with renamed layers, and linear weights reshaped to convolutions.
+
+    Args:
+        weights: The weights.
+        names: New name of each layer that gets one.
+        kernels: Size of the kernel, pixels, of each linear layer that becomes a convolution.
+    """
+    renamed = {}
+    for key, value in weights.items():
+        layer, _, kind = key.rpartition(".")
+        if layer in kernels and kind == "weight":
+            value = value.reshape(value.shape[0], -1, kernels[layer], kernels[layer])
+        renamed[f"{names.get(layer, layer)}.{kind}"] = value
+    return renamed
+
+
+_CONVNEXT_BLOCK = {
+    "block.0": "conv_dw",
+    "block.2": "norm",
+    "block.3": "mlp.fc1",
+    "block.5": "mlp.fc2",
+    "layer_scale": "gamma",
+}
+
+
+def rename_torchvision_convnext(weights: StateDict) -> StateDict:
+    """Return torchvision's ConvNeXt under timm's names: `features` holds stem, stages and downsamplings in turn."""
+    if "features.0.0.weight" not in weights:
+        return weights
+
+    def rename(key: str) -> str:
+        key = re.sub(r"^classifier\.0\.", "head.norm.", key)
+        key = re.sub(r"^classifier\.2\.", "head.fc.", key)
+        key = re.sub(r"^features\.0\.", "stem.", key)
+        if match := re.match(r"^features\.(\d+)\.(\d+)\.(block\.\d|layer_scale)(.*)", key):
+            return f"stages.{int(match[1]) // 2}.blocks.{match[2]}.{_CONVNEXT_BLOCK[match[3]]}{match[4]}"
+        return re.sub(r"^features\.(\d+)\.", lambda match: f"stages.{int(match[1]) // 2}.downsample.", key)
+
+    return {rename(key): value.flatten() if "layer_scale" in key else value for key, value in weights.items()}
