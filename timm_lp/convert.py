@@ -110,8 +110,8 @@ def _replace(model: nn.Module, replacements: dict[nn.Conv2d, nn.Conv2d]) -> nn.M
 
 def _spare_masks_from_weight_decay(model: nn.Module) -> None:
     """Let the model's `no_weight_decay()`, which timm's optimizers ask, name the masks' parameters too."""
-    names = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    names: set[str] = set(getattr(model, "no_weight_decay", set)())
     for fqn, module in model.named_modules():
         if isinstance(module, LpConv2d):
             names |= {f"{fqn}.{name}".lstrip(".") for name in ("C", "log2p")}
-    model.no_weight_decay = partial(set, names)
+    model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask

@@ -70,8 +70,9 @@ def tied_parameters(model: nn.Module) -> set[int]:
 
 def _in_channels(model: nn.Module, config: dict[str, Any]) -> int:
     """Return the number of channels of the model's input."""
-    if hasattr(model, "in_chans"):
-        return int(model.in_chans)
+    in_chans = getattr(model, "in_chans", None)
+    if isinstance(in_chans, int):
+        return in_chans
     first_conv = config.get("first_conv")
     name = first_conv if isinstance(first_conv, str) else next(iter(first_conv or ()), None)
     module = dict(model.named_modules()).get(name) if name else None

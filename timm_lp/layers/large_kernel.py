@@ -1,11 +1,15 @@
 """The paper's large kernels: sizes, padding and the embedding of a pretrained kernel (Table 1, Figure 3)."""
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+ConvT = TypeVar("ConvT", bound=nn.Conv2d)
 
-def large_kernel_size(kernel_size: tuple[int, int], kernel_scale: int = 2) -> tuple[int, int]:
+
+def large_kernel_size(kernel_size: tuple[int, ...], kernel_scale: int = 2) -> tuple[int, ...]:
     """Return the size of the kernel that replaces a kernel of size `k` (Table 1).
 
     Args:
@@ -28,7 +32,7 @@ def large_kernel_size(kernel_size: tuple[int, int], kernel_scale: int = 2) -> tu
     return 2 * ((height + 1) // 2) + height, 2 * ((width + 1) // 2) + width
 
 
-def large_padding(conv: nn.Conv2d, kernel_size: tuple[int, int]) -> str | tuple[int, int]:
+def large_padding(conv: nn.Conv2d, kernel_size: tuple[int, ...]) -> str | tuple[int, ...]:
     """Return the padding with which a larger kernel keeps a convolution's output size.
 
     Args:
@@ -45,7 +49,7 @@ def large_padding(conv: nn.Conv2d, kernel_size: tuple[int, int]) -> str | tuple[
     return (padding[0] + ring[0] * conv.dilation[0], padding[1] + ring[1] * conv.dilation[1])
 
 
-def embed_kernel(weight: Tensor, kernel_size: tuple[int, int]) -> Tensor:
+def embed_kernel(weight: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     """Return a kernel placed in the centre of a larger one that is zero elsewhere (Figure 3).
 
     Args:
@@ -85,28 +89,25 @@ def to_large_conv2d(conv: nn.Conv2d, kernel_scale: int = 2) -> nn.Conv2d:
 
 
 def build_like(
-    cls: type[nn.Conv2d],
+    cls: type[ConvT],
     conv: nn.Conv2d,
-    kernel_size: tuple[int, int],
-    padding: str | tuple[int, int],
+    kernel_size: tuple[int, ...],
+    padding: str | tuple[int, ...],
     **kwargs: object,
-) -> nn.Conv2d:
+) -> ConvT:
     """Return an uninitialised layer of type `cls` with `conv`'s arguments but another kernel; draws nothing random."""
-    return nn.utils.skip_init(
-        cls,
-        conv.in_channels,
-        conv.out_channels,
-        kernel_size,
-        stride=conv.stride,
-        padding=padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        bias=conv.bias is not None,
-        padding_mode=conv.padding_mode,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
+    arguments = {
+        "stride": conv.stride,
+        "padding": padding,
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+        "bias": conv.bias is not None,
+        "padding_mode": conv.padding_mode,
+        "device": conv.weight.device,
+        "dtype": conv.weight.dtype,
         **kwargs,
-    )
+    }
+    return nn.utils.skip_init(cls, conv.in_channels, conv.out_channels, kernel_size, **arguments)
 
 
 @torch.no_grad()

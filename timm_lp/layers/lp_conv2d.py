@@ -1,7 +1,7 @@
 """Lp-convolution, Eq. 3 and A.21 of Kwon et al. (ICLR 2025)."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class LpConv2d(nn.Conv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         *,
         p_init: float = 2.0,
         sigma_init: float | tuple[float, float] | None = None,

@@ -22,7 +22,7 @@ def lp_exponent(log2p: Tensor) -> Tensor:
     return torch.exp2(torch.where(log2p < 0, -log2p, log2p))
 
 
-def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int]) -> Tensor:
+def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     """Return the Lp mask that multiplies a convolution kernel (Eq. 2).
 
     `mask[o, 0, h, w] = exp(-sum_i |C[o] @ d(h, w)|_i ** p[o])`, with `d` the offset from the kernel's centre

@@ -64,13 +64,13 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(kernel_size=3, stride=2),
         )
-        self.feature_info = [
+        self.feature_info: list[dict[str, Any]] = [
             {"num_chs": 64, "reduction": 4, "module": "features.1"},
             {"num_chs": 192, "reduction": 8, "module": "features.4"},
             {"num_chs": 256, "reduction": 16, "module": "features.11"},
             {"num_chs": 256, "reduction": 32, "module": "features.12"},
         ]
-        self.pre_logits = ConvMlp(_NUM_FEATURES, _HIDDEN_SIZE, kernel_size=6, drop_rate=drop_rate, **dd)
+        self.pre_logits: nn.Module = ConvMlp(_NUM_FEATURES, _HIDDEN_SIZE, kernel_size=6, drop_rate=drop_rate, **dd)
         self.head = ClassifierHead(_HIDDEN_SIZE, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
         self.head_hidden_size = self.head.num_features
 

@@ -58,21 +58,22 @@ def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bo
         if not isinstance(module, nn.Conv2d):
             continue
         weight = weights.get(f"{fqn}.weight")
-        fits = weight is not None and weight.ndim == 4
-        small = fits and large_kernel_size(tuple(weight.shape[-2:]), kernel_scale) == module.kernel_size
+        # A kernel of another size is no small one of ours; if it does not fit either, it is listed later.
+        if weight is None or weight.ndim != module.weight.ndim:
+            continue
+        if large_kernel_size(tuple(weight.shape[2:]), kernel_scale) != module.kernel_size:
+            continue
         if isinstance(module, LpConv2d):
-            # A kernel of full size, and no mask beside it, belongs to "Large": what is missing is then listed.
-            if small:
-                embedded[f"{fqn}.weight"] = module.embed(weight, preserve=preserve)
-                embedded.update({f"{fqn}.{name}": getattr(module, name).detach().cpu() for name in _MASK_NAMES})
-        elif small:
+            embedded[f"{fqn}.weight"] = module.embed(weight, preserve=preserve)
+            embedded.update({f"{fqn}.{name}": getattr(module, name).detach().cpu() for name in _MASK_NAMES})
+        else:
             embedded[f"{fqn}.weight"] = embed_kernel(weight, module.kernel_size)
     return embedded
 
 
 def _check(weights: StateDict, model: nn.Module) -> None:
     """Refuse weights that do not fit the model, but for what timm adapts after the filter."""
-    config: dict[str, Any] = model.pretrained_cfg
+    config: Any = model.pretrained_cfg
     expected = model.state_dict()
     classifiers = _as_tuple(config.get("classifier"))
     if config.get("num_classes") != model.num_classes:

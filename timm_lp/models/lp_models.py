@@ -10,7 +10,6 @@ from timm.models import (
     DefaultCfg,
     build_model_with_cfg,
     get_arch_pretrained_cfgs,
-    get_pretrained_cfg,
     model_entrypoint,
     register_model,
 )
@@ -145,7 +144,7 @@ def create_variant(variant: Variant, architecture: Architecture, pretrained: boo
 
 def _default_cfg(architecture: Architecture) -> DefaultCfg:
     """Return timm's configurations of the base network, which say where its weights are, tag by tag."""
-    cfgs = get_arch_pretrained_cfgs(architecture.name) or {architecture.name: get_pretrained_cfg(architecture.name)}
+    cfgs = get_arch_pretrained_cfgs(architecture.name)
     by_tag = {cfg.tag or "": replace(cfg, architecture=None, tag=None, paper_name=_PAPER) for cfg in cfgs.values()}
     return DefaultCfg(tags=deque(by_tag), cfgs=by_tag, is_pretrained=any(cfg.has_weights for cfg in by_tag.values()))
 

@@ -15,7 +15,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from ..layers import LpConv2d, embed_kernel
+from ..layers import LpConv2d, build_like, embed_kernel
 
 __all__ = ["RepLKNet"]
 
@@ -36,7 +36,7 @@ class ReparamLargeKernelConv(nn.Module):
     ) -> None:
         super().__init__()
         kwargs = {"groups": channels, "apply_act": False, "device": device, "dtype": dtype}
-        self.lkb_origin = ConvNormAct(channels, channels, kernel_size, **kwargs)
+        self.lkb_origin: ConvNormAct | None = ConvNormAct(channels, channels, kernel_size, **kwargs)
         self.small_conv = ConvNormAct(channels, channels, small_kernel, **kwargs) if small_kernel else None
         self.lkb_reparam: nn.Conv2d | None = None
 
@@ -44,30 +44,21 @@ class ReparamLargeKernelConv(nn.Module):
         """Return the sum of both branches, or of the convolution that they were merged into."""
         if self.lkb_reparam is not None:
             return self.lkb_reparam(x)
-        out = self.lkb_origin(x)
+        out = self.lkb_origin(x)  # type: ignore[misc] # there until it is merged
         return out if self.small_conv is None else out + self.small_conv(x)
 
     @torch.no_grad()
     def reparameterize(self) -> None:
         """Merge the branches, in their evaluation mode, into one plain convolution."""
-        if self.lkb_reparam is not None:
+        if self.lkb_origin is None:
             return
         merged, weight, bias = _fuse_conv_norm(self.lkb_origin)
         if self.small_conv is not None:
             _, small_weight, small_bias = _fuse_conv_norm(self.small_conv)
             weight = weight + embed_kernel(small_weight, merged.kernel_size)
             bias = bias + small_bias
-        self.lkb_reparam = nn.Conv2d(
-            merged.in_channels,
-            merged.out_channels,
-            merged.kernel_size,
-            padding=merged.padding,
-            groups=merged.groups,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
-        self.lkb_reparam.weight.copy_(weight)
-        self.lkb_reparam.bias.copy_(bias)
+        self.lkb_reparam = build_like(nn.Conv2d, merged, merged.kernel_size, merged.padding, bias=True)
+        self.lkb_reparam.load_state_dict({"weight": weight, "bias": bias})
         self.lkb_origin = self.small_conv = None
 
 
@@ -248,7 +239,7 @@ class RepLKNet(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade computation for memory: keep only the inputs of the blocks for the backward pass."""
         for stage in self.stages:
-            stage.grad_checkpointing = enable
+            stage.grad_checkpointing = enable  # type: ignore[assignment] # nn.Module hides its type
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
