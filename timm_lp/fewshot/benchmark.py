@@ -62,7 +62,7 @@ def run_benchmark(config: FewShotConfig, accelerator: Accelerator) -> list[Resul
             else:
                 results[trial] = _result(config, trial, accelerator, outcome)
                 if accelerator.is_main_process and config.save_models:
-                    _save_model(output_dir / trial.name, outcome, splits[0].class_names)
+                    _save_model(output_dir / trial.name, outcome, config.model_kwargs, splits[0].class_names)
             if accelerator.is_main_process:
                 write_json(output_dir / trial.name / RESULT_FILE, results[trial])
             accelerator.free_memory()
@@ -140,8 +140,10 @@ def _overview(config: FewShotConfig, results: list[Result]) -> dict[str, Any]:
     return {"settings": config.trial_settings(), "summary": summarize(results), "trials": trials}
 
 
-def _save_model(folder: Path, outcome: Outcome, class_names: list[str]) -> None:
+def _save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], class_names: list[str]) -> None:
     """Save a trained model as `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
     data_config = {key: outcome.data_config[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
     model_config = {"label_names": class_names, "pretrained_cfg": data_config}
-    save_for_hf(outcome.model, str(folder), model_config=model_config, safe_serialization=True)
+    save_for_hf(
+        outcome.model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True
+    )
