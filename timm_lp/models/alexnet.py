@@ -72,7 +72,11 @@ class AlexNet(nn.Module):
         ]
         self.pre_logits: nn.Module = ConvMlp(_NUM_FEATURES, _HIDDEN_SIZE, kernel_size=6, drop_rate=drop_rate, **dd)
         self.head = ClassifierHead(_HIDDEN_SIZE, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
-        self.head_hidden_size = self.head.num_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Number of features that the classifier sees."""
+        return self.head.in_features * self.head.global_pool.feat_mult()
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
@@ -93,7 +97,6 @@ class AlexNet(nn.Module):
         """Replace the classifier by a new one for `num_classes` classes."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
-        self.head_hidden_size = self.head.num_features
 
     def forward_intermediates(
         self,

@@ -223,7 +223,11 @@ class RepLKNet(nn.Module):
         self.num_features = dims[-1]
         self.norm: nn.Module = nn.BatchNorm2d(self.num_features, **dd)
         self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
-        self.head_hidden_size = self.head.num_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Number of features that the classifier sees."""
+        return self.head.in_features * self.head.global_pool.feat_mult()
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -250,7 +254,6 @@ class RepLKNet(nn.Module):
         """Replace the classifier by a new one for `num_classes` classes."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
-        self.head_hidden_size = self.head.num_features
 
     def forward_intermediates(
         self,
