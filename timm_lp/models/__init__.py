@@ -1,6 +1,11 @@
 """Networks with Lp-convolutions in timm's registry; importing this package registers them."""
 
+from timm.models import register_notrace_module
+
+from ..layers import LpConv2d
 from . import alexnet, replknet
 from .lp_models import ARCHITECTURES, VARIANTS
 
 __all__ = ["ARCHITECTURES", "VARIANTS", "alexnet", "replknet"]
+
+register_notrace_module(LpConv2d)  # one node in timm's graphs (features_only with feature_cls="fx")
