@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from .layers import LpConv2d, large_kernel_size, to_large_conv2d
+from .layers import LpConv2d, to_large_conv2d
 from .layers.lp_conv2d import check_p_init
 from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
 
@@ -43,11 +43,10 @@ def lp_convert(
         The converted model.
 
     Raises:
-        ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model is converted
-            already, or no convolution is left to convert.
+        ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model has
+            LpConv2d already, or no convolution is left to convert.
     """
     check_p_init(p_init)
-    large_kernel_size((1, 1), kernel_scale)
     convs = _find_convs(model, filter_fn)
     replacements = {
         conv: LpConv2d.from_conv2d(

@@ -51,14 +51,15 @@ def why_left_alone(conv: nn.Conv2d, tied: set[int]) -> str | None:
     """
     if parametrize.is_parametrized(conv):
         return "its weight is parametrized"
-    if type(conv).forward is not nn.Conv2d.forward or type(conv)._conv_forward is not nn.Conv2d._conv_forward:
+    methods = {name: getattr(type(conv), name) for name in ("forward", "_conv_forward")}
+    if any(name in vars(conv) or method is not getattr(nn.Conv2d, name) for name, method in methods.items()):
         return "it has a forward of its own"
     if isinstance(conv.weight, nn.parameter.UninitializedParameter):
         return "it is not initialised yet"
     if conv._forward_hooks or conv._forward_pre_hooks:
         return "it has forward hooks"
-    if id(conv.weight) in tied:
-        return "its weight is shared with another layer"
+    if any(id(parameter) in tied for parameter in conv.parameters()):
+        return "its weight or bias is shared with another layer"
     return None
 
 
@@ -88,12 +89,19 @@ def _convs_that_see_a_map(model: nn.Module, input_size: tuple[int, ...]) -> set[
             selected.add(module)
 
     features = _Features(model)
-    tensors = {**dict(features.named_parameters()), **dict(features.named_buffers())}
-    on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    # Each module once, under one of its names: functional_call would not put back what it swaps twice.
+    on_meta = {
+        f"{fqn}.{name}": torch.empty_like(
+            tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else None
+        )
+        for fqn, module in features.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }
     hooks = [module.register_forward_pre_hook(record) for module in model.modules() if isinstance(module, nn.Conv2d)]
     try:
         with _evaluating(model), torch.no_grad(), torch.device("meta"):
-            functional_call(features, on_meta, (torch.empty(2, *input_size),))
+            functional_call(features, on_meta, (torch.empty(2, *input_size),), tie_weights=False)
     finally:
         for hook in hooks:
             hook.remove()

@@ -37,7 +37,8 @@ class LpConv2d(nn.Conv2d):
         As in `nn.Conv2d`: input `(N, C, H, W)`, output `(N, O, H', W')`.
 
     Raises:
-        ValueError: If `p_init` is not a finite number >= 1, or `sigma_init` not finite and positive.
+        ValueError: If `p_init` is not a finite number >= 1, or `sigma_init` not a positive, finite number or a
+            pair of them.
     """
 
     def __init__(
@@ -58,10 +59,10 @@ class LpConv2d(nn.Conv2d):
         dtype: Any = None,
     ) -> None:
         check_p_init(p_init)
-        sigma_init = (*_pair(sigma_init),) if sigma_init is not None else tuple(k / 4 for k in _pair(kernel_size))
-        if not all(math.isfinite(s) and s > 0 for s in sigma_init):
+        sigma_init = tuple(k / 4 for k in _pair(kernel_size)) if sigma_init is None else tuple(_pair(sigma_init))
+        if len(sigma_init) != 2 or not all(math.isfinite(s) and s > 0 for s in sigma_init):
             raise ValueError(
-                f"`sigma_init` must be positive and finite, got {sigma_init}. "
+                f"`sigma_init` must be a positive, finite number or a pair of them, got {sigma_init}. "
                 "Half of the original kernel is the paper's."
             )
         super().__init__(

@@ -26,7 +26,7 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     """Return the Lp mask that multiplies a convolution kernel (Eq. 2).
 
     `mask[o, 0, h, w] = exp(-sum_i |C[o] @ d(h, w)|_i ** p[o])`, with `d` the offset from the kernel's centre
-    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for every p >= 1, the centre included.
+    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included.
 
     Args:
         C: Inverse width of the mask, shape `(O, 2, 2)`, 1/pixel.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from timm.layers import ClassifierHead
-from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
@@ -148,7 +148,7 @@ class AlexNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the features of images `(N, C, H, W)`, shape `(N, 256, H / 32, W / 32)`."""
         if self.grad_checkpointing and not torch.jit.is_scripting():
-            return checkpoint_seq(self.features, x)
+            return checkpoint(self.features, x)
         return self.features(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

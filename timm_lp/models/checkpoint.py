@@ -58,8 +58,8 @@ def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bo
         if not isinstance(module, nn.Conv2d):
             continue
         weight = weights.get(f"{fqn}.weight")
-        # A kernel of another size is no small one of ours; if it does not fit either, it is listed later.
-        if weight is None or weight.ndim != module.weight.ndim:
+        # What is no small kernel of this layer stays as it is; if it does not fit either, it is listed later.
+        if weight is None or weight.ndim != module.weight.ndim or len(weight) != module.out_channels:
             continue
         if large_kernel_size(tuple(weight.shape[2:]), kernel_scale) != module.kernel_size:
             continue

@@ -1,0 +1,105 @@
+"""Deployment: masks folded into plain convolutions, and exported networks that run without us."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import timm
+import torch
+from timm.utils import reparameterize_model
+from torch import Tensor, nn
+
+from timm_lp import LpConv2d, lp_convert
+
+from .networks import NUM_CLASSES, assert_same, create_trained, images, randomize, stir
+
+
+def converted_mobilenet() -> nn.Module:
+    torch.manual_seed(0)
+    base = timm.create_model("mobilenetv3_small_050", num_classes=NUM_CLASSES)
+    return stir(lp_convert(randomize(base), 4.0)).eval()
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: create_trained("lp2_resnet18"),
+    "convnext_tiny": lambda: create_trained("lp2_convnext_tiny"),
+    "densenet121": lambda: create_trained("lp16_densenet121"),
+    "mobilenetv3": converted_mobilenet,
+}
+EXPORTED = ["resnet18", "convnext_tiny"]
+
+RUN_EXPORTED = """
+import sys
+
+sys.modules["timm_lp"] = sys.modules["timm"] = None  # importing them fails
+import torch
+
+for name in sys.argv[1:]:
+    x, expected = torch.load(f"{name}.pt")
+    actual = torch.export.load(f"{name}.pt2").module()(x)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+"""
+
+
+@torch.no_grad()
+def run(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_reparameterized_network_is_plain(network: str) -> None:
+    model = NETWORKS[network]()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    merged = reparameterize_model(model)
+    assert_same(run(merged, images()), run(model, images()))
+    assert not any(type(module).__module__.startswith("timm_lp") for module in merged.modules())
+    plain = {name for name, module in merged.named_modules() if type(module) is nn.Conv2d}
+    assert {name for name, module in model.named_modules() if isinstance(module, LpConv2d)} <= plain
+    assert not any(key.endswith((".C", ".log2p")) for key in merged.state_dict())
+
+    after = model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    with torch.no_grad():
+        next(merged.parameters()).zero_()
+    assert next(model.parameters()).any()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_reparameterized_in_place(network: str) -> None:
+    model = NETWORKS[network]()
+    expected = run(model, images())
+    assert reparameterize_model(model, inplace=True) is model
+    assert_same(run(model, images()), expected)
+
+
+def test_exported_program_runs_without_us(tmp_path: Path) -> None:
+    for network in EXPORTED:
+        merged = reparameterize_model(NETWORKS[network]())
+        torch.export.save(torch.export.export(merged, (images(),)), tmp_path / f"{network}.pt2")
+        torch.save((images(), run(merged, images())), tmp_path / f"{network}.pt")
+    process = subprocess.run(
+        [sys.executable, "-c", RUN_EXPORTED, *EXPORTED],
+        cwd=tmp_path,
+        env={**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("network", EXPORTED)
+def test_onnx_runs_without_us(network: str, tmp_path: Path) -> None:
+    model = NETWORKS[network]()
+    path = tmp_path / "model.onnx"
+    batch = torch.export.Dim("batch")
+    torch.onnx.export(reparameterize_model(model), (images(),), path, dynamo=True, dynamic_shapes=({0: batch},))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = torch.cat([images(), -images()])
+    (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert_same(torch.from_numpy(actual), run(model, x))
