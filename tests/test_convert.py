@@ -232,7 +232,7 @@ def test_convolutions_that_cannot_be_replaced_stay_and_are_named(caplog: pytest.
         "Not every chosen convolution of Sequential is converted. "
         "Left alone since its weight is parametrized: b. "
         "Left alone since it has forward hooks: c, d. "
-        "Left alone since its weight is shared with another layer: e, f. "
+        "Left alone since its weight or bias is shared with another layer: e, f. "
         "Left alone since it is not initialised yet: g."
     ]
 

@@ -211,9 +211,13 @@ def test_bad_p_init(p_init: float) -> None:
         LpConv2d.from_conv2d(nn.Conv2d(1, 1, 3), p_init)
 
 
-@pytest.mark.parametrize("sigma_init", [0, -1.0, float("nan"), float("inf"), (1, 0), (float("nan"), 1), (1, 2, 3), (1,)], ids=str)
+@pytest.mark.parametrize(
+    "sigma_init", [0, -1.0, float("nan"), float("inf"), (1, 0), (float("nan"), 1), (1, 2, 3), (1,)], ids=str
+)
 def test_bad_sigma_init(sigma_init: Any) -> None:
-    with pytest.raises(ValueError, match=r"`sigma_init` must be a positive, finite number or a pair of them, got \(.+\)\. Half of"):
+    with pytest.raises(
+        ValueError, match=r"`sigma_init` must be a positive, finite number or a pair .+, got \(.+\)\. Half"
+    ):
         LpConv2d(1, 1, 3, sigma_init=sigma_init)
 
 
