@@ -1,19 +1,7 @@
-from collections.abc import Iterator
-
 import pytest
 import timm.models.vgg
-import torch
 
 import timm_lp.models
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks this small run faster without threads, all the more beside other processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
