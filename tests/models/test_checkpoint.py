@@ -301,7 +301,7 @@ def test_authors_weights(arch: str, masked: bool, tmp_path: Path) -> None:
     torch.save({"model": authors.state_dict(), "epoch": 299}, path)
     expected = logits(authors, images(arch))
     name = f"{'lp16' if masked else 'large'}_{arch}"
-    for source in ({"file": str(path)}, {"state_dict": torch.load(path)}):
+    for source in ({"file": str(path)}, {"state_dict": torch.load(path, weights_only=True)}):
         overlay = {**source, "num_classes": NUM_CLASSES}
         model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
         assert_same(logits(model, images(arch)), expected)

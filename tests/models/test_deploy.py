@@ -39,7 +39,7 @@ sys.modules["timm_lp"] = sys.modules["timm"] = None  # importing them fails
 import torch
 
 for name in sys.argv[1:]:
-    x, expected = torch.load(f"{name}.pt")
+    x, expected = torch.load(f"{name}.pt", weights_only=True)
     actual = torch.export.load(f"{name}.pt2").module()(x)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 """

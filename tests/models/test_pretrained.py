@@ -29,7 +29,7 @@ import timm
 import torch
 
 folder = sys.argv[1]
-x, own_logits = torch.load(f"{folder}/expected.pt")
+x, own_logits = torch.load(f"{folder}/expected.pt", weights_only=True)
 
 
 @torch.no_grad()

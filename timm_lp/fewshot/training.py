@@ -209,7 +209,7 @@ def _train(
         on_epoch(mean_loss)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(model: nn.Module, loader: DataLoader, accelerator: Accelerator) -> float:
     """Return the top-1 accuracy, percent, with each image counted once."""
     model.eval()
