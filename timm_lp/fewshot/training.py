@@ -155,7 +155,7 @@ def _train_transform(config: FewShotConfig, data_config: dict[str, Any]) -> Call
         is_training=True,
         scale=(config.crop_scale_min, 1.0),
         hflip=config.hflip,
-        color_jitter=0.0,
+        color_jitter=None,  # type: ignore[arg-type] # timm leaves it out then
     )
 
 
