@@ -11,6 +11,9 @@ from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_
 
 _logger = logging.getLogger(__name__)
 
+_MASK_PATTERNS = ("*.C", "*.log2p")
+_MERGES = ("fuse", "reparameterize", "switch_to_deploy")  # what timm's reparameterize_model calls
+
 
 def lp_convert(
     model: nn.Module,
@@ -43,9 +46,14 @@ def lp_convert(
         The converted model.
 
     Raises:
+        TypeError: If `model` is not an `nn.Module`.
         ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model has
             LpConv2d already, or no convolution is left to convert.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be an nn.Module, got {model!r}. Build it first, with timm.create_model for instance."
+        )
     check_p_init(p_init)
     convs = _find_convs(model, filter_fn)
     replacements = {
@@ -57,8 +65,9 @@ def lp_convert(
         for conv in convs
     }
     model = _replace(model, replacements)
+    _leave_unmerged(model, set(replacements.values()))
     if masked:
-        _spare_masks_from_weight_decay(model)
+        spare_masks_from_weight_decay(model)
     _logger.info("Converted %d convolutions of %s.", len(replacements), type(model).__name__)
     return model
 
@@ -107,9 +116,35 @@ def _replace(model: nn.Module, replacements: dict[nn.Conv2d, nn.Conv2d]) -> nn.M
     return model
 
 
-def _spare_masks_from_weight_decay(model: nn.Module) -> None:
-    """Let the model's `no_weight_decay()`, which timm's optimizers ask, name the masks' parameters too."""
-    names: set[str] = set(getattr(model, "no_weight_decay", set)())
+def _leave_unmerged(model: nn.Module, replaced: set[nn.Conv2d]) -> None:
+    """Keep blocks from merging their own branches for deployment.
+
+    timm's `reparameterize_model` asks a block before the layers in it, and a block reads the kernels as it made them:
+    of their old size and without masks. Its layers are then folded one by one.
+    """
+    for module in model.modules():
+        if getattr(module, "merges_lp_conv2d", False) or isinstance(module, LpConv2d):
+            continue
+        if any(child in replaced for child in module.modules()):
+            for name in _MERGES:
+                if hasattr(module, name):
+                    setattr(module, name, partial(_stay, module))
+
+
+def _stay(module: nn.Module) -> nn.Module:
+    return module
+
+
+def spare_masks_from_weight_decay(model: nn.Module) -> None:
+    """Let the model's `no_weight_decay()`, which timm's optimizers ask, name the masks' parameters too.
+
+    It returns their names, and patterns that match them where the model is wrapped (by `torch.compile`, say).
+
+    Args:
+        model: A model with `LpConv2d` layers.
+    """
+    own = getattr(model, "no_weight_decay", ())
+    names = {*(own() if callable(own) else own), *_MASK_PATTERNS}
     for fqn, module in model.named_modules():
         if isinstance(module, LpConv2d):
             names |= {f"{fqn}.{name}".lstrip(".") for name in ("C", "log2p")}

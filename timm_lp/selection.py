@@ -10,25 +10,27 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize
 
+from .layers.large_kernel import computes_as_conv2d
+
 FilterFn = Callable[[nn.Module, str], bool]
 
 
 def feature_extractor_filter(model: nn.Module) -> FilterFn:
     """Return the default `filter_fn` of `lp_convert`: the convolutions of the model's feature extractor.
 
-    In a timm model these are the convolutions that `forward_features` runs on a map of more than one pixel, found by
-    running it once on the meta device, without data or arithmetic. It leaves out a classifier that is written as
-    convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model, where nothing tells
+    In a model with timm's `forward_features` these are the convolutions that it runs on a map of more than one pixel,
+    found by running it once on the meta device, without data or arithmetic. It leaves out a classifier that is written
+    as convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model, where nothing tells
     the classifier from the features, it is every convolution.
 
     Args:
-        model: The network; it is not changed.
+        model: The network; its weights and modes are not changed.
 
     Raises:
         ValueError: If a timm model cannot be run to find out.
     """
-    config = getattr(model, "pretrained_cfg", None)
-    if not config:
+    config = getattr(model, "pretrained_cfg", None) or {}
+    if not config and not hasattr(model, "forward_features"):
         return lambda module, fqn: True
     input_size = (_in_channels(model, config), *config.get("input_size", (3, 224, 224))[1:])
     try:
@@ -51,13 +53,12 @@ def why_left_alone(conv: nn.Conv2d, tied: set[int]) -> str | None:
     """
     if parametrize.is_parametrized(conv):
         return "its weight is parametrized"
-    methods = {name: getattr(type(conv), name) for name in ("forward", "_conv_forward")}
-    if any(name in vars(conv) or method is not getattr(nn.Conv2d, name) for name, method in methods.items()):
+    if not computes_as_conv2d(conv):
         return "it has a forward of its own"
     if isinstance(conv.weight, nn.parameter.UninitializedParameter):
         return "it is not initialised yet"
-    if conv._forward_hooks or conv._forward_pre_hooks:
-        return "it has forward hooks"
+    if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks:
+        return "it has hooks"
     if any(id(parameter) in tied for parameter in conv.parameters()):
         return "its weight or bias is shared with another layer"
     return None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
@@ -112,8 +113,39 @@ def test_trials_with_other_settings_are_not_mixed(
     run: tuple[subprocess.CompletedProcess[str], Path], recipe: Path
 ) -> None:
     _, output_dir = run
-    with pytest.raises(SystemExit, match="`output_dir` must not hold trials with other settings"):
+    with pytest.raises(SystemExit, match=r"must not hold trials with other settings, .* epochs 3 instead of 4"):
         main(["--config", str(recipe), "--output-dir", str(output_dir), "--epochs", "4"])
+
+
+def test_trials_in_other_precisions_are_not_mixed(
+    run: tuple[subprocess.CompletedProcess[str], Path], recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, output_dir = run
+    path = output_dir / "lp2-seed1" / "result.json"
+    written = path.read_text()
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, **_: written.replace('"no"', '"bf16"') if self == path else RECIPE
+    )
+    with pytest.raises(SystemExit, match="mixed_precision bf16 instead of no"):
+        main(["--config", str(recipe), "--output-dir", str(output_dir), "--variants", "lp2"])
+
+
+def test_missing_checkpoint_is_refused(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"`checkpoint` must be a file, got 'missing\.pth'"):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), "--checkpoint", "missing.pth"])
+
+
+def test_an_image_folder_runs(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "test"):
+        for shade, name in enumerate(("dark", "light")):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for i in range(3):
+                image = Image.new("L", (20 + i, 16), 200 * shade + i)
+                image.save(tmp_path / "images" / split / name / f"{i}.png")
+    flags = ["--dataset", str(tmp_path / "images"), "--workers", "1", "--batch-size", "4"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path / "out"), *flags])
+    assert "6 test images" in capsys.readouterr().out
+    assert timm.create_model(f"local-dir:{tmp_path / 'out' / 'lp2-seed1'}", pretrained=True).num_classes == 2
 
 
 def test_a_failed_trial_shows_and_the_others_go_on(
@@ -123,6 +155,7 @@ def test_a_failed_trial_shows_and_the_others_go_on(
     main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     table = capsys.readouterr().out
     assert table.count("0 (1 failed)") == 2
+    assert "None" not in table
     assert "the loss became" in json.loads((tmp_path / "large-seed1" / "result.json").read_text())["error"]
     assert not (tmp_path / "large-seed1" / "model.safetensors").exists()
 

@@ -68,10 +68,32 @@ def test_unusable_recipes_are_refused(
     assert message.replace("\\", "") in error
 
 
-@pytest.mark.parametrize("setting", ["shots", "epochs", "batch_size"])
-def test_counts_must_be_positive(setting: str) -> None:
-    with pytest.raises(ValueError, match=f"`{setting}` must be at least 1, got 0"):
-        FewShotConfig(**{setting: 0})
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("shots", 0, "`shots` must be between 1 and inf, got 0"),
+        ("clip_grad", -1, "`clip_grad` must be between 0 and inf, got -1.0"),
+        ("hflip", 3, "`hflip` must be between 0 and 1, got 3.0"),
+        ("layer_decay", 0.0, "`layer_decay` must be between 1e-06 and 1, got 0.0"),
+        ("crop_pct", float("nan"), "`crop_pct` must be between 0.01 and 1, got nan"),
+        ("epochs", 2.5, "`epochs` must be of type int, got 2.5"),
+        ("lr", "fast", "`lr` must be of type float, got 'fast'"),
+        ("pretrained", "false", "`pretrained` must be of type bool, got 'false'"),
+        ("seeds", 3, "`seeds` must be a list, got 3"),
+        ("seeds", ["a"], "`seeds` must be of type int, got 'a'"),
+        ("variants", "lp2", "`variants` must be a list, got 'lp2'"),
+        ("model_kwargs", [1], r"`model_kwargs` must be of type dict, got \[1\]"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) and " " not in value else None,
+)
+def test_settings_are_checked(setting: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FewShotConfig(**{setting: value})
+
+
+def test_numbers_may_be_written_as_yaml_reads_them() -> None:
+    config = FewShotConfig(lr="1e-3", weight_decay=0, seeds=(1, 2))
+    assert (config.lr, config.weight_decay, config.seeds) == (1e-3, 0.0, [1, 2])
 
 
 @pytest.mark.parametrize(("setting", "value"), [("variants", ["lp2", "lp2"]), ("seeds", [])], ids=["twice", "none"])
@@ -81,7 +103,8 @@ def test_lists_name_each_once(setting: str, value: list[object]) -> None:
 
 
 def test_trial_settings_leave_out_what_does_not_change_a_trial() -> None:
-    one = FewShotConfig(variants=["base"], seeds=[1], workers=0, output_dir="a")
-    other = FewShotConfig(variants=["lp2"], seeds=[2], workers=2, output_dir="b", save_models=False)
+    one = FewShotConfig(variants=["base"], seeds=[1], output_dir="a")
+    other = FewShotConfig(variants=["lp2"], seeds=[2], output_dir="b", save_models=False)
     assert one.trial_settings() == other.trial_settings()
     assert one.trial_settings() != FewShotConfig(lr=1.0).trial_settings()
+    assert one.trial_settings() != FewShotConfig(workers=1).trial_settings()

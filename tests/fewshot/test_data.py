@@ -60,6 +60,14 @@ def test_unreadable_image_is_an_error(tmp_path: Path) -> None:
         test[0]
 
 
+def test_class_without_images_is_refused(tmp_path: Path) -> None:
+    _make_folder(tmp_path, "train", ("ant", "bee"))
+    _make_folder(tmp_path, "test", ("ant",))
+    (tmp_path / "test" / "bee").mkdir()
+    with pytest.raises(ValueError, match=r"`dataset` must have images in each class folder: .*bee"):
+        load_splits(str(tmp_path))
+
+
 def test_folder_without_splits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(

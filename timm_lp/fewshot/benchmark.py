@@ -43,8 +43,10 @@ def run_benchmark(config: FewShotConfig, accelerator: Accelerator) -> list[Resul
     trials = [Trial(variant, seed) for seed in config.seeds for variant in config.variants]
     for variant in config.variants:
         variant_name(config.model, variant)
+    if config.checkpoint is not None and not Path(config.checkpoint).is_file():
+        raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
     splits = load_splits(config.dataset)
-    results = {trial: _finished(output_dir, trial, config) for trial in trials}
+    results = {trial: _finished(output_dir, trial, config, accelerator) for trial in trials}
 
     with _progress(config, results, accelerator) as bar:
         for trial in [trial for trial in trials if results[trial] is None]:
@@ -88,15 +90,28 @@ def _progress(config: FewShotConfig, results: dict[Trial, Any], accelerator: Acc
         yield bar
 
 
-def _finished(output_dir: Path, trial: Trial, config: FewShotConfig) -> Result | None:
-    """Return the result of a trial that was run before, with the same settings."""
+def _machine(accelerator: Accelerator) -> dict[str, Any]:
+    """Return what a trial's result depends on beside its settings."""
+    return {
+        "num_processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "mixed_precision": accelerator.mixed_precision,
+    }
+
+
+def _finished(output_dir: Path, trial: Trial, config: FewShotConfig, accelerator: Accelerator) -> Result | None:
+    """Return the result of a trial that was run before, with the same settings and in the same way."""
     path = output_dir / trial.name / RESULT_FILE
     if not path.exists():
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
-    if result["settings"] != json.loads(json.dumps(config.trial_settings())):
+    now = json.loads(json.dumps({**config.trial_settings(), **_machine(accelerator)}))
+    before = {**result["settings"], **{name: result[name] for name in _machine(accelerator)}}
+    differ = [f"{name} {before.get(name)} instead of {now[name]}" for name in now if before.get(name) != now[name]]
+    if differ:
         raise ValueError(
-            f"`output_dir` must not hold trials with other settings, got {path}. Choose another --output-dir."
+            f"`output_dir` must not hold trials with other settings, got {path} with {', '.join(differ)}. "
+            "Choose another --output-dir."
         )
     return result
 
@@ -121,9 +136,7 @@ def _result(
         "train_seconds": outcome.train_seconds if outcome else None,
         "test_seconds": outcome.test_seconds if outcome else None,
         "settings": config.trial_settings(),
-        "num_processes": accelerator.num_processes,
-        "device": str(accelerator.device),
-        "mixed_precision": accelerator.mixed_precision,
+        **_machine(accelerator),
         "versions": {
             "timm-lp": __version__,
             "timm": timm.__version__,

@@ -28,10 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         raise SystemExit(f"finetune.py: {error}") from error
     if accelerator.is_main_process:
+        num_test = next((result["num_test"] for result in results if result["num_test"]), "the")
         start = "pretrained weights" if config.pretrained or config.checkpoint else "random weights"
         print(
             f"\n{config.model} on {config.dataset}, {config.shots}-shot, {len(config.seeds)} seeds, "
-            f"{config.epochs} epochs from {start}; accuracy on all {results[0]['num_test']} test images\n\n"
+            f"{config.epochs} epochs from {start}; accuracy on all {num_test} test images\n\n"
             f"{markdown_table(summarize(results))}\n\nTrials and models: {config.output_dir}/<variant>-seed<seed>, "
             f"results: {Path(config.output_dir) / SUMMARY_FILE}"
         )

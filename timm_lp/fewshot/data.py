@@ -60,7 +60,7 @@ def load_splits(dataset: str) -> tuple[ImageSet, ImageSet]:
             and `test/<class>/` (or `val`, `validation`) images.
 
     Raises:
-        ValueError: If it is neither, or if the two splits have different classes.
+        ValueError: If it is neither, has a class without images, or if the two splits have different classes.
     """
     if dataset == "digits":
         return _digits()
@@ -114,7 +114,10 @@ def _digits() -> tuple[ImageSet, ImageSet]:
 
 def _folder(root: Path) -> ImageSet:
     """Return a folder of class folders."""
-    folder = ImageFolder(str(root))
+    try:
+        folder = ImageFolder(str(root))
+    except FileNotFoundError as error:
+        raise ValueError(f"`dataset` must have images in each class folder: {error}") from error
     indices = list(range(len(folder.samples)))
     return ImageSet(partial(_file, folder), folder.targets, folder.classes, indices)
 

@@ -10,13 +10,15 @@ import timm
 import torch
 from accelerate import Accelerator
 from timm.data import create_transform, resolve_data_config
-from timm.models import split_model_name_tag
+from timm.models import load_state_dict, split_model_name_tag
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
 from timm.utils import random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..models.checkpoint import checkpoint_filter_fn
 from .config import FewShotConfig
 from .data import ImageSet
 
@@ -86,18 +88,32 @@ def variant_name(model: str, variant: str) -> str:
 
 
 def create_network(config: FewShotConfig, variant: str, num_classes: int) -> nn.Module:
-    """Return the network that a trial of `variant` starts from."""
-    kwargs = dict(config.model_kwargs)
-    if config.drop_path_rate is not None:
-        kwargs["drop_path_rate"] = config.drop_path_rate
-    if config.checkpoint is not None:
-        kwargs["pretrained_cfg_overlay"] = {"file": config.checkpoint}
-    return timm.create_model(
-        variant_name(config.model, variant),
-        pretrained=config.pretrained or config.checkpoint is not None,
-        num_classes=num_classes,
-        **kwargs,
-    )
+    """Return the network that a trial of `variant` starts from.
+
+    Raises:
+        ValueError: If the network does not take `config`'s arguments, or `config.checkpoint` does not fit it.
+    """
+    name = variant_name(config.model, variant)
+    overlay = {"file": config.checkpoint} if config.checkpoint else None
+    rates: dict[str, Any] = {} if config.drop_path_rate is None else {"drop_path_rate": config.drop_path_rate}
+    try:
+        model = timm.create_model(
+            name,
+            pretrained=config.pretrained or overlay is not None,
+            pretrained_cfg_overlay=overlay,
+            num_classes=num_classes,
+            **rates,
+            **config.model_kwargs,
+        )
+        if variant == BASE and config.checkpoint is not None:
+            # With another number of classes timm takes any file for its own networks; our filter refuses what does
+            # not fit.
+            checkpoint_filter_fn(load_state_dict(config.checkpoint), model, kernel_scale=1)
+    except (TypeError, RuntimeError, OSError) as error:
+        raise ValueError(
+            f"`model`, `model_kwargs`, `drop_path_rate`, `pretrained` and `checkpoint` must fit {name}, got {error}"
+        ) from error
+    return model
 
 
 def run_trial(
@@ -121,26 +137,24 @@ def run_trial(
     """
     pool, test = splits
     random_seed(trial.seed)
-    model = create_network(config, trial.variant, len(pool.class_names))
-    data_config = _data_config(config, model)
+    network = create_network(config, trial.variant, len(pool.class_names))
+    data_config = _data_config(config, network)
     indices = pool.draw(config.shots, trial.seed)
     train_loader = _train_loader(config, pool.select(indices, _train_transform(config, data_config)), accelerator)
     test_set = test.select(test.indices, create_transform(**data_config))
     test_loader = DataLoader(test_set, batch_size=4 * config.batch_size, num_workers=config.workers)
 
     optimizer = create_optimizer_v2(
-        model, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+        network, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
     )
     # A prepared scheduler would step once for each process; timm's is told the update instead.
-    model, optimizer, train_loader, test_loader = accelerator.prepare(model, optimizer, train_loader, test_loader)
+    model, optimizer, train_loader, test_loader = accelerator.prepare(network, optimizer, train_loader, test_loader)
     start = time.perf_counter()
     _train(config, model, optimizer, train_loader, accelerator, on_epoch)
     trained = time.perf_counter()
     top1 = evaluate(model, test_loader, accelerator)
     tested = time.perf_counter()
-    return Outcome(
-        accelerator.unwrap_model(model), data_config, top1, len(test), indices, trained - start, tested - trained
-    )
+    return Outcome(network, data_config, top1, len(test), indices, trained - start, tested - trained)
 
 
 def _data_config(config: FewShotConfig, model: nn.Module) -> dict[str, Any]:
@@ -170,6 +184,22 @@ def _train_loader(config: FewShotConfig, train_set: ImageSet, accelerator: Accel
     return DataLoader(train_set, batch_size=batch_size, shuffle=True, drop_last=full_batch, num_workers=config.workers)
 
 
+def create_scheduler(config: FewShotConfig, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Scheduler:
+    """Return timm's cosine schedule behind a linear warm-up, stepped with each update."""
+    warmup_epochs = min(config.warmup_epochs, config.epochs // 2)
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched="cosine",
+        num_epochs=config.epochs - warmup_epochs,
+        warmup_epochs=warmup_epochs,
+        warmup_lr=config.lr / 100,
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler
+
+
 def _train(
     config: FewShotConfig,
     model: nn.Module,
@@ -178,15 +208,7 @@ def _train(
     accelerator: Accelerator,
     on_epoch: Callable[[float], None],
 ) -> None:
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched="cosine",
-        num_epochs=config.epochs,
-        warmup_epochs=min(config.warmup_epochs, config.epochs // 2),
-        warmup_lr=config.lr / 100,
-        step_on_epochs=False,
-        updates_per_epoch=len(loader),
-    )
+    scheduler = create_scheduler(config, optimizer, len(loader))
     criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
     model.train()
     update = 0

@@ -40,7 +40,8 @@ def large_padding(conv: nn.Conv2d, kernel_size: tuple[int, ...]) -> str | tuple[
         kernel_size: `(Kh, Kw)` of the larger kernel, each an even number of pixels larger than the original.
 
     Returns:
-        `"same"` where the original has it, otherwise `(height, width)`, pixels.
+        `"same"` where the original has it, otherwise `(height, width)`, pixels. Where the padding mode is "reflect" or
+        "circular", torch asks for maps larger than that.
     """
     if conv.padding == "same" or kernel_size == conv.kernel_size:
         return conv.padding
@@ -81,11 +82,36 @@ def to_large_conv2d(conv: nn.Conv2d, kernel_scale: int = 2) -> nn.Conv2d:
 
     Returns:
         A new convolution that computes what `conv` computes, with `conv`'s dtype, device and `requires_grad`.
+
+    Raises:
+        TypeError: If `conv` does not compute as a plain `nn.Conv2d` does.
     """
+    check_conv2d(conv)
     kernel_size = large_kernel_size(conv.kernel_size, kernel_scale)
     large = build_like(nn.Conv2d, conv, kernel_size, large_padding(conv, kernel_size))
     copy_weights(conv, large, embed_kernel(conv.weight.detach(), kernel_size))
     return large
+
+
+def computes_as_conv2d(conv: nn.Module) -> bool:
+    """Tell whether a layer's forward is that of `nn.Conv2d`."""
+    return isinstance(conv, nn.Conv2d) and all(
+        name not in vars(conv) and getattr(type(conv), name) is getattr(nn.Conv2d, name)
+        for name in ("forward", "_conv_forward")
+    )
+
+
+def check_conv2d(conv: nn.Module) -> None:
+    """Refuse a layer that does not compute as a plain `nn.Conv2d` does.
+
+    Raises:
+        TypeError: If it does not.
+    """
+    if not computes_as_conv2d(conv):
+        raise TypeError(
+            f"`conv` must be an nn.Conv2d without a forward of its own, got {type(conv).__name__}. "
+            "Build the plain convolution first."
+        )
 
 
 def build_like(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from .large_kernel import build_like, copy_weights, embed_kernel, large_kernel_size, large_padding
+from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
 from .lp_mask import lp_exponent, lp_mask
 
 
@@ -145,7 +145,11 @@ class LpConv2d(nn.Conv2d):
 
         Returns:
             A new layer with `conv`'s dtype, device and `requires_grad`.
+
+        Raises:
+            TypeError: If `conv` does not compute as a plain `nn.Conv2d` does.
         """
+        check_conv2d(conv)
         kernel_size = large_kernel_size(conv.kernel_size, kernel_scale)
         sigma_init = tuple(k / 2 for k in conv.kernel_size)
         padding = large_padding(conv, kernel_size)
@@ -197,7 +201,7 @@ def check_p_init(p_init: float) -> None:
     Raises:
         ValueError: If `p_init` is not a finite number >= 1.
     """
-    if not (math.isfinite(p_init) and p_init >= 1):
+    if not (isinstance(p_init, (int, float)) and math.isfinite(p_init) and p_init >= 1):
         raise ValueError(
             f"`p_init` must be a finite number >= 1, got {p_init!r}. Use 2 for a Gaussian mask, 16 for almost a box."
         )

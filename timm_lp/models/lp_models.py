@@ -15,7 +15,7 @@ from timm.models import (
 )
 from torch import nn
 
-from ..convert import lp_convert
+from ..convert import lp_convert, spare_masks_from_weight_decay
 from .alexnet import rename_torchvision as rename_torchvision_alexnet
 from .checkpoint import RenameFn, checkpoint_filter_fn, rename_torchvision_convnext, rename_torchvision_vgg
 from .replknet import rename_original as rename_original_replknet
@@ -126,7 +126,7 @@ def create_variant(variant: Variant, architecture: Architecture, pretrained: boo
     def build(**model_kwargs: Any) -> nn.Module:
         return lp_convert(model_entrypoint(architecture.name)(**model_kwargs), **conversion)
 
-    return build_model_with_cfg(
+    model = build_model_with_cfg(
         build,
         name,
         pretrained,
@@ -140,6 +140,9 @@ def create_variant(variant: Variant, architecture: Architecture, pretrained: boo
         feature_cfg=dict(architecture.feature_cfg),
         **kwargs,
     )
+    if conversion.get("masked", True):
+        spare_masks_from_weight_decay(model)  # timm's wrappers for features lack what the network has
+    return model
 
 
 def _default_cfg(architecture: Architecture) -> DefaultCfg:

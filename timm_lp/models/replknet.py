@@ -14,6 +14,7 @@ from timm.layers import ClassifierHead, ConvNormAct, DropPath
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..layers import LpConv2d, build_like, embed_kernel
 
@@ -30,6 +31,8 @@ class ReparamLargeKernelConv(nn.Module):
         device: As in `nn.Module`.
         dtype: As in `nn.Module`.
     """
+
+    merges_lp_conv2d = True  # lp_convert lets it merge
 
     def __init__(
         self, channels: int, kernel_size: int, small_kernel: int | None, device: Any = None, dtype: Any = None
@@ -65,9 +68,11 @@ class ReparamLargeKernelConv(nn.Module):
 def _fuse_conv_norm(layer: ConvNormAct) -> tuple[nn.Conv2d, Tensor, Tensor]:
     """Return a layer's convolution without mask, and the weight and bias that include its norm's running statistics."""
     conv = layer.conv.to_conv2d() if isinstance(layer.conv, LpConv2d) else layer.conv
-    norm = layer.bn
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    return conv, conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+    bn = layer.bn
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+    return conv, weight, bias
 
 
 class RepLKBlock(nn.Module):
