@@ -231,7 +231,7 @@ def test_convolutions_that_cannot_be_replaced_stay_and_are_named(caplog: pytest.
     assert caplog.messages == [
         "Not every chosen convolution of Sequential is converted. "
         "Left alone since its weight is parametrized: b. "
-        "Left alone since it has forward hooks: c, d. "
+        "Left alone since it has hooks: c, d. "
         "Left alone since its weight or bias is shared with another layer: e, f. "
         "Left alone since it is not initialised yet: g."
     ]
@@ -403,7 +403,7 @@ def test_a_bare_convolution_is_returned_converted(masked: bool) -> None:
     assert_unchanged(conv, before)
     assert_same_function(converted, conv, image(8))
     if masked:
-        assert converted.no_weight_decay() == {"C", "log2p"}
+        assert converted.no_weight_decay() == {"C", "log2p", *PATTERNS}
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
@@ -438,6 +438,7 @@ class Owning(Net):
         return {"head.bias"}
 
 
+PATTERNS = {"*.C", "*.log2p"}
 MASKS = {f"{conv}.{name}" for conv in ("stem", "block.conv", "last") for name in ("C", "log2p")}
 
 
@@ -451,9 +452,9 @@ def test_no_weight_decay_names_the_masks(
     net: type[nn.Module], own: set[str], copied: Callable[[nn.Module], nn.Module]
 ) -> None:
     model = copied(lp_convert(net()))
-    assert model.no_weight_decay() == MASKS | own
+    assert model.no_weight_decay() == MASKS | PATTERNS | own
     model.no_weight_decay().clear()
-    assert model.no_weight_decay() == MASKS | own
+    assert model.no_weight_decay() == MASKS | PATTERNS | own
 
 
 @pytest.mark.parametrize("layer_decay", [None, 0.75])
@@ -467,3 +468,8 @@ def test_timm_optimizers_do_not_decay_the_masks(name: str, layer_decay: float | 
         if isinstance(module, LpConv2d):
             assert decay[id(module.C)] == decay[id(module.log2p)] == 0
             assert decay[id(module.weight)] == 0.05
+
+
+def test_only_modules_are_taken() -> None:
+    with pytest.raises(TypeError, match=r"`model` must be an nn\.Module, got 'resnet18'"):
+        lp_convert("resnet18")

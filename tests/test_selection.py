@@ -76,12 +76,18 @@ def test_without_forward_features_everything_that_is_run_counts() -> None:
     assert chosen(model) == ["0"]
 
 
-@pytest.mark.parametrize("config", [None, {}], ids=str)
-def test_in_a_model_that_is_not_timms_every_convolution_is_chosen(config: dict[str, Any] | None) -> None:
-    model = Failing()
-    model.pretrained_cfg = config
-    assert chosen(model) == ["stem", "gate", "unused", "last", "classifier"]
+def test_in_a_model_that_is_not_timms_every_convolution_is_chosen() -> None:
+    assert chosen(nn.Sequential(Failing())) == [
+        f"0.{name}" for name in ("stem", "gate", "unused", "last", "classifier")
+    ]
     assert chosen(nn.Conv2d(1, 1, 1)) == [""]
+
+
+@pytest.mark.parametrize("config", [None, {}], ids=str)
+def test_timms_interface_is_enough(config: dict[str, Any] | None) -> None:
+    model = Net()
+    model.pretrained_cfg = config
+    assert chosen(model) == ["stem", "last"]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +190,11 @@ def with_hook(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
+def with_backward_hook(conv: nn.Conv2d) -> nn.Conv2d:
+    conv.register_full_backward_hook(lambda module, grad_input, grad_output: None)
+    return conv
+
+
 def with_pre_hook(conv: nn.Conv2d) -> nn.Conv2d:
     conv.register_forward_pre_hook(lambda module, args: (-args[0],))
     return conv
@@ -200,7 +211,7 @@ def pruned(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 OWN_FORWARD = "it has a forward of its own"
-HOOKS = "it has forward hooks"
+HOOKS = "it has hooks"
 
 
 @pytest.mark.parametrize(
@@ -216,13 +227,15 @@ HOOKS = "it has forward hooks"
         (lambda: with_forward(nn.Conv2d(3, 3, 3)), OWN_FORWARD),
         (lambda: with_hook(nn.Conv2d(3, 3, 3)), HOOKS),
         (lambda: with_pre_hook(nn.Conv2d(3, 3, 3)), HOOKS),
+        (lambda: with_backward_hook(nn.Conv2d(3, 3, 3)), HOOKS),
         (lambda: spectral_norm(nn.Conv2d(3, 3, 3)), HOOKS),
         (lambda: pruned(nn.Conv2d(3, 3, 3)), HOOKS),
         (lambda: parametrizations.weight_norm(nn.Conv2d(3, 3, 3)), "its weight is parametrized"),
         (partial(nn.LazyConv2d, 3, 3), "it is not initialised yet"),
     ],
     ids=(
-        "plain renamed lp same std scaled_std padding patched hook pre_hook spectral_norm pruned weight_norm lazy"
+        "plain renamed lp same std scaled_std padding patched hook pre_hook backward_hook "
+        "spectral_norm pruned weight_norm lazy"
     ).split(),
 )
 def test_why_left_alone(build: Callable[[], nn.Conv2d], reason: str | None) -> None:

@@ -10,10 +10,11 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, StdConv2d
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from timm_lp.layers import LpConv2d, embed_kernel, lp_mask
+from timm_lp.layers import LpConv2d, embed_kernel, lp_mask, to_large_conv2d
 
 from .reference import lp_conv2d_reference
 
@@ -219,6 +220,15 @@ def test_bad_sigma_init(sigma_init: Any) -> None:
         ValueError, match=r"`sigma_init` must be a positive, finite number or a pair .+, got \(.+\)\. Half"
     ):
         LpConv2d(1, 1, 3, sigma_init=sigma_init)
+
+
+@pytest.mark.parametrize(
+    "layer", [LpConv2d(2, 2, 3), Conv2dSame(2, 2, 3), StdConv2d(2, 2, 3), nn.Linear(2, 2)], ids=repr
+)
+def test_only_plain_convolutions_are_taken(layer: nn.Module) -> None:
+    for convert in (LpConv2d.from_conv2d, to_large_conv2d):
+        with pytest.raises(TypeError, match=f"`conv` must be an nn.Conv2d without .+ got {type(layer).__name__}"):
+            convert(layer)
 
 
 def test_bad_kernel_scale() -> None:

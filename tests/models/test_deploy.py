@@ -1,10 +1,12 @@
 """Deployment: masks folded into plain convolutions, and exported networks that run without us."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -74,6 +76,22 @@ def test_reparameterized_in_place(network: str) -> None:
     expected = run(model, images())
     assert reparameterize_model(model, inplace=True) is model
     assert_same(run(model, images()), expected)
+
+
+# Networks with blocks that merge their own branches for deployment, which must not hide the masks.
+MERGING = ["efficientvit_m0", "levit_128s", "repvgg_a0", "mobileone_s0", "repghostnet_050", "shvit_s1"]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"kernel_scale": 1}, {"masked": False}], ids=["lp", "same_size", "large"])
+@pytest.mark.parametrize("network", MERGING)
+def test_blocks_with_a_merge_of_their_own(network: str, arguments: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = lp_convert(randomize(timm.create_model(network, num_classes=NUM_CLASSES)), **arguments).eval().double()
+    x = torch.randn(1, *model.pretrained_cfg["input_size"], dtype=torch.float64)
+    merged = reparameterize_model(model)
+    torch.testing.assert_close(run(merged, x), run(model, x), rtol=1e-8, atol=1e-8)
+    assert not any(isinstance(module, LpConv2d) for module in merged.modules())
+    assert pickle.loads(pickle.dumps(model)).state_dict().keys() == model.state_dict().keys()
 
 
 def test_exported_program_runs_without_us(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from timm.layers import DropPath
-from timm.models import save_for_hf
+from timm.models import group_parameters, save_for_hf
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
@@ -167,6 +167,45 @@ def test_grad_checkpointing_is_refused_where_the_base_network_refuses() -> None:
         create("lp2_vgg16").set_grad_checkpointing()
 
 
+def mask_decays(model: nn.Module) -> set[float]:
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=1.0, weight_decay=0.05)
+    masks = {id(p) for name, p in model.named_parameters() if name.endswith(MASKS)}
+    return {group["weight_decay"] for group in optimizer.param_groups for p in group["params"] if id(p) in masks}
+
+
+@pytest.mark.parametrize("feature_cls", ["list", "dict", "hook", "getter", "fx"])
+def test_masks_do_not_decay_in_feature_extractors(feature_cls: str) -> None:
+    model = create("lp2_resnet18", features_only=True, feature_cls=feature_cls, out_indices=(1, 2))
+    assert mask_decays(model) == {0.0}
+
+
+def test_masks_do_not_decay_in_compiled_models() -> None:
+    assert mask_decays(torch.compile(create("lp2_resnet18"), backend="eager")) == {0.0}
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "replknet31"])
+def test_dropout_is_that_of_the_argument(arch: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(arch, drop_rate=0.25)
+    assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.25] * (
+        1 + (arch == "alexnet")
+    )
+
+
+@pytest.mark.parametrize("coarse", [True, False], ids=["coarse", "fine"])
+def test_replknet_layers_for_layer_decay(coarse: bool) -> None:
+    with torch.device("meta"):
+        model = timm.create_model("replknet31")
+    layers = group_parameters(model, model.group_matcher(coarse=coarse), reverse=True)
+    order = ["stem.0.conv.weight", "stages.0.blocks.0.pw1.conv.weight", "stages.0.blocks.3.pw1.conv.weight"]
+    order += ["stages.1.downsample.0.conv.weight", "stages.3.blocks.3.pw2.conv.weight", "head.fc.weight"]
+    depths = [layers[name] for name in order]
+    assert depths == sorted(depths)
+    assert (layers[order[1]] == layers[order[2]]) is coarse
+    assert layers[order[3]] == layers["stages.1.blocks.0.pw1.conv.weight"]
+    assert layers["norm.weight"] >= layers[order[4]]
+
+
 @every_architecture
 def test_optimizer_groups(arch: str) -> None:
     with torch.device("meta"):
@@ -174,7 +213,7 @@ def test_optimizer_groups(arch: str) -> None:
     names = {name for name, _ in model.named_parameters()}
     masks = {name for name in names if name.endswith(MASKS)}
     assert masks
-    assert masks <= model.no_weight_decay() <= names
+    assert masks <= model.no_weight_decay() <= names | {"*.C", "*.log2p"}
     optimizer = create_optimizer_v2(model, opt="adamw", lr=1.0, weight_decay=0.05, layer_decay=0.5)
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     groups = {name: group_of[id(p)] for name, p in model.named_parameters()}
