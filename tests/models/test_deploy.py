@@ -86,7 +86,11 @@ MERGING = ["efficientvit_m0", "levit_128s", "repvgg_a0", "mobileone_s0", "repgho
 @pytest.mark.parametrize("network", MERGING)
 def test_blocks_with_a_merge_of_their_own(network: str, arguments: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    model = lp_convert(randomize(timm.create_model(network, num_classes=NUM_CLASSES)), **arguments).eval()
+    model = lp_convert(timm.create_model(network, num_classes=NUM_CLASSES), **arguments).eval()
+    with torch.no_grad():  # gently: some of these networks amplify rounding with weights of any size
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.mul_(1 + 0.2 * torch.rand_like(tensor)).add_(0.01 * torch.randn_like(tensor).abs())
     x = torch.randn(1, *model.pretrained_cfg["input_size"])
     merged = reparameterize_model(model)
     expected = run(model, x)
