@@ -9,7 +9,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from timm_lp import LpConv2d
-from timm_lp.models.replknet import ReparamLargeKernelConv
+from timm_lp.models.reparam_large_kernel import ReparamLargeKernelConv
 
 from .networks import NUM_CLASSES, SMALL, assert_same, create, create_base, create_from, create_trained, images
 
