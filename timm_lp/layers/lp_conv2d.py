@@ -9,6 +9,9 @@ from torch.nn.modules.utils import _pair
 
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
 from .lp_mask import lp_exponent, lp_mask
+from .mask_cache import MaskCache
+from .masked_conv2d import can_mask_fast, masked_conv2d
+from .window import Geometry
 
 
 class LpConv2d(nn.Conv2d):
@@ -40,6 +43,8 @@ class LpConv2d(nn.Conv2d):
         ValueError: If `p_init` is not a finite number >= 1, or `sigma_init` not a positive, finite number or a
             pair of them.
     """
+
+    _make_mask: MaskCache | None = None
 
     def __init__(
         self,
@@ -118,7 +123,29 @@ class LpConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(N, C, H, W)` with the masked kernel to `(N, O, H', W')`."""
+        padding = self._symmetric_zero_padding()
+        if padding is not None:
+            geometry = Geometry(self.stride, padding, self.dilation, self.groups)
+            tensors = (input, self.weight, self.bias, self.C, self.log2p)
+            if can_mask_fast(*tensors, geometry):
+                self._make_mask = self._make_mask or MaskCache()
+                return masked_conv2d(*tensors, geometry, self._make_mask)
         return self._conv_forward(input, self.masked_weight(), self.bias)
+
+    def _symmetric_zero_padding(self) -> tuple[int, ...] | None:
+        """Return the zero padding `(height, width)`, pixels; None where it is not zeros, or two sides differ."""
+        if self.padding_mode != "zeros":
+            return None
+        if not isinstance(self.padding, str):
+            return self.padding
+        if self.padding == "valid":
+            return (0, 0)
+        both_sides = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        return None if any(pixels % 2 for pixels in both_sides) else tuple(pixels // 2 for pixels in both_sides)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: everything but the last mask."""
+        return {name: value for name, value in vars(self).items() if name != "_make_mask"}
 
     @classmethod
     def from_conv2d(

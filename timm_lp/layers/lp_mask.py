@@ -1,6 +1,7 @@
 """The Lp mask of Kwon et al. (ICLR 2025), Eq. 2."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     """Return the Lp mask that multiplies a convolution kernel (Eq. 2).
 
     `mask[o, 0, h, w] = exp(-sum_i |C[o] @ d(h, w)|_i ** p[o])`, with `d` the offset from the kernel's centre
-    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included.
+    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included. What is
+    below the smallest normal number of the mask's dtype is 0, so that the taps there need not be convolved.
 
     Args:
         C: Inverse width of the mask, shape `(O, 2, 2)`, 1/pixel.
@@ -36,6 +38,57 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     Returns:
         Mask in [0, 1], shape `(O, 1, Kh, Kw)`, in float32 or wider; 1 at the centre of an odd kernel.
     """
+    mask = torch.exp(-_lp_norm(C, log2p, kernel_size).power.sum(dim=1, keepdim=True))
+    return torch.where(mask < math.sqrt(torch.finfo(mask.dtype).tiny), 0, mask)
+
+
+@torch.no_grad()
+def lp_mask_gradients(grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of `lp_mask` in closed form.
+
+    With `z = |C d|`: the mask's derivative is `-mask * p * z_i ** (p - 1) * sign((C d)_i) * d_j` in `C[i, j]`, and
+    `-mask * sum_i z_i ** p * ln(z_i) * p * ln(2)` in `|log2p|`.
+
+    Args:
+        grad_mask: Gradient in the mask, shape `(O, 1, Kh, Kw)`.
+        mask: The mask, of the same shape.
+        C: As `lp_mask` took it.
+        log2p: As `lp_mask` took it.
+
+    Returns:
+        Gradients in `C`, shape `(O, 2, 2)`, and in `log2p`, shape `(O,)`, in their dtypes.
+    """
+    norm = _lp_norm(C, log2p, tuple(mask.shape[-2:]))
+    grad_power = -(grad_mask * mask) * norm.power
+    grad_p = (grad_power * norm.log_distance).sum(dim=(1, 2, 3))
+    p = norm.p.flatten()
+    slope = math.log(2) * torch.where(log2p < 0, -p, p)
+    grad_distance = grad_power * torch.sign(norm.projection) * torch.exp(-norm.log_distance)
+    grad_C = torch.stack([(grad_distance * offset).sum(dim=(2, 3)) for offset in (norm.dh, norm.dw)], dim=2)
+    return (grad_C * p.view(-1, 1, 1)).to(C.dtype), (grad_p * slope).to(log2p.dtype)
+
+
+class _LpNorm(NamedTuple):
+    """The Lp norm of each offset from a kernel's centre, and the steps to it.
+
+    Attributes:
+        dh: Offsets along the height, shape `(Kh, 1)`, pixels.
+        dw: Offsets along the width, shape `(1, Kw)`, pixels.
+        projection: `C @ d`, shape `(O, 2, Kh, Kw)`.
+        log_distance: Logarithm of its absolute value, finite where that is 0.
+        p: Exponent, shape `(O, 1, 1, 1)`.
+        power: `|C @ d| ** p`, shape `(O, 2, Kh, Kw)`.
+    """
+
+    dh: Tensor
+    dw: Tensor
+    projection: Tensor
+    log_distance: Tensor
+    p: Tensor
+    power: Tensor
+
+
+def _lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> _LpNorm:
     dtype = torch.promote_types(C.dtype, torch.float32)
     tiny = torch.finfo(dtype).tiny
     # exp(-x) is 0 beyond -log(tiny) and a few denormals; a finite bound there keeps 0 * inf out of the gradients.
@@ -46,7 +99,8 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     dh = torch.arange(kernel_height, dtype=dtype, device=C.device).view(-1, 1) - (kernel_height - 1) / 2
     dw = torch.arange(kernel_width, dtype=dtype, device=C.device).view(1, -1) - (kernel_width - 1) / 2
     # Products and sums, not a matmul: autocast would lower a matmul's precision.
-    distance = (C[:, :, 0, None, None] * dh + C[:, :, 1, None, None] * dw).abs()
+    projection = C[:, :, 0, None, None] * dh + C[:, :, 1, None, None] * dw
+    log_distance = projection.abs().clamp_min(tiny).log()
     p = lp_exponent(log2p).to(dtype).view(-1, 1, 1, 1)
-    power = (p * distance.clamp_min(tiny).log()).clamp_max(largest).exp()
-    return torch.exp(-power.sum(dim=1, keepdim=True))
+    power = (p * log_distance).clamp_max(largest).exp()
+    return _LpNorm(dh, dw, projection, log_distance, p, power)
