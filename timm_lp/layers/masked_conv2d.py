@@ -1,6 +1,5 @@
 """Mask, product and convolution as one differentiable function that keeps no masked kernel (Eq. 3)."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,11 +9,11 @@ from torch.autograd import forward_ad
 
 from .lp_mask import lp_mask, lp_mask_gradients
 from .mask_cache import MaskCache
-from .operators import Operators, choose_operators
-from .window import Geometry, Window, cropped_geometry, needed_window, output_size
+from .masked_kernel import MaskedKernel, memory_format_of, slices
+from .operators import choose_operators
+from .window import Geometry, cropped_geometry, needed_window, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-_CHUNK_BYTES = 2**19  # what is read twice is read from a core's cache the second time
 
 
 def masked_conv2d(
@@ -94,18 +93,20 @@ class _MaskedConv2d(torch.autograd.Function):
         mask = make_mask(C, log2p, kernel_size)
         window = needed_window(tuple(input.shape[2:]), mask.support, kernel_size, geometry)
         cropped = cropped_geometry(window, geometry)
-        size = window.crop(weight).shape
-        operators = choose_operators(input, tuple(size[1:]), len(weight), cropped, size != weight.shape)
-        kernel = _MaskedKernel(weight, mask.values, window, mask.is_one and window == mask.support, operators)
+        shape = window.crop(weight).shape
+        operators = choose_operators(input, tuple(shape), cropped, shape != weight.shape)
+        is_one = mask.is_one and window == mask.support
+        memory_format = operators.memory_format or memory_format_of(weight)
+        kernel = MaskedKernel(weight, mask.values, window, is_one, memory_format)
         blocks = [
-            operators.convolve(input, kernel[channels], None if bias is None else bias[channels], cropped)
-            for channels in _slices(len(weight), operators.block)
+            operators.convolve(input, kernel.block(channels), None if bias is None else bias[channels], cropped)
+            for channels in slices(len(weight), operators.block)
         ]
         ctx.save_for_backward(input, weight, bias, C, log2p, mask.values)
-        ctx.geometry, ctx.cropped, ctx.operators, ctx.window = geometry, cropped, operators, window
-        ctx.is_one = kernel.is_one
+        ctx.geometry, ctx.cropped, ctx.operators = geometry, cropped, operators
+        ctx.kernel_arguments = (window, is_one, memory_format)
         output = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-        return output.contiguous(memory_format=_memory_format(input, weight))
+        return output.contiguous(memory_format=memory_format_of(input, weight))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -113,28 +114,29 @@ class _MaskedConv2d(torch.autograd.Function):
             return _differentiable_gradients(ctx, grad_output)
         input, weight, _, C, log2p, mask = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
-        needs_mask = needs_C or needs_log2p
-        cropped, operators = ctx.cropped, ctx.operators
-        kernel = _MaskedKernel(weight, mask, ctx.window, ctx.is_one, operators)
-        grad_input = grad_weight = grad_mask = None
-        if needs_weight or needs_mask:
-            grad_kernel = operators.kernel_gradient(input, grad_output, kernel.size, cropped)
-            whole = kernel.size == weight.shape
-            if needs_weight:
-                grad_weight = torch.empty_like(weight) if whole else torch.zeros_like(weight)
-            if needs_mask:
-                grad_mask = torch.empty_like(mask) if whole else torch.zeros_like(mask)
-        for channels in _slices(len(weight), operators.block):
-            if needs_input:
-                grad = operators.input_gradient(grad_output[:, channels], kernel[channels], input.shape, cropped)
+        needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
+        geometry, operators = ctx.cropped, ctx.operators
+        kernel = MaskedKernel(weight, mask, *ctx.kernel_arguments)
+        blocks = [*slices(len(weight), operators.block)]
+
+        grad_input = grad_weight = grad_mask = grad_C = grad_log2p = None
+        if needs_input:
+            for channels in blocks:
+                grad = operators.input_gradient(
+                    grad_output[:, channels], kernel.block(channels), tuple(input.shape), geometry
+                )
                 grad_input = grad if grad_input is None else grad_input.add_(grad)
-            if needs_weight or needs_mask:
-                _multiply_gradient(grad_kernel(channels), channels, kernel, grad_weight, grad_mask)
-        grad_C = grad_log2p = None
+            grad_input = grad_input.contiguous(memory_format=memory_format_of(input))
+        if needs_weight or needs_mask:
+            grad_kernel = operators.kernel_gradient(input, grad_output, kernel.shape, geometry)
+            grads = (grad_kernel(channels) for channels in blocks)
+            grad_weight, grad_mask = kernel.gradients(grads, needs_weight, needs_mask)
         if needs_mask:
             grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p)
+        elif needs_C or needs_log2p:
+            grad_C, grad_log2p = torch.zeros_like(C), torch.zeros_like(log2p)
         return (
-            None if grad_input is None else grad_input.contiguous(memory_format=_memory_format(input)),
+            grad_input,
             grad_weight,
             grad_output.sum(dim=(0, 2, 3)) if needs_bias else None,
             grad_C if needs_C else None,
@@ -142,65 +144,6 @@ class _MaskedConv2d(torch.autograd.Function):
             None,
             None,
         )
-
-
-class _MaskedKernel:
-    """The needed taps of a kernel times its mask, made for a range of output channels at a time.
-
-    Args:
-        weight: Kernel, shape `(O, I, Kh, Kw)`.
-        mask: Mask, shape `(O, 1, Kh, Kw)`.
-        window: The needed taps.
-        is_one: Whether the mask is 1 there.
-        operators: What the kernel is for.
-    """
-
-    def __init__(self, weight: Tensor, mask: Tensor, window: Window, is_one: bool, operators: Operators) -> None:
-        self.weight = window.crop(weight)
-        self.mask = window.crop(mask)
-        self.size = tuple(self.weight.shape)
-        self.window = window
-        self.is_one = is_one
-        self._memory_format = operators.memory_format or _memory_format(weight)
-        self._scratch: Tensor | None = None
-
-    def __getitem__(self, channels: slice) -> Tensor:
-        """Return the masked kernel of some output channels, valid until the next are asked for."""
-        weight, mask = self.weight[channels], self.mask[channels]
-        if self.is_one:
-            return weight
-        if self._scratch is None:
-            self._scratch = torch.empty(weight.shape, dtype=weight.dtype, memory_format=self._memory_format)
-        masked = self._scratch[: len(weight)]
-        if self._memory_format is torch.channels_last or weight.is_contiguous() or weight.shape[1] == 1:
-            return torch.mul(weight, mask, out=masked)
-        # Along the input channels first: the rows of a cropped kernel are too short to be multiplied one by one.
-        chunk = _chunk(weight)
-        products = torch.empty_like(weight[:chunk], memory_format=torch.channels_last)
-        for part in _slices(len(weight), chunk):
-            product = torch.mul(weight[part], mask[part], out=products[: part.stop - part.start])
-            masked[part].copy_(product)
-        return masked
-
-
-def _multiply_gradient(
-    grad_kernel: Tensor,
-    channels: slice,
-    kernel: _MaskedKernel,
-    grad_weight: Tensor | None,
-    grad_mask: Tensor | None,
-) -> None:
-    """Write the gradients of `weight * mask` for a range of output channels, reading their factors once."""
-    chunk = _chunk(grad_kernel)
-    products = torch.empty_like(grad_kernel[:chunk])
-    for part in _slices(len(grad_kernel), chunk):
-        grad = grad_kernel[part]
-        rows = slice(channels.start + part.start, channels.start + part.stop)
-        if grad_mask is not None:
-            product = torch.mul(grad, kernel.weight[rows], out=products[: len(grad)])
-            torch.sum(product, dim=1, keepdim=True, out=kernel.window.crop(grad_mask)[rows])
-        if grad_weight is not None:
-            torch.mul(grad, kernel.mask[rows], out=kernel.window.crop(grad_weight)[rows])
 
 
 def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -213,19 +156,3 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     grads = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
     by_index = dict(zip(needed, grads, strict=True))
     return tuple(by_index.get(i) for i in range(7))
-
-
-def _chunk(kernel: Tensor) -> int:
-    """Return how many output channels of a kernel to multiply at a time."""
-    return max(_CHUNK_BYTES // kernel[0].nbytes, 1)
-
-
-def _slices(length: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))
-
-
-def _memory_format(*tensors: Tensor) -> torch.memory_format:
-    """Return channels_last where one of the tensors is in it, as nn.Conv2d's output is."""
-    last = torch.channels_last
-    in_channels_last = any(t.is_contiguous(memory_format=last) and not t.is_contiguous() for t in tensors)
-    return last if in_channels_last else torch.contiguous_format

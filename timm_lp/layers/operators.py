@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from .scratch import scratch
 from .window import Geometry, output_size
 
 Convolve = Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor]
@@ -28,8 +29,9 @@ InputGradient = Callable[[Tensor, Tensor, tuple[int, ...], Geometry], Tensor]
 KernelGradient = Callable[[Tensor, Tensor, tuple[int, ...], Geometry], Callable[[slice], Tensor]]
 
 _CONTIGUOUS_DEPTHWISE_PADDING = 6
-_BLOCK_BYTES = 6 * 2**20
+_BLOCK_BYTES = 7 * 2**20
 _BLOCK_CHANNELS = 16  # oneDNN's own blocks of channels
+_POINTWISE_PIXELS = 64
 
 
 class Operators(NamedTuple):
@@ -51,18 +53,16 @@ class Operators(NamedTuple):
     memory_format: torch.memory_format | None = None
 
 
-def choose_operators(
-    input: Tensor, kernel_size: tuple[int, ...], out_channels: int, geometry: Geometry, cropped: bool
-) -> Operators:
+def choose_operators(input: Tensor, shape: tuple[int, ...], geometry: Geometry, cropped: bool) -> Operators:
     """Return the fastest operators for a convolution on the CPU.
 
     Args:
         input: Input, shape `(N, C, H, W)`.
-        kernel_size: `(I, Kh, Kw)` of the kernel.
-        out_channels: Its output channels.
+        shape: Shape of the kernel, `(O, I, Kh, Kw)`.
         geometry: Of the convolution.
         cropped: Whether the kernel is part of a larger one in memory.
     """
+    out_channels, _, *kernel_size = shape
     if geometry.groups == out_channels == input.shape[1]:
         if max(geometry.padding) > _CONTIGUOUS_DEPTHWISE_PADDING:
             return Operators(
@@ -71,15 +71,18 @@ def choose_operators(
         return Operators(torch_convolve, torch_input_gradient, depthwise_kernel_gradient, out_channels)
     if geometry.groups > 1:
         return Operators(torch_convolve, torch_input_gradient, torch_kernel_gradient, out_channels)
-    channel_bytes = math.prod(kernel_size) * input.element_size()
-    block = max(_BLOCK_BYTES // channel_bytes // _BLOCK_CHANNELS, 1) * _BLOCK_CHANNELS
-    positions = output_size(tuple(input.shape[2:]), kernel_size[1:], geometry)
-    if kernel_size[1:] == (1, 1) == geometry.stride and input.is_contiguous() and math.prod(positions) >= 64:
+
+    block = _BLOCK_BYTES // (math.prod(shape[1:]) * input.element_size())
+    block = max(block // _BLOCK_CHANNELS, 1) * _BLOCK_CHANNELS
+    if out_channels <= 2 * block:
+        block = out_channels
+    pixels = math.prod(output_size(tuple(input.shape[2:]), tuple(kernel_size), geometry))
+    if kernel_size == [1, 1] and geometry.stride == (1, 1) and input.is_contiguous() and pixels >= _POINTWISE_PIXELS:
         return Operators(pointwise_convolve, pointwise_input_gradient, pointwise_kernel_gradient, block)
     # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
-    if 2 * len(input) * math.prod(positions) > out_channels:
+    if 2 * len(input) * pixels > out_channels:
         return Operators(torch_convolve, torch_input_gradient, torch_kernel_gradient, block)
-    if not cropped:
+    if input.is_contiguous() and not cropped:
         return Operators(torch_convolve, torch_input_gradient, matmul_kernel_gradient, block)
     last = torch.channels_last
     kernel_gradient = partial(matmul_kernel_gradient, memory_format=last)
@@ -135,12 +138,9 @@ def depthwise_kernel_gradient(
     since oneDNN is slow where it has to pad by more than 6 pixels.
     """
     images, channels = input.shape[:2]
-    height, width = geometry.padding
-    padded = F.pad(input, (width, width, height, height))
-    grads = grad_output.reshape(images * channels, 1, *grad_output.shape[2:])
     taps = F.conv2d(
-        padded.reshape(1, images * channels, *padded.shape[2:]),
-        grads,
+        _padded(input, geometry).view(1, images * channels, *_padded_size(input, geometry)),
+        grad_output.reshape(images * channels, 1, *grad_output.shape[2:]),
         stride=geometry.dilation,
         dilation=geometry.stride,
         groups=images * channels,
@@ -183,11 +183,18 @@ def matmul_kernel_gradient(
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Callable[[slice], Tensor]:
     """Return a dense kernel's gradient, in a memory format, as a product of the output's gradient and the columns."""
+    last = memory_format is torch.channels_last
     columns = _columns(input, size, tuple(grad_output.shape[2:]), geometry, memory_format)
     grads = grad_output.transpose(0, 1).flatten(1)
-    if memory_format is torch.channels_last:
-        return lambda channels: (grads[channels] @ columns).view(-1, *size[2:], size[1]).permute(0, 3, 1, 2)
-    return lambda channels: (grads[channels] @ columns).view(-1, *size[1:])
+
+    def gradient(channels: slice) -> Tensor:
+        rows = grads[channels]
+        shape = (len(rows), columns.shape[1])
+        is_part = len(rows) < size[0]
+        product = torch.mm(rows, columns, out=scratch("gradient", shape, rows.dtype) if is_part else None)
+        return product.view(-1, *size[2:], size[1]).permute(0, 3, 1, 2) if last else product.view(-1, *size[1:])
+
+    return gradient
 
 
 def _columns(
@@ -198,8 +205,7 @@ def _columns(
     memory_format: torch.memory_format,
 ) -> Tensor:
     """Return what the kernel meets at each position, shape `(N * H' * W', I * Kh * Kw)`, in the kernel's order."""
-    height, width = geometry.padding
-    padded = F.pad(input, (width, width, height, height)).contiguous(memory_format=memory_format)
+    padded = _padded(input, geometry, memory_format)
     images, channels, row, column = padded.stride()
     (row_stride, column_stride), (row_dilation, column_dilation) = geometry.stride, geometry.dilation
     positions = ((len(input), images), (output_size[0], row * row_stride), (output_size[1], column * column_stride))
@@ -240,3 +246,15 @@ def pointwise_kernel_gradient(
         return total.view(*total.shape, 1, 1)
 
     return gradient
+
+
+def _padded(input: Tensor, geometry: Geometry, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Return the input with its padding, in a memory format."""
+    height, width = geometry.padding
+    padded = scratch("padded", (*input.shape[:2], *_padded_size(input, geometry)), input.dtype, memory_format).zero_()
+    padded[:, :, height : height + input.shape[2], width : width + input.shape[3]] = input
+    return padded
+
+
+def _padded_size(input: Tensor, geometry: Geometry) -> tuple[int, ...]:
+    return tuple(extent + 2 * padding for extent, padding in zip(input.shape[2:], geometry.padding, strict=True))

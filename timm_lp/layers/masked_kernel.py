@@ -1,0 +1,110 @@
+"""The product of a kernel and its mask, and its gradients, a few output channels at a time."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from .scratch import scratch
+from .window import Window
+
+_CHUNK_BYTES = 2**19  # what is read twice is read from a core's cache the second time
+
+
+class MaskedKernel:
+    """The needed taps of a kernel, times their mask.
+
+    Args:
+        weight: Kernel, shape `(O, I, Kh, Kw)`.
+        mask: Mask, shape `(O, 1, Kh, Kw)`.
+        window: The needed taps.
+        is_one: Whether the mask is 1 there.
+        memory_format: Of the products.
+    """
+
+    def __init__(
+        self, weight: Tensor, mask: Tensor, window: Window, is_one: bool, memory_format: torch.memory_format
+    ) -> None:
+        self.shape = tuple(window.crop(weight).shape)
+        self._whole_weight = weight
+        self._whole_mask = mask
+        self._weight = window.crop(weight)
+        self._mask = window.crop(mask)
+        self._window = window
+        self._is_one = is_one
+        self._memory_format = memory_format
+
+    def block(self, channels: slice) -> Tensor:
+        """Return the products of some output channels, valid until this thread asks for the next."""
+        weight = self._weight[channels]
+        if self._is_one:
+            return weight
+        product = scratch("product", weight.shape, weight.dtype, self._memory_format)
+        _multiply(weight, self._mask[channels], product)
+        return product
+
+    def gradients(self, grads: Iterable[Tensor], weight: bool, mask: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of weight and mask, both of them from one reading of the products' gradients.
+
+        Args:
+            grads: Gradients in the products, of some output channels after the other; they are overwritten.
+            weight: Whether the weight's gradient is wanted.
+            mask: Whether the mask's gradient is wanted.
+
+        Returns:
+            Gradients of the whole weight and mask, None where they are not wanted.
+        """
+        cropped = self.shape != self._whole_weight.shape
+        empty_like = torch.zeros_like if cropped else torch.empty_like
+        grad_mask = empty_like(self._whole_mask) if mask else None
+        grad_weight = None
+        start = 0
+        for grad in grads:
+            if weight and grad_weight is None:
+                in_place = grad.shape == self._whole_weight.shape and grad.stride() == self._whole_weight.stride()
+                grad_weight = grad if in_place else empty_like(self._whole_weight)
+            for part in slices(len(grad), _chunk(grad)):
+                rows = slice(start + part.start, start + part.stop)
+                if grad_mask is not None:
+                    self._sum_products(grad[part], rows, grad_mask)
+                if grad_weight is not None:
+                    _multiply(grad[part], self._mask[rows], self._window.crop(grad_weight)[rows])
+            start += len(grad)
+        return grad_weight, grad_mask
+
+    def _sum_products(self, grad: Tensor, rows: slice, grad_mask: Tensor) -> None:
+        products = scratch("products to sum", grad.shape, grad.dtype, memory_format_of(grad))
+        torch.mul(grad, self._weight[rows], out=products)
+        torch.sum(products, dim=1, keepdim=True, out=self._window.crop(grad_mask)[rows])
+
+
+def _multiply(factor: Tensor, mask: Tensor, product: Tensor) -> None:
+    """Write `factor * mask`, for kernels of shape `(O, I, Kh, Kw)`."""
+    if factor.shape[1] == 1 or (factor.is_contiguous() and product.is_contiguous()):
+        torch.mul(factor, mask, out=product)
+        return
+    # Along the input channels first: the rows of a cropped kernel are too short to be multiplied one by one.
+    last = torch.channels_last
+    directly = product.is_contiguous(memory_format=last)
+    for part in slices(len(factor), _chunk(factor)):
+        out = product[part] if directly else scratch("product in channels_last", factor[part].shape, factor.dtype, last)
+        torch.mul(factor[part], mask[part], out=out)
+        if not directly:
+            product[part].copy_(out)
+
+
+def slices(length: int, step: int) -> Iterator[slice]:
+    """Return the ranges of at most `step` numbers that cover `length` numbers."""
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+
+
+def memory_format_of(*tensors: Tensor) -> torch.memory_format:
+    """Return channels_last where one of the tensors is in it, as nn.Conv2d's output is then."""
+    last = torch.channels_last
+    in_channels_last = any(t.is_contiguous(memory_format=last) and not t.is_contiguous() for t in tensors)
+    return last if in_channels_last else torch.contiguous_format
+
+
+def _chunk(kernel: Tensor) -> int:
+    """Return how many output channels of a kernel to multiply at a time."""
+    return max(_CHUNK_BYTES // kernel[0].nbytes, 1)

@@ -1,0 +1,39 @@
+"""Memory that each thread keeps for intermediate results: new pages cost more time than writing to them."""
+
+import threading
+
+import torch
+from torch import Tensor
+
+_LARGEST_BYTES = 2**25
+
+_kept = threading.local()
+
+
+def scratch(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Return memory on the CPU to write to, for a result that is used up before the same name is asked for again.
+
+    Args:
+        name: Whose memory it is.
+        shape: Shape of the result; of four dimensions if it is in channels_last.
+        dtype: Its dtype.
+        memory_format: Its memory format.
+    """
+    size = torch.Size(shape).numel()
+    if size * dtype.itemsize > _LARGEST_BYTES:
+        return torch.empty(shape, dtype=dtype, memory_format=memory_format)
+    key = f"{name} {dtype}"
+    memory = getattr(_kept, key, None)
+    if memory is None or memory.numel() < size:
+        with torch.inference_mode(False):  # what inference mode makes could not be written to outside of it
+            memory = torch.empty(size, dtype=dtype)
+        setattr(_kept, key, memory)
+    if memory_format is torch.channels_last:
+        out_channels, in_channels, height, width = shape
+        return memory[:size].view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)
+    return memory[:size].view(shape)
