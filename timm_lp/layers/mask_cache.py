@@ -48,10 +48,9 @@ class MaskCache:
     def _holds(last: tuple[Tensor, Tensor, Mask], C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> bool:
         last_C, last_log2p, mask = last
         return (
-            mask.values.shape[2:] == torch.Size(kernel_size)
+            mask.values.shape[2:] == kernel_size
             and last_C.dtype == C.dtype
-            and last_C.device == C.device
-            and not (mask.values.is_inference() and not torch.is_inference_mode_enabled())
+            and (torch.is_inference_mode_enabled() or not mask.values.is_inference())
             and torch.equal(last_C, C)
             and torch.equal(last_log2p, log2p)
         )

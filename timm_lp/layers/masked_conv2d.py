@@ -1,6 +1,7 @@
 """Mask, product and convolution as one differentiable function that keeps no masked kernel (Eq. 3)."""
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,11 @@ from torch.autograd import forward_ad
 from .lp_mask import lp_mask, lp_mask_gradients
 from .mask_cache import MaskCache
 from .masked_kernel import MaskedKernel, memory_format_of, slices
-from .operators import choose_operators
-from .window import Geometry, cropped_geometry, needed_window, output_size
+from .operators import Operators, choose_operators, is_slow_in_channels_last
+from .window import Geometry, Window, cropped_geometry, needed_window, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+_DTYPES = (torch.float32, torch.float64)
 
 
 def masked_conv2d(
@@ -42,8 +44,15 @@ def masked_conv2d(
     Returns:
         Output, shape `(N, O, H', W')`.
     """
-    output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, geometry, make_mask)
-    return output
+    mask = make_mask(C, log2p, tuple(weight.shape[2:]))
+    channels_last = memory_format_of(input, weight) is torch.channels_last
+    plan = _make_plan(
+        tuple(input.shape), tuple(weight.shape), mask.support, mask.is_one, geometry, channels_last=channels_last
+    )
+    if torch.is_grad_enabled():
+        output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask.values, plan)
+        return output
+    return _convolve(input, weight, bias, mask.values, plan)
 
 
 def can_mask_fast(
@@ -54,19 +63,30 @@ def can_mask_fast(
     It has no rule for what torch.compile and torch.export trace, for torch.func, forward-mode differentiation and
     autocast; no measurements for other devices and dtypes; and leaves it to torch to refuse what does not fit.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
+    if (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.is_autocast_enabled("cpu")
+    ):
         return False
-    tensors = (input, weight, C, log2p) if bias is None else (input, weight, bias, C, log2p)
+    dtype = input.dtype
+    for tensor in (input, weight, C, log2p, bias):
+        if tensor is not None and not (type(tensor) in _PLAIN_TYPES and tensor.dtype is dtype and tensor.is_cpu):
+            return False
     return (
-        all(type(t) in _PLAIN_TYPES and t.is_cpu and t.dtype == input.dtype for t in tensors)
-        and input.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
+        dtype in _DTYPES
         and input.dim() == 4
         and input.numel() > 0
         and input.shape[1] == weight.shape[1] * geometry.groups
-        and min(output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)) > 0
-        and all(forward_ad.unpack_dual(t).tangent is None for t in tensors)
+        and _fits(input.shape[2:], weight.shape[2:], geometry)
     )
+
+
+@lru_cache(maxsize=4096)
+def _fits(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometry) -> bool:
+    return min(output_size(size, kernel_size, geometry)) > 0
 
 
 def plain_conv2d(
@@ -75,6 +95,66 @@ def plain_conv2d(
     """Do what `masked_conv2d` does in torch's own operators."""
     masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:])).to(weight.dtype)
     return F.conv2d(input, masked, bias, *geometry)
+
+
+class _Plan(NamedTuple):
+    """How to convolve an input of one size with a kernel and mask.
+
+    Attributes:
+        geometry: Of the convolution with the whole kernel.
+        cropped: Of the convolution with the needed taps.
+        window: The needed taps.
+        is_one: Whether the mask is 1 there.
+        operators: What convolves them.
+        blocks: Ranges of output channels to convolve one after the other.
+        kernel_format: Memory format of the masked kernel.
+        output_format: Memory format of the output, and of the input's gradient.
+    """
+
+    geometry: Geometry
+    cropped: Geometry
+    window: Window
+    is_one: bool
+    operators: Operators
+    blocks: tuple[slice, ...]
+    kernel_format: torch.memory_format
+    output_format: torch.memory_format
+
+
+@lru_cache(maxsize=4096)
+def _make_plan(
+    size: tuple[int, ...],
+    shape: tuple[int, ...],
+    support: Window,
+    is_one: bool,
+    geometry: Geometry,
+    *,
+    channels_last: bool,
+) -> _Plan:
+    """Return the plan for an input of `size`, `(N, C, H, W)`, and a kernel of `shape`, `(O, I, Kh, Kw)`."""
+    window = needed_window(size[2:], support, shape[2:], geometry)
+    cropped = cropped_geometry(window, geometry)
+    needed = (*shape[:2], window.bottom - window.top, window.right - window.left)
+    if channels_last and is_slow_in_channels_last(needed, cropped):
+        window, cropped, needed = Window(0, shape[2], 0, shape[3]), geometry, shape
+    operators = choose_operators(size, needed, cropped, cropped=needed != shape, channels_last=channels_last)
+    output_format = torch.channels_last if channels_last else torch.contiguous_format
+    return _Plan(
+        geometry,
+        cropped,
+        window,
+        is_one and window == support,
+        operators,
+        tuple(slices(shape[0], operators.block)),
+        operators.memory_format or output_format,
+        output_format,
+    )
+
+
+def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, plan: _Plan) -> Tensor:
+    kernel = MaskedKernel(weight, mask, plan.window, plan.is_one, plan.kernel_format)
+    output = plan.operators.convolve(input, kernel.blocks(plan.blocks), bias, plan.cropped)
+    return output.contiguous(memory_format=plan.output_format)
 
 
 class _MaskedConv2d(torch.autograd.Function):
@@ -86,27 +166,12 @@ class _MaskedConv2d(torch.autograd.Function):
         bias: Tensor | None,
         C: Tensor,
         log2p: Tensor,
-        geometry: Geometry,
-        make_mask: MaskCache,
+        mask: Tensor,
+        plan: _Plan,
     ) -> Tensor:
-        kernel_size = tuple(weight.shape[2:])
-        mask = make_mask(C, log2p, kernel_size)
-        window = needed_window(tuple(input.shape[2:]), mask.support, kernel_size, geometry)
-        cropped = cropped_geometry(window, geometry)
-        shape = window.crop(weight).shape
-        operators = choose_operators(input, tuple(shape), cropped, shape != weight.shape)
-        is_one = mask.is_one and window == mask.support
-        memory_format = operators.memory_format or memory_format_of(weight)
-        kernel = MaskedKernel(weight, mask.values, window, is_one, memory_format)
-        blocks = [
-            operators.convolve(input, kernel.block(channels), None if bias is None else bias[channels], cropped)
-            for channels in slices(len(weight), operators.block)
-        ]
-        ctx.save_for_backward(input, weight, bias, C, log2p, mask.values)
-        ctx.geometry, ctx.cropped, ctx.operators = geometry, cropped, operators
-        ctx.kernel_arguments = (window, is_one, memory_format)
-        output = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-        return output.contiguous(memory_format=memory_format_of(input, weight))
+        ctx.save_for_backward(input, weight, bias, C, log2p, mask)
+        ctx.plan = plan
+        return _convolve(input, weight, bias, mask, plan)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -115,23 +180,19 @@ class _MaskedConv2d(torch.autograd.Function):
         input, weight, _, C, log2p, mask = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
         needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
-        geometry, operators = ctx.cropped, ctx.operators
-        kernel = MaskedKernel(weight, mask, *ctx.kernel_arguments)
-        blocks = [*slices(len(weight), operators.block)]
+        plan: _Plan = ctx.plan
+        kernel = MaskedKernel(weight, mask, plan.window, plan.is_one, plan.kernel_format)
+        operators, geometry = plan.operators, plan.cropped
 
         grad_input = grad_weight = grad_mask = grad_C = grad_log2p = None
         if needs_input:
-            for channels in blocks:
-                grad = operators.input_gradient(
-                    grad_output[:, channels], kernel.block(channels), tuple(input.shape), geometry
-                )
-                grad_input = grad if grad_input is None else grad_input.add_(grad)
-            grad_input = grad_input.contiguous(memory_format=memory_format_of(input))
+            grad_input = operators.input_gradient(
+                grad_output, kernel.blocks(plan.blocks), tuple(input.shape), geometry
+            ).contiguous(memory_format=plan.output_format)
         if needs_weight or needs_mask:
-            grad_kernel = operators.kernel_gradient(input, grad_output, kernel.shape, geometry)
-            grads = (grad_kernel(channels) for channels in blocks)
+            grads = operators.kernel_gradient(input, grad_output, kernel.shape, plan.blocks, geometry)
             grad_weight, grad_mask = kernel.gradients(grads, needs_weight, needs_mask)
-        if needs_mask:
+        if grad_mask is not None:
             grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p)
         elif needs_C or needs_log2p:
             grad_C, grad_log2p = torch.zeros_like(C), torch.zeros_like(log2p)
@@ -148,11 +209,11 @@ class _MaskedConv2d(torch.autograd.Function):
 
 def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of the plain formula, which can be differentiated again."""
-    tensors: list[Any] = [*ctx.saved_tensors[:-1]]
     # Views, so that what the tensors themselves were computed from is not differentiated here.
-    views = [None if tensor is None else tensor.view_as(tensor) for tensor in tensors]
-    needed = {i: views[i] for i, needs in enumerate(ctx.needs_input_grad[:5]) if needs}
-    output = plain_conv2d(*views, ctx.geometry)
-    grads = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
+    views: list[Any] = [None if tensor is None else tensor.view_as(tensor) for tensor in ctx.saved_tensors[:5]]
+    input, weight, bias, C, log2p = views
+    output = plain_conv2d(input, weight, bias, C, log2p, ctx.plan.geometry)
+    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:5]) if needs]
+    grads = torch.autograd.grad(output, [views[i] for i in needed], grad_output, create_graph=True)
     by_index = dict(zip(needed, grads, strict=True))
     return tuple(by_index.get(i) for i in range(7))

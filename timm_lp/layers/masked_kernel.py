@@ -25,23 +25,27 @@ class MaskedKernel:
     def __init__(
         self, weight: Tensor, mask: Tensor, window: Window, is_one: bool, memory_format: torch.memory_format
     ) -> None:
-        self.shape = tuple(window.crop(weight).shape)
         self._whole_weight = weight
         self._whole_mask = mask
         self._weight = window.crop(weight)
         self._mask = window.crop(mask)
+        self.shape = tuple(self._weight.shape)
         self._window = window
         self._is_one = is_one
         self._memory_format = memory_format
 
-    def block(self, channels: slice) -> Tensor:
-        """Return the products of some output channels, valid until this thread asks for the next."""
-        weight = self._weight[channels]
-        if self._is_one:
-            return weight
-        product = scratch("product", weight.shape, weight.dtype, self._memory_format)
-        _multiply(weight, self._mask[channels], product)
-        return product
+    def blocks(self, ranges: Iterable[slice]) -> Iterator[tuple[slice, Tensor]]:
+        """Return ranges of output channels and their products, each valid until the next is asked for."""
+        for channels in ranges:
+            weight, mask = self._weight, self._mask
+            if channels.stop - channels.start < len(weight):
+                weight, mask = weight[channels], mask[channels]
+            if self._is_one:
+                yield channels, weight
+                continue
+            product = scratch("product", tuple(weight.shape), weight.dtype, self._memory_format)
+            _multiply(weight, mask, product)
+            yield channels, product
 
     def gradients(self, grads: Iterable[Tensor], weight: bool, mask: bool) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients of weight and mask, both of them from one reading of the products' gradients.

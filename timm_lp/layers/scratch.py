@@ -1,13 +1,15 @@
 """Memory that each thread keeps for intermediate results: new pages cost more time than writing to them."""
 
+import math
 import threading
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _LARGEST_BYTES = 2**25
 
-_kept = threading.local()
+_thread = threading.local()
 
 
 def scratch(
@@ -24,16 +26,15 @@ def scratch(
         dtype: Its dtype.
         memory_format: Its memory format.
     """
-    size = torch.Size(shape).numel()
+    size = math.prod(shape)
     if size * dtype.itemsize > _LARGEST_BYTES:
         return torch.empty(shape, dtype=dtype, memory_format=memory_format)
-    key = f"{name} {dtype}"
-    memory = getattr(_kept, key, None)
+    kept: dict[Any, Tensor] = _thread.__dict__
+    memory = kept.get((name, dtype))
     if memory is None or memory.numel() < size:
         with torch.inference_mode(False):  # what inference mode makes could not be written to outside of it
-            memory = torch.empty(size, dtype=dtype)
-        setattr(_kept, key, memory)
-    if memory_format is torch.channels_last:
-        out_channels, in_channels, height, width = shape
-        return memory[:size].view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)
-    return memory[:size].view(shape)
+            memory = kept[name, dtype] = torch.empty(size, dtype=dtype)
+    if memory_format is not torch.channels_last:
+        return memory[:size].view(shape)
+    out_channels, in_channels, height, width = shape
+    return memory[:size].view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)

@@ -1,6 +1,5 @@
 """The taps of a kernel that a convolution needs: those that meet a pixel, and that are not 0."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,14 +15,18 @@ class Geometry(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A range of a kernel's taps along its height and width."""
+    """A range of a kernel's taps: rows from `top` to before `bottom`, columns from `left` to before `right`."""
 
-    rows: slice
-    columns: slice
+    top: int
+    bottom: int
+    left: int
+    right: int
 
     def crop(self, kernel: Tensor) -> Tensor:
         """Return the view of a kernel, shape `(O, I, Kh, Kw)`, that has these taps only."""
-        return kernel[..., self.rows, self.columns]
+        if (self.bottom - self.top, self.right - self.left) == kernel.shape[2:]:
+            return kernel
+        return kernel[..., self.top : self.bottom, self.left : self.right]
 
 
 def output_size(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
@@ -41,12 +44,12 @@ def support(kernel: Tensor) -> Window:
         kernel: Kernels or masks, shape `(O, I, Kh, Kw)`.
     """
     magnitudes = kernel.detach().abs().amax(dim=(0, 1))
-    return Window(*(_extent(magnitudes.amax(dim=axis).tolist()) for axis in (1, 0)))
+    return Window(*_extent(magnitudes.amax(dim=1).tolist()), *_extent(magnitudes.amax(dim=0).tolist()))
 
 
-def _extent(magnitudes: list[float]) -> slice:
+def _extent(magnitudes: list[float]) -> tuple[int, int]:
     alive = [i for i, magnitude in enumerate(magnitudes) if magnitude != 0]
-    return slice(alive[0], alive[-1] + 1) if alive else slice(0, len(magnitudes))
+    return (alive[0], alive[-1] + 1) if alive else (0, len(magnitudes))
 
 
 def needed_window(size: tuple[int, ...], within: Window, kernel_size: tuple[int, ...], geometry: Geometry) -> Window:
@@ -63,35 +66,35 @@ def needed_window(size: tuple[int, ...], within: Window, kernel_size: tuple[int,
     Returns:
         A window that `cropped_geometry` can convolve to an output of the same size.
     """
-    rows, columns = (
-        _needed_extent(size[i], kernel_size[i], *(values[i] for values in geometry[:3]), extent.start, extent.stop)
-        for i, extent in enumerate(within)
-    )
-    return Window(rows, columns)
+    extents = ((within.top, within.bottom), (within.left, within.right))
+    arguments = zip(size, kernel_size, *geometry[:3], extents, strict=True)
+    (top, bottom), (left, right) = (_needed_extent(*argument) for argument in arguments)
+    return Window(top, bottom, left, right)
 
 
 def cropped_geometry(window: Window, geometry: Geometry) -> Geometry:
     """Return the geometry in which a window's taps meet the pixels that they meet in the whole kernel."""
-    starts = (window.rows.start, window.columns.start)
+    starts = (window.top, window.left)
     padding = (p - d * start for p, d, start in zip(geometry.padding, geometry.dilation, starts, strict=True))
     return geometry._replace(padding=tuple(padding))
 
 
-@lru_cache(maxsize=4096)
-def _needed_extent(size: int, taps: int, stride: int, padding: int, dilation: int, first: int, stop: int) -> slice:
+def _needed_extent(
+    size: int, taps: int, stride: int, padding: int, dilation: int, first: int, stop: int
+) -> tuple[int, int]:
     """Return the needed taps along one axis.
 
     Tap t meets the pixels `t * dilation - padding + stride * i`. Both sides get the same padding, so there may be more
     than one way to keep the output's size; the one that starts last is taken.
     """
     reach = (size + 2 * padding - dilation * (taps - 1) - 1) // stride * stride
-    first = max(first, -((reach - padding) // dilation))
-    stop = min(stop, (size - 1 + padding) // dilation + 1)
+    first = max(within[0], -((reach - padding) // dilation))
+    stop = min(within[1], (size - 1 + padding) // dilation + 1)
     for start in range(min(first, padding // dilation), 0, -1):
         room = size + 2 * (padding - dilation * start) - 1 - reach
         fewest, most = (room - stride) // dilation + 2, room // dilation + 1
         count = max(stop - start, fewest, 1)
         if count <= min(most, taps - start):
-            return slice(start, start + count)
+            return start, start + count
     fewest = (size + 2 * padding - 1 - reach - stride) // dilation + 2
-    return slice(0, max(stop, fewest, 1))
+    return 0, max(stop, fewest, 1)

@@ -1,0 +1,96 @@
+"""Dense convolutions of few positions as products of matrices, block by block (see `operators`)."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from .padded import padded
+from .scratch import scratch
+from .window import Geometry, output_size
+
+
+def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """Convolve with a kernel in channels_last; the output is in channels_last."""
+    columns: Tensor | None = None
+    size: tuple[int, ...] = ()
+    products = []
+    for _, kernel in blocks:
+        if columns is None:
+            size = output_size(tuple(input.shape[2:]), tuple(kernel.shape[2:]), geometry)
+            columns = _columns(input, tuple(kernel.shape), size, geometry, torch.channels_last)
+        products.append(columns @ _matrix(kernel).t())
+    rows = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+    if bias is not None:
+        rows += bias
+    return rows.view(len(input), *size, -1).permute(0, 3, 1, 2)
+
+
+def input_gradient(
+    grad_output: Tensor, blocks: Iterable[tuple[slice, Tensor]], size: tuple[int, ...], geometry: Geometry
+) -> Tensor:
+    """Return the input's gradient, in channels_last, from a kernel in channels_last."""
+    images, channels, height, width = size
+    grads = grad_output.permute(0, 2, 3, 1).flatten(0, 2)
+    total: Tensor | None = None
+    kernel_size: tuple[int, ...] = ()
+    for part, kernel in blocks:
+        kernel_size = tuple(kernel.shape[2:])
+        matrix = _matrix(kernel)
+        total = grads[:, part] @ matrix if total is None else total.addmm_(grads[:, part], matrix)
+    assert total is not None
+    columns = total.view(images, *grad_output.shape[2:], *kernel_size, channels)
+    (top, left), (row_stride, column_stride) = geometry.padding, geometry.stride
+    result = total.new_zeros(images, height + 2 * top, width + 2 * left, channels)
+    for i in range(kernel_size[0]):
+        rows = result[:, i * geometry.dilation[0] :: row_stride][:, : columns.shape[1]]
+        for j in range(kernel_size[1]):
+            rows[:, :, j * geometry.dilation[1] :: column_stride][:, :, : columns.shape[2]] += columns[:, :, :, i, j]
+    return result[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
+
+
+def kernel_gradient(
+    input: Tensor,
+    grad_output: Tensor,
+    shape: tuple[int, ...],
+    blocks: Iterable[slice],
+    geometry: Geometry,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Tensor]:
+    """Return the kernel's gradient, block by block, in a memory format."""
+    out_channels, in_channels, height, width = shape
+    columns = _columns(input, shape, tuple(grad_output.shape[2:]), geometry, memory_format)
+    grads = grad_output.transpose(0, 1).flatten(1)
+    for channels in blocks:
+        rows = grads[channels]
+        product_shape = (len(rows), columns.shape[1])
+        out = scratch("kernel gradient", product_shape, rows.dtype) if len(rows) < out_channels else None
+        product = torch.mm(rows, columns, out=out)
+        if memory_format is torch.channels_last:
+            yield product.view(-1, height, width, in_channels).permute(0, 3, 1, 2)
+        else:
+            yield product.view(-1, in_channels, height, width)
+
+
+def _matrix(kernel: Tensor) -> Tensor:
+    """Return a kernel in channels_last as a matrix, shape `(O, Kh * Kw * I)`."""
+    return kernel.permute(0, 2, 3, 1).flatten(1)
+
+
+def _columns(
+    input: Tensor,
+    shape: tuple[int, ...],
+    positions: tuple[int, ...],
+    geometry: Geometry,
+    memory_format: torch.memory_format,
+) -> Tensor:
+    """Return what a kernel of some shape meets at each position, `(N * H' * W', I * Kh * Kw)` in the kernel's order."""
+    pixels = padded(input, geometry, memory_format)
+    image, channel, row, column = pixels.stride()
+    (row_stride, column_stride), (row_dilation, column_dilation) = geometry.stride, geometry.dilation
+    taps = [(shape[1], channel), (shape[2], row * row_dilation), (shape[3], column * column_dilation)]
+    if memory_format is torch.channels_last:
+        taps = [*taps[1:], taps[0]]
+    where = [(len(input), image), (positions[0], row * row_stride), (positions[1], column * column_stride)]
+    sizes, strides = zip(*where, *taps, strict=True)
+    return pixels.as_strided(sizes, strides).flatten(3).flatten(0, 2)

@@ -1,0 +1,43 @@
+"""Convolutions with a single tap as products of matrices, image by image and block by block (see `operators`)."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from .window import Geometry
+
+
+def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """Convolve."""
+    pixels = input.flatten(2)
+    products = [torch.matmul(kernel.flatten(1), pixels) for _, kernel in blocks]
+    output = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+    if bias is not None:
+        output += bias.view(-1, 1)
+    return output.view(len(input), -1, *input.shape[2:])
+
+
+def input_gradient(
+    grad_output: Tensor, blocks: Iterable[tuple[slice, Tensor]], size: tuple[int, ...], geometry: Geometry
+) -> Tensor:
+    """Return the input's gradient."""
+    grads = grad_output.flatten(2)
+    total: Tensor | None = None
+    for channels, kernel in blocks:
+        grad = torch.matmul(kernel.flatten(1).t(), grads[:, channels])
+        total = grad if total is None else total.add_(grad)
+    assert total is not None
+    return total.view(size)
+
+
+def kernel_gradient(
+    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], blocks: Iterable[slice], geometry: Geometry
+) -> Iterator[Tensor]:
+    """Return the kernel's gradient, block by block: the images' gradients, added up."""
+    pixels, grads = input.flatten(2), grad_output.flatten(2)
+    for channels in blocks:
+        total = grads[0, channels] @ pixels[0].t()
+        for image in range(1, len(input)):
+            total.addmm_(grads[image, channels], pixels[image].t())
+        yield total.view(-1, shape[1], 1, 1)
