@@ -80,7 +80,7 @@ def cropped_geometry(window: Window, geometry: Geometry) -> Geometry:
 
 
 def _needed_extent(
-    size: int, taps: int, stride: int, padding: int, dilation: int, first: int, stop: int
+    size: int, taps: int, stride: int, padding: int, dilation: int, within: tuple[int, int]
 ) -> tuple[int, int]:
     """Return the needed taps along one axis.
 
