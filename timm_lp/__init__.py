@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from . import plugin
 
 if TYPE_CHECKING:
-    from .convert import lp_convert
+    from .convert import lp_convert, lp_merge
     from .layers import LpConv2d, lp_mask
 
 __version__ = "0.1.0"
-__all__ = ["LpConv2d", "lp_convert", "lp_mask"]
+__all__ = ["LpConv2d", "lp_convert", "lp_mask", "lp_merge"]
 
-_HOMES = {"LpConv2d": ".layers", "lp_convert": ".convert", "lp_mask": ".layers"}
+_HOMES = {"LpConv2d": ".layers", "lp_convert": ".convert", "lp_mask": ".layers", "lp_merge": ".convert"}
 
 
 def __getattr__(name: str) -> Any:

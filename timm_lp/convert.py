@@ -3,9 +3,10 @@
 import logging
 from functools import partial
 
+from timm.utils import reparameterize_model
 from torch import nn
 
-from .layers import LpConv2d, to_large_conv2d
+from .layers import LpConv2d, crop_conv2d, to_large_conv2d
 from .layers.lp_conv2d import check_p_init
 from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
 
@@ -70,6 +71,32 @@ def lp_convert(
         spare_masks_from_weight_decay(model)
     _logger.info("Converted %d convolutions of %s.", len(replacements), type(model).__name__)
     return model
+
+
+def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
+    """Return a copy of a network for deployment, in which the masks are folded into plain convolutions.
+
+    Args:
+        model: A network with `LpConv2d` layers; it is not changed. Put it into evaluation mode first where its blocks
+            merge their norms.
+        crop: Whether to leave out the outer taps of the convolutions that are 0 for all channels, as those beyond the
+            support of a mask with a large p are. The kernels' sizes then depend on the weights; without it, the state
+            dict is that of the "Large" network.
+
+    Returns:
+        A network that computes what `model` computes, with nothing of this package in it.
+
+    Raises:
+        ValueError: If the model has no `LpConv2d`.
+    """
+    if not any(isinstance(module, LpConv2d) for module in model.modules()):
+        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
+    merged = reparameterize_model(model)
+    if crop:
+        tied = tied_parameters(merged)
+        convs = [module for module in merged.modules() if isinstance(module, nn.Conv2d)]
+        merged = _replace(merged, {conv: crop_conv2d(conv) for conv in convs if not why_left_alone(conv, tied)})
+    return merged
 
 
 def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from timm_lp.fewshot.report import markdown_table, summarize, write_json
+from timm_lp.fewshot.report import markdown_table, summarize
+from timm_lp.output import write_json
 
 
 def _result(variant: str, top1: float | None, seconds: float = 2.0) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from timm_lp.layers import lp_exponent, lp_mask
+from timm_lp.layers.lp_mask import lp_mask_gradients
 
 from .reference import lp_mask_reference
 
@@ -171,3 +172,55 @@ def test_vmap_over_masks_and_over_their_gradients() -> None:
         torch.func.vmap(gradient)(Cs, log2ps), zip(*map(gradient, Cs, log2ps), strict=True), strict=True
     ):
         torch.testing.assert_close(batched, torch.stack(single))
+
+
+# The projections of the last two are exactly 0 along a diagonal, and everywhere.
+@pytest.mark.parametrize(
+    "widths", [DIAGONAL, ROTATED, [[0.5, 0.5], [0.0, -0.3]], [[0.0, 0.0], [0.0, 0.0]]], ids=["diag", "rot", "line", "0"]
+)
+@pytest.mark.parametrize("kernel_size", [(3, 3), (4, 2), (5, 2), (1, 7), (1, 1)], ids=str)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("p", [1, 1.5, 2, 16, 256])
+def test_closed_form_gradients(p: float, sign: int, kernel_size: tuple[int, int], widths: list[list[float]]) -> None:
+    C, log2p = parameters(p, widths, [[1.5, 0.1], [-0.2, 0.9]])
+    log2p = (sign * log2p.detach()).requires_grad_()
+    pixels = torch.linspace(0.5, 1.5, 2 * math.prod(kernel_size), dtype=torch.float64).view(2, 1, *kernel_size)
+    values = lp_mask_gradients(pixels, lp_mask(C, log2p, kernel_size).detach(), C, log2p)
+    for mask in (lp_mask, lp_mask_reference):
+        expected = mask_and_gradients(mask, C, log2p, kernel_size)[1:]
+        for value, reference in zip(values, expected, strict=True):
+            torch.testing.assert_close(value, reference, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_closed_form_gradients_have_the_dtypes_of_the_parameters(dtype: torch.dtype) -> None:
+    C, log2p = parameters(3, DIAGONAL, ROTATED, dtype=dtype)
+    mask = lp_mask(C, log2p, (5, 4)).detach()
+    values = lp_mask_gradients(torch.linspace(0.5, 1.5, 40, dtype=mask.dtype).view_as(mask), mask, C, log2p)
+    expected = mask_and_gradients(lp_mask, C, log2p, (5, 4))[1:]
+    for value, reference in zip(values, expected, strict=True):
+        assert value.dtype == dtype
+        assert not value.requires_grad
+        torch.testing.assert_close(value, reference)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("p", [1, 1 + 2**-8, 2, 16, 256])
+def test_closed_form_gradients_are_finite(p: float, dtype: torch.dtype) -> None:
+    scales = [0.0, 1e-7, 0.5, 1.0, 2.0, 3e4] + ([] if dtype == torch.float16 else [1e-30, 1e-42, 1e30])
+    C, log2p = parameters(p, *([[scale, -scale], [scale, 0.0]] for scale in scales), dtype=dtype)
+    mask = lp_mask(C, log2p, (5, 4)).detach()
+    assert all(value.isfinite().all() for value in lp_mask_gradients(torch.ones_like(mask), mask, C, log2p))
+
+
+@pytest.mark.parametrize(("dtype", "last"), [(torch.float32, 43), (torch.float64, 354)], ids=["f32", "f64"])
+def test_what_is_below_the_root_of_the_smallest_number_is_0(dtype: torch.dtype, last: int) -> None:
+    C, log2p = parameters(1, [[1.0, 0.0], [0.0, 1.0]], dtype=dtype)
+    distance = torch.arange(-last - 3, last + 4, dtype=dtype)
+    mask = lp_mask(C, log2p, (1, len(distance)))
+    kept = torch.exp(-distance.abs()) >= math.sqrt(torch.finfo(dtype).tiny)
+    assert kept.sum() == 2 * last + 1
+    assert torch.equal(mask[0, 0, 0] != 0, kept)
+    torch.testing.assert_close(mask[0, 0, 0, kept], torch.exp(-distance.abs())[kept])
+    for value in torch.autograd.grad(mask[0, 0, 0, ~kept].sum(), (C, log2p)):
+        assert not value.any()

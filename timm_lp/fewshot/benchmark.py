@@ -15,9 +15,10 @@ from timm.models import save_for_hf
 from tqdm import tqdm
 
 from .. import __version__
+from ..output import write_json
 from .config import FewShotConfig
 from .data import load_splits
-from .report import Result, summarize, write_json
+from .report import Result, summarize
 from .training import DivergedError, Outcome, Trial, run_trial, variant_name
 
 _logger = logging.getLogger(__name__)

@@ -1,21 +1,11 @@
-"""Results on disk, and the table that is made of them."""
+"""The table that is made of the results."""
 
-import json
-import os
 import statistics
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from ..output import markdown_rows
+
 Result = dict[str, Any]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that is complete or not there, whenever the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def summarize(results: list[Result]) -> list[dict[str, Any]]:
@@ -62,16 +52,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    columns = list(zip(header, *lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(_markdown_line(line, widths) for line in [header, rule, *lines])
-
-
-def _markdown_line(cells: Sequence[str], widths: list[int]) -> str:
-    """Return a line of a table: the first cell to the left, numbers to the right."""
-    padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
-    return f"| {' | '.join(padded)} |"
+    return markdown_rows(header, lines)
 
 
 def _number(value: float | None, spec: str) -> str:

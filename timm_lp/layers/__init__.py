@@ -1,5 +1,6 @@
 """Lp-convolution as PyTorch layers; nothing in here knows timm."""
 
+from .crop import crop_conv2d
 from .large_kernel import build_like, embed_kernel, large_kernel_size, large_padding, to_large_conv2d
 from .lp_conv2d import LpConv2d
 from .lp_mask import lp_exponent, lp_mask
@@ -7,6 +8,7 @@ from .lp_mask import lp_exponent, lp_mask
 __all__ = [
     "LpConv2d",
     "build_like",
+    "crop_conv2d",
     "embed_kernel",
     "large_kernel_size",
     "large_padding",

@@ -1,0 +1,116 @@
+"""Times of interleaved runs, and the peak memory of a process that does nothing else."""
+
+import multiprocessing
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .cases import Layer, Network
+
+Step = Callable[[], None]
+
+_MIB = 2**20
+
+
+def training_step(model: nn.Module, x: Tensor) -> Step:
+    """Return a step that computes a loss and all its gradients; the optimizer's own time is not in it."""
+
+    def step() -> None:
+        model.train()
+        model.zero_grad()
+        x.grad = None
+        output = model(x)
+        if output.dim() == 2:
+            F.cross_entropy(output, torch.arange(len(output), device=output.device)).backward()
+        else:
+            output.sum().backward()
+
+    return step
+
+
+def evaluation_step(model: nn.Module, x: Tensor) -> Step:
+    """Return a step that computes a model's output without gradients."""
+
+    def step() -> None:
+        model.eval()
+        with torch.no_grad():
+            model(x)
+
+    return step
+
+
+def interleaved_ms(steps: dict[str, Step], runs: int, device: str) -> dict[str, list[float]]:
+    """Return each step's times, milliseconds, of runs that take turns, so that a slow moment slows all of them.
+
+    Args:
+        steps: The steps by name.
+        runs: How often each is measured, after two runs that are not.
+        device: What they run on.
+    """
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    order = list(steps)
+    for run in range(-2, runs):
+        for name in order:
+            start = time.perf_counter()
+            steps[name]()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if run >= 0:
+                times[name].append(1000 * (time.perf_counter() - start))
+        order.reverse()
+    return times
+
+
+def summary(times: list[float]) -> dict[str, Any]:
+    """Return the median and quartiles of times, and the times, milliseconds."""
+    quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    return {"median_ms": quartiles[1], "quartiles_ms": [quartiles[0], quartiles[2]], "runs_ms": times}
+
+
+def training_peak_mib(case: Network | Layer, form: str, device: str, threads: int) -> float | None:
+    """Return the peak memory of two training steps, MiB, beyond what a process had before it built the model.
+
+    It is measured in a fresh process; None where the system does not tell.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_training_peak_mib, (case, form, device, threads))
+
+
+def _training_peak_mib(case: Network | Layer, form: str, device: str, threads: int) -> float | None:
+    torch.set_num_threads(threads)
+    before = _resident_mib("VmRSS") if device == "cpu" else 0.0
+    model, x = case.forms()[form]().to(device), case.input().to(device)
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: building a model is no training
+    else:
+        torch.cuda.reset_peak_memory_stats()
+    step = training_step(model, x.detach().requires_grad_(x.requires_grad))
+    step()
+    step()
+    peak = _resident_mib("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated() / _MIB
+    return None if before is None or peak is None else peak - before
+
+
+def _resident_mib(field: str) -> float | None:
+    status = Path("/proc/self/status")
+    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) / 1024 if found else None
+
+
+def machine_limits(runs: int = 5) -> dict[str, float]:
+    """Return what the CPU gives at best: GFLOP/s of a large product of matrices, GB/s of a copy that fits no cache."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    source = torch.randn(2**26)
+    target = torch.empty_like(source)
+    times = interleaved_ms({"mm": lambda: torch.mm(a, b), "copy": lambda: target.copy_(source)}, runs, "cpu")  # type: ignore[dict-item]
+    return {
+        "gflop_per_s": 2 * 2048**3 / min(times["mm"]) / 1e6,
+        "gb_per_s": 2 * source.nbytes / min(times["copy"]) / 1e6,
+    }
