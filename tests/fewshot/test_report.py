@@ -1,11 +1,8 @@
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from timm_lp.fewshot.report import markdown_table, summarize
-from timm_lp.output import write_json
 
 
 def _result(variant: str, top1: float | None, seconds: float = 2.0) -> dict[str, Any]:
@@ -44,11 +41,3 @@ def test_table() -> None:
         "| lp2     |     90.00 |    - | 1 (1 failed) |  1,234,567 |          2.0 |",
         "| large   |         - |    - | 0 (1 failed) |          - |            - |",
     ]
-
-
-def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "result.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}

@@ -1,7 +1,7 @@
 """Times of interleaved runs, and the peak memory of a process that does nothing else."""
 
 import multiprocessing
-import re
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from .cases import Layer, Network
 Step = Callable[[], None]
 
 _MIB = 2**20
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}  # glibc's
 
 
 def training_step(model: nn.Module, x: Tensor) -> Step:
@@ -75,33 +77,43 @@ def summary(times: list[float]) -> dict[str, Any]:
 
 
 def training_peak_mib(case: Network | Layer, form: str, device: str, threads: int) -> float | None:
-    """Return the peak memory of two training steps, MiB, beyond what a process had before it built the model.
+    """Return the peak memory of two training steps, MiB: the parameters, and all that is added while training.
 
-    It is measured in a fresh process; None where the system does not tell.
+    On the CPU it is measured in a fresh process whose C library gives memory back at once, so that what it would keep
+    for later is not counted; None where the system does not tell.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_training_peak_mib, (case, form, device, threads))
+    before = dict(os.environ)
+    os.environ.update(_RETURN_MEMORY)
+    try:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(_training_peak_mib, (case, form, device, threads))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _training_peak_mib(case: Network | Layer, form: str, device: str, threads: int) -> float | None:
     torch.set_num_threads(threads)
-    before = _resident_mib("VmRSS") if device == "cpu" else 0.0
     model, x = case.forms()[form]().to(device), case.input().to(device)
-    if device == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: building a model is no training
-    else:
-        torch.cuda.reset_peak_memory_stats()
     step = training_step(model, x.detach().requires_grad_(x.requires_grad))
+    parameters = sum(parameter.nbytes for parameter in model.parameters()) / _MIB
+    if device != "cpu":
+        before = torch.cuda.memory_allocated() / _MIB
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        step()
+        return torch.cuda.max_memory_allocated() / _MIB - before + parameters
+    if not _STATUS.exists():
+        return None
+    _CLEAR.write_text("5")  # the peak starts anew: building the model is no training
+    resident = _resident_mib("VmRSS")
     step()
     step()
-    peak = _resident_mib("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated() / _MIB
-    return None if before is None or peak is None else peak - before
+    return _resident_mib("VmHWM") - resident + parameters
 
 
-def _resident_mib(field: str) -> float | None:
-    status = Path("/proc/self/status")
-    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return int(found[1]) / 1024 if found else None
+def _resident_mib(field: str) -> float:
+    return int(_STATUS.read_text().split(f"{field}:")[1].split()[0]) / 1024
 
 
 def machine_limits(runs: int = 5) -> dict[str, float]:

@@ -71,9 +71,8 @@ def choose_operators(
     if geometry.groups > 1:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, out_channels)
 
-    block = max(_BLOCK_NUMBERS // math.prod(shape[1:]) // _BLOCK_CHANNELS, 1) * _BLOCK_CHANNELS
-    if out_channels <= 2 * block:
-        block = out_channels
+    blocks = math.ceil(math.prod(shape) / _BLOCK_NUMBERS)
+    block = math.ceil(out_channels / blocks / _BLOCK_CHANNELS) * _BLOCK_CHANNELS
     pixels = math.prod(output_size(size[2:], tuple(kernel_size), geometry))
     if kernel_size == [1, 1] and geometry.stride == (1, 1) and not channels_last and pixels >= _POINTWISE_PIXELS:
         return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block)

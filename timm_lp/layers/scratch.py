@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LARGEST_BYTES = 2**25
+_LARGEST_BYTES = 2**23
 
 _thread = threading.local()
 

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import nn
+
+from timm_lp.bench.cases import LAYERS, NETWORKS, Layer, Network
+from timm_lp.layers import LpConv2d
+
+SMALL = Network("lp16", "resnet18", 32, 2)
+
+
+def test_forms_of_a_network() -> None:
+    models = {form: build() for form, build in SMALL.forms().items()}
+    assert list(models) == ["large", "base", "lp", "merged", "cropped"]
+    masked = [form for form, model in models.items() if any(isinstance(m, LpConv2d) for m in model.modules())]
+    assert masked == ["lp"]
+    kernels = {
+        form: [m.kernel_size[0] for m in model.modules() if isinstance(m, nn.Conv2d)] for form, model in models.items()
+    }
+    assert kernels["large"] == kernels["lp"] == kernels["merged"]
+    assert sum(kernels["base"]) <= sum(kernels["cropped"]) < sum(kernels["merged"])
+    assert SMALL.input().shape == (2, 3, 32, 32)
+
+
+def test_merged_and_cropped_compute_what_the_lp_network_computes() -> None:
+    models = {form: build().eval() for form, build in SMALL.forms().items()}
+    with torch.no_grad():
+        outputs = {form: model(SMALL.input()) for form, model in models.items()}
+    for form in ("merged", "cropped"):
+        torch.testing.assert_close(outputs[form], outputs["lp"], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(outputs["large"], outputs["lp"], rtol=1e-2)
+
+
+def test_perturbed_masks_are_off_their_start() -> None:
+    network = Network("lp2", "resnet18", 32, 2, perturbed=True)
+    conv = next(m for m in network.forms()["lp"]().modules() if isinstance(m, LpConv2d))
+    assert 0 < (conv.log2p - 1).abs().max() <= 0.1 + 1e-6
+    assert str(network) == "lp2_resnet18, masks moved 5 %, 32 px, batch 2"
+
+
+def test_every_tap_of_a_filled_network_counts() -> None:
+    for form in ("large", "lp"):
+        convs = [module for module in SMALL.forms()[form]().modules() if isinstance(module, nn.Conv2d)]
+        assert all((conv.weight.abs().amax(dim=(0, 1)) > 0).all() for conv in convs)
+
+
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_forms_of_a_layer(depthwise: bool) -> None:
+    layer = Layer(7, 4, 5, depthwise, 2)
+    assert str(layer) == f"{'depthwise' if depthwise else 'dense'} 7x7, 4 channels, 5x5, batch 2"
+    for build in layer.forms().values():
+        assert build()(layer.input()).shape == layer.input().shape
+
+
+def test_names_are_unique() -> None:
+    names = [str(case) for case in (*NETWORKS, *LAYERS)]
+    assert len(set(names)) == len(names)
+    assert Network("lp2", "replknet31", 224, 2).large == "replknet31"
