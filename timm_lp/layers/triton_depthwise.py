@@ -149,17 +149,21 @@ def _convolve(
     right = tl.minimum((width - 1 + padding_x - phase) // dilation_x + 1 - first, COLUMNS + kernel_width - 1)
     steps = tl.cdiv(tl.maximum(right - left, 0), STEP)
 
+    # Only numbers of 32 bits are left to the loop.
+    y = row - padding_y
+    x = phase + first * dilation_x - padding_x
+    corners = input + (plane * height + y)[:, None] * width + x
+    kernel += channel * kernel_height * kernel_width
     result = tl.zeros((IMAGES * ROWS, COLUMNS), tl.float32)
     for t in range((bottom - top) * steps):  # one loop, so that loads overlap products from one row of taps to the next
         tap_row = top + t // steps
         s = left + t % steps * STEP + tl.arange(0, STEP)
-        y = row + tap_row * dilation_y - padding_y
-        x = phase + (first + s) * dilation_x - padding_x
-        there = ((image < images) & (y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
-        pixels = tl.load(input + (plane * height + y)[:, None] * width + x[None, :], mask=there, other=0)
+        down, across = tap_row * dilation_y, s * dilation_x
+        there = (image < images) & (y + down >= 0) & (y + down < height)
+        there = there[:, None] & ((x + across >= 0) & (x + across < width))[None, :]
+        pixels = tl.load(corners + (down * width + across)[None, :], mask=there, other=0)
         tap = s[:, None] - j[None, :]
-        row_of_taps = kernel + (channel * kernel_height + tap_row) * kernel_width
-        band = tl.load(row_of_taps + tap, mask=(tap >= 0) & (tap < kernel_width), other=0)
+        band = tl.load(kernel + (tap_row * kernel_width + tap), mask=(tap >= 0) & (tap < kernel_width), other=0)
         result = tl.dot(pixels, band.to(pixels.dtype), result, input_precision="ieee")
 
     if HAS_BIAS:
@@ -196,7 +200,7 @@ def _kernel_gradient(
     first_tap_row = tl.program_id(0) * TAP_ROWS
     channel = tl.program_id(1)
     a = tl.arange(0, TAP_ROWS * REACH)
-    tap_row = first_tap_row + a // REACH
+    down = (first_tap_row + a // REACH) * dilation_y - padding_y
     s = a % REACH
     j = tl.arange(0, COLUMNS)
 
@@ -219,9 +223,9 @@ def _kernel_gradient(
         address = grad_output + (plane * out_height + row)[:, None] * out_width + column[None, :]
         grads = tl.load(address, mask=there, other=0)
         x = phase + (first + s) * dilation_x - padding_x
-        y = row[None, :] + (tap_row * dilation_y - padding_y)[:, None]
+        y = row[None, :] + down[:, None]
         there = (image < images)[None, :] & (y >= 0) & (y < height) & ((x >= 0) & (x < width))[:, None]
-        address = input + (plane[None, :] * height + y) * width + x[:, None]
+        address = input + ((plane * height + row) * width)[None, :] + (down * width + x)[:, None]
         pixels = tl.load(address, mask=there, other=0)
         products = tl.dot(pixels, grads.to(pixels.dtype), products, input_precision="ieee")
 
