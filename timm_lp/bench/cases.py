@@ -118,10 +118,10 @@ LAYERS = tuple(
 
 @torch.no_grad()
 def _filled(model: nn.Module, perturbed: bool) -> nn.Module:
-    """Fill a network's weights as training does: no ring of taps is 0, unlike in kernels that were just embedded."""
+    """Fill a network's convolutions as training does: no ring of taps is 0, unlike in kernels that were just embedded."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, nn.Conv2d):
             module.weight.normal_(std=module.weight[0].numel() ** -0.5, generator=generator)
         if perturbed and isinstance(module, LpConv2d):
             for parameter in (module.C, module.log2p):
