@@ -1,5 +1,6 @@
 """Turn any network's convolutions into Lp-convolutions (the paper's LpConvert, A.21)."""
 
+import copy
 import logging
 from functools import partial
 
@@ -91,7 +92,12 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
     """
     if not any(isinstance(module, LpConv2d) for module in model.modules()):
         raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
-    merged = reparameterize_model(model)
+    merged = copy.deepcopy(model)
+    # Before timm's own merging, which leaves out a bare layer, and a layer's second name.
+    merged = _replace(
+        merged, {module: module.to_conv2d() for module in merged.modules() if isinstance(module, LpConv2d)}
+    )
+    merged = reparameterize_model(merged, inplace=True)
     if crop:
         tied = tied_parameters(merged)
         convs = [module for module in merged.modules() if isinstance(module, nn.Conv2d)]

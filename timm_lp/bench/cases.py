@@ -118,7 +118,7 @@ LAYERS = tuple(
 
 @torch.no_grad()
 def _filled(model: nn.Module, perturbed: bool) -> nn.Module:
-    """Fill a network's convolutions as training does: no ring of taps is 0, unlike in kernels that were just embedded."""
+    """Fill a network's convolutions as training does: no ring of taps is 0 as in kernels just embedded."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

@@ -128,7 +128,8 @@ class LpConv2d(nn.Conv2d):
             geometry = Geometry(self.stride, padding, self.dilation, self.groups)
             tensors = (input, self.weight, self.bias, self.C, self.log2p)
             if can_mask_fast(*tensors, geometry):
-                self._make_mask = self._make_mask or MaskCache()
+                if self._make_mask is None:
+                    self._make_mask = MaskCache()
                 return masked_conv2d(*tensors, geometry, self._make_mask)
         return self._conv_forward(input, self.masked_weight(), self.bias)
 

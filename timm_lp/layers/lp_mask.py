@@ -27,8 +27,9 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     """Return the Lp mask that multiplies a convolution kernel (Eq. 2).
 
     `mask[o, 0, h, w] = exp(-sum_i |C[o] @ d(h, w)|_i ** p[o])`, with `d` the offset from the kernel's centre
-    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included. What is
-    below the smallest normal number of the mask's dtype is 0, so that the taps there need not be convolved.
+    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included. Values below
+    the square root of the dtype's smallest normal number, 1e-19 in float32, are 0: no rounded sum shows them, and the
+    taps there need not be convolved.
 
     Args:
         C: Inverse width of the mask, shape `(O, 2, 2)`, 1/pixel.

@@ -10,8 +10,10 @@ from torch.autograd import forward_ad
 
 from .lp_mask import lp_mask, lp_mask_gradients
 from .mask_cache import MaskCache
-from .masked_kernel import MaskedKernel, memory_format_of, slices
+from .masked_kernel import MaskedKernel
+from .memory_format import memory_format_of
 from .operators import Operators, choose_operators, is_slow_in_channels_last
+from .slices import slices
 from .window import Geometry, Window, cropped_geometry, needed_window, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
@@ -143,12 +145,17 @@ def _make_plan(
         geometry,
         cropped,
         window,
-        is_one and window == support,
+        is_one and _is_within(window, support),
         operators,
         tuple(slices(shape[0], operators.block)),
         operators.memory_format or output_format,
         output_format,
     )
+
+
+def _is_within(inner: Window, outer: Window) -> bool:
+    rows = outer.top <= inner.top and inner.bottom <= outer.bottom
+    return rows and outer.left <= inner.left and inner.right <= outer.right
 
 
 def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, plan: _Plan) -> Tensor:
@@ -169,15 +176,15 @@ class _MaskedConv2d(torch.autograd.Function):
         mask: Tensor,
         plan: _Plan,
     ) -> Tensor:
-        ctx.save_for_backward(input, weight, bias, C, log2p, mask)
+        ctx.save_for_backward(input, weight, C, log2p, mask)
         ctx.plan = plan
         return _convolve(input, weight, bias, mask, plan)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad_output):
             return _differentiable_gradients(ctx, grad_output)
-        input, weight, _, C, log2p, mask = ctx.saved_tensors
+        input, weight, C, log2p, mask = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
         needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
         plan: _Plan = ctx.plan
@@ -207,13 +214,20 @@ class _MaskedConv2d(torch.autograd.Function):
         )
 
 
+@torch.enable_grad()
 def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the plain formula, which can be differentiated again."""
+    """Return the gradients of the plain formula, which can be differentiated again, and batched."""
     # Views, so that what the tensors themselves were computed from is not differentiated here.
-    views: list[Any] = [None if tensor is None else tensor.view_as(tensor) for tensor in ctx.saved_tensors[:5]]
-    input, weight, bias, C, log2p = views
-    output = plain_conv2d(input, weight, bias, C, log2p, ctx.plan.geometry)
-    needed = [i for i, needs in enumerate(ctx.needs_input_grad[:5]) if needs]
-    grads = torch.autograd.grad(output, [views[i] for i in needed], grad_output, create_graph=True)
-    by_index = dict(zip(needed, grads, strict=True))
-    return tuple(by_index.get(i) for i in range(7))
+    input, weight, C, log2p = (tensor.view_as(tensor) for tensor in ctx.saved_tensors[:4])
+    needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
+    views = {0: (input, needs_input), 1: (weight, needs_weight), 3: (C, needs_C), 4: (log2p, needs_log2p)}
+    needed = {place: view for place, (view, needs) in views.items() if needs}
+    grads: list[Tensor | None] = [None] * 7
+    if needed:
+        output = plain_conv2d(input, weight, None, C, log2p, ctx.plan.geometry)
+        found = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
+        for place, grad in zip(needed, found, strict=True):
+            grads[place] = grad
+    if needs_bias:
+        grads[2] = grad_output.sum(dim=(0, 2, 3))
+    return tuple(grads)

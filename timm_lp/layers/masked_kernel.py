@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from .memory_format import memory_format_of
 from .scratch import scratch
+from .slices import slices
 from .window import Window
 
 _CHUNK_BYTES = 2**19  # what is read twice is read from a core's cache the second time
@@ -95,18 +97,6 @@ def _multiply(factor: Tensor, mask: Tensor, product: Tensor) -> None:
         torch.mul(factor[part], mask[part], out=out)
         if not directly:
             product[part].copy_(out)
-
-
-def slices(length: int, step: int) -> Iterator[slice]:
-    """Return the ranges of at most `step` numbers that cover `length` numbers."""
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))
-
-
-def memory_format_of(*tensors: Tensor) -> torch.memory_format:
-    """Return channels_last where one of the tensors is in it, as nn.Conv2d's output is then."""
-    last = torch.channels_last
-    in_channels_last = any(t.is_contiguous(memory_format=last) and not t.is_contiguous() for t in tensors)
-    return last if in_channels_last else torch.contiguous_format
 
 
 def _chunk(kernel: Tensor) -> int:

@@ -74,7 +74,8 @@ def choose_operators(
     blocks = math.ceil(math.prod(shape) / _BLOCK_NUMBERS)
     block = math.ceil(out_channels / blocks / _BLOCK_CHANNELS) * _BLOCK_CHANNELS
     pixels = math.prod(output_size(size[2:], tuple(kernel_size), geometry))
-    if kernel_size == [1, 1] and geometry.stride == (1, 1) and not channels_last and pixels >= _POINTWISE_PIXELS:
+    is_pointwise = kernel_size == [1, 1] and geometry.stride == (1, 1) and geometry.padding == (0, 0)
+    if is_pointwise and not channels_last and pixels >= _POINTWISE_PIXELS:
         return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block)
     # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
     if 2 * size[0] * pixels > out_channels:

@@ -1,14 +1,14 @@
 """Depthwise convolutions with large kernels on a GPU, in Triton, whose blocks are the whole kernel (see `operators`).
 
-Checked in Triton's interpreter, and compiled for an H100's instructions; not yet timed on a GPU, so no rule chooses
-them, and nothing imports this module by default.
+Checked in Triton's interpreter (bfloat16, which it misreads, only compiled, as all was, for an H100's instructions);
+not yet timed on a GPU, so no rule chooses them, and nothing imports this module by default.
 
-A row of a depthwise kernel turns rows of pixels into rows of outputs as a banded matrix does, whose entry (s, j) is tap
-s - j. So all is products of small matrices, which take each number that they load many times: on tensor cores in
-float16 and bfloat16, and in full float32 otherwise. The sums are float32. Zeros outside of the band are the price:
-`_columns` outputs wide, a block costs `_columns + k - 1` products an output for k taps.
+A row of taps turns a row of pixels into a row of outputs as a banded matrix does, whose entry (s, j) is tap s - j. So
+all is products of small matrices, which use each number that they load many times: on tensor cores in float16 and
+bfloat16, in full float32 otherwise. The sums are float32. The zeros outside of the band are the price: with k taps, an
+output costs `_columns(k) + k - 1` products, not k, and an infinite or NaN pixel reaches all outputs of its block.
 
-With a dilation, the columns of a block lie that far apart, so that a dilated kernel costs no more.
+With a dilation, a block's columns lie that far apart, so that a dilated kernel costs no more.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,8 +47,7 @@ def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor
     output = input.new_empty(images, channels, height, width)
 
     columns = _columns(kernel.shape[3])
-    block_images = min(triton.next_power_of_2(max(images, 1)), max(_OUTPUTS // _ROWS, 1))
-    block_rows = min(triton.next_power_of_2(height), max(_OUTPUTS // block_images, 1))
+    block_images, block_rows = _rows(images, height, _OUTPUTS)
     grid = (
         triton.cdiv(images, block_images) * triton.cdiv(height, block_rows),
         geometry.dilation[1] * triton.cdiv(triton.cdiv(width, geometry.dilation[1]), columns),
@@ -81,12 +80,13 @@ def kernel_gradient(
     gradient = input.new_empty(shape)
     columns = _columns(shape[3])
     reach = triton.next_power_of_2(columns + shape[3] - 1)
+    block = _rows(input.shape[0], 16, _GRADIENT_STEP)
     tap_rows = max(_GRADIENT_PIXELS // reach, 1)  # Rows of taps that share the output's gradient.
     # Programs that run at the same time read the same channel, from the second cache.
     grid = (triton.cdiv(shape[2], tap_rows), shape[0])
     numbers = (*input.shape, *grad_output.shape[2:], *shape[2:], *geometry.padding, *geometry.dilation)
     with torch.cuda.device_of(input):
-        _kernel_gradient[grid](input, grad_output, gradient, *numbers, tap_rows, reach, columns, _GRADIENT_STEP)
+        _kernel_gradient[grid](input, grad_output, gradient, *numbers, tap_rows, reach, columns, *block)
     yield gradient
 
 
@@ -104,6 +104,12 @@ def _check(input: Tensor, geometry: Geometry) -> None:
 def _columns(taps: int) -> int:
     """Return a block's columns: about the width of the kernel, where the band fills half of the matrix."""
     return 16 if taps <= 17 else 32
+
+
+def _rows(images: int, height: int, number: int) -> tuple[int, int]:
+    """Return a block's images, and its rows of each."""
+    block_images = min(triton.next_power_of_2(max(images, 1)), max(number // _ROWS, 1))
+    return block_images, min(triton.next_power_of_2(height), number // block_images)
 
 
 @triton.jit
@@ -194,39 +200,42 @@ def _kernel_gradient(
     TAP_ROWS: tl.constexpr,
     REACH: tl.constexpr,
     COLUMNS: tl.constexpr,
-    STEP: tl.constexpr,
+    IMAGES: tl.constexpr,
+    ROWS: tl.constexpr,
 ) -> None:
     """Write some rows of a channel's taps: the sums along the diagonals of pixels times output gradients."""
     first_tap_row = tl.program_id(0) * TAP_ROWS
     channel = tl.program_id(1)
     a = tl.arange(0, TAP_ROWS * REACH)
-    down = (first_tap_row + a // REACH) * dilation_y - padding_y
+    down = (first_tap_row + a // REACH) * dilation_y
     s = a % REACH
     j = tl.arange(0, COLUMNS)
 
     # Output rows outside of this range meet only padding.
     top = tl.maximum(padding_y - (first_tap_row + TAP_ROWS - 1) * dilation_y, 0)
-    rows = tl.maximum(tl.minimum(height + padding_y - first_tap_row * dilation_y, out_height) - top, 0)
+    bottom = tl.minimum(height + padding_y - first_tap_row * dilation_y, out_height)
+    row_blocks = tl.cdiv(tl.maximum(bottom - top, 0), ROWS)
     column_blocks = tl.cdiv(tl.cdiv(out_width, dilation_x), COLUMNS) * dilation_x
 
+    m = tl.arange(0, IMAGES * ROWS)
+    grad_offsets = (m // ROWS * channels * out_height + m % ROWS)[:, None] * out_width + (j * dilation_x)[None, :]
+    offsets = (down * width + s * dilation_x)[:, None] + ((m // ROWS * channels * height + m % ROWS) * width)[None, :]
     products = tl.zeros((TAP_ROWS * REACH, COLUMNS), tl.float32)
-    for t in range(tl.cdiv(images * rows, STEP) * column_blocks):  # a row's columns in turn, from the first cache
-        m = t // column_blocks * STEP + tl.arange(0, STEP)
-        image = m // rows
-        row = top + m % rows
+    for t in range(tl.cdiv(images, IMAGES) * row_blocks * column_blocks):  # the same rows again, from the first cache
+        x = t % column_blocks % dilation_x + t % column_blocks // dilation_x * COLUMNS * dilation_x
+        y = top + t // column_blocks % row_blocks * ROWS
+        image = t // column_blocks // row_blocks * IMAGES
         plane = image.to(tl.int64) * channels + channel
-        phase = t % column_blocks % dilation_x
-        first = t % column_blocks // dilation_x * COLUMNS
 
-        column = phase + (first + j) * dilation_x
-        there = (image < images)[:, None] & (column < out_width)[None, :]
-        address = grad_output + (plane * out_height + row)[:, None] * out_width + column[None, :]
-        grads = tl.load(address, mask=there, other=0)
-        x = phase + (first + s) * dilation_x - padding_x
-        y = row[None, :] + down[:, None]
-        there = (image < images)[None, :] & (y >= 0) & (y < height) & ((x >= 0) & (x < width))[:, None]
-        address = input + ((plane * height + row) * width)[None, :] + (down * width + x)[:, None]
-        pixels = tl.load(address, mask=there, other=0)
+        alive = (image + m // ROWS < images) & (y + m % ROWS < bottom)
+        there = alive[:, None] & (x + j * dilation_x < out_width)[None, :]
+        corner = grad_output + (plane * out_height + y) * out_width + x
+        grads = tl.load(corner + grad_offsets, mask=there, other=0)
+
+        x, y = x - padding_x, y - padding_y
+        rows, columns = (y + m % ROWS)[None, :] + down[:, None], x + s * dilation_x
+        there = alive[None, :] & (rows >= 0) & (rows < height) & ((columns >= 0) & (columns < width))[:, None]
+        pixels = tl.load(input + (plane * height + y) * width + x + offsets, mask=there, other=0)
         products = tl.dot(pixels, grads.to(pixels.dtype), products, input_precision="ieee")
 
     written_row = first_tap_row + tl.arange(0, TAP_ROWS)

@@ -1,0 +1,258 @@
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from timm_lp.layers import LpConv2d, lp_mask
+from timm_lp.layers.mask_cache import MaskCache
+from timm_lp.layers.window import Window
+
+from .test_lp_conv2d import image, output_and_gradients, randomize
+from .test_masked_conv2d import plain
+
+
+def build(**arguments: Any) -> LpConv2d:
+    layer = randomize(LpConv2d(4, 6, 5, padding=2, p_init=3, **arguments))
+    assert isinstance(layer, LpConv2d)
+    return layer
+
+
+def assert_follows(layer: LpConv2d, x: Tensor) -> None:
+    parameters = [*layer.parameters()]
+    expected = output_and_gradients(plain(layer), x, *parameters)
+    for value, reference in zip(output_and_gradients(layer, x, *parameters), expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=2e-5, atol=2e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), expected[0], rtol=2e-5, atol=2e-5)
+
+
+def edit_data(layer: LpConv2d) -> None:
+    layer.C.data[0, 0, 0] *= 2
+    layer.log2p.data[1] -= 5
+
+
+def edit_under_no_grad(layer: LpConv2d) -> None:
+    with torch.no_grad():
+        layer.C.mul_(1.5)
+        layer.log2p.add_(0.5)
+
+
+def edit_in_inference_mode(layer: LpConv2d) -> None:
+    with torch.inference_mode():
+        layer.C.mul_(1.5)
+
+
+def edit_through_numpy(layer: LpConv2d) -> None:
+    layer.C.detach().numpy()[...] *= 1.5
+
+
+def edit_one_number(layer: LpConv2d) -> None:
+    layer.log2p.data[-1] += 0.25
+
+
+def step(layer: LpConv2d) -> None:
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
+    layer(image()).square().sum().backward()
+    optimizer.step()
+
+
+def load(layer: LpConv2d) -> None:
+    layer.load_state_dict({name: 1.1 * tensor for name, tensor in layer.state_dict().items()})
+
+
+def load_assigning(layer: LpConv2d) -> None:
+    layer.load_state_dict({name: 1.1 * tensor for name, tensor in layer.state_dict().items()}, assign=True)
+
+
+def replace(layer: LpConv2d) -> None:
+    layer.C = nn.Parameter(2 * layer.C.detach())
+
+
+def scale_weight(layer: LpConv2d) -> None:
+    layer.weight.data.mul_(2)
+
+
+def reset(layer: LpConv2d) -> None:
+    layer.reset_mask()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit_data,
+        edit_under_no_grad,
+        edit_in_inference_mode,
+        edit_through_numpy,
+        edit_one_number,
+        step,
+        load,
+        load_assigning,
+        replace,
+        scale_weight,
+        reset,
+    ],
+)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_no_mask_is_stale(groups: int, change: Callable[[LpConv2d], None]) -> None:
+    layer, x = build(groups=groups), image()
+    for _ in range(2):
+        before = layer(x).detach()
+        change(layer)
+        assert_follows(layer, x)
+        if change is not reset:
+            assert not torch.equal(layer(x), before)
+
+
+def test_a_change_of_dtype() -> None:
+    layer = build()
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        layer = layer.to(dtype)
+        assert layer(image(dtype=dtype)).dtype == dtype
+        assert_follows(layer, image(dtype=dtype))
+
+
+def test_a_change_of_dtype_that_rounds_nothing() -> None:
+    make_mask = MaskCache()
+    C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        values = make_mask(C.to(dtype), log2p.to(dtype), (3, 4)).values
+        assert values.dtype == dtype
+        assert torch.equal(values, lp_mask(C.to(dtype), log2p.to(dtype), (3, 4)))
+
+
+def test_a_hit_returns_the_same_mask_without_a_graph() -> None:
+    make_mask = MaskCache()
+    C, log2p = (parameter.requires_grad_() for parameter in (torch.eye(2)[None] / 3, torch.ones(1)))
+    mask = make_mask(C, log2p, (3, 4))
+    assert not mask.values.requires_grad
+    assert make_mask(C, log2p, (3, 4)) is mask
+    assert make_mask(C.detach().clone(), log2p.detach().clone(), (3, 4)) is mask
+    with torch.no_grad():
+        log2p += 1
+        assert make_mask(C, log2p, (3, 4)) is not mask
+        log2p -= 1
+    assert torch.equal(make_mask(C, log2p, (3, 4)).values, mask.values)
+
+
+def test_the_kept_parameters_are_copies() -> None:
+    make_mask = MaskCache()
+    C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
+    mask = make_mask(C, log2p, (3, 3))
+    C.mul_(2)
+    changed = make_mask(C, log2p, (3, 3))
+    assert torch.equal(changed.values, lp_mask(C, log2p, (3, 3)))
+    assert not torch.equal(changed.values, mask.values)
+
+
+def test_each_kernel_size_has_its_mask() -> None:
+    make_mask = MaskCache()
+    C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
+    for kernel_size in [(3, 3), (5, 3), (3, 5), (3, 3)]:
+        assert torch.equal(make_mask(C, log2p, kernel_size).values, lp_mask(C, log2p, kernel_size))
+
+
+def test_a_number_of_masks_that_changes() -> None:
+    make_mask = MaskCache()
+    for masks in (1, 2, 1):
+        assert len(make_mask(torch.eye(2).repeat(masks, 1, 1), torch.ones(masks), (3, 3)).values) == masks
+
+
+def test_parameters_that_are_not_numbers() -> None:
+    layer, x = build(), image()
+    layer.C.data[0] = float("nan")
+    for _ in range(2):
+        output = layer(x)
+        assert output[:, 0].isnan().all()
+        assert not output[:, 1:].isnan().any()
+    layer.C.data[0] = 1
+    assert_follows(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("p", "scale", "support", "is_one"),
+    [
+        (256, 1 / 1.5, (2, 5, 2, 5), True),
+        (256, 1 / 9, (0, 7, 0, 7), True),
+        (2, 1 / 1.5, (0, 7, 0, 7), False),
+        (256, 9.0, (3, 4, 3, 4), True),
+    ],
+)
+def test_what_follows_from_a_masks_values(p: float, scale: float, support: tuple[int, ...], is_one: bool) -> None:
+    mask = MaskCache()(scale * torch.eye(2)[None], torch.tensor([p]).float().log2(), (7, 7))
+    assert mask.support == Window(*support)
+    assert mask.is_one is is_one
+
+
+def test_a_mask_from_inference_mode_is_made_anew_outside() -> None:
+    make_mask = MaskCache()
+    C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
+    with torch.inference_mode():
+        first = make_mask(C, log2p, (3, 3))
+        assert make_mask(C, log2p, (3, 3)) is first
+    second = make_mask(C, log2p, (3, 3))
+    assert not second.values.is_inference()
+    assert torch.equal(first.values, second.values)
+    with torch.inference_mode():
+        assert make_mask(C, log2p, (3, 3)) is second
+
+
+def through_pickle(layer: LpConv2d) -> LpConv2d:
+    return pickle.loads(pickle.dumps(layer))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, through_pickle])
+def test_copies_have_no_mask(copied: Callable[[LpConv2d], LpConv2d]) -> None:
+    layer, x = build(), image()
+    size = len(pickle.dumps(layer))
+    layer(x)
+    assert "_make_mask" in vars(layer)
+    assert len(pickle.dumps(layer)) == size
+    twin = copied(layer)
+    assert "_make_mask" not in vars(twin)
+    assert torch.equal(twin(x), layer(x))
+    assert twin._make_mask is not layer._make_mask
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, through_pickle])
+def test_copies_are_independent(copied: Callable[[LpConv2d], LpConv2d]) -> None:
+    layer, x = build(), image()
+    before = layer(x).detach()
+    twin = copied(layer)
+    edit_data(twin)
+    assert_follows(twin, x)
+    assert torch.equal(layer(x), before)
+
+
+def test_nothing_about_the_cache_is_in_the_state() -> None:
+    layer = build()
+    state, names = [*layer.state_dict()], [name for name, _ in layer.named_modules()]
+    layer(image())
+    assert [*layer.state_dict()] == state
+    assert [name for name, _ in layer.named_modules()] == names
+
+
+def test_two_threads_that_use_one_layer() -> None:
+    layer = build()
+    inputs = [image(size=(12, 13)), image(size=(3, 2)).to(memory_format=torch.channels_last)]
+    parameters = [*layer.parameters()]
+    expected = [output_and_gradients(layer, x, *parameters) for x in inputs]
+    agree: list[bool] = []
+    start = threading.Barrier(2)
+
+    def use(number: int) -> None:
+        start.wait()
+        for _ in range(20):
+            values = output_and_gradients(layer, inputs[number], *parameters)
+            agree.append(all(map(torch.equal, values, expected[number])))
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert agree == [True] * 40

@@ -1,0 +1,227 @@
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from timm_lp.layers import dense, depthwise, matmul, operators, pointwise
+from timm_lp.layers.masked_kernel import slices
+from timm_lp.layers.operators import Operators, choose_operators
+from timm_lp.layers.window import Geometry, output_size
+
+from .test_lp_conv2d import seeded
+
+LAST = torch.channels_last
+FAMILIES = {
+    "dense": Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, 0),
+    "depthwise": Operators(depthwise.convolve, depthwise.input_gradient, depthwise.kernel_gradient, 0),
+    "matmul": Operators(matmul.convolve, matmul.input_gradient, matmul.kernel_gradient, 0, LAST),
+    "matmul_last": Operators(
+        matmul.convolve, matmul.input_gradient, partial(matmul.kernel_gradient, memory_format=LAST), 0, LAST
+    ),
+    "pointwise": Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, 0),
+}
+# Size of the input, of the kernel, stride, padding, dilation.
+GEOMETRIES = {
+    "3x3": ((5, 7), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "small_map": ((2, 3), (7, 7), (1, 1), (3, 3), (1, 1)),
+    "one_pixel": ((1, 1), (5, 5), (1, 1), (2, 2), (1, 1)),
+    "even": ((5, 6), (4, 2), (1, 1), (2, 1), (1, 1)),
+    "15x15": ((9, 5), (15, 15), (1, 1), (7, 7), (1, 1)),
+    "stride": ((7, 8), (3, 3), (2, 2), (1, 1), (1, 1)),
+    "stride_uneven": ((7, 8), (3, 2), (1, 2), (1, 0), (1, 1)),
+    "rows_left_over": ((9, 10), (2, 2), (4, 4), (0, 0), (1, 1)),
+    "dilation": ((6, 7), (3, 3), (1, 1), (2, 2), (2, 2)),
+    "dilation_uneven_stride": ((8, 9), (3, 2), (2, 3), (3, 1), (3, 1)),
+    "more_padding_than_kernel": ((3, 4), (3, 2), (1, 1), (4, 3), (1, 1)),
+    "one_tap": ((4, 5), (1, 1), (1, 1), (0, 0), (1, 1)),
+    "one_tap_padding": ((4, 5), (1, 1), (1, 1), (1, 0), (1, 1)),
+    "one_tap_stride_padding": ((4, 5), (1, 1), (2, 1), (0, 1), (1, 1)),
+}
+# In and out channels, groups.
+CHANNELS = {"dense": (3, 5, 1), "one_channel": (1, 1, 1), "one_to_five": (1, 5, 1), "five_to_one": (5, 1, 1)}
+GROUPED = {"depthwise": (4, 4, 4), "groups": (4, 6, 2), "multiplier": (2, 6, 2)}
+
+
+def cases() -> Iterator[Any]:
+    for family in FAMILIES:
+        depthwise_only = {"depthwise": GROUPED["depthwise"], "one_channel": CHANNELS["one_channel"]}
+        channels = {"dense": CHANNELS | GROUPED, "depthwise": depthwise_only}
+        for geometry, geometry_arguments in GEOMETRIES.items():
+            if family == "pointwise" and geometry != "one_tap":
+                continue
+            for name, numbers in channels.get(family, CHANNELS).items():
+                yield pytest.param(family, geometry_arguments, numbers, id=f"{family}-{geometry}-{name}")
+
+
+def in_format(tensor: Tensor, memory_format: str) -> Tensor:
+    if memory_format == "channels_last":
+        return tensor.contiguous(memory_format=LAST)
+    if memory_format == "strided":
+        return torch.stack([tensor, tensor], dim=-1)[..., 0]
+    return tensor
+
+
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last", "strided"])
+@pytest.mark.parametrize(("family", "geometry_arguments", "channels"), [*cases()])
+def test_operators_match_torch(
+    family: str, geometry_arguments: tuple[Any, ...], channels: tuple[int, int, int], memory_format: str
+) -> None:
+    size, kernel_size, *rest = geometry_arguments
+    in_channels, out_channels, groups = channels
+    geometry, family_operators = Geometry(*rest, groups), FAMILIES[family]
+    generator = seeded()
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    kernel = draw(out_channels, in_channels // groups, *kernel_size)
+    for images, bias, step in [(1, None, out_channels), (3, draw(out_channels), out_channels), (3, None, 2)]:
+        step = out_channels if groups > 1 else step
+        parts = [*slices(out_channels, step)]
+        kernel_format = family_operators.memory_format or torch.contiguous_format
+        blocks = [(part, kernel[part].contiguous(memory_format=kernel_format)) for part in parts]
+        x = in_format(draw(images, in_channels, *size), memory_format)
+        leaves = [x.clone().requires_grad_(), kernel.clone().requires_grad_()]
+        expected = F.conv2d(*leaves, bias, *geometry)
+        grad_output = in_format(draw(*expected.shape), memory_format)
+        before = [tensor.clone() for tensor in (x, grad_output, *(block for _, block in blocks))]
+
+        output = family_operators.convolve(x, iter(blocks), bias, geometry)
+        grad_x = family_operators.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
+        grads = family_operators.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(parts), geometry)
+        grad_kernel = torch.cat([grad.clone() for grad in grads])
+
+        values = [output, grad_x, grad_kernel]
+        references = [expected.detach(), *torch.autograd.grad(expected, leaves, grad_output)]
+        for name, value, reference in zip(["output", "input", "kernel"], values, references, strict=True):
+            torch.testing.assert_close(
+                value, reference, rtol=1e-10, atol=1e-10, msg=lambda m, n=name, i=images: f"{n} of {i} images: {m}"
+            )
+        for tensor, old in zip((x, grad_output, *(block for _, block in blocks)), before, strict=True):
+            assert torch.equal(tensor, old)
+
+
+@pytest.mark.parametrize("family", ["dense", "depthwise", "matmul", "pointwise"])
+def test_an_expanded_output_gradient(family: str) -> None:
+    kernel = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    x = torch.arange(12, dtype=torch.float64).view(2, 1, 2, 3)
+    grad_output = torch.ones((), dtype=torch.float64).expand(2, 1, 2, 3)
+    geometry = Geometry((1, 1), (0, 0), (1, 1), 1)
+    parts = [slice(0, 1)]
+    grad_x = FAMILIES[family].input_gradient(grad_output, [(parts[0], kernel)], tuple(x.shape), geometry)
+    (grad_kernel,) = FAMILIES[family].kernel_gradient(x, grad_output, (1, 1, 1, 1), parts, geometry)
+    assert torch.equal(grad_x, torch.ones_like(x))
+    assert grad_kernel.item() == 66
+
+
+# Size of the input, shape of the kernel, padding, groups, stride, cropped, channels_last, families of the output, the
+# input's gradient and the kernel's gradient.
+CHOICES = {
+    "depthwise_large_padding": ((2, 32, 28, 28), (32, 1, 15, 15), 7, 32, 1, False, False, "depthwise"),
+    "depthwise_last": ((2, 32, 28, 28), (32, 1, 15, 15), 7, 32, 1, False, True, "depthwise"),
+    "depthwise_small": ((2, 32, 28, 28), (32, 1, 7, 7), 3, 32, 1, False, False, "dense dense depthwise"),
+    "depthwise_6_pixels": ((2, 32, 28, 28), (32, 1, 13, 13), 6, 32, 1, True, False, "dense dense depthwise"),
+    "depthwise_small_last": ((2, 32, 28, 28), (32, 1, 7, 7), 3, 32, 2, False, True, "dense dense depthwise"),
+    "one_channel": ((2, 1, 28, 28), (1, 1, 7, 7), 3, 1, 1, False, False, "dense dense depthwise"),
+    "multiplier": ((2, 32, 28, 28), (64, 1, 15, 15), 7, 32, 1, False, False, "dense"),
+    "grouped": ((2, 32, 7, 7), (512, 8, 7, 7), 3, 4, 1, True, False, "dense"),
+    "many_positions": ((2, 64, 28, 28), (64, 64, 7, 7), 3, 1, 1, False, False, "dense"),
+    "many_positions_cropped": ((2, 64, 28, 28), (64, 64, 7, 7), 3, 1, 1, True, True, "dense"),
+    "few_positions": ((1, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, False, False, "dense dense matmul"),
+    "few_positions_cropped": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, True, False, "matmul"),
+    "few_positions_last": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, False, True, "matmul"),
+    "few_positions_by_stride": ((1, 64, 8, 8), (512, 64, 3, 3), 1, 1, 2, False, False, "dense dense matmul"),
+    "1x1": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, False, False, "pointwise"),
+    "1x1_cropped": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, True, False, "pointwise"),
+    "1x1_last": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, False, True, "dense"),
+    "1x1_stride": ((2, 32, 16, 16), (64, 32, 1, 1), 0, 1, 2, False, False, "dense"),
+    "1x1_padded": ((2, 32, 8, 8), (64, 32, 1, 1), 1, 1, 1, False, False, "dense"),
+    "1x1_few_pixels": ((4, 32, 7, 7), (64, 32, 1, 1), 0, 1, 1, False, False, "dense"),
+    "1x1_few_positions": ((1, 32, 2, 2), (64, 32, 1, 1), 0, 1, 1, False, False, "dense dense matmul"),
+}
+
+
+def family_of(operator: Any) -> str:
+    return getattr(operator, "func", operator).__module__.rsplit(".", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "padding", "groups", "stride", "cropped", "channels_last", "families"),
+    CHOICES.values(),
+    ids=CHOICES,
+)
+def test_choice(
+    size: tuple[int, ...],
+    shape: tuple[int, ...],
+    padding: int,
+    groups: int,
+    stride: int,
+    cropped: bool,
+    channels_last: bool,
+    families: str,
+) -> None:
+    geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
+    chosen = choose_operators(size, shape, geometry, cropped=cropped, channels_last=channels_last)
+    expected = families.split() if " " in families else [families] * 3
+    assert [family_of(operator) for operator in chosen[:3]] == expected
+    assert chosen.memory_format == (LAST if expected[0] == "matmul" else None)
+    blocks = [*slices(shape[0], chosen.block)]
+    assert [i for block in blocks for i in range(shape[0])[block]] == [*range(shape[0])]
+    if groups > 1:
+        assert len(blocks) == 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "out_channels", "expected"),
+    [(1, 16, [16]), (1, 33, [16, 16, 1]), (32 * 18, 65, [32, 32, 1]), (40 * 18, 40, [40]), (39 * 18, 33, [33])],
+    ids=str,
+)
+def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "_BLOCK_NUMBERS", numbers)
+    geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
+    chosen = choose_operators((9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, cropped=False, channels_last=False)
+    assert [part.stop - part.start for part in slices(out_channels, chosen.block)] == expected
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("cropped", [False, True])
+@pytest.mark.parametrize("geometry_arguments", GEOMETRIES.values(), ids=GEOMETRIES)
+@pytest.mark.parametrize("channels", [*CHANNELS.values(), *GROUPED.values()], ids=[*CHANNELS, *GROUPED])
+def test_what_is_chosen_matches_torch(
+    channels: tuple[int, int, int],
+    geometry_arguments: tuple[Any, ...],
+    cropped: bool,
+    channels_last: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_BLOCK_NUMBERS", "_BLOCK_CHANNELS", "_POINTWISE_PIXELS"):
+        monkeypatch.setattr(operators, name, 1)
+    size, kernel_size, *rest = geometry_arguments
+    in_channels, out_channels, groups = channels
+    geometry = Geometry(*rest, groups)
+    x, kernel = (
+        torch.randn(shape, generator=seeded(), dtype=torch.float64, requires_grad=True)
+        for shape in [(1, in_channels, *size), (out_channels, in_channels // groups, *kernel_size)]
+    )
+    expected = F.conv2d(x, kernel, None, *geometry)
+    assert output_size(size, kernel_size, geometry) == expected.shape[2:]
+    grad_output = torch.randn(expected.shape, generator=seeded(1), dtype=torch.float64)
+    references = [expected.detach(), *torch.autograd.grad(expected, (x, kernel), grad_output)]
+    with torch.no_grad():
+        chosen = choose_operators(
+            tuple(x.shape), tuple(kernel.shape), geometry, cropped=cropped, channels_last=channels_last
+        )
+        parts = [*slices(out_channels, chosen.block)]
+        last = LAST if channels_last else torch.contiguous_format
+        blocks = [(part, kernel[part].contiguous(memory_format=chosen.memory_format or last)) for part in parts]
+        x = x.contiguous(memory_format=last)
+        output = chosen.convolve(x, iter(blocks), None, geometry)
+        grad_x = chosen.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
+        grads = chosen.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(parts), geometry)
+        values = [output, grad_x, torch.cat([grad.clone() for grad in grads])]
+    for value, reference in zip(values, references, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-10, atol=1e-10)

@@ -1,0 +1,89 @@
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+from timm_lp.layers import scratch as module
+from timm_lp.layers.scratch import scratch
+
+F32 = torch.float32
+
+
+def test_the_second_request_gets_the_same_memory() -> None:
+    first = scratch("test", (2, 3), F32)
+    assert first.shape == (2, 3)
+    assert first.is_contiguous()
+    assert scratch("test", (2, 3), F32).data_ptr() == first.data_ptr()
+    smaller = scratch("test", (5,), F32)
+    assert smaller.shape == (5,)
+    assert smaller.data_ptr() == first.data_ptr()
+
+
+def test_a_larger_request_gets_other_memory_and_keeps_it() -> None:
+    first = scratch("growing", (4,), F32).fill_(1)
+    larger = scratch("growing", (64, 64), F32).fill_(2)
+    assert torch.equal(first, torch.ones(4))
+    assert scratch("growing", (4,), F32).data_ptr() == larger.data_ptr()
+
+
+def test_names_and_dtypes_do_not_share_memory() -> None:
+    requests = [("one", F32), ("two", F32), ("one", torch.float64), ("two", torch.float64), ("one", torch.int32)]
+    results = [scratch(name, (4,), dtype).fill_(i) for i, (name, dtype) in enumerate(requests)]
+    for i, (result, (_, dtype)) in enumerate(zip(results, requests, strict=True)):
+        assert result.dtype == dtype
+        assert torch.equal(result, torch.full((4,), i, dtype=dtype))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (1, 3, 1, 1), (0, 3, 4, 5)], ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("largest", [0, 2**20])
+def test_memory_formats(
+    largest: int, memory_format: torch.memory_format, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LARGEST_BYTES", largest)
+    result = scratch("formats", shape, F32, memory_format)
+    assert result.shape == shape
+    assert result.is_contiguous(memory_format=memory_format)
+    if memory_format is torch.channels_last and shape[0]:
+        assert result.stride() == torch.empty(shape, memory_format=memory_format).stride()
+    result.copy_(torch.arange(result.numel()).view(shape))
+    assert torch.equal(result.flatten(), torch.arange(result.numel()).float())
+
+
+def test_large_requests_get_memory_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LARGEST_BYTES", 40)
+    kept = scratch("limit", (10,), F32).fill_(1)
+    assert scratch("limit", (10,), F32).data_ptr() == kept.data_ptr()
+    first, second = (scratch("limit", (11,), F32) for _ in range(2))
+    assert len({kept.data_ptr(), first.data_ptr(), second.data_ptr()}) == 3
+    first.fill_(2)
+    assert torch.equal(scratch("limit", (10,), F32), torch.ones(10))
+    assert scratch("limit", (6,), torch.float64).data_ptr() != scratch("limit", (6,), torch.float64).data_ptr()
+
+
+def test_each_thread_has_its_memory() -> None:
+    mine = scratch("thread", (4,), F32).fill_(1)
+    theirs: list[Tensor] = []
+
+    def ask() -> None:
+        theirs.append(scratch("thread", (4,), F32).fill_(2))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert theirs[0].data_ptr() != mine.data_ptr()
+    assert torch.equal(mine, torch.ones(4))
+
+
+def test_memory_from_inference_mode_can_be_used_outside() -> None:
+    with torch.inference_mode():
+        inside = scratch("inference", (4,), F32).fill_(1)
+    outside = scratch("inference", (4,), F32)
+    assert outside.data_ptr() == inside.data_ptr()
+    assert not outside.is_inference()
+    outside.fill_(2)
+    torch.mul(torch.ones(4), 3, out=outside)
+    with torch.inference_mode():
+        scratch("inference", (4,), F32).fill_(4)
+    assert torch.equal(outside, torch.full((4,), 4.0))
