@@ -9,6 +9,7 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d, lp_mask, masked_conv2d, masked_kernel, operators
+from timm_lp.layers.kernel_cache import KernelCache
 from timm_lp.layers.mask_cache import MaskCache
 from timm_lp.layers.masked_conv2d import can_mask_fast, plain_conv2d
 from timm_lp.layers.window import Geometry
@@ -250,7 +251,7 @@ def test_gradgradcheck(in_channels: int, arguments: dict[str, Any]) -> None:
     tensors = (x, layer.weight, layer.bias, layer.C, layer.log2p)
 
     def convolve(*tensors: Tensor) -> Tensor:
-        return masked_conv2d.masked_conv2d(*tensors, geometry_of(layer), MaskCache())
+        return masked_conv2d.masked_conv2d(*tensors, geometry_of(layer), MaskCache(), KernelCache())
 
     assert torch.autograd.gradcheck(convolve, tensors)
     assert torch.autograd.gradgradcheck(convolve, tensors)
@@ -518,7 +519,7 @@ def test_parameters_that_were_computed() -> None:
         weight, C = (leaf * leaf.detach().cos() for leaf in leaves)
         return convolve(x, weight, layer.bias, C, C[:, 0, 0].abs(), geometry_of(layer), *more).square().sum()
 
-    values = torch.autograd.grad(loss(masked_conv2d.masked_conv2d, MaskCache()), leaves)
+    values = torch.autograd.grad(loss(masked_conv2d.masked_conv2d, MaskCache(), KernelCache()), leaves)
     for value, reference in zip(values, torch.autograd.grad(loss(plain_conv2d), leaves), strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
 

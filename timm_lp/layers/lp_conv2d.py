@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from .kernel_cache import KernelCache
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
 from .lp_mask import lp_exponent, lp_mask
 from .mask_cache import MaskCache
@@ -45,6 +46,7 @@ class LpConv2d(nn.Conv2d):
     """
 
     _make_mask: MaskCache | None = None
+    _kept_kernel: KernelCache | None = None
 
     def __init__(
         self,
@@ -128,9 +130,9 @@ class LpConv2d(nn.Conv2d):
             geometry = Geometry(self.stride, padding, self.dilation, self.groups)
             tensors = (input, self.weight, self.bias, self.C, self.log2p)
             if can_mask_fast(*tensors, geometry):
-                if self._make_mask is None:
-                    self._make_mask = MaskCache()
-                return masked_conv2d(*tensors, geometry, self._make_mask)
+                if self._make_mask is None or self._kept_kernel is None:
+                    self._make_mask, self._kept_kernel = MaskCache(), KernelCache()
+                return masked_conv2d(*tensors, geometry, self._make_mask, self._kept_kernel)
         return self._conv_forward(input, self.masked_weight(), self.bias)
 
     def _symmetric_zero_padding(self) -> tuple[int, ...] | None:
@@ -145,8 +147,8 @@ class LpConv2d(nn.Conv2d):
         return None if any(pixels % 2 for pixels in both_sides) else tuple(pixels // 2 for pixels in both_sides)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is copied and pickled: everything but the last mask."""
-        return {name: value for name, value in vars(self).items() if name != "_make_mask"}
+        """Return what is copied and pickled: everything but what is kept to be computed once."""
+        return {name: value for name, value in vars(self).items() if name not in ("_make_mask", "_kept_kernel")}
 
     @classmethod
     def from_conv2d(

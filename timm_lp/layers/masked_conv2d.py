@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .kernel_cache import KernelCache
 from .lp_mask import lp_mask, lp_mask_gradients
 from .mask_cache import MaskCache
 from .masked_kernel import MaskedKernel
@@ -28,6 +29,7 @@ def masked_conv2d(
     log2p: Tensor,
     geometry: Geometry,
     make_mask: MaskCache,
+    kept_kernel: KernelCache,
 ) -> Tensor:
     """Convolve with a masked kernel (Eq. 3), with the fastest operators and no more taps than are needed.
 
@@ -42,6 +44,7 @@ def masked_conv2d(
         log2p: As in `lp_mask`.
         geometry: Stride, zero padding, dilation and groups.
         make_mask: Makes the mask.
+        kept_kernel: Keeps the masked kernel while gradients are off.
 
     Returns:
         Output, shape `(N, O, H', W')`.
@@ -52,9 +55,10 @@ def masked_conv2d(
         tuple(input.shape), tuple(weight.shape), mask.support, mask.is_one, geometry, channels_last=channels_last
     )
     if torch.is_grad_enabled():
+        kept_kernel.clear()
         output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask.values, plan)
         return output
-    return _convolve(input, weight, bias, mask.values, plan)
+    return _convolve(input, weight, bias, mask.values, plan, kept_kernel)
 
 
 def can_mask_fast(
@@ -158,9 +162,20 @@ def _is_within(inner: Window, outer: Window) -> bool:
     return rows and outer.left <= inner.left and inner.right <= outer.right
 
 
-def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, plan: _Plan) -> Tensor:
+def _convolve(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor,
+    plan: _Plan,
+    kept_kernel: KernelCache | None = None,
+) -> Tensor:
     kernel = MaskedKernel(weight, mask, plan.window, plan.is_one, plan.kernel_format)
-    output = plan.operators.convolve(input, kernel.blocks(plan.blocks), bias, plan.cropped)
+    kept = None
+    if kept_kernel is not None and not plan.is_one:
+        kept = kept_kernel.blocks(kernel, plan.blocks, (plan.window, plan.operators.block, plan.kernel_format))
+    blocks = kernel.blocks(plan.blocks) if kept is None else iter(kept)
+    output = plan.operators.convolve(input, blocks, bias, plan.cropped)
     return output.contiguous(memory_format=plan.output_format)
 
 

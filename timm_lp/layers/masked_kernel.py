@@ -27,11 +27,11 @@ class MaskedKernel:
     def __init__(
         self, weight: Tensor, mask: Tensor, window: Window, is_one: bool, memory_format: torch.memory_format
     ) -> None:
-        self._whole_weight = weight
-        self._whole_mask = mask
-        self._weight = window.crop(weight)
-        self._mask = window.crop(mask)
-        self.shape = tuple(self._weight.shape)
+        self.weight = weight
+        self.mask = mask
+        self._needed_weight = window.crop(weight)
+        self._needed_mask = window.crop(mask)
+        self.shape = tuple(self._needed_weight.shape)
         self._window = window
         self._is_one = is_one
         self._memory_format = memory_format
@@ -39,7 +39,7 @@ class MaskedKernel:
     def blocks(self, ranges: Iterable[slice]) -> Iterator[tuple[slice, Tensor]]:
         """Return ranges of output channels and their products, each valid until the next is asked for."""
         for channels in ranges:
-            weight, mask = self._weight, self._mask
+            weight, mask = self._needed_weight, self._needed_mask
             if channels.stop - channels.start < len(weight):
                 weight, mask = weight[channels], mask[channels]
             if self._is_one:
@@ -60,27 +60,27 @@ class MaskedKernel:
         Returns:
             Gradients of the whole weight and mask, None where they are not wanted.
         """
-        cropped = self.shape != self._whole_weight.shape
+        cropped = self.shape != self.weight.shape
         empty_like = torch.zeros_like if cropped else torch.empty_like
-        grad_mask = empty_like(self._whole_mask) if mask else None
+        grad_mask = empty_like(self.mask) if mask else None
         grad_weight = None
         start = 0
         for grad in grads:
             if weight and grad_weight is None:
-                in_place = grad.shape == self._whole_weight.shape and grad.stride() == self._whole_weight.stride()
-                grad_weight = grad if in_place else empty_like(self._whole_weight)
+                in_place = grad.shape == self.weight.shape and grad.stride() == self.weight.stride()
+                grad_weight = grad if in_place else empty_like(self.weight)
             for part in slices(len(grad), _chunk(grad)):
                 rows = slice(start + part.start, start + part.stop)
                 if grad_mask is not None:
                     self._sum_products(grad[part], rows, grad_mask)
                 if grad_weight is not None:
-                    _multiply(grad[part], self._mask[rows], self._window.crop(grad_weight)[rows])
+                    _multiply(grad[part], self._needed_mask[rows], self._window.crop(grad_weight)[rows])
             start += len(grad)
         return grad_weight, grad_mask
 
     def _sum_products(self, grad: Tensor, rows: slice, grad_mask: Tensor) -> None:
         products = scratch("products to sum", grad.shape, grad.dtype, memory_format_of(grad))
-        torch.mul(grad, self._weight[rows], out=products)
+        torch.mul(grad, self._needed_weight[rows], out=products)
         torch.sum(products, dim=1, keepdim=True, out=self._window.crop(grad_mask)[rows])
 
 
