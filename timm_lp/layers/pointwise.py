@@ -11,7 +11,7 @@ from .window import Geometry
 def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolve."""
     pixels = input.flatten(2)
-    products = [torch.matmul(kernel.flatten(1), pixels) for _, kernel in blocks]
+    products = [_multiply(kernel.flatten(1), pixels) for _, kernel in blocks]
     output = products[0] if len(products) == 1 else torch.cat(products, dim=1)
     if bias is not None:
         output += bias.view(-1, 1)
@@ -25,7 +25,7 @@ def input_gradient(
     grads = grad_output.flatten(2)
     total: Tensor | None = None
     for channels, kernel in blocks:
-        grad = torch.matmul(kernel.flatten(1).t(), grads[:, channels])
+        grad = _multiply(kernel.flatten(1).t(), grads[:, channels])
         total = grad if total is None else total.add_(grad)
     assert total is not None
     return total.view(size)
@@ -41,3 +41,8 @@ def kernel_gradient(
         for image in range(1, len(input)):
             total.addmm_(grads[image, channels], pixels[image].t())
         yield total.view(-1, shape[1], 1, 1)
+
+
+def _multiply(matrix: Tensor, pixels: Tensor) -> Tensor:
+    """Return `matrix @ pixels` image by image; `torch.matmul` would move the images' pixels into one matrix first."""
+    return torch.bmm(matrix.expand(len(pixels), -1, -1), pixels)
