@@ -26,7 +26,7 @@ def test_measures_prints_and_saves(one_layer: Layer, tmp_path: Path, capsys: pyt
     assert content["results"][0]["gflop"] == pytest.approx(2 * 2 * 16 * 9 / 1e9)
     assert (tmp_path / "results.md").read_text().strip() in printed
     cli.main([*arguments, "--compare", str(tmp_path / "results.json")])
-    assert "training, lp before" in capsys.readouterr().out
+    assert "train lp before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

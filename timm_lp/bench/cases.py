@@ -23,7 +23,8 @@ class Network:
         arch: Its base network.
         size: Height and width of the input, pixels.
         batch: Images.
-        perturbed: Whether `C` and `log2p` are moved 5 % off their start, as training does.
+        perturbed: Whether `C` and `log2p` are moved off their start by 5 % (the deviation; at most 10 %), as after
+            some training.
     """
 
     prefix: str

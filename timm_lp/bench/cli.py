@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: If an argument cannot be used; the message says which.
     """
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     parser = _parser()
     options = parser.parse_args(arguments)
     cases: list[Network | Layer] = [*([] if options.layers else NETWORKS), *(LAYERS if options.layers else ())]

@@ -40,6 +40,10 @@ def fraction(result: dict[str, Any], mode: str, form: str) -> float | None:
     return times[form]["median_ms"] / times["large"]["median_ms"] if form in times else None
 
 
+def _heading(mode: str, form: str) -> str:
+    return f"{'train' if mode == 'training' else 'eval'} {form}{' (ms)' if form == 'large' else ''}"
+
+
 def _machine_line(content: Results) -> str:
     machine = content["machine"]
     limits = (
@@ -53,15 +57,14 @@ def _machine_line(content: Results) -> str:
 
 def _table(results: list[dict[str, Any]], before: Results | None) -> str:
     columns = [column for column in _COLUMNS if any(column[1] in result[column[0]] for result in results)]
-    header = ["case", *(f"{mode}, {form}{' (ms)' if form == 'large' else ''}" for mode, form in columns)]
+    header = ["case", *(_heading(mode, form) for mode, form in columns)]
     with_memory = any(result["training_peak_mib"] for result in results)
     if with_memory:
-        header += ["training memory, large (MiB)", "lp"]
-    header.append("GFLOP/s, large")
-    header.append("lp")
+        header += ["memory large (MiB)", "lp"]
+    header.append("GFLOP/s lp")
     old = {result["name"]: result for result in before["results"]} if before else {}
     if before:
-        header += ["training, lp before", "evaluation, lp before"]
+        header += ["train lp before", "eval lp before"]
     lines = []
     for result in results:
         line = [result["name"]]

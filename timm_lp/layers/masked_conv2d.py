@@ -1,4 +1,4 @@
-"""Mask, product and convolution as one differentiable function that keeps no masked kernel (Eq. 3)."""
+"""Mask, product and convolution as one differentiable function (Eq. 3)."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,8 +33,8 @@ def masked_conv2d(
 ) -> Tensor:
     """Convolve with a masked kernel (Eq. 3), with the fastest operators and no more taps than are needed.
 
-    The masked kernel is made some output channels at a time, in the forward pass and once more in the backward pass, so
-    a training step needs no more memory than one without masks. Gradients of gradients are those of the plain formula.
+    For training, the masked kernel is made some output channels at a time, in the forward pass and once more in the
+    backward pass, so that a large one is never in memory as a whole. Gradients of gradients are those of the plain formula.
 
     Args:
         input: Input, shape `(N, C, H, W)`, for which `can_mask_fast` holds.
