@@ -34,7 +34,8 @@ def masked_conv2d(
     """Convolve with a masked kernel (Eq. 3), with the fastest operators and no more taps than are needed.
 
     For training, the masked kernel is made some output channels at a time, in the forward pass and once more in the
-    backward pass, so that a large one is never in memory as a whole. Gradients of gradients are those of the plain formula.
+    backward pass, so that a large one is never in memory as a whole. Gradients of gradients are those of the plain
+    formula.
 
     Args:
         input: Input, shape `(N, C, H, W)`, for which `can_mask_fast` holds.
