@@ -75,9 +75,7 @@ def _table(results: list[dict[str, Any]], before: Results | None) -> str:
             peaks = result["training_peak_mib"]
             large, lp = peaks.get("large"), peaks.get("lp")
             line += [_number(large, ".0f"), _number(lp / large if lp and large else None, ".2f")]
-        line += [
-            _number(result["gflop"] / result["evaluation"][form]["median_ms"] * 1e3, ".0f") for form in ("large", "lp")
-        ]
+        line.append(_number(1e3 * result["gflop"] / result["evaluation"]["lp"]["median_ms"], ".0f"))
         if before:
             same = old.get(result["name"])
             line += [
