@@ -23,8 +23,8 @@ class Network:
         arch: Its base network.
         size: Height and width of the input, pixels.
         batch: Images.
-        perturbed: Whether `C` and `log2p` are moved off their start by 5 % (the deviation; at most 10 %), as after
-            some training.
+        perturbed: Whether `C` and p are moved off their start by 5 % (the deviation; at most 10 %), as after some
+            training.
     """
 
     prefix: str
@@ -125,6 +125,10 @@ def _filled(model: nn.Module, perturbed: bool) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             module.weight.normal_(std=module.weight[0].numel() ** -0.5, generator=generator)
         if perturbed and isinstance(module, LpConv2d):
-            for parameter in (module.C, module.log2p):
-                parameter.mul_(1 + _PERTURBATION * torch.randn(parameter.shape, generator=generator).clamp(-2, 2))
+            module.C.mul_(_factors(module.C, generator))
+            module.log2p.add_(_factors(module.log2p, generator).log2())
     return model
+
+
+def _factors(parameter: Tensor, generator: torch.Generator) -> Tensor:
+    return 1 + _PERTURBATION * torch.randn(parameter.shape, generator=generator).clamp(-2, 2)
