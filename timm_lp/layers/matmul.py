@@ -32,13 +32,12 @@ def input_gradient(
     """Return the input's gradient, in channels_last, from a kernel in channels_last."""
     images, channels, height, width = size
     grads = grad_output.permute(0, 2, 3, 1).flatten(0, 2)
-    total: Tensor | None = None
-    kernel_size: tuple[int, ...] = ()
-    for part, kernel in blocks:
-        kernel_size = tuple(kernel.shape[2:])
-        matrix = _matrix(kernel)
-        total = grads[:, part] @ matrix if total is None else total.addmm_(grads[:, part], matrix)
-    assert total is not None
+    rest = iter(blocks)
+    part, kernel = next(rest)
+    kernel_size = tuple(kernel.shape[2:])
+    total = grads[:, part] @ _matrix(kernel)
+    for part, kernel in rest:
+        total.addmm_(grads[:, part], _matrix(kernel))
     columns = total.view(images, *grad_output.shape[2:], *kernel_size, channels)
     (top, left), (row_stride, column_stride) = geometry.padding, geometry.stride
     result = total.new_zeros(images, height + 2 * top, width + 2 * left, channels)

@@ -23,11 +23,10 @@ def input_gradient(
 ) -> Tensor:
     """Return the input's gradient."""
     grads = grad_output.flatten(2)
-    total: Tensor | None = None
-    for channels, kernel in blocks:
-        grad = _multiply(kernel.flatten(1).t(), grads[:, channels])
-        total = grad if total is None else total.add_(grad)
-    assert total is not None
+    parts = (_multiply(kernel.flatten(1).t(), grads[:, channels]) for channels, kernel in blocks)
+    total = next(parts)
+    for part in parts:
+        total += part
     return total.view(size)
 
 
