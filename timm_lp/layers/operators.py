@@ -9,7 +9,7 @@ AVX-512 (torch 2.15, float32, milliseconds; `python -m timm_lp.bench --layers` m
 - its kernel gradient: 31x31, 64 channels, 56x56: 171.9 by torch, 6.0 as a convolution; 7x7, 96 channels: 13.2 and 1.1.
 - dense 7x7, 512 to 512 channels, 7x7, batch 4: the kernel gradient 44.3 by torch, 32 as a product of matrices; batch
   16: 90.6 and 122.
-- lp2_resnet18 at 224 px, batch 4, in blocks of 3, 7, 13 MiB of kernel and all at once, as fractions of the plain network
+- lp2_resnet18, 224 px, batch 4, in blocks of 3, 7, 13 MiB of kernel and all at once, as fractions of the plain network
   with the same kernels: evaluation 0.92, 0.86, 0.86, 1.09; training 1.00, 0.93, 0.95, 1.10.
 """
 
