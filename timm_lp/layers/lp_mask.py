@@ -4,7 +4,10 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_NEGLIGIBLE = 2.0**-17  # of the dtype's rounding step, for a mask's value
 
 
 def lp_exponent(log2p: Tensor) -> Tensor:
@@ -27,9 +30,9 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     """Return the Lp mask that multiplies a convolution kernel (Eq. 2).
 
     `mask[o, 0, h, w] = exp(-sum_i |C[o] @ d(h, w)|_i ** p[o])`, with `d` the offset from the kernel's centre
-    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included. Values below
-    the square root of the dtype's smallest normal number, 1e-19 in float32, are 0: no rounded sum shows them, and the
-    taps there need not be convolved.
+    `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included. Values far
+    below the dtype's rounding step, under 2**-40 in float32, are 0: beside the 1 in the centre no rounded sum shows
+    them, and the taps there need not be convolved.
 
     Args:
         C: Inverse width of the mask, shape `(O, 2, 2)`, 1/pixel.
@@ -39,16 +42,20 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     Returns:
         Mask in [0, 1], shape `(O, 1, Kh, Kw)`, in float32 or wider; 1 at the centre of an odd kernel.
     """
-    mask = torch.exp(-_lp_norm(C, log2p, kernel_size).power.sum(dim=1, keepdim=True))
-    return torch.where(mask < math.sqrt(torch.finfo(mask.dtype).tiny), 0, mask)
+    power = _lp_norm(C, log2p, kernel_size).power
+    half = torch.exp2((power[:, 0] + power[:, 1]) * -math.log2(math.e))
+    half = F.threshold(half, _NEGLIGIBLE * torch.finfo(half.dtype).eps, 0)
+    taps = math.prod(kernel_size)
+    mirrored = half[:, : taps // 2].flip(1)
+    return torch.cat([half, mirrored], dim=1).view(-1, 1, *kernel_size)
 
 
 @torch.no_grad()
 def lp_mask_gradients(grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of `lp_mask` in closed form.
 
-    With `z = |C d|`: the mask's derivative is `-mask * p * z_i ** (p - 1) * sign((C d)_i) * d_j` in `C[i, j]`, and
-    `-mask * sum_i z_i ** p * ln(z_i) * p * ln(2)` in `|log2p|`.
+    With `z = C d`: the mask's derivative is `-mask * p * |z_i| ** p / z_i * d_j` in `C[i, j]`, 0 where `z_i` is 0, and
+    `-mask * sum_i |z_i| ** p * ln|z_i| * p * ln(2)` in `|log2p|`. Offsets `d` and `-d` have the same.
 
     Args:
         grad_mask: Gradient in the mask, shape `(O, 1, Kh, Kw)`.
@@ -60,31 +67,39 @@ def lp_mask_gradients(grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor)
         Gradients in `C`, shape `(O, 2, 2)`, and in `log2p`, shape `(O,)`, in their dtypes.
     """
     norm = _lp_norm(C, log2p, tuple(mask.shape[-2:]))
-    grad_power = -(grad_mask * mask) * norm.power
-    grad_p = (grad_power * norm.log_distance).sum(dim=(1, 2, 3))
+    grad_norm = (grad_mask * mask).flatten(1).neg_()
+    half = norm.power.shape[2]
+    rest = grad_norm.shape[1] - half
+    grad_norm[:, :rest] += grad_norm[:, half:].flip(1)
+    grad_power = norm.power * grad_norm[:, None, :half]
+    grad_p = (grad_power * norm.log2_distance).sum(dim=(1, 2))
     p = norm.p.flatten()
-    slope = math.log(2) * torch.where(log2p < 0, -p, p)
-    grad_distance = grad_power * torch.sign(norm.projection) * torch.exp(-norm.log_distance)
-    grad_C = torch.stack([(grad_distance * offset).sum(dim=(2, 3)) for offset in (norm.dh, norm.dw)], dim=2)
+    slope = math.log(2) ** 2 * torch.where(log2p < 0, -p, p)
+    grad_distance = grad_power * norm.projection
+    grad_distance /= norm.projection.square().clamp_min_(torch.finfo(p.dtype).tiny)
+    grad_C = torch.stack([(grad_distance * offset).sum(dim=2) for offset in (norm.dh, norm.dw)], dim=2)
     return (grad_C * p.view(-1, 1, 1)).to(C.dtype), (grad_p * slope).to(log2p.dtype)
 
 
 class _LpNorm(NamedTuple):
-    """The Lp norm of each offset from a kernel's centre, and the steps to it.
+    """The Lp norm of offsets from a kernel's centre, and the steps to it.
+
+    The norm of an offset is also that of the opposite one, so it is that of the first `T = (Kh * Kw + 1) // 2` taps,
+    row by row: the others are these in reverse order.
 
     Attributes:
-        dh: Offsets along the height, shape `(Kh, 1)`, pixels.
-        dw: Offsets along the width, shape `(1, Kw)`, pixels.
-        projection: `C @ d`, shape `(O, 2, Kh, Kw)`.
-        log_distance: Logarithm of its absolute value, finite where that is 0.
-        p: Exponent, shape `(O, 1, 1, 1)`.
-        power: `|C @ d| ** p`, shape `(O, 2, Kh, Kw)`.
+        dh: Offsets along the height, shape `(T,)`, pixels.
+        dw: Offsets along the width, shape `(T,)`, pixels.
+        projection: `C @ d`, shape `(O, 2, T)`.
+        log2_distance: Base-2 logarithm of its absolute value, finite where that is 0.
+        p: Exponent, shape `(O, 1, 1)`.
+        power: `|C @ d| ** p`, shape `(O, 2, T)`.
     """
 
     dh: Tensor
     dw: Tensor
     projection: Tensor
-    log_distance: Tensor
+    log2_distance: Tensor
     p: Tensor
     power: Tensor
 
@@ -93,15 +108,16 @@ def _lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> _LpNorm:
     dtype = torch.promote_types(C.dtype, torch.float32)
     tiny = torch.finfo(dtype).tiny
     # exp(-x) is 0 beyond -log(tiny) and a few denormals; a finite bound there keeps 0 * inf out of the gradients.
-    largest = math.log(-2 * math.log(tiny))
+    largest = math.log2(-2 * math.log(tiny))
 
     C = C.to(dtype)
     kernel_height, kernel_width = kernel_size
-    dh = torch.arange(kernel_height, dtype=dtype, device=C.device).view(-1, 1) - (kernel_height - 1) / 2
-    dw = torch.arange(kernel_width, dtype=dtype, device=C.device).view(1, -1) - (kernel_width - 1) / 2
+    tap = torch.arange((kernel_height * kernel_width + 1) // 2, device=C.device)
+    dh = tap.div(kernel_width, rounding_mode="floor").to(dtype) - (kernel_height - 1) / 2
+    dw = (tap % kernel_width).to(dtype) - (kernel_width - 1) / 2
     # Products and sums, not a matmul: autocast would lower a matmul's precision.
-    projection = C[:, :, 0, None, None] * dh + C[:, :, 1, None, None] * dw
-    log_distance = projection.abs().clamp_min(tiny).log()
-    p = lp_exponent(log2p).to(dtype).view(-1, 1, 1, 1)
-    power = (p * log_distance).clamp_max(largest).exp()
-    return _LpNorm(dh, dw, projection, log_distance, p, power)
+    projection = torch.addcmul(C[:, :, 0, None] * dh, C[:, :, 1, None], dw)
+    log2_distance = projection.abs().clamp_min(tiny).log2()
+    p = lp_exponent(log2p).to(dtype).view(-1, 1, 1)
+    power = torch.exp2((p * log2_distance).clamp_max(largest))  # torch's exp takes twice as long
+    return _LpNorm(dh, dw, projection, log2_distance, p, power)
