@@ -8,27 +8,41 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input
 
 from .padded import padded
+from .scratch import scratch
 from .window import Geometry
 
 
-def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """Convolve in channels_last, whatever the input's memory format."""
+def convolve(
+    input: Tensor,
+    blocks: Iterable[tuple[slice, Tensor]],
+    bias: Tensor | None,
+    geometry: Geometry,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Tensor:
+    """Convolve in a memory format, whatever the input's is."""
     ((_, kernel),) = blocks
-    return F.conv2d(input.contiguous(memory_format=torch.channels_last), kernel, bias, *geometry)
+    return F.conv2d(_converted("input", input, memory_format), kernel, bias, *geometry)
 
 
 def input_gradient(
-    grad_output: Tensor, blocks: Iterable[tuple[slice, Tensor]], size: tuple[int, ...], geometry: Geometry
+    grad_output: Tensor,
+    blocks: Iterable[tuple[slice, Tensor]],
+    size: tuple[int, ...],
+    geometry: Geometry,
+    memory_format: torch.memory_format = torch.preserve_format,
 ) -> Tensor:
-    """Return the input's gradient, in channels_last: with stride 1, a convolution with the turned kernel."""
+    """Return the input's gradient, in a memory format: with stride 1, a convolution with the turned kernel."""
     ((_, kernel),) = blocks
-    grad_output = grad_output.contiguous(memory_format=torch.channels_last)
-    padding = tuple(
-        d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel.shape[2:], geometry.padding, strict=True)
-    )
+    grad_output = _converted("output gradient", grad_output, memory_format)
+    padding = turned_padding(tuple(kernel.shape[2:]), geometry)
     if max(geometry.stride) > 1 or min(padding) < 0:
         return conv2d_input(size, kernel, grad_output, *geometry)
     return F.conv2d(grad_output, kernel.flip(2, 3), None, *geometry._replace(padding=padding))
+
+
+def turned_padding(kernel_size: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
+    """Return the padding with which the turned kernel convolves the output's gradient to the input's."""
+    return tuple(d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel_size, geometry.padding, strict=True))
 
 
 def kernel_gradient(
@@ -41,12 +55,20 @@ def kernel_gradient(
     """
     images, channels = input.shape[:2]
     pixels = padded(input, geometry)
+    grads = _converted("output gradient", grad_output, torch.contiguous_format)
     taps = F.conv2d(
         pixels.view(1, images * channels, *pixels.shape[2:]),
-        grad_output.reshape(images * channels, 1, *grad_output.shape[2:]),
+        grads.view(images * channels, 1, *grads.shape[2:]),
         stride=geometry.dilation,
         dilation=geometry.stride,
         groups=images * channels,
     )
     # Where the stride does not divide the padded size, rows are left that no tap meets.
     yield taps[..., : shape[2], : shape[3]].reshape(images, *shape).sum(dim=0)
+
+
+def _converted(name: str, tensor: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return a tensor in a memory format: itself, or a copy that is this thread's until it asks for the name again."""
+    if memory_format is torch.preserve_format or tensor.is_contiguous(memory_format=memory_format):
+        return tensor
+    return scratch(name, tuple(tensor.shape), tensor.dtype, memory_format).copy_(tensor)

@@ -13,7 +13,7 @@ from .lp_mask import lp_mask, lp_mask_gradients
 from .mask_cache import MaskCache
 from .masked_kernel import MaskedKernel
 from .memory_format import memory_format_of
-from .operators import Operators, choose_operators, is_slow_in_channels_last
+from .operators import Operators, choose_operators
 from .slices import slices
 from .window import Geometry, Window, cropped_geometry, needed_window, output_size
 
@@ -142,8 +142,6 @@ def _make_plan(
     window = needed_window(size[2:], support, shape[2:], geometry)
     cropped = cropped_geometry(window, geometry)
     needed = (*shape[:2], window.bottom - window.top, window.right - window.left)
-    if channels_last and is_slow_in_channels_last(needed, cropped):
-        window, cropped, needed = Window(0, shape[2], 0, shape[3]), geometry, shape
     operators = choose_operators(size, needed, cropped, cropped=needed != shape, channels_last=channels_last)
     output_format = torch.channels_last if channels_last else torch.contiguous_format
     return _Plan(

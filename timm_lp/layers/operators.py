@@ -26,7 +26,8 @@ from .window import Geometry, output_size
 
 Blocks = Iterable[tuple[slice, Tensor]]
 
-_CONTIGUOUS_DEPTHWISE_PADDING = 6
+_CONTIGUOUS_PADDING = 6  # of depthwise convolutions, on each side
+_CHANNELS_LAST_KERNEL = 9
 _BLOCK_NUMBERS = 7 * 2**18  # 7 MiB in float32
 _BLOCK_CHANNELS = 16  # oneDNN's own blocks of channels
 _POINTWISE_PIXELS = 64
@@ -67,9 +68,13 @@ def choose_operators(
     """
     out_channels, _, *kernel_size = shape
     if geometry.groups == out_channels == size[1]:
-        if max(geometry.padding) > _CONTIGUOUS_DEPTHWISE_PADDING:
-            return Operators(depthwise.convolve, depthwise.input_gradient, depthwise.kernel_gradient, out_channels)
-        return Operators(dense.convolve, dense.input_gradient, depthwise.kernel_gradient, out_channels)
+        turned = depthwise.turned_padding(tuple(kernel_size), geometry)
+        return Operators(
+            partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding)),
+            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, turned)),
+            depthwise.kernel_gradient,
+            out_channels,
+        )
     if geometry.groups > 1:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, out_channels)
 
@@ -89,6 +94,8 @@ def choose_operators(
     return Operators(matmul.convolve, matmul.input_gradient, kernel_gradient, block, last)
 
 
-def is_slow_in_channels_last(shape: tuple[int, ...], geometry: Geometry) -> bool:
-    """Tell whether a depthwise kernel is slower than the larger one that it was cropped from, in channels_last."""
-    return geometry.groups == shape[0] and max(geometry.padding) <= _CONTIGUOUS_DEPTHWISE_PADDING and max(shape[2:]) > 9
+def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...]) -> torch.memory_format:
+    """Return the memory format in which oneDNN is fast, that of the input where both are."""
+    if max(padding) > _CONTIGUOUS_PADDING:
+        return torch.channels_last
+    return torch.contiguous_format if max(kernel_size) > _CHANNELS_LAST_KERNEL else torch.preserve_format
