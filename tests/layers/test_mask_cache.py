@@ -184,7 +184,7 @@ def test_parameters_that_are_not_numbers() -> None:
 )
 def test_what_follows_from_a_masks_values(p: float, scale: float, support: tuple[int, ...], is_one: bool) -> None:
     mask = MaskCache()(scale * torch.eye(2)[None], torch.tensor([p]).float().log2(), (7, 7))
-    assert mask.support == Window(*support)
+    assert mask.reach.support == Window(*support)
     assert mask.is_one is is_one
 
 

@@ -40,6 +40,7 @@ def cases(draw: Any) -> dict[str, Any]:
         "size": tuple(extent - 1 + draw(pixels) for extent in shortest),
         "log2p": draw(st.floats(-8, 8)),
         "C": draw(st.lists(st.sampled_from([-1.5, -0.5, 0.0, 0.2, 0.9, 2.5]), min_size=4, max_size=4)),
+        "narrowest": draw(st.sampled_from([1.0, 4.0])),
         "in_channels_last": draw(st.sampled_from([(), ("input",), ("weight",), ("input", "weight")])),
         "blocks": draw(st.booleans()),
         "seed": draw(st.integers(0, 9)),
@@ -55,8 +56,10 @@ def test_matches_the_plain_formula(case: dict[str, Any]) -> None:
         for parameter in (layer.weight, layer.bias):
             if parameter is not None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-        layer.C.copy_(torch.tensor(case["C"], dtype=torch.float64).view(2, 2))
-        layer.log2p.copy_(case["log2p"] * torch.linspace(1, 0.3, layer.out_channels, dtype=torch.float64))
+        channels = torch.linspace(0, 1, layer.out_channels, dtype=torch.float64)
+        widths = 1 + (case["narrowest"] - 1) * channels.view(-1, 1, 1)
+        layer.C.copy_(torch.tensor(case["C"], dtype=torch.float64).view(2, 2) * widths)
+        layer.log2p.copy_(case["log2p"] * (1 - 0.7 * channels))
     x = torch.randn(case["images"], layer.in_channels, *case["size"], generator=generator, dtype=torch.float64)
     if "weight" in case["in_channels_last"]:
         layer = layer.to(memory_format=LAST)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .lp_mask import lp_mask
-from .window import Window, support
+from .reach import Reach, reach_of
 
 
 class Mask(NamedTuple):
@@ -14,12 +14,14 @@ class Mask(NamedTuple):
 
     Attributes:
         values: The mask, shape `(O, 1, Kh, Kw)`.
-        support: The window outside of which it is 0.
-        is_one: Whether it is 1 all over that window, so that nothing need be multiplied.
+        reach: Where it is not 0.
+        wide: Channels that reach further than the others, shape `(reach.num_wide,)`; None where there are none.
+        is_one: Whether it is 1 all over `reach.inner`, so that nothing need be multiplied there.
     """
 
     values: Tensor
-    support: Window
+    reach: Reach
+    wide: Tensor | None
     is_one: bool
 
 
@@ -39,8 +41,8 @@ class MaskCache:
         if last is not None and self._holds(last, C, log2p, kernel_size):
             return last[2]
         values = lp_mask(C, log2p, kernel_size)
-        window = support(values)
-        mask = Mask(values, window, bool((window.crop(values) == 1).all()))
+        reach, wide = reach_of(values)
+        mask = Mask(values, reach, wide, bool((reach.inner.crop(values) == 1).all()))
         self._last = (C.detach().clone(), log2p.detach().clone(), mask)
         return mask
 

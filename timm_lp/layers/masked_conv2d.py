@@ -1,7 +1,8 @@
 """Mask, product and convolution as one differentiable function (Eq. 3)."""
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,8 @@ from .lp_mask import lp_mask, lp_mask_gradients
 from .mask_cache import MaskCache
 from .masked_kernel import MaskedKernel
 from .memory_format import memory_format_of
-from .operators import Operators, choose_operators
-from .slices import slices
-from .window import Geometry, Window, cropped_geometry, needed_window, output_size
+from .plan import Plan, make_plan
+from .window import Geometry, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 _DTYPES = (torch.float32, torch.float64)
@@ -52,14 +52,18 @@ def masked_conv2d(
     """
     mask = make_mask(C, log2p, tuple(weight.shape[2:]))
     channels_last = memory_format_of(input, weight) is torch.channels_last
-    plan = _make_plan(
-        tuple(input.shape), tuple(weight.shape), mask.support, mask.is_one, geometry, channels_last=channels_last
+    plan = make_plan(
+        tuple(input.shape), tuple(weight.shape), mask.reach, mask.is_one, geometry, channels_last=channels_last
     )
     if torch.is_grad_enabled():
         kept_kernel.clear()
-        output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask.values, plan)
+        output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask.values, mask.wide, plan)
         return output
-    return _convolve(input, weight, bias, mask.values, plan, kept_kernel)
+    kept = None
+    if not plan.main.is_one:
+        form = tuple((part.window, part.operators.block, part.kernel_format) for part in plan.parts)
+        kept = kept_kernel.get(weight, mask.values, form, lambda: _copies(weight, mask.values, mask.wide, plan))
+    return _convolve(input, kept or _products(_kernels(weight, mask.values, mask.wide, plan), plan), bias, mask.wide, plan)
 
 
 def can_mask_fast(
@@ -104,77 +108,37 @@ def plain_conv2d(
     return F.conv2d(input, masked, bias, *geometry)
 
 
-class _Plan(NamedTuple):
-    """How to convolve an input of one size with a kernel and mask.
-
-    Attributes:
-        geometry: Of the convolution with the whole kernel.
-        cropped: Of the convolution with the needed taps.
-        window: The needed taps.
-        is_one: Whether the mask is 1 there.
-        operators: What convolves them.
-        blocks: Ranges of output channels to convolve one after the other.
-        kernel_format: Memory format of the masked kernel.
-        output_format: Memory format of the output, and of the input's gradient.
-    """
-
-    geometry: Geometry
-    cropped: Geometry
-    window: Window
-    is_one: bool
-    operators: Operators
-    blocks: tuple[slice, ...]
-    kernel_format: torch.memory_format
-    output_format: torch.memory_format
+def _kernels(weight: Tensor, mask: Tensor, wide: Tensor | None, plan: Plan) -> list[MaskedKernel]:
+    """Return the masked kernel, in its parts."""
+    main = plan.main
+    kernels = [MaskedKernel(weight, mask, main.window, main.is_one, main.kernel_format)]
+    if plan.rest is not None and wide is not None:
+        outer_mask = mask[wide]
+        main.window.crop(outer_mask).zero_()
+        kernels.append(MaskedKernel(weight[wide], outer_mask, plan.rest.window, False, plan.rest.kernel_format))
+    return kernels
 
 
-@lru_cache(maxsize=4096)
-def _make_plan(
-    size: tuple[int, ...],
-    shape: tuple[int, ...],
-    support: Window,
-    is_one: bool,
-    geometry: Geometry,
-    *,
-    channels_last: bool,
-) -> _Plan:
-    """Return the plan for an input of `size`, `(N, C, H, W)`, and a kernel of `shape`, `(O, I, Kh, Kw)`."""
-    window = needed_window(size[2:], support, shape[2:], geometry)
-    cropped = cropped_geometry(window, geometry)
-    needed = (*shape[:2], window.bottom - window.top, window.right - window.left)
-    operators = choose_operators(size, needed, cropped, cropped=needed != shape, channels_last=channels_last)
-    output_format = torch.channels_last if channels_last else torch.contiguous_format
-    return _Plan(
-        geometry,
-        cropped,
-        window,
-        is_one and _is_within(window, support),
-        operators,
-        tuple(slices(shape[0], operators.block)),
-        operators.memory_format or output_format,
-        output_format,
-    )
+def _products(kernels: list[MaskedKernel], plan: Plan) -> list[Iterable[tuple[slice, Tensor]]]:
+    return [kernel.blocks(part.blocks) for kernel, part in zip(kernels, plan.parts, strict=True)]
 
 
-def _is_within(inner: Window, outer: Window) -> bool:
-    rows = outer.top <= inner.top and inner.bottom <= outer.bottom
-    return rows and outer.left <= inner.left and inner.right <= outer.right
+def _copies(weight: Tensor, mask: Tensor, wide: Tensor | None, plan: Plan) -> list[list[tuple[slice, Tensor]]]:
+    parts = _products(_kernels(weight, mask, wide, plan), plan)
+    return [[(channels, block.clone()) for channels, block in blocks] for blocks in parts]
 
 
 def _convolve(
     input: Tensor,
-    weight: Tensor,
+    products: Sequence[Iterable[tuple[slice, Tensor]]],
     bias: Tensor | None,
-    mask: Tensor,
-    plan: _Plan,
-    kept_kernel: KernelCache | None = None,
+    wide: Tensor | None,
+    plan: Plan,
 ) -> Tensor:
-    kernel = MaskedKernel(weight, mask, plan.window, plan.is_one, plan.kernel_format)
-    kept = None
-    if kept_kernel is not None and not plan.is_one:
-        kept = kept_kernel.blocks(kernel, plan.blocks, (plan.window, plan.operators.block, plan.kernel_format))
-    blocks = kernel.blocks(plan.blocks) if kept is None else iter(kept)
-    output = plan.operators.convolve(input, blocks, bias, plan.cropped)
+    main, *rest = products
+    output = plan.main.operators.convolve(input, main, bias, plan.main.geometry)
+    if plan.rest is not None and wide is not None:
+        output.index_add_(1, wide, plan.rest.operators.convolve(input, rest[0], None, plan.rest.geometry))
     return output.contiguous(memory_format=plan.output_format)
 
 
@@ -188,31 +152,42 @@ class _MaskedConv2d(torch.autograd.Function):
         C: Tensor,
         log2p: Tensor,
         mask: Tensor,
-        plan: _Plan,
+        wide: Tensor | None,
+        plan: Plan,
     ) -> Tensor:
-        ctx.save_for_backward(input, weight, C, log2p, mask)
+        ctx.save_for_backward(input, weight, C, log2p, mask, wide)
         ctx.plan = plan
-        return _convolve(input, weight, bias, mask, plan)
+        return _convolve(input, _products(_kernels(weight, mask, wide, plan), plan), bias, wide, plan)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad_output):
             return _differentiable_gradients(ctx, grad_output)
-        input, weight, C, log2p, mask = ctx.saved_tensors
+        input, weight, C, log2p, mask, wide = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
         needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
-        plan: _Plan = ctx.plan
-        kernel = MaskedKernel(weight, mask, plan.window, plan.is_one, plan.kernel_format)
-        operators, geometry = plan.operators, plan.cropped
+        plan: Plan = ctx.plan
 
         grad_input = grad_weight = grad_mask = grad_C = grad_log2p = None
-        if needs_input:
-            grad_input = operators.input_gradient(
-                grad_output, kernel.blocks(plan.blocks), tuple(input.shape), geometry
-            ).contiguous(memory_format=plan.output_format)
-        if needs_weight or needs_mask:
-            grads = operators.kernel_gradient(input, grad_output, kernel.shape, plan.blocks, geometry)
-            grad_weight, grad_mask = kernel.gradients(grads, needs_weight, needs_mask)
+        for part, kernel in zip(plan.parts, _kernels(weight, mask, wide, plan), strict=True):
+            is_main = part is plan.main
+            grads = grad_output if is_main else grad_output[:, wide]
+            operators, geometry = part.operators, part.geometry
+            if needs_input:
+                grad = operators.input_gradient(grads, kernel.blocks(part.blocks), tuple(input.shape), geometry)
+                grad_input = grad if grad_input is None else grad_input.add_(grad)
+            if needs_weight or needs_mask:
+                kernel_grads = operators.kernel_gradient(input, grads, kernel.shape, part.blocks, geometry)
+                of_weight, of_mask = kernel.gradients(kernel_grads, needs_weight, needs_mask)
+                if is_main:
+                    grad_weight, grad_mask = of_weight, of_mask
+                if not is_main and grad_weight is not None:
+                    grad_weight.index_add_(0, wide, of_weight)
+                if not is_main and grad_mask is not None:
+                    plan.main.window.crop(of_mask).zero_()
+                    grad_mask.index_add_(0, wide, of_mask)
+        if grad_input is not None:
+            grad_input = grad_input.contiguous(memory_format=plan.output_format)
         if grad_mask is not None:
             grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p)
         elif needs_C or needs_log2p:
@@ -223,6 +198,7 @@ class _MaskedConv2d(torch.autograd.Function):
             grad_output.sum(dim=(0, 2, 3)) if needs_bias else None,
             grad_C if needs_C else None,
             grad_log2p if needs_log2p else None,
+            None,
             None,
             None,
         )
@@ -236,7 +212,7 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
     views = {0: (input, needs_input), 1: (weight, needs_weight), 3: (C, needs_C), 4: (log2p, needs_log2p)}
     needed = {place: view for place, (view, needs) in views.items() if needs}
-    grads: list[Tensor | None] = [None] * 7
+    grads: list[Tensor | None] = [None] * 8
     if needed:
         output = plain_conv2d(input, weight, None, C, log2p, ctx.plan.geometry)
         found = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)

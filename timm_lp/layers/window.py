@@ -22,9 +22,14 @@ class Window(NamedTuple):
     left: int
     right: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.bottom - self.top, self.right - self.left
+
     def crop(self, kernel: Tensor) -> Tensor:
         """Return the view of a kernel, shape `(O, I, Kh, Kw)`, that has these taps only."""
-        if (self.bottom - self.top, self.right - self.left) == kernel.shape[2:]:
+        if self.size == kernel.shape[2:]:
             return kernel
         return kernel[..., self.top : self.bottom, self.left : self.right]
 

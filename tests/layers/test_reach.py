@@ -1,0 +1,78 @@
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from timm_lp.layers import reach
+from timm_lp.layers.reach import Reach, reach_of
+from timm_lp.layers.window import Window, support
+
+from .test_lp_conv2d import seeded
+
+
+def boxes(height: int, width: int, *rings: tuple[int, int]) -> Tensor:
+    """Return masks that are 0 in their first and last rows and columns, and some random numbers elsewhere."""
+    masks = torch.rand(len(rings), 1, height, width, generator=seeded()) + 0.1
+    for mask, (rows, columns) in zip(masks, rings, strict=True):
+        inside = torch.zeros(height, width)
+        inside[rows : height - rows, columns : width - columns] = 1
+        mask *= inside
+    return masks
+
+
+def test_equal_masks_have_no_wide_channels() -> None:
+    found, wide = reach_of(boxes(7, 9, (1, 2), (1, 2), (1, 2)))
+    window = Window(1, 6, 2, 7)
+    assert found == Reach(window, window, 0)
+    assert wide is None
+
+
+def test_few_wide_channels() -> None:
+    rings = [(2, 3)] * 40
+    rings[5], rings[17] = (0, 3), (2, 1)
+    found, wide = reach_of(boxes(7, 9, *rings))
+    assert found == Reach(Window(0, 7, 1, 8), Window(2, 5, 3, 6), 2)
+    assert wide is not None
+    assert wide.tolist() == [5, 17]
+
+
+def test_many_wide_channels_are_not_convolved_twice() -> None:
+    found, wide = reach_of(boxes(7, 7, *[(0, 0)] * 30, *[(1, 1)] * 10))
+    assert found == Reach(Window(0, 7, 0, 7), Window(0, 7, 0, 7), 0)
+    assert wide is None
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (6, 4), (1, 5), (5, 1)])
+def test_the_least_taps(height: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brute force over all windows."""
+    monkeypatch.setattr(reach, "_BLOCK_CHANNELS", 4)
+    generator = seeded(3)
+    sizes = ((height + 1) // 2, (width + 1) // 2)
+    for channels in (1, 5, 30):
+        rings = [tuple(int(torch.randint(size, (), generator=generator)) for size in sizes) for _ in range(channels)]
+        masks = boxes(height, width, *rings)  # type: ignore[arg-type]
+        found, wide = reach_of(masks)
+        assert found.support == support(masks)
+        outer = (height - 2 * found.support.top) * (width - 2 * found.support.left)
+
+        def cost(top: int, left: int) -> int:
+            outside = sum(rows < top or columns < left for rows, columns in rings)
+            return channels * (height - 2 * top) * (width - 2 * left) + -(-outside // 4) * 4 * outer
+
+        least = min(cost(top, left) for top, left in product(*map(range, sizes)))
+        top, left = found.inner.top, found.inner.left
+        assert found.inner == Window(top, height - top, left, width - left)
+        assert cost(top, left) == least
+        expected = [i for i, (rows, columns) in enumerate(rings) if rows < top or columns < left]
+        assert (wide.tolist() if wide is not None else []) == expected
+        assert found.num_wide == len(expected)
+
+
+def test_nan_and_masks_of_nothing() -> None:
+    masks = boxes(5, 5, (2, 2), (2, 2), (2, 2))
+    masks[1] = 0
+    assert reach_of(masks)[0].support == Window(2, 3, 2, 3)
+    masks[0, 0, 0, 3] = float("nan")
+    masks[0, 0, 4, 1] = float("nan")
+    assert reach_of(masks)[0].support == Window(0, 5, 1, 4)
