@@ -32,14 +32,17 @@ def test_summary() -> None:
     assert summary([2.0])["quartiles_ms"] == [2.0, 2.0]
 
 
-def test_a_training_step_computes_every_gradient_anew() -> None:
+def test_a_training_step_computes_every_gradient_anew_and_updates() -> None:
     model, x = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 5)).eval(), torch.randn(2, 1, 4, 4)
     step = training_step(model, x)
     step()
-    first = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    first = [(p.detach().clone(), p.grad.clone()) for p in model.parameters() if p.grad is not None]
     step()
     assert len(first) == 4
-    assert all(torch.equal(p.grad, grad) for p, grad in zip(model.parameters(), first, strict=True))
+    for parameter, (before, grad) in zip(model.parameters(), first, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-4)
+        assert not torch.equal(parameter, before)
     assert model.training
 
 

@@ -29,7 +29,7 @@ def expected(layer: LpConv2d, x: Tensor) -> Tensor:
     return layer._conv_forward(x, layer.masked_weight(), layer.bias).detach()
 
 
-def kept(layer: LpConv2d) -> list[tuple[slice, Tensor]] | None:
+def kept(layer: LpConv2d) -> list[list[tuple[slice, Tensor]]] | None:
     assert layer._kept_kernel is not None
     last = layer._kept_kernel._last
     return None if last is None else last[1]
@@ -96,9 +96,9 @@ def test_never_stale(arguments: dict[str, Any], edit: Callable[[LpConv2d], Any],
     assert_right(layer, image(), grad_mode)
 
 
-@each_layer
-def test_keeps_what_is_asked_for_twice(arguments: dict[str, Any]) -> None:
-    layer, x = build(arguments), image()
+@pytest.mark.parametrize("name", ["dense", "cropped", "grouped"])
+def test_keeps_what_is_asked_for_twice(name: str) -> None:
+    layer, x = build(LAYERS[name]), image()
     with torch.no_grad():
         layer(x)
         assert kept(layer) is None
@@ -108,6 +108,12 @@ def test_keeps_what_is_asked_for_twice(arguments: dict[str, Any]) -> None:
     assert blocks is not None
     assert kept(layer) is blocks
     assert torch.equal(second, third)
+
+
+def test_a_depthwise_kernel_is_multiplied_every_time() -> None:
+    layer, x = build(LAYERS["depthwise"]), image()
+    assert_right(layer, x)
+    assert kept(layer) is None
 
 
 def test_a_weight_in_change_is_not_kept() -> None:

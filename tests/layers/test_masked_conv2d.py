@@ -153,7 +153,9 @@ def test_few_channels_with_wide_masks(
         assert channels is not None
         assert torch.equal(channels, wide)
         shapes = (tuple(x.shape), tuple(layer.weight.shape))
-        chosen = plan.make_plan(*shapes, found, False, geometry_of(layer), channels_last=memory_format is LAST)
+        chosen = plan.make_plan(
+            *shapes, found, False, geometry_of(layer), input_last=memory_format is LAST, kernel_last=False
+        )
         assert chosen.rest is not None
         for name, parameter in layer.named_parameters():
             parameter.requires_grad_(

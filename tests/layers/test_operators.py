@@ -18,9 +18,13 @@ LAST = torch.channels_last
 FAMILIES = {
     "dense": Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, 0),
     "depthwise": Operators(depthwise.convolve, depthwise.input_gradient, depthwise.kernel_gradient, 0),
-    "matmul": Operators(matmul.convolve, matmul.input_gradient, matmul.kernel_gradient, 0, LAST),
+    "matmul": Operators(matmul.convolve, matmul.input_gradient, matmul.kernel_gradient, 0),
     "matmul_last": Operators(
-        matmul.convolve, matmul.input_gradient, partial(matmul.kernel_gradient, memory_format=LAST), 0, LAST
+        partial(matmul.convolve, memory_format=LAST),
+        partial(matmul.input_gradient, memory_format=LAST),
+        partial(matmul.kernel_gradient, memory_format=LAST),
+        0,
+        LAST,
     ),
     "pointwise": Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, 0),
 }
@@ -118,7 +122,7 @@ def test_an_expanded_output_gradient(family: str) -> None:
     assert grad_kernel.item() == 66
 
 
-# Size of the input, shape of the kernel, padding, groups, stride, cropped, channels_last, families of the output, the
+# Size of the input, shape of the kernel, padding, groups, stride, strided, channels_last, families of the output, the
 # input's gradient and the kernel's gradient.
 CHOICES = {
     "depthwise_large_padding": ((2, 32, 28, 28), (32, 1, 15, 15), 7, 32, 1, False, False, "depthwise"),
@@ -150,7 +154,7 @@ def family_of(operator: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("size", "shape", "padding", "groups", "stride", "cropped", "channels_last", "families"),
+    ("size", "shape", "padding", "groups", "stride", "strided", "channels_last", "families"),
     CHOICES.values(),
     ids=CHOICES,
 )
@@ -160,15 +164,16 @@ def test_choice(
     padding: int,
     groups: int,
     stride: int,
-    cropped: bool,
+    strided: bool,
     channels_last: bool,
     families: str,
 ) -> None:
     geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
-    chosen = choose_operators(size, shape, geometry, cropped=cropped, channels_last=channels_last)
+    chosen = choose_operators(size, shape, geometry, strided=strided, channels_last=channels_last)
     expected = families.split() if " " in families else [families] * 3
     assert [family_of(operator) for operator in chosen[:3]] == expected
-    assert chosen.memory_format == (LAST if expected[0] == "matmul" else None)
+    contiguous = torch.contiguous_format
+    assert chosen.memory_format == ((LAST if strided else contiguous) if expected[0] == "matmul" else None)
     blocks = [*slices(shape[0], chosen.block)]
     assert [i for block in blocks for i in range(shape[0])[block]] == [*range(shape[0])]
     if groups > 1:
@@ -183,18 +188,18 @@ def test_choice(
 def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operators, "_BLOCK_NUMBERS", numbers)
     geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
-    chosen = choose_operators((9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, cropped=False, channels_last=False)
+    chosen = choose_operators((9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, strided=False, channels_last=False)
     assert [part.stop - part.start for part in slices(out_channels, chosen.block)] == expected
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("cropped", [False, True])
+@pytest.mark.parametrize("strided", [False, True])
 @pytest.mark.parametrize("geometry_arguments", GEOMETRIES.values(), ids=GEOMETRIES)
 @pytest.mark.parametrize("channels", [*CHANNELS.values(), *GROUPED.values()], ids=[*CHANNELS, *GROUPED])
 def test_what_is_chosen_matches_torch(
     channels: tuple[int, int, int],
     geometry_arguments: tuple[Any, ...],
-    cropped: bool,
+    strided: bool,
     channels_last: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -213,7 +218,7 @@ def test_what_is_chosen_matches_torch(
     references = [expected.detach(), *torch.autograd.grad(expected, (x, kernel), grad_output)]
     with torch.no_grad():
         chosen = choose_operators(
-            tuple(x.shape), tuple(kernel.shape), geometry, cropped=cropped, channels_last=channels_last
+            tuple(x.shape), tuple(kernel.shape), geometry, strided=strided, channels_last=channels_last
         )
         parts = [*slices(out_channels, chosen.block)]
         last = LAST if channels_last else torch.contiguous_format

@@ -56,14 +56,13 @@ def test_the_least_taps(height: int, width: int, monkeypatch: pytest.MonkeyPatch
         assert found.support == support(masks)
         outer = (height - 2 * found.support.top) * (width - 2 * found.support.left)
 
-        def cost(top: int, left: int) -> int:
+        costs = {}
+        for top, left in product(*map(range, sizes)):
             outside = sum(rows < top or columns < left for rows, columns in rings)
-            return channels * (height - 2 * top) * (width - 2 * left) + -(-outside // 4) * 4 * outer
-
-        least = min(cost(top, left) for top, left in product(*map(range, sizes)))
+            costs[top, left] = channels * (height - 2 * top) * (width - 2 * left) + -(-outside // 4) * 4 * outer
         top, left = found.inner.top, found.inner.left
         assert found.inner == Window(top, height - top, left, width - left)
-        assert cost(top, left) == least
+        assert costs[top, left] == min(costs.values())
         expected = [i for i, (rows, columns) in enumerate(rings) if rows < top or columns < left]
         assert (wide.tolist() if wide is not None else []) == expected
         assert found.num_wide == len(expected)

@@ -42,7 +42,7 @@ class MaskCache:
             return last[2]
         values = lp_mask(C, log2p, kernel_size)
         reach, wide = reach_of(values)
-        mask = Mask(values, reach, wide, bool((reach.inner.crop(values) == 1).all()))
+        mask = Mask(values, reach, wide, bool(reach.inner.crop(values).amin() == 1))
         self._last = (C.detach().clone(), log2p.detach().clone(), mask)
         return mask
 

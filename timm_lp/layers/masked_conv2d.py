@@ -14,7 +14,7 @@ from .lp_mask import lp_mask, lp_mask_gradients
 from .mask_cache import MaskCache
 from .masked_kernel import MaskedKernel
 from .memory_format import memory_format_of
-from .plan import Plan, make_plan
+from .plan import Part, Plan, make_plan
 from .window import Geometry, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
@@ -51,19 +51,26 @@ def masked_conv2d(
         Output, shape `(N, O, H', W')`.
     """
     mask = make_mask(C, log2p, tuple(weight.shape[2:]))
-    channels_last = memory_format_of(input, weight) is torch.channels_last
     plan = make_plan(
-        tuple(input.shape), tuple(weight.shape), mask.reach, mask.is_one, geometry, channels_last=channels_last
+        tuple(input.shape),
+        tuple(weight.shape),
+        mask.reach,
+        mask.is_one,
+        geometry,
+        input_last=memory_format_of(input) is torch.channels_last,
+        kernel_last=memory_format_of(weight) is torch.channels_last,
     )
     if torch.is_grad_enabled():
         kept_kernel.clear()
         output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask.values, mask.wide, plan)
         return output
     kept = None
-    if not plan.main.is_one:
+    if weight.shape[1] > 1 and not plan.main.is_one:  # a depthwise kernel is multiplied sooner than it is checked
         form = tuple((part.window, part.operators.block, part.kernel_format) for part in plan.parts)
         kept = kept_kernel.get(weight, mask.values, form, lambda: _copies(weight, mask.values, mask.wide, plan))
-    return _convolve(input, kept or _products(_kernels(weight, mask.values, mask.wide, plan), plan), bias, mask.wide, plan)
+    return _convolve(
+        input, kept or _products(_kernels(weight, mask.values, mask.wide, plan), plan), bias, mask.wide, plan
+    )
 
 
 def can_mask_fast(
@@ -181,11 +188,9 @@ class _MaskedConv2d(torch.autograd.Function):
                 of_weight, of_mask = kernel.gradients(kernel_grads, needs_weight, needs_mask)
                 if is_main:
                     grad_weight, grad_mask = of_weight, of_mask
-                if not is_main and grad_weight is not None:
-                    grad_weight.index_add_(0, wide, of_weight)
-                if not is_main and grad_mask is not None:
-                    plan.main.window.crop(of_mask).zero_()
-                    grad_mask.index_add_(0, wide, of_mask)
+                else:
+                    _add_outer(of_weight, grad_weight, wide, plan.main)
+                    _add_outer(of_mask, grad_mask, wide, plan.main)
         if grad_input is not None:
             grad_input = grad_input.contiguous(memory_format=plan.output_format)
         if grad_mask is not None:
@@ -202,6 +207,13 @@ class _MaskedConv2d(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _add_outer(grad: Tensor | None, total: Tensor | None, wide: Tensor, main: Part) -> None:
+    """Add the gradient of the wide channels, outside of the main part's taps, to that of all."""
+    if grad is not None and total is not None:
+        main.window.crop(grad).zero_()
+        total.index_add_(0, wide, grad)
 
 
 @torch.enable_grad()

@@ -10,16 +10,22 @@ from .scratch import scratch
 from .window import Geometry, output_size
 
 
-def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """Convolve with a kernel in channels_last; the output is in channels_last."""
+def convolve(
+    input: Tensor,
+    blocks: Iterable[tuple[slice, Tensor]],
+    bias: Tensor | None,
+    geometry: Geometry,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Convolve with a kernel in a memory format; the output is in channels_last."""
     columns: Tensor | None = None
     size: tuple[int, ...] = ()
     products = []
     for _, kernel in blocks:
         if columns is None:
             size = output_size(tuple(input.shape[2:]), tuple(kernel.shape[2:]), geometry)
-            columns = _columns(input, tuple(kernel.shape), size, geometry, torch.channels_last)
-        products.append(columns @ _matrix(kernel).t())
+            columns = _columns(input, tuple(kernel.shape), size, geometry, memory_format)
+        products.append(columns @ _matrix(kernel, memory_format).t())
     rows = products[0] if len(products) == 1 else torch.cat(products, dim=1)
     if bias is not None:
         rows += bias
@@ -27,18 +33,26 @@ def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor
 
 
 def input_gradient(
-    grad_output: Tensor, blocks: Iterable[tuple[slice, Tensor]], size: tuple[int, ...], geometry: Geometry
+    grad_output: Tensor,
+    blocks: Iterable[tuple[slice, Tensor]],
+    size: tuple[int, ...],
+    geometry: Geometry,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """Return the input's gradient, in channels_last, from a kernel in channels_last."""
+    """Return the input's gradient, in channels_last, from a kernel in a memory format."""
     images, channels, height, width = size
     grads = grad_output.permute(0, 2, 3, 1).flatten(0, 2)
     rest = iter(blocks)
     part, kernel = next(rest)
     kernel_size = tuple(kernel.shape[2:])
-    total = grads[:, part] @ _matrix(kernel)
+    total = grads[:, part] @ _matrix(kernel, memory_format)
     for part, kernel in rest:
-        total.addmm_(grads[:, part], _matrix(kernel))
-    columns = total.view(images, *grad_output.shape[2:], *kernel_size, channels)
+        total.addmm_(grads[:, part], _matrix(kernel, memory_format))
+    positions = (images, *grad_output.shape[2:])
+    if memory_format is torch.channels_last:
+        columns = total.view(*positions, *kernel_size, channels)
+    else:
+        columns = total.view(*positions, channels, *kernel_size).permute(0, 1, 2, 4, 5, 3)
     (top, left), (row_stride, column_stride) = geometry.padding, geometry.stride
     result = total.new_zeros(images, height + 2 * top, width + 2 * left, channels)
     for i in range(kernel_size[0]):
@@ -71,9 +85,9 @@ def kernel_gradient(
             yield product.view(-1, in_channels, height, width)
 
 
-def _matrix(kernel: Tensor) -> Tensor:
-    """Return a kernel in channels_last as a matrix, shape `(O, Kh * Kw * I)`."""
-    return kernel.permute(0, 2, 3, 1).flatten(1)
+def _matrix(kernel: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return a kernel as a matrix in the order of its memory format, shape `(O, I * Kh * Kw)`."""
+    return (kernel.permute(0, 2, 3, 1) if memory_format is torch.channels_last else kernel).flatten(1)
 
 
 def _columns(

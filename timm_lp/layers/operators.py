@@ -55,7 +55,7 @@ class Operators(NamedTuple):
 
 
 def choose_operators(
-    size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry, *, cropped: bool, channels_last: bool
+    size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry, *, strided: bool, channels_last: bool
 ) -> Operators:
     """Return the fastest operators for a convolution on the CPU.
 
@@ -63,8 +63,8 @@ def choose_operators(
         size: Size of the input, `(N, C, H, W)`.
         shape: Shape of the kernel, `(O, I, Kh, Kw)`.
         geometry: Of the convolution.
-        cropped: Whether the kernel is part of a larger one in memory.
-        channels_last: Whether the input is in channels_last.
+        strided: Whether the rows of the kernel's taps lie apart in memory, as part of a larger one or in channels_last.
+        channels_last: Whether the input or the kernel is in channels_last.
     """
     out_channels, _, *kernel_size = shape
     if geometry.groups == out_channels == size[1]:
@@ -87,11 +87,17 @@ def choose_operators(
     # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
     if 2 * size[0] * pixels > out_channels:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block)
-    if not channels_last and not cropped:
+    if not channels_last and not strided:
         return Operators(dense.convolve, dense.input_gradient, matmul.kernel_gradient, block)
-    last = torch.channels_last
-    kernel_gradient = partial(matmul.kernel_gradient, memory_format=last)
-    return Operators(matmul.convolve, matmul.input_gradient, kernel_gradient, block, last)
+    # Rows that lie apart are too short to be copied one by one.
+    memory_format = torch.channels_last if strided else torch.contiguous_format
+    return Operators(
+        partial(matmul.convolve, memory_format=memory_format),
+        partial(matmul.input_gradient, memory_format=memory_format),
+        partial(matmul.kernel_gradient, memory_format=memory_format),
+        block,
+        memory_format,
+    )
 
 
 def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...]) -> torch.memory_format:

@@ -63,7 +63,8 @@ def make_plan(
     is_one: bool,
     geometry: Geometry,
     *,
-    channels_last: bool,
+    input_last: bool,
+    kernel_last: bool,
 ) -> Plan:
     """Return the plan.
 
@@ -73,17 +74,18 @@ def make_plan(
         reach: Of the masks.
         is_one: Whether all of them are 1 in `reach.inner`.
         geometry: Of the convolution with the whole kernel.
-        channels_last: Whether the input or the kernel is in channels_last.
+        input_last: Whether the input is in channels_last.
+        kernel_last: Whether the kernel is.
     """
+    channels_last = input_last or kernel_last
     output_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def part(within: Window, out_channels: int) -> Part:
         window = needed_window(size[2:], within, shape[2:], geometry)
         cropped = cropped_geometry(window, geometry)
         needed = (out_channels, shape[1], *window.size)
-        operators = choose_operators(
-            size, needed, cropped, cropped=window.size != shape[2:], channels_last=channels_last
-        )
+        strided = kernel_last or window.size != shape[2:]
+        operators = choose_operators(size, needed, cropped, strided=strided, channels_last=channels_last)
         return Part(
             window,
             is_one and _is_within(window, reach.inner),

@@ -38,6 +38,9 @@ def reach_of(mask: Tensor) -> tuple[Reach, Tensor | None]:
         The reach, and the wide channels' numbers, shape `(num_wide,)`, or None where there are none.
     """
     out_channels, _, height, width = mask.shape
+    if mask.amin() > 0:
+        whole = Window(0, height, 0, width)
+        return Reach(whole, whole, 0), None
     alive = mask.squeeze(1) != 0
     tops, lefts = _first(alive.any(dim=2)), _first(alive.any(dim=1))
     top, left = int(tops.amin()), int(lefts.amin())
