@@ -1,14 +1,17 @@
 """The operators that convolve, and the one rule that chooses among them.
 
 An operator is exact for every geometry that it is chosen for; they differ in speed alone. Measured on two cores with
-AVX-512 (torch 2.15, float32, milliseconds; `python -m timm_lp.bench --layers` measures them anew):
+AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_lp.bench --layers` measures them anew):
 
 - depthwise 15x15, 192 channels, 28x28, batch 2: forward 14.8 contiguous, 0.9 with both conversions to channels_last;
   31x31, 64 channels, 56x56: 108.6 and 3.7. oneDNN's contiguous kernel takes up to 6 pixels of padding, and is then
-  the faster one (13x13, 384 channels, 14x14: 0.29 and 0.75).
+  the faster one where the kernel is large (13x13, 384 channels, 14x14: 0.34 and, in channels_last, 0.80).
+- its input gradient by torch, and as a convolution with the turned kernel: the same 13x13: 0.66 and 0.30; 5x5, 256
+  channels, 14x14: 0.15 and 0.11.
 - its kernel gradient: 31x31, 64 channels, 56x56: 171.9 by torch, 6.0 as a convolution; 7x7, 96 channels: 13.2 and 1.1.
 - dense 7x7, 512 to 512 channels, 7x7, batch 4: the kernel gradient 44.3 by torch, 32 as a product of matrices; batch
-  16: 90.6 and 122.
+  16: 90.6 and 122. In channels_last, 4x4 with stride 2, 384 to 768 channels, 14x14, batch 2: training 52.7 by torch,
+  28.8 as products of matrices.
 - lp2_resnet18, 224 px, batch 4, in blocks of 3, 7, 13 MiB of kernel and all at once, as fractions of the plain network
   with the same kernels: evaluation 0.92, 0.86, 0.86, 1.09; training 1.00, 0.93, 0.95, 1.10.
 """
