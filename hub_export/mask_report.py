@@ -1,0 +1,181 @@
+"""What a network's masks look like: statistics for tables, and a picture."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from timm_lp.layers import LpConv2d, lp_mask
+
+_MAX_DRAWN_LAYERS = 24
+_NAME_WIDTH = 26  # letters of a layer's name on a line
+_GAP = 0.08  # between two masks, as a fraction of a mask
+_EXAMPLES = ("narrowest", "median", "widest", "longest", "lowest p", "highest p")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Minimum, median and maximum of some numbers."""
+
+    min: float
+    median: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> "Spread":
+        """Return the spread of all elements of `values`."""
+        values = values.detach().float().flatten()
+        return cls(values.min().item(), values.quantile(0.5).item(), values.max().item())
+
+
+@dataclass(frozen=True)
+class MaskStatistics:
+    """The masks of one layer.
+
+    Attributes:
+        fqn: The layer's qualified name.
+        kernel_size: `(Kh, Kw)`, pixels.
+        channels: Number of masks.
+        p: Exponents.
+        sigma: Widths along height and width, pixels, of all masks.
+    """
+
+    fqn: str
+    kernel_size: tuple[int, int]
+    channels: int
+    p: Spread
+    sigma: Spread
+
+
+def mask_statistics(model: nn.Module) -> list[MaskStatistics]:
+    """Return the statistics of each layer with masks, in the network's order; none for a network without masks."""
+    return [
+        MaskStatistics(fqn, tuple(layer.kernel_size), layer.out_channels, Spread.of(layer.p), Spread.of(layer.sigma))
+        for fqn, layer in _lp_layers(model)
+    ]
+
+
+def draw_masks(model: nn.Module, path: str | Path) -> None:
+    """Draw a network's masks: p and sigma from layer to layer, and six telling masks of each layer.
+
+    Beyond 24 layers, the masks are those of 24 layers from first to last.
+
+    Args:
+        model: A network with `LpConv2d` layers, not on the meta device.
+        path: Where to write the picture; the ending chooses the format.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If the network has no masks.
+    """
+    from matplotlib.figure import Figure
+
+    layers = _lp_layers(model)
+    if not layers:
+        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. It has no masks.")
+    drawn = _evenly(layers, _MAX_DRAWN_LAYERS)
+    columns = 2 if len(drawn) > 6 else 1
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(12 if columns == 2 else 7, 2.6 + 0.86 * rows), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 0.86 * rows])
+    _draw_profiles(top, layers)
+    strips = bottom.subplots(rows, columns, squeeze=False)
+    for axes in strips.flat:
+        axes.set_axis_off()
+    for index, (fqn, layer) in enumerate(drawn):
+        _draw_strip(strips[index % rows, index // rows], fqn, layer, with_header=index % rows == 0)
+    more = f" ({len(drawn)} of {len(layers)} layers)" if len(drawn) < len(layers) else ""
+    bottom.suptitle(f"Masks of each layer{more}; dashed: the kernel before it was enlarged", fontsize=10)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def _lp_layers(model: nn.Module) -> list[tuple[str, LpConv2d]]:
+    return [(fqn, module) for fqn, module in model.named_modules() if isinstance(module, LpConv2d)]
+
+
+def _evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """Return at most `count` items, the first, the last, and evenly between."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def _draw_profiles(figure: Any, layers: list[tuple[str, LpConv2d]]) -> None:
+    """Plot p, and sigma over its start, from the first layer to the last."""
+    profiles = {
+        "p": [Spread.of(layer.p) for _, layer in layers],
+        "sigma / sigma at the start": [
+            Spread.of(layer.sigma / layer.sigma.new_tensor(layer.sigma_init)) for _, layer in layers
+        ],
+    }
+    places = range(1, len(layers) + 1)
+    for axes, (label, spreads) in zip(figure.subplots(1, 2), profiles.items(), strict=True):
+        axes.fill_between(places, [s.min for s in spreads], [s.max for s in spreads], alpha=0.25, linewidth=0)
+        axes.plot(places, [s.median for s in spreads], marker="o", markersize=3, linewidth=1)
+        low, high = min(s.min for s in spreads), max(s.max for s in spreads)
+        axes.set_ylim(0.98 * low, 1.02 * high)  # so that rounding does not look like a difference
+        axes.set_xlabel("layer (line: median of its masks, band: smallest to largest)", fontsize=8)
+        axes.set_ylabel(label, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.grid(alpha=0.3)
+
+
+def _draw_strip(axes: Any, fqn: str, layer: LpConv2d, *, with_header: bool) -> None:
+    """Draw six masks of a layer side by side, its name and numbers to the left."""
+    from matplotlib.patches import Rectangle
+
+    height, width = layer.kernel_size
+    pitch = 1 + _GAP
+    masks = _example_masks(layer)
+    alike = bool((masks == masks[0]).all())
+    if alike:
+        axes.text(pitch + 0.1, 0.5, "all alike", va="center", fontsize=8)
+    for place, mask in enumerate(masks[:1] if alike else masks):
+        left = place * pitch
+        axes.imshow(mask.numpy(), extent=(left, left + 1, 0, 1), cmap="magma", vmin=0, vmax=1, interpolation="none")
+        box = [2 * sigma / size for sigma, size in zip(layer.sigma_init, (height, width), strict=True)]
+        if max(box) < 1:
+            corner = (left + (1 - box[1]) / 2, (1 - box[0]) / 2)
+            axes.add_patch(Rectangle(corner, box[1], box[0], fill=False, color="white", linestyle="--", linewidth=0.8))
+    for place, example in enumerate(_EXAMPLES if with_header else ()):
+        axes.text(place * pitch + 0.5, 1.08, example, ha="center", va="bottom", fontsize=8)
+    axes.set_xlim(-2.3, len(_EXAMPLES) * pitch)
+    axes.set_ylim(0, 1)
+    p, sigma = Spread.of(layer.p), Spread.of(layer.sigma)
+    numbers = (f"{height}x{width}, {layer.out_channels} masks", f"p {_range(p)}", f"sigma {_range(sigma)} px")
+    *parents, name = textwrap.wrap(fqn.replace(".", ". "), _NAME_WIDTH)
+    lines = [*(line.replace(". ", ".") for line in (*parents, name)), *numbers]
+    for place, line in enumerate(lines):
+        bold = "bold" if place <= len(parents) else "normal"
+        axes.text(-0.1, 1 - place / 5, line, ha="right", va="top", fontsize=7, fontweight=bold)
+
+
+def _example_masks(layer: LpConv2d) -> Tensor:
+    """Return the masks that `_EXAMPLES` names, shape `(6, Kh, Kw)`."""
+    C, log2p = layer.C.detach().float().cpu(), layer.log2p.detach().float().cpu()
+    by_area = torch.linalg.det(C).abs().argsort(descending=True)
+    singular = torch.linalg.svdvals(C)
+    p = layer.p.detach().cpu()
+    chosen = torch.stack(
+        [
+            by_area[0],
+            by_area[len(by_area) // 2],
+            by_area[-1],
+            (singular[:, 0] / singular[:, 1]).argmax(),
+            p.argmin(),
+            p.argmax(),
+        ]
+    )
+    return lp_mask(C[chosen], log2p[chosen], layer.kernel_size)[:, 0]
+
+
+def _range(spread: Spread) -> str:
+    low, high = f"{spread.min:.3g}", f"{spread.max:.3g}"
+    return low if low == high else f"{low} to {high}"
