@@ -13,7 +13,7 @@ from .files import CONFIG
 # What timm's factory takes for itself, or what points to other files.
 _NO_MODEL_ARGS = {
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
-    *("pretrained_model_args", "checkpoint_path", "cache_dir", "features_only", "feature_cfg", "num_classes"),
+    *("pretrained_model_args", "checkpoint_path", "cache_dir", "features_only", "feature_cfg"),
     *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name"),
 }
 _NO_WEIGHT_SOURCES = ("url", "file", "hf_hub_id", "hf_hub_filename", "state_dict", "source", "custom_load")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.models import get_model_input_config
 from torch import Tensor, nn
 
 from .errors import VerificationError
@@ -43,9 +44,9 @@ def reference_image(input_size: tuple[int, ...]) -> Tensor:
 
 def reference_logits(model: nn.Module) -> list[float]:
     """Return a network's output for the reference image, in evaluation mode and on the CPU."""
-    config: Any = model.pretrained_cfg
+    image = reference_image(tuple(get_model_input_config(model)["input_size"]))
     with torch.no_grad():
-        return model(reference_image(tuple(config["input_size"]))).flatten().tolist()
+        return model(image).flatten().tolist()
 
 
 def logits_differ(actual: list[float], expected: list[float]) -> str | None:
@@ -94,14 +95,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise VerificationError(f"{folder} has no {MANIFEST}: it was not staged by this package, or is not whole.")
-    text = path.read_bytes().decode("utf-8", errors="replace")
-    try:
-        content = json.loads(text)
-        del content["sha256"]
-        sealed = _sealed(content)
-    except (LookupError, TypeError, ValueError, RecursionError):
-        sealed = ""
-    if sealed != text or not _is_manifest(content):
+    content = _unsealed(path.read_bytes().decode("utf-8", errors="replace"))
+    if content is None or not _is_manifest(content):
         raise VerificationError(f"{path} is damaged. Stage or pull it again.")
     return content
 
@@ -116,6 +111,16 @@ def _is_manifest(content: dict[str, Any]) -> bool:
         and isinstance(logits, list)
         and all(isinstance(logit, float) for logit in logits)
     )
+
+
+def _unsealed(text: str) -> dict[str, Any] | None:
+    """Return what a manifest says, or None if it is not what was written."""
+    try:
+        content = json.loads(text)
+        del content["sha256"]
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return None
+    return content if _sealed(content) == text else None
 
 
 def _sealed(content: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from timm.models import save_for_hf
 from torch import nn
 
-from timm_lp import LpConv2d, lp_merge
+from timm_lp import LpConv2d
 
 from .card import render_card
 from .config import check_config, finish_config
@@ -66,7 +66,8 @@ def stage(
     names = _label_names(network, label_names)
     results = _read_results(results)
     name = _published_name(network, merged)
-    network = lp_merge(network) if merged else network
+    if merged:
+        _fold_masks(network)
     logits = reference_logits(network)
     if not all(math.isfinite(logit) for logit in logits):
         raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
@@ -155,6 +156,13 @@ def _published_name(network: Any, merged: bool) -> str:
     if not any(isinstance(module, LpConv2d) for module in network.modules()):
         raise ValueError(f"`merged` must be False for a network without masks, got True for {name.name}.")
     return f"large_{name.architecture}"
+
+
+def _fold_masks(network: nn.Module) -> None:
+    """Replace the layers with masks by plain ones; unlike timm's merging, nothing else, so that `large_` loads it."""
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(module, LpConv2d):
+            network.set_submodule(name, module.to_conv2d())
 
 
 def _save(network: nn.Module, folder: Path, name: str, label_names: list[str] | None, merged: bool) -> None:

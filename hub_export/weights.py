@@ -14,7 +14,7 @@ from .errors import VerificationError
 from .files import CONFIG, WEIGHTS
 
 _DTYPES = {"F32": torch.float32, "I64": torch.int64}
-_MAX_MODULES = 50_000
+_MAX_MODULES = 20_000
 _BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _LISTED = 3
 
