@@ -2,10 +2,10 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,7 @@ _GAP = 0.08  # between two masks, as a fraction of a mask
 _EXAMPLES = ("narrowest", "median", "widest", "longest", "lowest p", "highest p")
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """Minimum, median and maximum of some numbers."""
 
     min: float
@@ -31,6 +30,15 @@ class Spread:
         """Return the spread of all elements of `values`."""
         values = values.detach().float().flatten()
         return cls(values.min().item(), values.quantile(0.5).item(), values.max().item())
+
+    @classmethod
+    def over(cls, tensors: Iterable[Tensor]) -> "Spread":
+        """Return the spread of all elements of all `tensors`."""
+        return cls.of(torch.cat([tensor.detach().flatten() for tensor in tensors]))
+
+    def __str__(self) -> str:
+        low, high = f"{self.min:.3g}", f"{self.max:.3g}"
+        return low if low == high else f"{low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ def _draw_strip(axes: Any, fqn: str, layer: LpConv2d, *, with_header: bool) -> N
     axes.set_xlim(-2.3, len(_EXAMPLES) * pitch)
     axes.set_ylim(0, 1)
     p, sigma = Spread.of(layer.p), Spread.of(layer.sigma)
-    numbers = (f"{height}x{width}, {layer.out_channels} masks", f"p {_range(p)}", f"sigma {_range(sigma)} px")
+    numbers = (f"{height}x{width}, {layer.out_channels} masks", f"p {p}", f"sigma {sigma} px")
     *parents, name = textwrap.wrap(fqn.replace(".", ". "), _NAME_WIDTH)
     lines = [*(line.replace(". ", ".") for line in (*parents, name)), *numbers]
     for place, line in enumerate(lines):
@@ -174,8 +182,3 @@ def _example_masks(layer: LpConv2d) -> Tensor:
         ]
     )
     return lp_mask(C[chosen], log2p[chosen], layer.kernel_size)[:, 0]
-
-
-def _range(spread: Spread) -> str:
-    low, high = f"{spread.min:.3g}", f"{spread.max:.3g}"
-    return low if low == high else f"{low} to {high}"
