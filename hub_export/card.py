@@ -61,7 +61,7 @@ def render_card(
     masks = [] if merged else mask_statistics(model)
     return render(
         "model",
-        _metadata(name, base, own),
+        _metadata(name, base, own, model.num_classes),
         title=sections.title(name, merged, own),
         description=sections.description(name, merged, own),
         facts=sections.facts(model, name, merged, base, input_size),
@@ -81,7 +81,7 @@ def render_card(
         repository=REPOSITORY,
         label_names=label_names,
         label_list=sections.label_list(label_names or []),
-        topk=min(5, model.num_classes),
+        num_classes=model.num_classes,
         limits=sections.limits(model.num_classes, base, own),
         source=architecture_facts()["architectures"][name.architecture]["source"],
     )
@@ -109,13 +109,14 @@ def _own(evaluations: list[Evaluation], name: ModelName, merged: bool) -> list[E
     return own
 
 
-def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation]) -> ModelCardData:
+def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation], num_classes: int) -> ModelCardData:
+    task = "image-classification" if num_classes else "image-feature-extraction"
     measured = [evaluation.eval_result() for evaluation in own if evaluation.mean is not None]
     return ModelCardData(
         **base.license_metadata(),
         library_name="timm",
-        pipeline_tag="image-classification",
-        tags=["image-classification", "timm", "lp-convolution"],
+        pipeline_tag=task,
+        tags=[task, "timm", "lp-convolution"],
         base_model=base.hub_id if base.known == "stated" else None,
         datasets=sorted({evaluation.hub_dataset for evaluation in own if evaluation.hub_dataset}) or None,
         metrics=sorted({result.metric_type for result in measured}) or None,

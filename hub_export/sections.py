@@ -53,7 +53,8 @@ def facts(
 ) -> dict[str, str]:
     """Return the model's properties, as text by name."""
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
-    lines = {"Architecture": f"`{name.name}` in timm's registry, after timm-lp is installed ({name.summary})"}
+    loads_as, what = (f"large_{name.architecture}", f"{name.name}, merged") if merged else (name.name, name.summary)
+    lines = {"Architecture": f"`{loads_as}` in timm's registry, after timm-lp is installed ({what})"}
     if layers:
         sizes = Counter(layer.kernel_size for layer in layers)
         kernels = ", ".join(f"{count} of {by(size)}" for size, count in sorted(sizes.items(), reverse=True))
@@ -63,8 +64,9 @@ def facts(
         frozen = not any(layer.log2p.requires_grad for layer in layers)
         ends = Spread.over(layer.p for layer in layers)
         start = ", ".join(f"{p:g}" for p in starts)
-        lines["Exponent p"] = f"{start}, frozen" if frozen else f"started at {start}, now {ends}"
-    lines["Classes"] = str(model.num_classes)
+        unmoved = frozen or str(ends) == start
+        lines["Exponent p"] = f"{start}{', frozen' if frozen else ''}" if unmoved else f"started at {start}, now {ends}"
+    lines["Classes"] = str(model.num_classes) if model.num_classes else "none: the model returns features"
     lines["Images"] = f"{input_size[0]} channels, {by(input_size[1:])} pixels"
     lines["Base weights"] = _base_text(base)
     lines["Licence"] = _licence_text(base)
@@ -127,7 +129,7 @@ def results_note(own: Sequence[Evaluation]) -> str:
 def settings(recipe: dict[str, Any]) -> str:
     """Return the recipe's settings as YAML, those that are null left out; empty where there are none."""
     given = {key: value for key, value in (recipe.get("settings") or {}).items() if value is not None}
-    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True).strip() if given else ""
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True, default_flow_style=None).strip() if given else ""
 
 
 def speed_table(name: ModelName, speed: dict[str, Any] | None) -> str:
@@ -202,11 +204,15 @@ def label_list(names: Sequence[str]) -> str:
 
 def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> list[str]:
     """Return what the model is for, and where it cannot be trusted."""
-    lines = [
-        f"It gives each image one of {num_classes} classes, for research and as a starting point for further training. "
-        "It has no class for images of anything else, and its probabilities have not been calibrated.",
-        *(_few_images(e.dataset["name"], e.shots, num_classes) for e in _one_per_setting(own) if e.shots is not None),
-    ]
+    if num_classes:
+        task = (
+            f"It gives each image one of {num_classes} classes, for research and as a starting point for further "
+            "training. It has no class for images of anything else, and its probabilities have not been calibrated."
+        )
+    else:
+        task = "It turns images into features, for research and as a starting point for further training."
+    few = [_few_images(e.dataset["name"], e.shots, num_classes) for e in _one_per_setting(own) if e.shots is not None]
+    lines = [task, *few]
     if own:
         lines.append(
             "Only the accuracy above was measured: not the robustness to other cameras, corruptions or places, and not "
