@@ -18,7 +18,7 @@ def write_json(path: Path, content: Any) -> None:
 def markdown_rows(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, the first column to the left and numbers to the right."""
     columns = list(zip(header, *lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
+    widths = [max(2, *map(len, column)) for column in columns]  # Markdown's rule of a column needs two characters
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join(_markdown_line(line, widths) for line in [header, rule, *lines])
 
