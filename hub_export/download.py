@@ -5,13 +5,22 @@ import os
 import shutil
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from timm_lp import __version__
 
 from .errors import HubError, VerificationError, clear_errors, is_unreachable, retry, transport_error
-from .files import CONFIG, MANIFEST, PUBLISHED, WEIGHTS, check_new_folder, new_folder, published_files
+from .files import (
+    CONFIG,
+    MANIFEST,
+    PUBLISHED,
+    WEIGHTS,
+    check_new_folder,
+    clear_disk_errors,
+    new_folder,
+    published_files,
+)
 from .reference import seal_manifest
 from .verification import verify_edited
 
@@ -76,13 +85,11 @@ def fetch(api: HfApi, repo_id: str, revision: str | None, cache_dir: Path | None
     """
 
     def download(wanted: str) -> Path:
-        return Path(
-            retry(
-                lambda: api.snapshot_download(
-                    repo_id, revision=wanted, allow_patterns=list(PUBLISHED), cache_dir=cache_dir
-                )
-            )
-        )
+        def attempt() -> str:
+            return api.snapshot_download(repo_id, revision=wanted, allow_patterns=list(PUBLISHED), cache_dir=cache_dir)
+
+        with clear_disk_errors(f"{cache_dir or constants.HF_HUB_CACHE}, the cache,"):
+            return Path(retry(attempt))
 
     try:
         commit = retry(lambda: api.model_info(repo_id, revision=revision).sha) or ""

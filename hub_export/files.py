@@ -40,16 +40,35 @@ def new_folder(folder: Path) -> Iterator[Path]:
         OSError: If it cannot be written; nothing is left behind then.
     """
     check_new_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with clear_disk_errors(str(folder)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            yield partial
+            partial.chmod(0o755)
+            if folder.exists():
+                folder.rmdir()
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def clear_disk_errors(place: str) -> Iterator[None]:
+    """Say in one sentence that something cannot be written.
+
+    Args:
+        place: Where it was to go.
+
+    Raises:
+        OSError: Instead of the system's own.
+    """
     try:
-        yield partial
-        partial.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(f"{place} cannot be written: {error.strerror}.") from error
 
 
 def published_files(folder: Path) -> dict[str, Path]:

@@ -72,7 +72,7 @@ def stage(
     if not all(math.isfinite(logit) for logit in logits):
         raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
     with new_folder(folder) as partial:
-        _save(network, partial, name, names, merged)
+        _save(network, partial, folder, name, names, merged)
         _check_rebuilds(partial, name)
         if results is not None:
             (partial / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -165,13 +165,15 @@ def _fold_masks(network: nn.Module) -> None:
             network.set_submodule(name, module.to_conv2d())
 
 
-def _save(network: nn.Module, folder: Path, name: str, label_names: list[str] | None, merged: bool) -> None:
+def _save(
+    network: nn.Module, folder: Path, target: Path, name: str, label_names: list[str] | None, merged: bool
+) -> None:
     try:
         save_for_hf(
             network, str(folder), model_config={"pretrained_cfg": {"architecture": name}}, safe_serialization=True
         )
     except SafetensorError as error:
-        raise OSError(f"The weights cannot be written to {folder.parent}: {error}.") from error
+        raise OSError(f"{target} cannot be written: {error}.") from error
     finish_config(folder / CONFIG, label_names, _MASK_ARGS if merged else frozenset())
 
 

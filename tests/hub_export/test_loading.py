@@ -1,4 +1,4 @@
-"""A published network through timm, transformers and segmentation_models_pytorch, in a process that names none of us."""
+"""Published networks through timm, transformers and segmentation_models_pytorch, without importing us."""
 
 import json
 import os

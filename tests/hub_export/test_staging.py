@@ -140,7 +140,11 @@ def changed_by_hand() -> nn.Module:
         (lambda: "no_such_network", {}, "a name that timm knows, got 'no_such_network'"),
         (lambda: create("resnet18"), {"merged": True}, "`merged` must be False for a network without masks"),
         (lambda: create("lp2_resnet18"), {"label_names": ["a"]}, "`label_names` must be 7 names, .*, got 1"),
-        (lambda: create("lp2_resnet18"), {"label_names": "abcdefg"}, "`label_names` must be 7 names, .*, got 'abcdefg'"),
+        (
+            lambda: create("lp2_resnet18"),
+            {"label_names": "abcdefg"},
+            "must be 7 names, .*, got 'abcdefg'",
+        ),
         (lambda: create("lp2_resnet18"), {"results": {"top1": 1}}, "`results` must be a dictionary with a list under"),
         (with_nan, {}, "must compute finite numbers, got lp2_resnet18"),
         (mobilenet, {}, "must be one of timm_lp's registered models"),
