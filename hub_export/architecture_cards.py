@@ -21,7 +21,7 @@ from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
 from timm_lp.models import ARCHITECTURES, VARIANTS
 
-from .complexity import Complexity, complexity
+from .complexity import count_macs, count_parameters
 from .sections import by, giga
 from .templates import architecture_facts, render, table
 
@@ -123,19 +123,16 @@ def _build(name: str) -> nn.Module:
 def _variants_table(name: str, base: nn.Module, large: nn.Module, lp: nn.Module) -> str:
     """Return names, parameters and multiply-accumulates; p changes neither."""
     masks = sum(layer.C.numel() + layer.log2p.numel() for layer in lp.modules() if isinstance(layer, LpConv2d))
-    merged = complexity(lp_merge(lp), _INPUT_SIZE)
-    costs = {True: complexity(lp, _INPUT_SIZE), False: complexity(large, _INPUT_SIZE)}
-    rows = [_variant_row(f"`{name}`", "the network as it is", complexity(base, _INPUT_SIZE), 0)]
+    merged = lp_merge(lp)
+    macs, base_macs, merged_macs = (giga(count_macs(network, _INPUT_SIZE)) for network in (large, base, merged))
+    rows = [(f"`{name}`", "the network as it is", base, 0, base_macs)]
     for variant in VARIANTS:
         masked = variant.conversion.get("masked", True)
-        count = masks if masked else 0
-        rows.append(_variant_row(f"`{variant.prefix}_{name}`", variant.summary, costs[masked], count))
-    rows.append(_variant_row("merged", "any `lp` network with its masks folded in", merged, 0))
-    return table(("name", "what", "parameters", "of them masks", "multiply-accumulates"), rows, left=2)
-
-
-def _variant_row(name: str, what: str, cost: Complexity, masks: int) -> tuple[str, ...]:
-    return name, what, f"{cost.parameters:,}", f"{masks:,}", giga(cost.macs)
+        network, count = (lp, masks) if masked else (large, 0)
+        rows.append((f"`{variant.prefix}_{name}`", variant.summary, network, count, macs))  # the masks add none
+    rows.append(("merged", "any `lp` network with its masks folded in", merged, 0, merged_macs))
+    lines = [(*what, f"{count_parameters(network):,}", f"{count:,}", macs) for *what, network, count, macs in rows]
+    return table(("name", "what", "parameters", "of them masks", "multiply-accumulates"), lines, left=2)
 
 
 def _kernels(base: nn.Module, lp: nn.Module) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:

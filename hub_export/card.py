@@ -76,7 +76,7 @@ def render_card(
         settings=sections.settings(recipe),
         speed_table=sections.speed_table(name, results.get("speed")),
         speed_note=sections.speed_note(results.get("speed")),
-        masks_note=sections.masks_note(model),
+        masks_note=sections.masks_note(model) if masks else "",
         masks_table=sections.masks_table(masks),
         layers_table=sections.layers_table(masks),
         masks_image=masks_image,

@@ -1,17 +1,17 @@
 """What the parts of a model's card say."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-import yaml
 from torch import nn
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
 
-from .complexity import complexity, to_meta
+from .complexity import count_macs, count_parameters, to_meta
 from .evaluation import Evaluation
 from .mask_report import MaskStatistics, Spread
 from .naming import ModelName
@@ -79,10 +79,10 @@ def sizes(model: nn.Module, merged: bool, input_size: tuple[int, ...]) -> str:
     else:
         here, there = ("", " (this repository)") if merged else (" (this repository)", "")
         forms = {f"with masks{here}": on_meta, f"merged by `timm_lp.lp_merge`{there}": lp_merge(on_meta)}
-    rows = []
-    for form, network in forms.items():
-        cost = complexity(network, input_size)
-        rows.append((form, f"{cost.parameters:,}", giga(cost.macs)))
+    rows = [
+        (form, f"{count_parameters(network):,}", giga(count_macs(network, input_size)))
+        for form, network in forms.items()
+    ]
     return table(("form", "parameters", "multiply-accumulates"), rows)
 
 
@@ -125,9 +125,9 @@ def results_note(own: Sequence[Evaluation]) -> str:
 
 
 def settings(recipe: dict[str, Any]) -> str:
-    """Return the recipe's settings as YAML, those that are null left out; empty where there are none."""
+    """Return the recipe's settings as YAML, one on a line, those that are null left out."""
     given = {key: value for key, value in (recipe.get("settings") or {}).items() if value is not None}
-    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True, default_flow_style=None).strip() if given else ""
+    return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
 
 
 def speed_table(name: ModelName, speed: dict[str, Any] | None) -> str:
@@ -153,8 +153,6 @@ def speed_note(speed: dict[str, Any] | None) -> str:
 def masks_note(model: nn.Module) -> str:
     """Return how far the masks are from their start, in words."""
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
-    if not layers:
-        return ""
     p = Spread.over(layer.p / layer.p_init for layer in layers)
     sigma = Spread.over(layer.sigma / layer.sigma.new_tensor(layer.sigma_init) for layer in layers)
     count = sum(layer.out_channels for layer in layers)
