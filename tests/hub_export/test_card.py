@@ -56,7 +56,7 @@ def render(model: nn.Module | None = None, results: dict[str, Any] | None = None
 
 
 def with_results(**changes: Any) -> dict[str, Any]:
-    """Return the results with another first entry, and the changed entry behind it if it is of another variant."""
+    """Return the results with changes to their entry."""
     results = copy.deepcopy(RESULTS)
     results["results"][0].update(changes)
     return results

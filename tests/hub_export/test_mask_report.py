@@ -1,5 +1,6 @@
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_statistics_of_a_network_without_masks() -> None:
 
 
 @pytest.mark.parametrize("prepare", [trained, lambda model: model], ids=["trained", "untrained"])
-def test_picture(prepare: type, tmp_path: Path) -> None:
+def test_picture(prepare: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
     draw_masks(prepare(timm.create_model("lp2_resnet18", **TINY)), tmp_path / "masks.png")
     with Image.open(tmp_path / "masks.png") as image:
         assert 700 <= image.width <= 1200
