@@ -46,22 +46,24 @@ def render_card(
         ValueError: If the model is no registered one, `label_names` are not one for each class, or `results` are not
             of the benchmark's form or not this model's.
     """
-    name = parse_name((model.pretrained_cfg or {}).get("architecture", type(model).__name__))
-    if label_names is not None and len(label_names) != model.num_classes:
+    config: Any = getattr(model, "pretrained_cfg", {})
+    num_classes: Any = model.num_classes
+    name = parse_name(config.get("architecture", type(model).__name__))
+    if label_names is not None and len(label_names) != num_classes:
         raise ValueError(
-            f"`label_names` must name each of the model's {model.num_classes} classes, got {len(label_names)} names. "
+            f"`label_names` must name each of the model's {num_classes} classes, got {len(label_names)} names. "
             "Give them in the order of the classifier's outputs."
         )
     results = results or {}
-    recipe = results.get("recipe") or {}
     evaluations = parse_results(results)
+    recipe = results.get("recipe") or {}
     own = _own(evaluations, name, merged)
     base = base_weights(model, base_model, recipe)
     input_size = tuple(get_model_input_config(model)["input_size"])
     masks = [] if merged else mask_statistics(model)
     return render(
         "model",
-        _metadata(name, base, own, model.num_classes),
+        _metadata(name, base, own, num_classes),
         title=sections.title(name, merged, own),
         description=sections.description(name, merged, own),
         facts=sections.facts(model, name, merged, base, input_size),
@@ -74,15 +76,15 @@ def render_card(
         settings=sections.settings(recipe),
         speed_table=sections.speed_table(name, results.get("speed")),
         speed_note=sections.speed_note(results.get("speed")),
-        masks_note=sections.masks_note(model),
+        masks_note=sections.masks_note(model) if masks else "",
         masks_table=sections.masks_table(masks),
         layers_table=sections.layers_table(masks),
         masks_image=masks_image,
         repository=REPOSITORY,
         label_names=label_names,
         label_list=sections.label_list(label_names or []),
-        num_classes=model.num_classes,
-        limits=sections.limits(model.num_classes, base, own),
+        num_classes=num_classes,
+        limits=sections.limits(num_classes, base, own),
         source=architecture_facts()["architectures"][name.architecture]["source"],
     )
 
@@ -112,8 +114,9 @@ def _own(evaluations: list[Evaluation], name: ModelName, merged: bool) -> list[E
 def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation], num_classes: int) -> ModelCardData:
     task = "image-classification" if num_classes else "image-feature-extraction"
     measured = [evaluation.eval_result() for evaluation in own if evaluation.mean is not None]
+    license: Any = base.license_metadata()
     return ModelCardData(
-        **base.license_metadata(),
+        **license,
         library_name="timm",
         pipeline_tag=task,
         tags=[task, "timm", "lp-convolution"],

@@ -1,24 +1,10 @@
 """Parameters and multiply-accumulates of a network, counted without data or arithmetic."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """What a network costs.
-
-    Attributes:
-        parameters: Numbers that it holds, the masks' included.
-        macs: Multiply-accumulates of its convolutions and matrix products for one image.
-    """
-
-    parameters: int
-    macs: int
 
 
 def to_meta(model: nn.Module) -> nn.Module:
@@ -31,19 +17,23 @@ def to_meta(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {**twins, **buffers}).eval()
 
 
-def complexity(model: nn.Module, input_size: tuple[int, ...]) -> Complexity:
-    """Count a network's parameters and multiply-accumulates.
+def count_parameters(model: nn.Module) -> int:
+    """Return how many numbers a network holds as parameters, the masks' included."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, input_size: tuple[int, ...]) -> int:
+    """Return the multiply-accumulates of a network's convolutions and matrix products for one image.
+
+    Taps that meet only padding, or that a mask has set to 0, count like all others.
 
     Args:
         model: The network; it is not changed.
-        input_size: `(C, H, W)` of an image, pixels.
-
-    Returns:
-        The counts. Taps that meet only padding, or that a mask has set to 0, count like all others.
+        input_size: `(C, H, W)` of the image, pixels.
     """
     on_meta = to_meta(model)
-    dtype = next((p.dtype for p in on_meta.parameters()), torch.float32)
+    dtype = next((parameter.dtype for parameter in on_meta.parameters()), torch.float32)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         on_meta(torch.empty(1, *input_size, device="meta", dtype=dtype))
-    return Complexity(sum(p.numel() for p in on_meta.parameters()), counter.get_total_flops() // 2)
+    return counter.get_total_flops() // 2

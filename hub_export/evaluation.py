@@ -90,6 +90,7 @@ def parse_results(results: dict[str, Any]) -> list[Evaluation]:
         ValueError: If something in it is missing or of another kind; the message says where.
     """
     _check(isinstance(results, dict), "be a dictionary", results)
+    _check(isinstance(results.get("recipe") or {}, dict), "have a dictionary under 'recipe'", results.get("recipe"))
     entries = results.get("results", [])
     _check(isinstance(entries, list), "have a list under 'results'", entries)
     return [evaluation for index, entry in enumerate(entries) for evaluation in _evaluations(index, entry)]

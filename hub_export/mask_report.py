@@ -55,7 +55,7 @@ class MaskStatistics:
     """
 
     fqn: str
-    kernel_size: tuple[int, int]
+    kernel_size: tuple[int, ...]
     channels: int
     p: Spread
     sigma: Spread
@@ -64,7 +64,7 @@ class MaskStatistics:
 def mask_statistics(model: nn.Module) -> list[MaskStatistics]:
     """Return the statistics of each layer with masks, in the network's order; none for a network without masks."""
     return [
-        MaskStatistics(fqn, tuple(layer.kernel_size), layer.out_channels, Spread.of(layer.p), Spread.of(layer.sigma))
+        MaskStatistics(fqn, layer.kernel_size, layer.out_channels, Spread.of(layer.p), Spread.of(layer.sigma))
         for fqn, layer in _lp_layers(model)
     ]
 
@@ -100,7 +100,7 @@ def draw_masks(model: nn.Module, path: str | Path) -> None:
         columns = 2 if len(drawn) > 6 else 1
         rows = math.ceil(len(drawn) / columns)
         figure = Figure(figsize=(12 if columns == 2 else 7, 2.6 + 0.9 * rows), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 0.9 * rows])
+        top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 0.9 * rows], squeeze=False).flat
         bottom.suptitle(heading, fontsize=11)
         _draw_profiles(top, layers)
         _draw_examples(bottom.subplots(rows, columns, squeeze=False), drawn)
@@ -144,10 +144,12 @@ def _draw_profiles(figure: Any, layers: list[tuple[str, LpConv2d]]) -> None:
     }
     places = range(1, len(layers) + 1)
     for axes, (label, spreads) in zip(figure.subplots(1, 2), profiles.items(), strict=True):
-        axes.fill_between(places, [s.min for s in spreads], [s.max for s in spreads], alpha=0.25, linewidth=0)
-        axes.plot(places, [s.median for s in spreads], marker="o", markersize=3, linewidth=1)
-        low, high = min(s.min for s in spreads), max(s.max for s in spreads)
+        low = min(spread.min for spread in spreads)
+        high = max((value for spread in spreads for value in spread if math.isfinite(value)), default=low)
         axes.set_ylim(0.98 * low, 1.02 * high)  # so that rounding does not look like a difference
+        largest = [min(spread.max, 2 * high) for spread in spreads]  # a mask of infinite width leaves the picture
+        axes.fill_between(places, [spread.min for spread in spreads], largest, alpha=0.25, linewidth=0)
+        axes.plot(places, [spread.median for spread in spreads], marker="o", markersize=3, linewidth=1)
         axes.set_xlabel("layer (line: median of its masks, band: smallest to largest)", fontsize=10)
         axes.set_ylabel(label, fontsize=10)
         axes.tick_params(labelsize=9)

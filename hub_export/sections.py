@@ -1,17 +1,17 @@
 """What the parts of a model's card say."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-import yaml
 from torch import nn
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
 
-from .complexity import complexity, to_meta
+from .complexity import count_macs, count_parameters, to_meta
 from .evaluation import Evaluation
 from .mask_report import MaskStatistics, Spread
 from .naming import ModelName
@@ -37,10 +37,10 @@ def description(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str
     elif name.variant == "large" and not merged:
         text = f"{base} with the large kernels of {_PAPER}, but without its masks: what the masks are compared with."
     else:
+        grown = "made about twice as large and " if name.enlarged else ""
         text = (
-            f"{base} with Lp-convolutions ({_PAPER}): each kernel of its feature extractor is "
-            f"{'made about twice as large and ' if name.enlarged else ''}multiplied by a smooth mask, one for each output "
-            "channel, whose shape and exponent p are parameters."
+            f"{base} with Lp-convolutions ({_PAPER}): each kernel of its feature extractor is {grown}multiplied by a "
+            "smooth mask, one for each output channel, whose shape and exponent p are parameters."
         )
     if merged:
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
@@ -48,9 +48,7 @@ def description(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str
     return f"{text} Top-1: {', '.join(best)} (mean over seeds, see below)." if best else text
 
 
-def facts(
-    model: nn.Module, name: ModelName, merged: bool, base: BaseWeights, input_size: tuple[int, ...]
-) -> dict[str, str]:
+def facts(model: Any, name: ModelName, merged: bool, base: BaseWeights, input_size: tuple[int, ...]) -> dict[str, str]:
     """Return the model's properties, as text by name."""
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
     loads_as, what = (f"large_{name.architecture}", f"{name.name}, merged") if merged else (name.name, name.summary)
@@ -81,10 +79,10 @@ def sizes(model: nn.Module, merged: bool, input_size: tuple[int, ...]) -> str:
     else:
         here, there = ("", " (this repository)") if merged else (" (this repository)", "")
         forms = {f"with masks{here}": on_meta, f"merged by `timm_lp.lp_merge`{there}": lp_merge(on_meta)}
-    rows = []
-    for form, network in forms.items():
-        cost = complexity(network, input_size)
-        rows.append((form, f"{cost.parameters:,}", giga(cost.macs)))
+    rows = [
+        (form, f"{count_parameters(network):,}", giga(count_macs(network, input_size)))
+        for form, network in forms.items()
+    ]
     return table(("form", "parameters", "multiply-accumulates"), rows)
 
 
@@ -105,7 +103,7 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
         ]
         for e in evaluations
     ]
-    return table([*header, "mean", "std"], rows)
+    return table([*header, "mean", "std"], rows, left=2 if compares else 1)
 
 
 def results_note(own: Sequence[Evaluation]) -> str:
@@ -127,19 +125,16 @@ def results_note(own: Sequence[Evaluation]) -> str:
 
 
 def settings(recipe: dict[str, Any]) -> str:
-    """Return the recipe's settings as YAML, those that are null left out; empty where there are none."""
+    """Return the recipe's settings as YAML, one on a line, those that are null left out."""
     given = {key: value for key, value in (recipe.get("settings") or {}).items() if value is not None}
-    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True, default_flow_style=None).strip() if given else ""
+    return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
 
 
 def speed_table(name: ModelName, speed: dict[str, Any] | None) -> str:
     """Return the measured times of this network in its forms as a table; empty where none was measured."""
     cases = [case for case in (speed or {}).get("results", []) if case["name"].startswith(f"{name.name},")]
     columns = [("training", "lp"), ("evaluation", "lp"), ("evaluation", "merged")]
-    rows = [
-        (case["name"], *(f"{case[mode][form]['median_ms']:.1f}" if form in case[mode] else "-" for mode, form in columns))
-        for case in cases
-    ]
+    rows = [(case["name"], *(_median(case[mode].get(form)) for mode, form in columns)) for case in cases]
     header = ("case", "training step (ms)", "evaluation (ms)", "evaluation, merged (ms)")
     return table(header, rows) if rows else ""
 
@@ -158,8 +153,6 @@ def speed_note(speed: dict[str, Any] | None) -> str:
 def masks_note(model: nn.Module) -> str:
     """Return how far the masks are from their start, in words."""
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
-    if not layers:
-        return ""
     p = Spread.over(layer.p / layer.p_init for layer in layers)
     sigma = Spread.over(layer.sigma / layer.sigma.new_tensor(layer.sigma_init) for layer in layers)
     count = sum(layer.out_channels for layer in layers)
@@ -191,9 +184,7 @@ def layers_table(statistics: Sequence[MaskStatistics]) -> str:
     if all(s.p.min == s.p.max and s.sigma.min == s.sigma.max for s in statistics):
         return ""
     header = ("layer", "kernel", "masks", "p min", "median", "max", "sigma min (pixels)", "median", "max")
-    rows = [
-        (s.fqn, by(s.kernel_size), s.channels, *(f"{value:.3f}" for value in (*s.p, *s.sigma))) for s in statistics
-    ]
+    rows = [(s.fqn, by(s.kernel_size), s.channels, *(f"{value:.3f}" for value in (*s.p, *s.sigma))) for s in statistics]
     return table(header, rows)
 
 
@@ -221,7 +212,9 @@ def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> li
     else:
         lines.append("No accuracy was reported with it. Measure it on your own images before you rely on it.")
     if base.known in ("stated", "configured"):
-        lines.append("What its base weights learned, with the biases of the images that they learned from, is in it too.")
+        lines.append(
+            "What its base weights learned is in it too, with the biases of the images that they learned from."
+        )
     if base.non_commercial:
         lines.append(f"The licence of its base weights ({base.license}) forbids commercial use, and so does its own.")
     return lines
@@ -264,6 +257,10 @@ def _licence_text(base: BaseWeights) -> str:
     if base.license is None:
         return "not known: the base weights' licence applies, so look it up before you use this model"
     return f"{base.license}, inherited from the base weights"
+
+
+def _median(times: dict[str, Any] | None) -> str:
+    return f"{times['median_ms']:.1f}" if times else "-"
 
 
 def _percent(value: float | None, missing: str) -> str:

@@ -36,9 +36,9 @@ def architecture_facts() -> dict[str, Any]:
     return yaml.safe_load((files("model_cards") / "architectures.yaml").read_text(encoding="utf-8"))
 
 
-def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table of any values, each on one line."""
-    return markdown_rows(header, [[one_line(value) for value in line] for line in lines])
+def table(header: Sequence[str], lines: Sequence[Sequence[Any]], *, left: int = 1) -> str:
+    """Return a Markdown table of any values, each on one line; its first `left` columns are to the left."""
+    return markdown_rows(header, [[one_line(value) for value in line] for line in lines], left=left)
 
 
 def one_line(value: Any) -> str:
