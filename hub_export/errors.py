@@ -89,7 +89,7 @@ def clear_errors(api: HfApi, repo_id: str, revision: str | None) -> Iterator[Non
     """
     try:
         yield
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, transport_error()) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, ConnectionError, transport_error()) as error:
         raise HubError(_sentence(error, api.endpoint, repo_id, revision)) from error
 
 

@@ -13,6 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from torch import nn
 
 from hub_export import HubError, VerificationError, list_networks, pull, push, stage
+from hub_export.reference import file_digest
 
 from ..hub_server import HubServer, environment
 from .conftest import REPO, use
@@ -257,6 +258,30 @@ def test_an_upload_that_fails_for_ever_leaves_nothing(
 def test_a_lost_connection_in_the_upload(hub: HubServer, staged: Path, state: Callable[[], object]) -> None:
     hub.inject("PUT /lfs-storage/", lose_answer=True, reset=True)
     with pytest.raises(HubError, match=r"The connection to http://127\.0\.0\.1:\d+ broke"):
+        push(staged, REPO)
+    assert state() == {}
+
+
+@pytest.fixture
+def xet(hub: HubServer, staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the client upload over Xet, its default, to a folder that the Hub has the same files of."""
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    hub.xet_folder = tmp_path / "xet"
+    hub.lfs = {file_digest(path): path.read_bytes() for path in staged.iterdir()}
+    return hub.xet_folder
+
+
+def test_a_push_over_xet(hub: HubServer, staged: Path, xet: Path) -> None:
+    assert push(staged, REPO).oid == hub.commit(REPO)
+    assert not [request for request in hub.requests if "lfs-storage" in request]
+    stored = sum(path.stat().st_size for path in xet.rglob("*") if path.is_file())
+    assert stored > (staged / "model.safetensors").stat().st_size
+
+
+def test_a_push_over_xet_that_fails(hub: HubServer, staged: Path, xet: Path, state: Callable[[], object]) -> None:
+    hub.inject("xet-write-token", status=403)
+    with pytest.raises(HubError, match=r"The connection to http://127\.0\.0\.1:\d+ broke: .* \(403 Forbidden\)"):
         push(staged, REPO)
     assert state() == {}
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -270,6 +271,14 @@ def _preupload(call: Call) -> Answer:
     return Answer.of_json({"files": rows})
 
 
+def _xet_token(call: Call) -> Answer:
+    """Send the client's `hf_xet` to a folder that stands for the Hub's Xet storage."""
+    if call.server.xet_folder is None:
+        raise Refusal(404, "no Xet storage here")
+    token = {"casUrl": f"local://{call.server.xet_folder}", "accessToken": "xet", "exp": int(time.time()) + 3600}
+    return Answer.of_json(token)
+
+
 def _lfs_batch(call: Call) -> Answer:
     objects = []
     for item in call.request.json["objects"]:
@@ -379,6 +388,7 @@ _IN_REPOSITORY: list[tuple[str, str, str, Callable[[Call], Answer]]] = [
     ("POST DELETE", rf"{_API}/tag{_REV}", "write", _tag),
     ("POST", rf"{_API}/preupload{_REV}", "write", _preupload),
     ("POST", rf"{_API}/commit{_REV}", "write", _add_commit),
+    ("GET", rf"{_API}/xet-write-token{_REV}", "write", _xet_token),
     ("POST", rf"{_PAGE}\.git/info/lfs/objects/batch", "write", _lfs_batch),
     ("POST", rf"{_PAGE}\.git/info/lfs/objects/verify", "write", _lfs_verify),
     ("GET HEAD", rf"{_PAGE}/resolve{_REV}/(?P<path>.+)", "content", _file),

@@ -31,6 +31,7 @@ class HubServer(ThreadingHTTPServer):
         faults: What is to go wrong; see `inject`.
         lfs: Large files that were uploaded, by sha256, committed or not.
         page_size: Rows of a page of a listing.
+        xet_folder: Where uploads over Xet go, if the client may use it; None for no Xet.
     """
 
     daemon_threads = True
@@ -43,6 +44,7 @@ class HubServer(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.lfs: dict[str, bytes] = {}
         self.page_size = 1000
+        self.xet_folder: Path | None = None
         self.lock = RLock()
         self.repositories: dict[tuple[Kind, str], Repository] = {}
         if root is not None:
