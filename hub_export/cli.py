@@ -101,7 +101,12 @@ def _network(options: argparse.Namespace) -> nn.Module | str:
     if options.checkpoint is not None:
         overlay = {"file": options.checkpoint, "num_classes": arguments.get("num_classes", 1000)}
         arguments = {**arguments, "pretrained_cfg_overlay": overlay}
-    return timm.create_model(options.network, pretrained=True, **arguments) if arguments else options.network
+    if not arguments:
+        return options.network
+    try:
+        return timm.create_model(options.network, pretrained=True, **arguments)
+    except (RuntimeError, TypeError) as error:  # an unknown name, other weights, arguments that it does not take
+        raise ValueError(f"{options.network} cannot be built with these arguments: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -58,7 +58,7 @@ def pull(
     if folder is not None:
         check_new_folder(Path(folder).expanduser())
     api = hub_api(token)
-    with clear_errors(api, repo_id, revision):
+    with clear_errors(api.endpoint, repo_id, revision):
         snapshot = fetch(api, repo_id, revision)
     if folder is None:
         verify_edited(snapshot)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TypeVar
 
-from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -76,11 +75,11 @@ def retry(call: Callable[[], T]) -> T:
 
 
 @contextmanager
-def clear_errors(api: HfApi, repo_id: str, revision: str | None) -> Iterator[None]:
+def clear_errors(endpoint: str, repo_id: str, revision: str | None) -> Iterator[None]:
     """Say the client's errors in one sentence.
 
     Args:
-        api: The client.
+        endpoint: The Hub.
         repo_id: The repository that is asked for.
         revision: Its revision, or None.
 
@@ -90,7 +89,7 @@ def clear_errors(api: HfApi, repo_id: str, revision: str | None) -> Iterator[Non
     try:
         yield
     except (HfHubHTTPError, LocalEntryNotFoundError, ConnectionError, transport_error()) as error:
-        raise HubError(_sentence(error, api.endpoint, repo_id, revision)) from error
+        raise HubError(_sentence(error, endpoint, repo_id, revision)) from error
 
 
 def _sentence(error: BaseException, endpoint: str, repo_id: str, revision: str | None) -> str:

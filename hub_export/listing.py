@@ -19,5 +19,5 @@ def list_networks(author: str | None = None, *, token: str | None = None) -> lis
         HubError: If the Hub does not answer.
     """
     api = hub_api(token)
-    with clear_errors(api, author or "the list", None):
+    with clear_errors(api.endpoint, author or "the list", None):
         return retry(lambda: list(api.list_models(author=author, filter=TAG)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 from torch import nn
@@ -18,7 +19,7 @@ from timm_lp import LpConv2d
 
 from .card import render_card
 from .config import check_config, finish_config
-from .errors import VerificationError
+from .errors import VerificationError, clear_errors
 from .files import CARD, CONFIG, MASKS, RESULTS, check_new_folder, new_folder
 from .naming import parse_name
 from .reference import reference_logits, write_manifest
@@ -54,6 +55,7 @@ def stage(
 
     Raises:
         FileExistsError: If something is in the folder.
+        HubError: If a named network's weights cannot be had.
         OSError: If the folder cannot be written. Nothing of it is left behind, as after every other error.
         ValueError: If the model is none that timm can build again, its weights are not finite float32 numbers, or
             names or results are not in their form.
@@ -117,7 +119,8 @@ def _load(model: str | Path) -> nn.Module:
         return timm.create_model(f"local-dir:{folder}", pretrained=True)
     source, _, rest = str(model).partition(":")
     if (source == "hf-hub" and rest) or timm.is_model(str(model).partition(".")[0]):
-        return timm.create_model(str(model), pretrained=True)
+        with clear_errors(constants.ENDPOINT, str(model), None):
+            return timm.create_model(str(model), pretrained=True)
     raise ValueError(
         f"`model` must be a network, a folder with config.json and weights, or a name that timm knows, got {model!r}. "
         "timm.list_models('lp*') lists ours."

@@ -58,11 +58,11 @@ def push(
     api = hub_api(token)
     with tempfile.TemporaryDirectory() as work:
         files = prepare(folder_or_model, repo_id, Path(work))
-        with clear_errors(api, repo_id, revision):
+        with clear_errors(api.endpoint, repo_id, revision):
             commit = _publish(api, files, repo_id, revision, private, create_pr, tag)
         _verify_published(api, repo_id, commit.oid)
         if tag is not None:
-            with clear_errors(api, repo_id, commit.oid):
+            with clear_errors(api.endpoint, repo_id, commit.oid):
                 api.create_tag(repo_id, tag=tag, revision=commit.oid)
     _logger.info("Published and verified %s at %s.", repo_id, commit.oid)
     return commit
@@ -83,7 +83,7 @@ def preview(
     api = hub_api(token)
     with tempfile.TemporaryDirectory() as work:
         files = prepare(folder_or_model, repo_id, Path(work))
-        with clear_errors(api, repo_id, revision):
+        with clear_errors(api.endpoint, repo_id, revision):
             there = api.repo_exists(repo_id) and api.revision_exists(repo_id, revision)
             states = differing_files(api, repo_id, revision, files) if there else dict.fromkeys(files, "new")
         return {name: (path.stat().st_size, states.get(name, "same")) for name, path in files.items()}
@@ -124,7 +124,7 @@ def _verify_published(api: HfApi, repo_id: str, oid: str) -> None:
     """Bring a commit back and verify it."""
     hint = f"Verify it later with `timm-lp-hub pull {repo_id} --revision {oid}`; no tag was set."
     try:
-        with tempfile.TemporaryDirectory() as cache, clear_errors(api, repo_id, oid):
+        with tempfile.TemporaryDirectory() as cache, clear_errors(api.endpoint, repo_id, oid):
             verify(fetch(api, repo_id, oid, Path(cache)))
     except VerificationError as error:
         raise VerificationError(f"Commit {oid} is on the Hub, but what comes back differs: {error} {hint}") from error

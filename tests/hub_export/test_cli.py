@@ -70,6 +70,8 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
     [
         ("verify {folder}", "has no manifest.json"),
         ("stage nothing {folder}/new", "a name that timm knows, got 'nothing'"),
+        ("stage resnet18.a1_in1k {folder}/new", "has no repository resnet18.a1_in1k, or it is private"),
+        ('stage nothing {folder}/new --model-args {{"num_classes":1}}', "nothing cannot be built with these"),
         ("push {staged} network", "`repo_id` must be 'owner/name', got 'network'"),
         ("push {staged} alice/network --merged", "`network` must not be staged with these options"),
         ("pull alice/nothing", "has no repository alice/nothing"),
@@ -91,7 +93,8 @@ def test_the_walk_through_in_the_readme_runs_offline(tmp_path: Path) -> None:
     block = re.search(r"<!-- walk-through -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block is not None
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    variables = {**os.environ, "PATH": paths, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TMPDIR": str(tmp_path)}
+    quiet = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    variables = {**os.environ, **quiet, "PATH": paths, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         ["bash", "-euc", block[1]],
         cwd=ROOT,

@@ -16,7 +16,9 @@ from hub_export import HubError, VerificationError, list_networks, pull, push, s
 from hub_export.reference import file_digest
 
 from ..hub_server import HubServer, environment
+from ..hub_server.repository import Blob
 from .conftest import REPO, use
+from .test_verification import Change, make_hostile
 
 WEIGHTS = r"GET .*/model\.safetensors"
 COMMIT = "POST .*/commit/"
@@ -163,6 +165,33 @@ def test_what_the_hub_does_not_give(
 def test_a_private_network_with_the_right_token(hub: HubServer, staged: Path) -> None:
     hub.seed(staged, "alice/private", private=True)
     assert pull("alice/private", token="hf_alice").name == hub.commit("alice/private")
+
+
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "unknown": (lambda config: config.update(architecture="evil_net"), "unknown architecture 'evil_net'"),
+    "traversal": (lambda config: config.update(architecture="../../../etc/passwd"), "unknown architecture"),
+    "huge": (lambda config: config["model_args"].update(channels=[2**20] * 4), r"instead of \(1048576,"),
+    "elsewhere": (lambda config: config["pretrained_cfg"].update(file="../../x"), "where else weights are"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_repository_is_refused(hub: HubServer, staged: Path, tmp_path: Path, kind: str) -> None:
+    change, message = HOSTILE[kind]
+    make_hostile(staged, change)
+    hub.seed(staged, REPO)
+    with pytest.raises(VerificationError, match=message):
+        pull(REPO, folder=tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("path", ["../../../evil.txt", "/evil.txt", "evil.bin", "a/config.json"])
+def test_other_files_are_not_downloaded(hub: HubServer, pushed: str, tmp_path: Path, path: str) -> None:
+    repository = hub.repositories["models", REPO]
+    repository.add_commit({path: Blob.of(path, b"evil")}, title="Evil")
+    folder = pull(REPO, folder=tmp_path / "back")
+    assert {path.name for path in folder.iterdir()} == repository.find(pushed).files.keys()  # type: ignore[union-attr]
+    assert not [found for found in tmp_path.rglob("*") if found.is_file() and b"evil" == found.read_bytes()]
 
 
 # Without a network

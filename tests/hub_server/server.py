@@ -10,9 +10,10 @@ from pathlib import Path
 from threading import RLock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .answers import Answer, Refusal, Request
 from .faults import Fault
 from .repository import Blob, Commit, Repository, read_folder
-from .routes import Answer, Refusal, Request, answer
+from .routes import answer
 
 TOKENS = {"hf_alice": "alice", "hf_bob": "bob"}
 Kind = str  # "models" or "datasets", as in the Hub's URLs
