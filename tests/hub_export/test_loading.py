@@ -84,7 +84,8 @@ if find_spec("segmentation_models_pytorch"):
         logits = model(x)
         logits.sum().backward()
         masks = [parameter for name, parameter in model.named_parameters() if name.endswith("log2p")]
-        trained = sum(bool(parameter.grad.any()) for parameter in masks)  # not the 1x1 kernels', at first
+        stem = model.encoder.model.conv1.log2p  # timm's residual branches start at zero, and get no gradient yet
+        trained = all(parameter.grad is not None for parameter in masks) and bool(stem.grad.all())
         result[kind.__name__] = {"shape": list(logits.shape), "masks": len(masks), "trained": trained}
 
 print(json.dumps(result))
@@ -127,5 +128,4 @@ def test_transformers_loads_it(result: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("kind", ["Unet", "DeepLabV3Plus"])
 def test_segmentation_trains_our_backbones(result: dict[str, Any], kind: str) -> None:
     pytest.importorskip("segmentation_models_pytorch")
-    assert (result[kind]["shape"], result[kind]["masks"]) == ([2, 3, 64, 64], 20)
-    assert result[kind]["trained"] > 10
+    assert result[kind] == {"shape": [2, 3, 64, 64], "masks": 20, "trained": True}
