@@ -26,6 +26,8 @@ from .verification import verify_edited
 
 _logger = logging.getLogger(__name__)
 
+_TIMEOUT_S = 30.0  # the client itself waits for ever
+
 
 def hub_api(token: str | None) -> HfApi:
     """Return a client of the Hub; None takes the token from HF_TOKEN or the log-in, if there is one."""
@@ -92,7 +94,7 @@ def fetch(api: HfApi, repo_id: str, revision: str | None, cache_dir: Path | None
             return Path(retry(attempt))
 
     try:
-        commit = retry(lambda: api.model_info(repo_id, revision=revision).sha) or ""
+        commit = retry(lambda: api.model_info(repo_id, revision=revision, timeout=_TIMEOUT_S).sha) or ""
     except (OfflineModeIsEnabled, transport_error()) as error:
         if not is_unreachable(error):
             raise

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TypeVar
 
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -103,8 +102,6 @@ def _sentence(error: BaseException, endpoint: str, repo_id: str, revision: str |
         return f"{endpoint} has no repository {repo_id}, or it is private. Check the name, and the token in HF_TOKEN."
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} has no revision {revision!r}. Name a branch, a tag, or the whole hash of a commit."
-    if isinstance(error, EntryNotFoundError) and isinstance(error, HfHubHTTPError):
-        return f"{repo_id} lacks a file at {revision or 'main'}: {first_line(error.server_message or error)}."
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         meaning = _MEANINGS.get(status, "the Hub is in trouble. Try again later" if status >= 500 else "")

@@ -57,6 +57,7 @@ def stage(
         FileExistsError: If something is in the folder.
         HubError: If a named network's weights cannot be had.
         OSError: If the folder cannot be written. Nothing of it is left behind, as after every other error.
+        VerificationError: If a folder holds no whole network, or a hostile configuration.
         ValueError: If the model is none that timm can build again, its weights are not finite float32 numbers, or
             names or results are not in their form.
     """

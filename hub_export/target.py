@@ -70,8 +70,7 @@ def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str
     """
     if not retry(lambda: api.repo_exists(repo_id)):
         retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-        first = retry(lambda: api.model_info(repo_id).sha) or ""
-        undo.callback(_remove_repository, api, repo_id, first)
+        undo.callback(_remove_repository, api, repo_id)
     elif private and not retry(lambda: api.model_info(repo_id).private):
         raise ValueError(f"`private` must be False, got True: {repo_id} is public already. Change it on the Hub first.")
     refs = retry(lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
@@ -89,11 +88,12 @@ def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str
     return Target(api, repo_id, revision, branches[revision], pull_requests)
 
 
-def _remove_repository(api: HfApi, repo_id: str, first: str) -> None:
+def _remove_repository(api: HfApi, repo_id: str) -> None:
     """Remove a repository that was made in vain, unless somebody has put something into it."""
     try:
         refs = api.list_repo_refs(repo_id, include_pull_requests=True)
-        if not refs.pull_requests and {branch.target_commit for branch in refs.branches} == {first}:
+        heads = {branch.target_commit for branch in refs.branches}
+        if heads == {row.commit_id for row in api.list_repo_commits(repo_id)} and not refs.pull_requests:
             api.delete_repo(repo_id)
     except (HfHubHTTPError, transport_error()) as error:
         _logger.warning("%s was made and stays, empty: %s.", repo_id, first_line(error))

@@ -11,7 +11,7 @@ from torch import nn
 from .card import fill_repo_id
 from .commit import commit_files, differing_files
 from .download import fetch, hub_api
-from .errors import HubError, VerificationError, clear_errors
+from .errors import HubError, VerificationError, clear_errors, retry
 from .files import CARD, MANIFEST, published_files
 from .reference import file_digest, seal_manifest
 from .staging import stage
@@ -62,8 +62,7 @@ def push(
             commit = _publish(api, files, repo_id, revision, private, create_pr, tag)
         _verify_published(api, repo_id, commit.oid)
         if tag is not None:
-            with clear_errors(api.endpoint, repo_id, commit.oid):
-                api.create_tag(repo_id, tag=tag, revision=commit.oid)
+            _set_tag(api, repo_id, commit.oid, tag)
     _logger.info("Published and verified %s at %s.", repo_id, commit.oid)
     return commit
 
@@ -130,3 +129,11 @@ def _verify_published(api: HfApi, repo_id: str, oid: str) -> None:
         raise VerificationError(f"Commit {oid} is on the Hub, but what comes back differs: {error} {hint}") from error
     except HubError as error:
         raise HubError(f"Commit {oid} is on the Hub, but it could not be brought back: {error} {hint}") from error
+
+
+def _set_tag(api: HfApi, repo_id: str, oid: str, tag: str) -> None:
+    try:
+        with clear_errors(api.endpoint, repo_id, oid):
+            retry(lambda: api.create_tag(repo_id, tag=tag, revision=oid, exist_ok=True))  # its answer may be lost, too
+    except HubError as error:
+        raise HubError(f"Commit {oid} is on the Hub and verified, but its tag was not set: {error}") from error

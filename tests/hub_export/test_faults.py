@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
@@ -96,6 +98,22 @@ def test_a_hub_that_fails_for_ever_is_given_up(
         pull(REPO, folder=tmp_path / "back")
     assert not (tmp_path / "back").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".back")]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(429, "the Hub asks to slow down. Try again later (status 429)."), (418, "injected fault (status 418).")],
+)
+def test_other_refusals(hub: HubServer, pushed: str, status: int, message: str) -> None:
+    hub.inject(INFO, status=status)
+    with pytest.raises(HubError, match=re.escape(f"alice/network: {message}")):
+        pull(REPO)
+
+
+def test_a_hub_that_hangs_is_asked_again(hub: HubServer, pushed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub_export.download._TIMEOUT_S", 0.2)
+    hub.inject(INFO, times=1, delay_s=1.0)
+    assert pull(REPO).name == pushed
 
 
 def test_a_connection_that_always_breaks_is_given_up(hub: HubServer, pushed: str, tmp_path: Path) -> None:
@@ -380,6 +398,18 @@ def test_what_comes_back_damaged_gets_no_tag(hub: HubServer, staged: Path) -> No
     with pytest.raises(VerificationError, match=r"Commit \w{40} is on the Hub, but what comes back differs: model"):
         push(staged, REPO, tag="v1")
     assert not hub.repositories["models", REPO].tags
+
+
+@pytest.mark.parametrize("effects", [{"status": 500}, {"lose_answer": True}], ids=["500", "lost"])
+def test_a_tag_is_set_in_the_end(hub: HubServer, staged: Path, effects: dict[str, Any]) -> None:
+    hub.inject("POST .*/tag/", times=1, **effects)
+    assert push(staged, REPO, tag="v1").oid == hub.repositories["models", REPO].tags["v1"]
+
+
+def test_a_tag_that_cannot_be_set_is_told(hub: HubServer, staged: Path) -> None:
+    hub.inject("POST .*/tag/", status=403)
+    with pytest.raises(HubError, match=r"Commit \w{40} is on the Hub and verified, but its tag was not set: alice"):
+        push(staged, REPO, tag="v1")
 
 
 def test_what_cannot_be_brought_back_is_told(hub: HubServer, staged: Path) -> None:
