@@ -43,11 +43,9 @@ def check_config(folder: Path) -> dict[str, Any]:
     """Return a folder's config.json if nothing in it can do harm.
 
     Raises:
-        VerificationError: If it is missing, damaged, or says what it must not; the message says what.
+        VerificationError: If it is damaged, or says what it must not; the message says what.
     """
     path = folder / CONFIG
-    if not path.is_file():
-        raise VerificationError(f"there is no {CONFIG}.")
     problem = f"of {path.stat().st_size} bytes" if path.stat().st_size > _MAX_CONFIG_SIZE else None
     if problem is None:
         try:
