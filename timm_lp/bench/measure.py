@@ -40,7 +40,7 @@ def training_step(model: nn.Module, x: Tensor) -> Step:
             output.sum().backward()
         with torch.no_grad():
             for layer in layers:
-                layer.log2p += 1e-6
+                layer.log2p.add_(1e-6)
 
     return step
 
