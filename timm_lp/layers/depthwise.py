@@ -1,4 +1,4 @@
-"""Depthwise convolutions with large kernels, whose blocks are the whole kernel (see `operators`)."""
+"""Depthwise convolutions, whose blocks are the whole kernel (see `operators`)."""
 
 from collections.abc import Iterable, Iterator
 
