@@ -45,7 +45,7 @@ class MaskedKernel:
             if self._is_one:
                 yield channels, weight
                 continue
-            product = scratch("product", tuple(weight.shape), weight.dtype, self._memory_format)
+            product = scratch("block", tuple(weight.shape), weight.dtype, self._memory_format)
             _multiply(weight, mask, product)
             yield channels, product
 

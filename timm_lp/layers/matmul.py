@@ -77,7 +77,7 @@ def kernel_gradient(
     for channels in blocks:
         rows = grads[channels]
         product_shape = (len(rows), columns.shape[1])
-        out = scratch("kernel gradient", product_shape, rows.dtype) if len(rows) < out_channels else None
+        out = scratch("block", product_shape, rows.dtype) if len(rows) < out_channels else None
         product = torch.mm(rows, columns, out=out)
         if memory_format is torch.channels_last:
             yield product.view(-1, height, width, in_channels).permute(0, 3, 1, 2)

@@ -31,7 +31,7 @@ Blocks = Iterable[tuple[slice, Tensor]]
 
 _CONTIGUOUS_PADDING = 6  # of depthwise convolutions, on each side
 _CHANNELS_LAST_KERNEL = 9
-_BLOCK_NUMBERS = 7 * 2**18  # 7 MiB in float32
+_BLOCK_NUMBERS = 6 * 2**18  # 6 MiB in float32
 _BLOCK_CHANNELS = 16  # oneDNN's own blocks of channels
 _POINTWISE_PIXELS = 64
 
