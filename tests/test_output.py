@@ -15,6 +15,14 @@ def test_markdown_rows() -> None:
     ]
 
 
+def test_columns_of_text_and_narrow_columns() -> None:
+    assert markdown_rows(["name", "what", "p"], [["a", "long text", "2"]], left=2).splitlines() == [
+        "| name | what      |  p |",
+        "| ---- | --------- | -: |",
+        "| a    | long text |  2 |",
+    ]
+
+
 def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "result.json"
     write_json(path, {"a": 1})

@@ -10,9 +10,10 @@ from pathlib import Path
 from threading import RLock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .answers import Answer, Refusal, Request
 from .faults import Fault
 from .repository import Blob, Commit, Repository, read_folder
-from .routes import Answer, Refusal, Request, answer
+from .routes import answer
 
 TOKENS = {"hf_alice": "alice", "hf_bob": "bob"}
 Kind = str  # "models" or "datasets", as in the Hub's URLs
@@ -31,6 +32,7 @@ class HubServer(ThreadingHTTPServer):
         faults: What is to go wrong; see `inject`.
         lfs: Large files that were uploaded, by sha256, committed or not.
         page_size: Rows of a page of a listing.
+        xet_folder: Where uploads over Xet go, if the client may use it; None for no Xet.
     """
 
     daemon_threads = True
@@ -43,6 +45,7 @@ class HubServer(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.lfs: dict[str, bytes] = {}
         self.page_size = 1000
+        self.xet_folder: Path | None = None
         self.lock = RLock()
         self.repositories: dict[tuple[Kind, str], Repository] = {}
         if root is not None:
@@ -94,6 +97,7 @@ class HubServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
     server: HubServer
 
     def do_GET(self) -> None:

@@ -1,0 +1,187 @@
+"""A card for each registered architecture: `python -m hub_export.architecture_cards` writes them into `model_cards/`.
+
+Nothing in them is measured: parameters and multiply-accumulates are counted on the meta device, and accuracies are the
+paper's.
+"""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from huggingface_hub import ModelCardData
+from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
+from torch import nn
+from tqdm import tqdm
+
+from timm_lp import lp_merge
+from timm_lp.layers import LpConv2d
+from timm_lp.models import ARCHITECTURES, VARIANTS
+
+from .complexity import count_macs, count_parameters
+from .sections import by, giga
+from .templates import architecture_facts, render, table
+
+CARDS = Path("model_cards")  # of a clone
+_INPUT_SIZE = (3, 224, 224)
+_NUM_CLASSES = 1000
+_WEIGHTS_SECTION = re.compile(r"^## Base weights$.*?(?=^## )", re.MULTILINE | re.DOTALL)
+
+
+def render_architecture_card(name: str) -> str:
+    """Return the card of an architecture, as Markdown.
+
+    Args:
+        name: Name of the base network, `resnet18` for instance.
+    """
+    facts = architecture_facts()
+    base, large, lp = (_build(full_name) for full_name in (name, f"large_{name}", f"lp2_{name}"))
+    kernels = _kernels(base, lp)
+    weights = {tag: cfg for tag, cfg in get_arch_pretrained_cfgs(name).items() if cfg.has_weights}
+    return render(
+        "architecture",
+        ModelCardData(
+            library_name="timm",
+            pipeline_tag="image-classification",
+            tags=["image-classification", "timm", "lp-convolution"],
+        ),
+        name=name,
+        **facts["architectures"][name],
+        enlarged=any(before != after for before, after in kernels),
+        num_classes=_NUM_CLASSES,
+        image_size=by(_INPUT_SIZE[1:]),
+        variants_table=_variants_table(name, base, large, lp),
+        kernels_table=_kernels_table(kernels),
+        paper=_paper(name, facts["paper"]),
+        weights=weights,
+        default_weights=_default_weights(name),
+        weights_table=_weights_table(weights),
+        timm_version=timm.__version__,
+    )
+
+
+def write_cards(folder: Path = CARDS) -> None:
+    """Write the cards of all architectures into a folder, and delete those of others."""
+    for architecture in tqdm(ARCHITECTURES, desc="cards", unit="card"):
+        (folder / f"{architecture.name}.md").write_text(render_architecture_card(architecture.name), encoding="utf-8")
+    for path in orphans(folder):
+        path.unlink()
+
+
+def orphans(folder: Path = CARDS) -> list[Path]:
+    """Return the cards in a folder that belong to no registered architecture."""
+    known = {architecture.name for architecture in ARCHITECTURES}
+    return sorted(path for path in folder.glob("*.md") if path.stem not in known)
+
+
+def is_current(name: str, folder: Path = CARDS) -> bool:
+    """Tell whether an architecture's card in a folder is what would be written now.
+
+    Where it was written with another version of timm, the list of timm's weights does not count.
+
+    Args:
+        name: Name of the base network.
+        folder: Where the cards are.
+    """
+    path = folder / f"{name}.md"
+    if not path.is_file():
+        return False
+    written, rendered = path.read_text(encoding="utf-8"), render_architecture_card(name)
+    if f"timm {timm.__version__} knows" not in written:
+        written, rendered = (_WEIGHTS_SECTION.sub("", text) for text in (written, rendered))
+    return written == rendered
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the cards, or check them, as the command line says.
+
+    Args:
+        arguments: Those of the command line, without the program's name; None for the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="python -m hub_export.architecture_cards", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a card is not current")
+    parser.add_argument("--folder", type=Path, default=CARDS, help="where the cards are (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if not options.folder.is_dir():
+        parser.error(f"--folder must be a folder, got {options.folder}. Run this in a clone of the repository.")
+    if not options.check:
+        write_cards(options.folder)
+        return
+    stale = [architecture.name for architecture in ARCHITECTURES if not is_current(architecture.name, options.folder)]
+    stale += [path.stem for path in orphans(options.folder)]
+    if stale:
+        parser.exit(1, f"Not current: {', '.join(stale)}. Run `python -m hub_export.architecture_cards`.\n")
+
+
+def _build(name: str) -> nn.Module:
+    return timm.create_model(name, num_classes=_NUM_CLASSES, device="meta").eval()
+
+
+def _variants_table(name: str, base: nn.Module, large: nn.Module, lp: nn.Module) -> str:
+    """Return names, parameters and multiply-accumulates; p changes neither."""
+    masks = sum(layer.C.numel() + layer.log2p.numel() for layer in lp.modules() if isinstance(layer, LpConv2d))
+    merged = lp_merge(lp)
+    macs, base_macs, merged_macs = (giga(count_macs(network, _INPUT_SIZE)) for network in (large, base, merged))
+    rows = [(f"`{name}`", "the network as it is", base, 0, base_macs)]
+    for variant in VARIANTS:
+        masked = variant.conversion.get("masked", True)
+        network, count = (lp, masks) if masked else (large, 0)
+        rows.append((f"`{variant.prefix}_{name}`", variant.summary, network, count, macs))  # the masks add none
+    rows.append(("merged", "any `lp` network with its masks folded in", merged, 0, merged_macs))
+    lines = [(*what, f"{count_parameters(network):,}", f"{count:,}", macs) for *what, network, count, macs in rows]
+    return table(("name", "what", "parameters", "of them masks", "multiply-accumulates"), lines, left=2)
+
+
+def _kernels(base: nn.Module, lp: nn.Module) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return how many layers have which kernel before and after conversion."""
+    before = dict(base.named_modules())
+    layers = [(before[fqn], layer) for fqn, layer in lp.named_modules() if isinstance(layer, LpConv2d)]
+    return Counter((conv.kernel_size, layer.kernel_size) for conv, layer in layers if isinstance(conv, nn.Conv2d))
+
+
+def _kernels_table(kernels: Counter[tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
+    rows = [(by(before), by(after), count) for (before, after), count in sorted(kernels.items(), reverse=True)]
+    return table(("kernel before", "with Lp-convolution", "layers"), rows)
+
+
+def _paper(name: str, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the paper's figures for an architecture, table by table."""
+    return [
+        {
+            "table": entry["table"],
+            "caption": entry["caption"],
+            "figures": table(
+                ("network", *entry["columns"]),
+                [
+                    (f"`{name}`" if variant == "base" else f"`{variant}_{name}`", *values)
+                    for variant, values in entry["figures"][name].items()
+                ],
+            ),
+        }
+        for entry in tables
+        if name in entry["figures"]
+    ]
+
+
+def _weights_table(weights: dict[str, Any]) -> str:
+    rows = [(_source(cfg), cfg.license or "not stated", by(cfg.input_size[1:])) for cfg in weights.values()]
+    return table(("weights", "licence", "image (pixels)"), rows, left=2) if rows else ""
+
+
+def _default_weights(name: str) -> str:
+    cfg: Any = get_pretrained_cfg(name)
+    return f"{_source(cfg)} ({cfg.license or 'licence not stated'})"
+
+
+def _source(cfg: Any) -> str:
+    """Return a link to weights: their repository, or where their file is from."""
+    if cfg.hf_hub_id:
+        return f"[{cfg.hf_hub_id}](https://huggingface.co/{cfg.hf_hub_id})"
+    return f"[{cfg.architecture}.{cfg.tag}]({cfg.origin_url})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The command line of the hub: `timm-lp-hub`."""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from .download import pull
+from .errors import HubError, VerificationError
+from .files import MANIFEST
+from .listing import list_networks
+from .staging import stage
+from .upload import preview, push
+from .verification import verify
+
+_NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line asks for.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If it fails; the message says why.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hub_export").setLevel(logging.INFO)
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (HubError, VerificationError, ValueError, OSError) as error:
+        sys.exit(f"timm-lp-hub: {error}")
+
+
+def _stage(options: argparse.Namespace) -> None:
+    folder = _staged(options, Path(options.folder))
+    verify(folder)
+    print(folder)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    verify(options.folder)
+    print(f"{options.folder} is whole: its files, tensors and logits are those that were staged.")
+
+
+def _push(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        network = Path(options.network).expanduser()
+        if not (network / MANIFEST).is_file():
+            network = _staged(options, Path(work) / "staged")
+        elif options.merged or options.label_names or options.results or options.checkpoint:
+            raise ValueError(
+                f"`network` must not be staged with these options, got {options.network!r}. Stage it anew."
+            )
+        if options.dry_run:
+            _print_preview(network, options)
+            return
+        commit = push(
+            network,
+            options.repo_id,
+            revision=options.revision,
+            private=options.private,
+            create_pr=options.create_pr,
+            tag=options.tag,
+        )
+    print(commit.pr_url or commit.commit_url)
+
+
+def _print_preview(network: Path, options: argparse.Namespace) -> None:
+    files = preview(network, options.repo_id, revision=options.revision)
+    for name, (size, state) in files.items():
+        print(f"{state:8} {size:>12,} bytes  {name}")
+    print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {options.revision}.")
+
+
+def _pull(options: argparse.Namespace) -> None:
+    print(pull(options.repo_id, revision=options.revision, folder=options.folder))
+
+
+def _list(options: argparse.Namespace) -> None:
+    for network in list_networks(options.author):
+        print(f"{network.id}{' (private)' if network.private else ''}")
+
+
+def _staged(options: argparse.Namespace, folder: Path) -> Path:
+    names = Path(options.label_names).read_text(encoding="utf-8").splitlines() if options.label_names else None
+    return stage(_network(options), folder, merged=options.merged, label_names=names, results=options.results)
+
+
+def _network(options: argparse.Namespace) -> nn.Module | str:
+    arguments: dict[str, Any] = options.model_args
+    if options.checkpoint is not None:
+        overlay = {"file": options.checkpoint, "num_classes": arguments.get("num_classes", 1000)}
+        arguments = {**arguments, "pretrained_cfg_overlay": overlay}
+    if not arguments:
+        return options.network
+    try:
+        return timm.create_model(options.network, pretrained=True, **arguments)
+    except (RuntimeError, TypeError) as error:  # an unknown name, other weights, arguments that it does not take
+        raise ValueError(f"{options.network} cannot be built with these arguments: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="timm-lp-hub", description="Publish networks, and bring them back, verified.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("stage", help="write a network into a folder as it is published")
+    _add_network(command)
+    command.add_argument("folder", help="new or empty")
+    command.set_defaults(run=_stage)
+
+    command = commands.add_parser("verify", help="check a folder: its files, its tensors, what it computes")
+    command.add_argument("folder")
+    command.set_defaults(run=_verify)
+
+    command = commands.add_parser("push", help="publish a network, and verify what is there then")
+    _add_network(command)
+    command.add_argument("repo_id", metavar="repo", help="OWNER/NAME; made if there is none")
+    command.add_argument("--revision", default="main", metavar="BRANCH", help="made if there is none")
+    command.add_argument("--private", action="store_true", help="make a new repository private")
+    command.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    command.add_argument("--tag", help="a new tag for the commit")
+    command.add_argument("--dry-run", action="store_true", help="print what would be uploaded, and upload nothing")
+    command.set_defaults(run=_push)
+
+    command = commands.add_parser("pull", help="bring a network here, verified, and print its folder")
+    command.add_argument("repo_id", metavar="repo", help="OWNER/NAME")
+    command.add_argument("--revision", help="branch, tag or commit; main if not given")
+    command.add_argument("--folder", help="new or empty; the Hub's cache if not given")
+    command.set_defaults(run=_pull)
+
+    command = commands.add_parser("list", help="list the networks on the Hub")
+    command.add_argument("--author", help="only those of this user or organization")
+    command.set_defaults(run=_list)
+    return parser
+
+
+def _add_network(command: argparse.ArgumentParser) -> None:
+    command.add_argument("network", help=_NETWORK)
+    command.add_argument("--checkpoint", help="weights for the name, .safetensors or .pth")
+    command.add_argument("--model-args", type=json.loads, default={}, metavar="JSON", help="for timm.create_model")
+    command.add_argument("--merged", action="store_true", help="fold the masks into plain convolutions")
+    command.add_argument("--label-names", metavar="FILE", help="names of the classes, one a line")
+    command.add_argument("--results", metavar="FILE", help="results.json of the few-shot benchmark, for the card")

@@ -1,0 +1,94 @@
+"""config.json: written so that timm and transformers load it, and read as if it came from an enemy."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from .errors import VerificationError
+from .files import CONFIG
+
+# What timm's factory takes for itself, or what points to other files.
+_NO_MODEL_ARGS = {
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
+    *("pretrained_model_args", "checkpoint_path", "cache_dir", "features_only", "feature_cfg"),
+    *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name"),
+}
+_NO_WEIGHT_SOURCES = ("url", "file", "hf_hub_id", "hf_hub_filename", "state_dict", "source", "custom_load")
+_MAX_CONFIG_SIZE = 2**24  # bytes
+_MAX_IMAGE_SIZE = 1024  # pixels
+
+
+def finish_config(path: Path, label_names: list[str] | None, dropped_args: frozenset[str]) -> None:
+    """Change what timm has written into what transformers loads as well.
+
+    Args:
+        path: The config.json.
+        label_names: Names of the classes, in the order of the logits; or None.
+        dropped_args: Model arguments that the saved network does not take.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    dropped = dropped_args | {"num_classes"}  # transformers passes it itself; timm takes the one at the root
+    config["model_args"] = {key: value for key, value in config.get("model_args", {}).items() if key not in dropped}
+    config["pretrained_cfg"].pop("label_names", None)
+    config.pop("label_names", None)
+    if label_names is not None:
+        config["label_names"] = label_names
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def check_config(folder: Path) -> dict[str, Any]:
+    """Return a folder's config.json if nothing in it can do harm.
+
+    Raises:
+        VerificationError: If it is missing, damaged, or says what it must not; the message says what.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise VerificationError(f"{folder} has no {CONFIG}.")
+    problem = f"of {path.stat().st_size} bytes" if path.stat().st_size > _MAX_CONFIG_SIZE else None
+    if problem is None:
+        try:
+            config = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            problem = "not JSON"
+        else:
+            problem = _problem(config)
+    if problem is not None:
+        raise VerificationError(f"{path} must be a config.json that timm can build a network from, got one {problem}.")
+    return config
+
+
+def _problem(config: Any) -> str | None:
+    """Return what is wrong with a configuration, as "got one ..." goes on."""
+    if not isinstance(config, dict) or not isinstance(config.get("pretrained_cfg"), dict):
+        return "without `pretrained_cfg`"
+    architecture, arguments, source = config.get("architecture"), config.get("model_args", {}), config["pretrained_cfg"]
+    if not isinstance(architecture, str) or not re.fullmatch(r"\w+", architecture) or not timm.is_model(architecture):
+        return f"with the unknown architecture {architecture!r}"
+    if not isinstance(config.get("num_classes"), int) or not 0 <= config["num_classes"] < 2**20:
+        return f"with num_classes = {config.get('num_classes')!r}"
+    if not isinstance(arguments, dict) or arguments.keys() & _NO_MODEL_ARGS:
+        return f"with the model arguments {sorted(arguments)}"
+    if found := [key for key in _NO_WEIGHT_SOURCES if source.get(key)]:
+        return f"that says where else weights are ({found[0]} = {source[found[0]]!r})"
+    return _size_problem(source) or _label_problem(config)
+
+
+def _size_problem(source: dict[str, Any]) -> str | None:
+    size = source.get("input_size")
+    if isinstance(size, list) and len(size) == 3:
+        if all(isinstance(length, int) and 0 < length <= _MAX_IMAGE_SIZE for length in size):
+            return None
+    return f"with input_size = {size!r}"
+
+
+def _label_problem(config: dict[str, Any]) -> str | None:
+    names = config.get("label_names")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return "whose label_names are no list of names"
+    return None if len(names) == config["num_classes"] else f"with {len(names)} label_names for {config['num_classes']}"

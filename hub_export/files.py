@@ -1,0 +1,76 @@
+"""The files that are published, and folders that are whole or not there."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CARD = "README.md"
+RESULTS = "results.json"
+MASKS = "masks.png"
+MANIFEST = "manifest.json"
+PUBLISHED = (CARD, CONFIG, MANIFEST, MASKS, RESULTS, WEIGHTS)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that something would be overwritten in.
+
+    Args:
+        folder: Where something is to be written.
+
+    Raises:
+        FileExistsError: If it has something in it, or is a file.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"`folder` must be new or empty, got {str(folder)!r}. Name another, or remove it.")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Write into a temporary folder, which gets its name once everything is in it.
+
+    Args:
+        folder: The name; an empty folder may be there.
+
+    Raises:
+        FileExistsError: If something is there.
+        OSError: If it cannot be written; nothing is left behind then.
+    """
+    check_new_folder(folder)
+    with clear_disk_errors(str(folder)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            yield partial
+            partial.chmod(0o755)
+            if folder.exists():
+                folder.rmdir()
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def clear_disk_errors(place: str) -> Iterator[None]:
+    """Say in one sentence that something cannot be written.
+
+    Args:
+        place: Where it was to go.
+
+    Raises:
+        OSError: Instead of the system's own.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(f"{place} cannot be written: {error.strerror}.") from error
+
+
+def published_files(folder: Path) -> dict[str, Path]:
+    """Return those of a folder's files that are published, by name."""
+    return {name: folder / name for name in PUBLISHED if (folder / name).is_file()}

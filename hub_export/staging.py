@@ -1,0 +1,204 @@
+"""A network becomes a folder that the Hub, timm and transformers understand."""
+
+import copy
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from timm.models import save_for_hf
+from torch import nn
+
+from timm_lp import LpConv2d
+
+from .card import render_card
+from .config import check_config, finish_config
+from .errors import VerificationError, clear_errors
+from .files import CARD, CONFIG, MASKS, RESULTS, check_new_folder, new_folder
+from .naming import parse_name
+from .reference import reference_logits, write_manifest
+from .weights import check_weights
+
+_logger = logging.getLogger(__name__)
+
+_MASK_ARGS = frozenset({"p_init", "trainable_mask", "preserve"})
+_KEPT_TYPES = (torch.float32, torch.int64)
+
+
+def stage(
+    model: nn.Module | str | Path,
+    folder: str | Path,
+    *,
+    merged: bool = False,
+    label_names: Sequence[str] | None = None,
+    results: dict[str, Any] | str | Path | None = None,
+) -> Path:
+    """Write a network into a folder as it is published: weights, configuration, card, and a manifest to check them by.
+
+    Args:
+        model: A network that `timm.create_model` built, a folder that timm saved one in (a trial of the few-shot
+            benchmark for instance, whose `results.json` is taken too), or a name that timm knows.
+        folder: New or empty.
+        merged: Whether to publish the form for deployment, in which the masks are folded into plain convolutions; it
+            loads as the `large_` network, without the masks.
+        label_names: Names of the classes, in the order of the logits; None for those that the model has, if any.
+        results: The benchmark's results for the card, as a dictionary or the path of a JSON file.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: If something is in the folder.
+        HubError: If a named network's weights cannot be had.
+        OSError: If the folder cannot be written. Nothing of it is left behind, as after every other error.
+        VerificationError: If a folder holds no whole network, or a hostile configuration.
+        ValueError: If the model is none that timm can build again, its weights are not finite float32 numbers, or
+            names or results are not in their form.
+    """
+    folder = Path(folder).expanduser()
+    check_new_folder(folder)
+    if results is None and not isinstance(model, nn.Module) and (Path(model) / RESULTS).is_file():
+        results = Path(model) / RESULTS
+    network = load_network(model)
+    names = _label_names(network, label_names)
+    results = _read_results(results)
+    name = _published_name(network, merged)
+    if merged:
+        _fold_masks(network)
+    logits = reference_logits(network)
+    if not all(math.isfinite(logit) for logit in logits):
+        raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
+    with new_folder(folder) as partial:
+        _save(network, partial, folder, name, names, merged)
+        _check_rebuilds(partial, name)
+        if results is not None:
+            (partial / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        image = MASKS if _draw(network, partial / MASKS) else None
+        base = ((results or {}).get("recipe") or {}).get("base_model")
+        card = render_card(
+            network, merged=merged, label_names=names, results=results, base_model=base, masks_image=image
+        )
+        (partial / CARD).write_text(card, encoding="utf-8")
+        write_manifest(partial, network, logits)
+    _logger.info("Staged %s in %s.", name, folder)
+    return folder
+
+
+def load_network(model: nn.Module | str | Path) -> nn.Module:
+    """Return a copy of a network for publishing: on the CPU, contiguous and in evaluation mode.
+
+    Args:
+        model: As `stage` takes it.
+
+    Raises:
+        ValueError: If there is no such network, or its weights are not float32.
+    """
+    network = copy.deepcopy(model) if isinstance(model, nn.Module) else _load(model)
+    if not hasattr(network, "pretrained_cfg"):
+        raise ValueError(
+            f"`model` must be built by timm.create_model, got {type(network).__name__} without a `pretrained_cfg`. "
+            "Take the network out of its wrapper."
+        )
+    for name, tensor in network.state_dict().items():
+        if tensor.dtype not in _KEPT_TYPES or tensor.is_meta:
+            kind = "no data" if tensor.is_meta else tensor.dtype
+            raise ValueError(f"`model` must have float32 weights, got {kind} in {name}. Convert it with model.float().")
+    return network.cpu().to(memory_format=torch.contiguous_format).eval()
+
+
+def _load(model: str | Path) -> nn.Module:
+    folder = Path(model).expanduser()
+    if (folder / CONFIG).is_file():
+        check_config(folder)
+        check_weights(folder)
+        return timm.create_model(f"local-dir:{folder}", pretrained=True)
+    source, _, rest = str(model).partition(":")
+    if (source == "hf-hub" and rest) or timm.is_model(str(model).partition(".")[0]):
+        with clear_errors(constants.ENDPOINT, str(model), None):
+            return timm.create_model(str(model), pretrained=True)
+    raise ValueError(
+        f"`model` must be a network, a folder with config.json and weights, or a name that timm knows, got {model!r}. "
+        "timm.list_models('lp*') lists ours."
+    )
+
+
+def _label_names(network: Any, given: Sequence[str] | None) -> list[str] | None:
+    known = network.pretrained_cfg.get("label_names")
+    if given is None and known and len(known) == network.num_classes:
+        return list(known)
+    if given is None:
+        return None
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given) or len(given) != network.num_classes:
+        got = repr(given) if isinstance(given, str) else f"{len(given)}"
+        raise ValueError(f"`label_names` must be {network.num_classes} names, one for each class, got {got}.")
+    return list(given)
+
+
+def _read_results(results: dict[str, Any] | str | Path | None) -> dict[str, Any] | None:
+    content: Any = results
+    if isinstance(results, (str, Path)):
+        try:
+            content = json.loads(Path(results).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"`results` must be a JSON file, got {str(results)!r}: {error}.") from error
+    if content is not None and not (isinstance(content, dict) and isinstance(content.get("results"), list)):
+        raise ValueError("`results` must be a dictionary with a list under 'results', as the benchmark writes it.")
+    return content
+
+
+def _published_name(network: Any, merged: bool) -> str:
+    """Return the name under which timm builds the network again."""
+    name = parse_name(network.pretrained_cfg["architecture"])
+    if not merged:
+        return name.name
+    if not any(isinstance(module, LpConv2d) for module in network.modules()):
+        raise ValueError(f"`merged` must be False for a network without masks, got True for {name.name}.")
+    return f"large_{name.architecture}"
+
+
+def _fold_masks(network: nn.Module) -> None:
+    """Replace the layers with masks by plain ones; unlike timm's merging, nothing else, so that `large_` loads it."""
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(module, LpConv2d):
+            network.set_submodule(name, module.to_conv2d())
+
+
+def _save(
+    network: nn.Module, folder: Path, target: Path, name: str, label_names: list[str] | None, merged: bool
+) -> None:
+    try:
+        save_for_hf(
+            network, str(folder), model_config={"pretrained_cfg": {"architecture": name}}, safe_serialization=True
+        )
+    except SafetensorError as error:
+        raise OSError(f"{target} cannot be written: {error}.") from error
+    finish_config(folder / CONFIG, label_names, _MASK_ARGS if merged else frozenset())
+
+
+def _check_rebuilds(folder: Path, name: str) -> None:
+    try:
+        check_weights(folder)
+    except VerificationError as error:
+        raise ValueError(
+            f"`model` must be what timm.create_model({name!r}) builds with its arguments, got another: {error}"
+        ) from error
+
+
+def _draw(network: nn.Module, path: Path) -> bool:
+    """Draw the masks if there are any, and tell whether that was done."""
+    if not any(isinstance(module, LpConv2d) for module in network.modules()):
+        return False
+    try:
+        from .mask_report import draw_masks
+
+        draw_masks(network, path)
+    except ImportError as error:
+        _logger.warning("The card gets no picture of the masks: %s. Install timm-lp[hub] for it.", error)
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""Where a push goes: the repository and branch, made if need be, and taken back if nothing comes of it."""
+
+import logging
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+from .errors import first_line, retry, transport_error
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A branch at a known commit.
+
+    Attributes:
+        api: The client.
+        repo_id: The repository.
+        revision: The branch.
+        parent: Hash of the commit that the new one is to follow.
+        pull_requests: The refs of those that are open.
+    """
+
+    api: HfApi
+    repo_id: str
+    revision: str
+    parent: str
+    pull_requests: frozenset[str]
+
+
+def check_names(repo_id: str, revision: str, create_pr: bool, tag: str | None) -> None:
+    """Refuse names that the Hub would refuse later.
+
+    Raises:
+        ValueError: If one is not in its form, or two exclude each other.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"`repo_id` must be 'owner/name', got {repo_id!r}: {first_line(error)}.") from error
+    if "/" not in repo_id:
+        raise ValueError(f"`repo_id` must be 'owner/name', got {repo_id!r}. Put your user name before it.")
+    for argument, name in (("revision", revision), ("tag", tag)):
+        if name is not None and not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)*", name):
+            raise ValueError(f"`{argument}` must be a name of letters, digits, '.', '-', '_' and '/', got {name!r}.")
+    if re.fullmatch(r"[0-9a-f]{40}", revision) or revision.startswith("refs/"):
+        raise ValueError(f"`revision` must be a branch, got {revision!r}. A commit cannot be changed.")
+    if create_pr and (revision != "main" or tag is not None):
+        raise ValueError("`create_pr` must be False with a branch or a tag, got True. It goes to main, untagged.")
+
+
+def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str | None, undo: ExitStack) -> Target:
+    """Return the branch to push to; it, and its repository, are made if they do not exist.
+
+    Args:
+        api: The client.
+        repo_id: `owner/name`.
+        revision: The branch.
+        private: Whether a new repository is private.
+        tag: Must not exist yet.
+        undo: Is told how to remove what was made.
+
+    Raises:
+        ValueError: If the tag exists, a tag has the branch's name, or a public repository is to be private.
+    """
+    if not retry(lambda: api.repo_exists(repo_id)):
+        retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        undo.callback(_remove_repository, api, repo_id)
+    elif private and not retry(lambda: api.model_info(repo_id).private):
+        raise ValueError(f"`private` must be False, got True: {repo_id} is public already. Change it on the Hub first.")
+    refs = retry(lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
+    branches = {branch.name: branch.target_commit for branch in refs.branches}
+    tags = {known.name for known in refs.tags}
+    if tag in tags:
+        raise ValueError(f"`tag` must be new, got {tag!r}, which {repo_id} has. Tags are not moved.")
+    if revision in tags:
+        raise ValueError(f"`revision` must be a branch, got {revision!r}, a tag of {repo_id}.")
+    if revision not in branches:
+        branches[revision] = branches["main"]
+        retry(lambda: api.create_branch(repo_id, branch=revision, revision=branches["main"], exist_ok=True))
+        undo.callback(_remove_branch, api, repo_id, revision, branches["main"])
+    pull_requests = frozenset(request.ref for request in refs.pull_requests or ())
+    return Target(api, repo_id, revision, branches[revision], pull_requests)
+
+
+def _remove_repository(api: HfApi, repo_id: str) -> None:
+    """Remove a repository that was made in vain, unless somebody has put something into it."""
+    try:
+        refs = api.list_repo_refs(repo_id, include_pull_requests=True)
+        heads = {branch.target_commit for branch in refs.branches}
+        if heads == {row.commit_id for row in api.list_repo_commits(repo_id)} and not refs.pull_requests:
+            api.delete_repo(repo_id)
+    except (HfHubHTTPError, transport_error()) as error:
+        _logger.warning("%s was made and stays, empty: %s.", repo_id, first_line(error))
+
+
+def _remove_branch(api: HfApi, repo_id: str, branch: str, start: str) -> None:
+    """Remove a branch that was made in vain, unless somebody has put something onto it."""
+    try:
+        if api.model_info(repo_id, revision=branch).sha == start:
+            api.delete_branch(repo_id, branch=branch)
+    except (HfHubHTTPError, transport_error()) as error:
+        _logger.warning("The branch %s of %s was made and stays: %s.", branch, repo_id, first_line(error))

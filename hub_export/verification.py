@@ -1,0 +1,102 @@
+"""A folder is what it says, or an error names what differs."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError, safe_open
+
+from .errors import VerificationError
+from .files import CARD, WEIGHTS
+from .reference import (
+    file_digest,
+    logits_differ,
+    read_manifest,
+    reference_logits,
+    tensor_digest,
+    tensor_digests,
+)
+from .weights import check_weights
+
+_logger = logging.getLogger(__name__)
+
+_LISTED = 3
+
+
+def verify(folder: str | Path) -> None:
+    """Check that a staged folder is whole, and that timm loads from it the network that was staged.
+
+    Every file is compared with its sha256 in the manifest, and after loading through timm's `local-dir:` each tensor,
+    bit by bit, and the logits for a fixed image. Nothing large is allocated before names, shapes and types agree.
+
+    Args:
+        folder: What `stage` wrote or `pull` brought.
+
+    Raises:
+        VerificationError: If something differs; the message names it.
+    """
+    _verify(Path(folder), read_manifest(Path(folder)))
+
+
+def verify_edited(folder: Path) -> dict[str, Any]:
+    """Check a folder as `verify` does, but let its card be edited, as cards are.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The folder's manifest, with the card as it is now.
+
+    Raises:
+        VerificationError: If something else differs.
+    """
+    manifest = read_manifest(folder)
+    card = folder / CARD
+    if card.is_file() and file_digest(card) != manifest["files"].get(CARD):
+        _logger.info("%s was edited since it was staged.", card)
+        manifest["files"][CARD] = file_digest(card)
+    _verify(folder, manifest)
+    return manifest
+
+
+def _verify(folder: Path, manifest: dict[str, Any]) -> None:
+    _check_files(folder, manifest)
+    check_weights(folder)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    if changed := _differing(tensor_digests(model), manifest["tensors"]):
+        raise VerificationError(f"{folder} must load as it was saved, but timm changes {_listed(changed)}.")
+    if difference := logits_differ(reference_logits(model), manifest["logits"]):
+        raise VerificationError(
+            f"{folder} must compute what was staged, but timm gives {difference}. "
+            "The tensors agree, so the architecture or its arguments do not."
+        )
+
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    files = {name: folder / name for name in manifest["files"]}
+    if missing := [name for name, path in files.items() if not path.is_file()]:
+        raise VerificationError(f"{folder} must be whole, but {_listed(missing)} is missing. Stage or pull it again.")
+    if changed := _differing({name: file_digest(path) for name, path in files.items()}, manifest["files"]):
+        where = _damaged_tensors(folder, manifest) if WEIGHTS in changed else ""
+        raise VerificationError(
+            f"{folder} must hold what was staged, but {_listed(changed)} differs{where}. Stage or pull it again."
+        )
+
+
+def _damaged_tensors(folder: Path, manifest: dict[str, Any]) -> str:
+    """Return which tensors in a changed file differ, as a part of a sentence."""
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            digests = {name: tensor_digest(file.get_tensor(name)) for name in file.keys()}
+    except SafetensorError as error:
+        return f" ({error})"
+    return f" ({_listed(_differing(digests, manifest['tensors']) or ['its header'])})"
+
+
+def _differing(actual: dict[str, str], expected: dict[str, str]) -> list[str]:
+    return sorted(name for name in actual.keys() | expected.keys() if actual.get(name) != expected.get(name))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

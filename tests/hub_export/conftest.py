@@ -1,0 +1,60 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from hub_export import stage
+
+from ..hub_server import HubServer, serve
+from ..models.networks import NUM_CLASSES, create_trained
+
+LABELS = [f"class {i}" for i in range(NUM_CLASSES)]
+REPO = "alice/network"
+
+
+@pytest.fixture(scope="session")
+def network() -> nn.Module:
+    """A small network with masks, as it could come from training on images of 64 pixels."""
+    model = create_trained("lp2_resnet18")
+    model.pretrained_cfg["input_size"] = (3, 64, 64)
+    return model
+
+
+@pytest.fixture(scope="session")
+def staged_once(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stage(network, tmp_path_factory.mktemp("staged") / "network", label_names=LABELS)
+
+
+@pytest.fixture
+def staged(staged_once: Path, tmp_path: Path) -> Path:
+    """A staged folder of the test's own."""
+    return Path(shutil.copytree(staged_once, tmp_path / "network"))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub, which this process uses as Alice, and does not wait for."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    no_wait = SimpleNamespace(sleep=lambda seconds: None)
+    for module in ("huggingface_hub.utils._http", "huggingface_hub.file_download", "hub_export.errors"):
+        monkeypatch.setattr(f"{module}.time", no_wait)
+    monkeypatch.setattr("hub_export.commit.time", no_wait)
+    constants = "huggingface_hub.constants"
+    monkeypatch.setattr(f"{constants}.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve() as server:
+        use(server.url, monkeypatch)
+        yield server
+
+
+def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process's client talk to an endpoint, as HF_ENDPOINT does when it is imported."""
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)

@@ -1,0 +1,132 @@
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+import timm
+from huggingface_hub import ModelCard
+
+from hub_export import architecture_cards
+from hub_export.architecture_cards import is_current, main, orphans, render_architecture_card
+from hub_export.templates import architecture_facts
+from timm_lp.models import ARCHITECTURES, VARIANTS
+
+CARDS = Path(__file__).parents[2] / "model_cards"
+NAMES = [architecture.name for architecture in ARCHITECTURES]
+ROWS = {"base", *(variant.prefix for variant in VARIANTS)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_is_current(name: str) -> None:
+    assert is_current(name, CARDS), "Run `python -m hub_export.architecture_cards` and commit what it writes."
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_tells_all(name: str) -> None:
+    card = ModelCard.load(CARDS / f"{name}.md")
+    assert card.data.library_name == "timm"
+    for variant in VARIANTS:
+        assert f"`{variant.prefix}_{name}`" in card.text
+    known = {tag: cfg for tag, cfg in timm.models.get_arch_pretrained_cfgs(name).items() if cfg.has_weights}
+    assert ("None are published" in card.text) == (not known)
+    assert ("pretrained=True" in card.text) == bool(known)
+
+
+def test_there_is_no_other_card() -> None:
+    assert orphans(CARDS) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("resnet18", "61,947,880 | 24,000 | 9.842 G"),  # 61,537,480 and 800 classes of 513 parameters each
+        ("alexnet", "71,867,304 | 5,760 | 3.417 G"),  # 68,589,704 and 800 classes of 4,097 parameters each
+        ("replknet31", "12,202,024 | 142,720 | 2.509 G"),  # 11,791,624 and 800 classes of 513 parameters each
+    ],
+)
+def test_counts(name: str, figures: str) -> None:
+    line = next(line for line in (CARDS / f"{name}.md").read_text().splitlines() if line.startswith(f"| `lp2_{name}`"))
+    assert re.sub(r" +", " ", line).endswith(f"| {figures} |")
+
+
+def test_licence_of_weights_that_forbid_commercial_use() -> None:
+    section = (CARDS / "convnextv2_tiny.md").read_text().partition("## Base weights")[2]
+    assert section.count("cc-by-nc-4.0") == 1 + len(timm.models.get_arch_pretrained_cfgs("convnextv2_tiny"))
+
+
+def test_usage_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (CARDS / "resnet18.md").read_text(), re.DOTALL)
+    small = "pretrained=False, layers=[1, 1, 1, 1], channels=[8, 8, 16, 16]"  # what tests without a network can build
+    names: dict[str, object] = {}
+    exec(code.replace("pretrained=True", small), names)
+    assert names["model"].num_classes == 10  # type: ignore[attr-defined]
+
+
+def test_figures_of_the_paper_are_whole() -> None:
+    for table in architecture_facts()["paper"]:
+        for name, rows in table["figures"].items():
+            assert name in NAMES
+            assert rows.keys() <= ROWS
+            assert all(len(values) == len(table["columns"]) for values in rows.values())
+
+
+def test_figures_of_the_paper_add_up() -> None:
+    tables = {table["table"]: table["figures"] for table in architecture_facts()["paper"]}
+    for rows in tables[2].values():
+        assert sum(wins for (wins,) in rows.values()) == 19
+    wins = {variant: sum(rows[variant][0] for rows in tables[2].values()) for variant in ("large", "lp2", "lp4", "lp8")}
+    assert wins == {"large": 21, "lp2": 57, "lp4": 4, "lp8": 13}
+    for values in tables[4]["convnextv2_tiny"].values():
+        *scores, average = map(float, values)
+        assert average == pytest.approx(statistics.fmean(scores), abs=0.01)
+    for name, rows in tables[10].items():
+        for variant, (top1, *_) in rows.items():
+            assert tables[1][name][variant][1].startswith(top1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the cards of two small architectures, as if there were no others."""
+    few = [architecture for architecture in ARCHITECTURES if architecture.name in ("alexnet", "vgg16")]
+    monkeypatch.setattr(architecture_cards, "ARCHITECTURES", few)
+    main(["--folder", str(tmp_path)])
+    return tmp_path
+
+
+def test_command_writes_what_it_then_finds_current(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["alexnet.md", "vgg16.md"]
+    main(["--check", "--folder", str(folder)])
+
+
+def test_command_names_what_is_not_current(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "alexnet.md").write_text((folder / "alexnet.md").read_text().replace("66.05", "99.05"))
+    (folder / "vgg16.md").unlink()
+    (folder / "lenet.md").write_text("an orphan")
+    with pytest.raises(SystemExit, match="1"):
+        main(["--check", "--folder", str(folder)])
+    assert "Not current: alexnet, vgg16, lenet. Run" in capsys.readouterr().err
+    main(["--folder", str(folder)])
+    main(["--check", "--folder", str(folder)])
+    assert not (folder / "lenet.md").exists()
+
+
+def test_weights_of_another_timm_do_not_make_a_card_stale(folder: Path) -> None:
+    path = folder / "alexnet.md"
+    current = path.read_text()
+    other = current.replace(f"timm {timm.__version__} knows", "timm 1.0.0 knows").replace("bsd-3-clause", "mit")
+    path.write_text(other)
+    assert is_current("alexnet", folder)
+    path.write_text(other.replace("11x11", "9x9"))
+    assert not is_current("alexnet", folder)
+    path.write_text(current.replace("bsd-3-clause", "mit"))
+    assert not is_current("alexnet", folder)
+
+
+def test_command_outside_of_a_clone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--folder", str(tmp_path / "none")])
+    assert "--folder must be a folder, got" in capsys.readouterr().err
+
+
+def test_rendering_draws_nothing_random() -> None:
+    assert render_architecture_card("vgg16") == render_architecture_card("vgg16")

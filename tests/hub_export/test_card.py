@@ -1,0 +1,357 @@
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from huggingface_hub import ModelCard
+from PIL import Image
+from timm.models import save_for_hf
+from torch import nn
+
+from hub_export.card import REPOSITORY, fill_repo_id, render_card
+from hub_export.mask_report import draw_masks
+from timm_lp import LpConv2d, lp_merge
+
+SIZES = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
+NAMES = ["a cat", "a dog | or two", "<b>neither</b>"]
+RESULTS: dict[str, Any] = {
+    "recipe": {
+        "command": "accelerate launch finetune.py --dataset mteb/dtd",
+        "base_model": "timm/resnet18.a1_in1k",
+        "settings": {"epochs": 100, "lr": 0.0001, "clip_grad": None},
+    },
+    "results": [
+        {
+            "dataset": {"id": "mteb/dtd", "name": "DTD", "revision": "9672618", "split": "test", "config": None},
+            "shots": 16,
+            "variant": "lp2",
+            "num_test": 1880,
+            "metrics": {"top1": {"1": 71.2, "2": 70.8, "3": 71.6}, "mean_per_class": {"1": 70.0, "2": 71.0, "3": 72.0}},
+        }
+    ],
+}
+
+
+def build(name: str = "lp2_resnet18", **kwargs: Any) -> nn.Module:
+    torch.manual_seed(0)
+    model = timm.create_model(name, **{"num_classes": 3, **SIZES, **kwargs}).eval()
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, LpConv2d):
+                layer.log2p.add_(0.1 * torch.rand_like(layer.log2p))
+    return model
+
+
+def meta(name: str) -> nn.Module:
+    return timm.create_model(name, device="meta")
+
+
+def render(model: nn.Module | None = None, results: dict[str, Any] | None = None, **kwargs: Any) -> str:
+    model = build() if model is None else model
+    return render_card(model, **{"merged": False, "label_names": None, "results": results, **kwargs})
+
+
+def with_results(**changes: Any) -> dict[str, Any]:
+    """Return the results with changes to their entry."""
+    results = copy.deepcopy(RESULTS)
+    results["results"][0].update(changes)
+    return results
+
+
+def rows(card: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading."""
+    section = card.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = section[section.index("|") :].partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def fact(card: str, name: str) -> str:
+    match = re.search(rf"^- \*\*{name}:\*\* (.*)$", card, re.MULTILINE)
+    assert match
+    return match[1]
+
+
+@pytest.fixture(scope="module")
+def card() -> str:
+    return render(results=RESULTS, label_names=NAMES, masks_image="masks.png")
+
+
+class TestMetadata:
+    def test_all(self, card: str) -> None:
+        data = ModelCard(card).data
+        assert (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet18.a1_in1k", ["mteb/dtd"])
+        assert (data.library_name, data.pipeline_tag, data.metrics) == ("timm", "image-classification", ["accuracy"])
+        assert data.tags == ["image-classification", "timm", "lp-convolution"]
+        assert data.model_name == "lp2_resnet18"
+
+    def test_results_are_means(self, card: str) -> None:
+        top1, per_class = ModelCard(card).data.eval_results or []
+        assert (top1.metric_type, top1.metric_value) == ("accuracy", 71.2)
+        assert (per_class.metric_type, per_class.metric_value) == ("accuracy", 71.0)
+        assert top1.metric_name == "16-shot top-1 (%), mean of 3 seeds"
+        assert per_class.metric_name == "16-shot mean per-class accuracy (%), mean of 3 seeds"
+        assert (top1.dataset_type, top1.dataset_name, top1.dataset_split) == ("mteb/dtd", "DTD", "test")
+        assert top1.dataset_revision == "9672618"
+
+    def test_without_results(self) -> None:
+        data = ModelCard(render()).data.to_dict()
+        assert data.keys() == {"library_name", "license", "pipeline_tag", "tags"}
+
+    def test_local_data_is_no_hub_dataset(self) -> None:
+        local = {"id": "/home/me/images", "name": 'mine: "private" # yes'}
+        card = render(results=with_results(dataset=local))
+        data = ModelCard(card).data
+        assert data.datasets is None
+        assert data.eval_results is not None
+        assert data.eval_results[0].dataset_type == local["name"]
+        assert "/home/me" not in card
+
+    def test_features_only(self) -> None:
+        card = render(build(num_classes=0))
+        assert ModelCard(card).data.pipeline_tag == "image-feature-extraction"
+        assert "features = model(image)" in card
+        assert "transformers" not in card
+
+
+class TestLicence:
+    @pytest.mark.parametrize(
+        ("name", "base_model", "license", "text"),
+        [
+            ("large_convnextv2_tiny", "timm/convnextv2_tiny.fcmae_ft_in1k", "cc-by-nc-4.0", "forbids commercial use"),
+            ("large_resnet18", "resnet18.tv_in1k", "bsd-3-clause", "bsd-3-clause, inherited from the base weights"),
+            ("large_resnet18", "someone/resnet18", "other", "not known: the base weights' licence applies"),
+            ("large_resnet18", "resnet18.no_such_tag", "other", "not known: the base weights' licence applies"),
+            ("large_resnet50", "timm/resnet50.bamboo", "other", "not known: the base weights' licence applies"),
+        ],
+    )
+    def test_stated(self, name: str, base_model: str, license: str, text: str) -> None:
+        card = render(meta(name), base_model=base_model)
+        assert ModelCard(card).data.license == license
+        assert text in card
+
+    def test_base_model_is_named(self) -> None:
+        assert ModelCard(render(base_model="resnet18.tv_in1k")).data.base_model == "timm/resnet18.tv_in1k"
+        assert ModelCard(render(base_model="someone/resnet18")).data.base_model == "someone/resnet18"
+
+    def test_licence_that_the_hub_does_not_list(self) -> None:
+        card = render(meta("large_convnext_tiny"), base_model="convnext_tiny.dinov3_lvd1689m")
+        data = ModelCard(card).data
+        assert (data.license, data.license_name) == ("other", "dinov3-license")
+        assert data.license_link == "https://huggingface.co/timm/convnext_tiny.dinov3_lvd1689m"
+
+    def test_carried_over_if_nothing_says_whether_weights_were_loaded(self) -> None:
+        card = render(meta("large_convnextv2_tiny"))
+        data = ModelCard(card).data
+        assert (data.license, data.base_model) == ("cc-by-nc-4.0", None)
+        assert "whether they were loaded is not recorded" in fact(card, "Base weights")
+
+    def test_carried_over_by_a_saved_model(self, tmp_path: Path) -> None:
+        save_for_hf(build(), str(tmp_path), safe_serialization=True)  # timm leaves out where the weights were from
+        card = render(timm.create_model(f"local-dir:{tmp_path}", pretrained=True))
+        assert "timm/resnet18.a1_in1k" in fact(card, "Base weights")
+        assert ModelCard(card).data.license == "apache-2.0"
+
+    def test_weights_that_are_not_on_the_hub(self) -> None:
+        card = render(meta("large_alexnet"), base_model="alexnet.tv_in1k")
+        data = ModelCard(card).data
+        assert (data.license, data.base_model) == ("bsd-3-clause", None)
+        assert "download.pytorch.org" in fact(card, "Base weights")
+
+    def test_own_licence_of_a_model_from_the_hub(self) -> None:
+        model = build()
+        model.pretrained_cfg = {**model.pretrained_cfg, "hf_hub_id": "someone/lp2", "license": "mit"}
+        assert ModelCard(render(model, base_model="someone/lp2")).data.license == "mit"
+
+    def test_random_weights(self) -> None:
+        results = copy.deepcopy(RESULTS)
+        results["recipe"]["base_model"] = None
+        card = render(results=results)
+        data = ModelCard(card).data
+        assert (data.license, data.base_model) == ("other", None)
+        assert fact(card, "Base weights") == "none, trained from random weights"
+        assert "none is inherited" in fact(card, "Licence")
+        assert "What its base weights learned" not in card
+
+    def test_no_weights_are_known(self) -> None:
+        card = render(meta("large_replknet31"))
+        assert fact(card, "Base weights") == "not stated"
+        assert ModelCard(card).data.license == "other"
+
+
+class TestResults:
+    def test_table(self, card: str) -> None:
+        header, _, top1, per_class = rows(card, "Results")
+        assert header == ["", "seed 1", "seed 2", "seed 3", "mean", "std"]
+        assert top1 == ["DTD, 16-shot: top-1 (%)", "71.20", "70.80", "71.60", "71.20", "0.40"]
+        assert per_class == ["DTD, 16-shot: mean per-class accuracy (%)", "70.00", "71.00", "72.00", "71.00", "1.00"]
+        assert "1,880 images of its test split" in card
+        assert "[mteb/dtd](https://huggingface.co/datasets/mteb/dtd) at `9672618`" in card
+        assert card.partition("---\n\n")[2].startswith("# lp2_resnet18: DTD, 16-shot\n")
+
+    def test_failed_seed(self) -> None:
+        card = render(results=with_results(metrics={"top1": {"1": 71.0, "2": None, "3": 70.0}}))
+        assert rows(card, "Results")[2][1:] == ["71.00", "failed", "70.00", "70.50", "0.71"]
+        assert "mean of 2 seeds" in card
+
+    def test_no_seed_succeeded(self) -> None:
+        card = render(results=with_results(metrics={"top1": {"1": None}}))
+        assert rows(card, "Results")[2][1:] == ["failed", "-", "-"]
+        assert ModelCard(card).data.eval_results is None
+
+    def test_other_variants_are_there_to_compare(self) -> None:
+        results = copy.deepcopy(RESULTS)
+        results["results"].append({**RESULTS["results"][0], "variant": "base", "metrics": {"top1": {"1": 68.0}}})
+        card = render(results=results)
+        assert [row[1] for row in rows(card, "Results")] == ["variant", "-------", "lp2", "lp2", "base"]
+        assert len(ModelCard(card).data.eval_results or []) == 2
+
+    def test_results_of_another_variant(self) -> None:
+        with pytest.raises(ValueError, match=r"`results` must hold some of 'lp2', got those of base\."):
+            render(results=with_results(variant="base"))
+
+    def test_all_images(self) -> None:
+        card = render(results=with_results(shots=None))
+        assert "DTD, all images: top-1 (%)" in card
+        assert "images of each class" not in card
+
+    @pytest.mark.parametrize(
+        ("results", "match"),
+        [
+            ([1], r"`results` must be a dictionary, got \[1\]"),
+            ({"recipe": "fast"}, "must have a dictionary under 'recipe', got 'fast'"),
+            ({"results": {}}, "must have a list under 'results', got {}"),
+            ({"results": [3]}, r"must have a dictionary at 'results'\[0\], got 3"),
+            (with_results(dataset={"id": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
+            (with_results(metrics=None), r"must have a dictionary at 'results'\[0\]\['metrics'\], got None"),
+            (with_results(metrics={"top1": {"1": "71"}}), r"must have percent by seed at .*\['top1'\]"),
+            (with_results(metrics={"top1": {"1": 171}}), r"must have percent by seed at .*\['top1'\]"),
+        ],
+    )
+    def test_bad_results(self, results: Any, match: str) -> None:
+        with pytest.raises(ValueError, match=match):
+            render(results=results)
+
+    def test_recipe(self, card: str) -> None:
+        assert "```bash\naccelerate launch finetune.py --dataset mteb/dtd\n```" in card
+        assert "```yaml\nepochs: 100\nlr: 0.0001\n```" in card
+
+    def test_speed(self) -> None:
+        times = {form: {"median_ms": value} for form, value in (("lp", 12.34), ("merged", 5.67), ("large", 9.0))}
+        case = {"name": "lp2_resnet18, 64 px, batch 16", "training": {"lp": times["lp"]}, "evaluation": times}
+        other = {**case, "name": "lp2_resnet18d, 64 px, batch 16"}
+        machine = {"device": "a CPU", "threads": 2, "torch": "2.9"}
+        card = render(results={"speed": {"machine": machine, "runs": 5, "results": [case, other]}})
+        assert rows(card, "Speed")[2:] == [[case["name"], "12.3", "12.3", "5.7"]]
+        assert "Medians of 5 runs of `python -m timm_lp.bench` on a CPU, 2 threads, torch 2.9." in card
+
+    def test_nothing_is_shown_that_was_not_measured(self) -> None:
+        card = render()
+        assert not re.search("## Results|## Speed|## Training|Top-1", card)
+        assert "No accuracy was reported with it." in card
+
+
+class TestForms:
+    def test_both_forms_are_counted(self) -> None:
+        model = build()
+        masks = sum(layer.C.numel() + layer.log2p.numel() for layer in model.modules() if isinstance(layer, LpConv2d))
+        total = sum(parameter.numel() for parameter in model.parameters())
+        with_masks, merged = rows(render(model), "Model")[2:]
+        assert with_masks[:2] == ["with masks (this repository)", f"{total:,}"]
+        assert merged[:2] == ["merged by `timm_lp.lp_merge`", f"{total - masks:,}"]
+
+    def test_masks(self, card: str) -> None:
+        assert fact(card, "Lp-convolutions") == "13 (1 of 15x15, 8 of 7x7, 4 of 3x3 pixels)"
+        assert fact(card, "Exponent p") == "started at 2, now 2 to 2.14"
+        assert [row[0] for row in rows(card, "Masks")[2:]] == ["15x15", "7x7", "3x3"]
+        assert "](masks.png)" in card
+        assert "| layer4.0.downsample.0 |" in card
+
+    def test_untrained_masks(self) -> None:
+        card = render(timm.create_model("lp2_resnet18", num_classes=3, **SIZES))
+        assert fact(card, "Exponent p") == "2"
+        assert "They are as they start before training." in card
+        assert "Every layer" not in card
+
+    def test_frozen_masks(self) -> None:
+        assert fact(render(build("lp256f_resnet18")), "Exponent p") == "256, frozen"
+
+    def test_merged(self) -> None:
+        card = render(lp_merge(build()), results=RESULTS, merged=True)
+        assert card.partition("---\n\n")[2].startswith("# lp2_resnet18 (merged): DTD, 16-shot\n")
+        assert fact(card, "Architecture").startswith("`large_resnet18`")
+        assert len(rows(card, "Model")) == 3
+        assert "## Masks" not in card
+        assert "folded into plain convolutions" in card
+
+    def test_merged_under_the_name_that_it_loads_as(self) -> None:
+        assert "71.20" in render(build("large_resnet18"), results=RESULTS, merged=True)
+
+    @pytest.mark.parametrize("name", ["large_resnet18", "resnet18"])
+    def test_networks_to_compare_with(self, name: str) -> None:
+        card = render(build(name))
+        assert "compared with" in card
+        assert not re.search("## Masks|Exponent p", card)
+
+    def test_kernels_that_stay_as_they_are(self) -> None:
+        assert "twice" not in render(meta("lp2_replknet31"), merged=True)
+
+
+class TestText:
+    def test_class_names_do_not_become_markup(self, card: str) -> None:
+        assert "0 a cat · 1 a dog \\| or two · 2 &lt;b>neither&lt;/b>" in card
+
+    def test_label_names_for_other_classes(self) -> None:
+        with pytest.raises(ValueError, match="`label_names` must name each of the model's 3 classes, got 2 names"):
+            render(label_names=["a", "b"])
+
+    def test_unknown_model(self) -> None:
+        with pytest.raises(ValueError, match=r"`model` must be one of timm_lp's registered models .* got 'resnet26'"):
+            render(timm.create_model("resnet26", device="meta"))
+
+    def test_limits(self, card: str) -> None:
+        assert "one of 3 classes" in card
+        assert "trained on 16 images of each class of DTD (48 at most)" in card
+        assert "What its base weights learned is in it too" in card
+
+    def test_citation_is_the_readme_s(self, card: str) -> None:
+        readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+        (citation,) = re.findall(r"```bibtex\n.*?\n```", readme, re.DOTALL)
+        assert citation in card
+
+    def test_is_tidy(self, card: str) -> None:
+        assert card.endswith("\n")
+        assert "\n\n\n" not in card
+        assert "None" not in card
+        assert "{{" not in card
+
+
+def test_usage_runs(card: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = build()
+    folder, image = tmp_path / "model", tmp_path / "image.jpg"
+    save_for_hf(model, str(folder), model_config={"label_names": NAMES}, safe_serialization=True)
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_args"]["num_classes"]  # timm takes the one at the root, and transformers only that
+    (folder / "config.json").write_text(json.dumps(config))
+    draw_masks(model, folder / "masks.png")
+    Image.new("RGB", (80, 60), "green").save(image)
+    with_timm, with_transformers = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+
+    exec(with_timm.replace(f"hf-hub:{REPOSITORY}", f"local-dir:{folder}").replace("image.jpg", str(image)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.rpartition(":")[0] for line in lines) == sorted(NAMES)
+    assert sum(float(line.rpartition(":")[2].rstrip("%")) for line in lines) == pytest.approx(100, abs=0.2)
+
+    exec(fill_repo_id(with_transformers, str(folder)).replace("image.jpg", str(image)), {})
+    shown = capsys.readouterr().out
+    assert all(f"'label': {name!r}" in shown for name in NAMES)
+
+
+def test_repository_is_filled_in(card: str) -> None:
+    filled = fill_repo_id(card, "me/lp2")
+    assert 'timm.create_model("hf-hub:me/lp2", pretrained=True)' in filled
+    assert 'model="me/lp2"' in filled
+    assert REPOSITORY not in filled

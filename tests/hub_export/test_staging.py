@@ -1,0 +1,176 @@
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.models import save_for_hf
+from torch import nn
+
+from hub_export import stage, verify
+from timm_lp import lp_convert
+
+from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, images
+from .conftest import LABELS
+
+RESULTS = {"recipe": {"command": "accelerate launch finetune.py", "settings": {"epochs": 1}}, "results": []}
+
+
+@torch.no_grad()
+def logits(model: nn.Module) -> torch.Tensor:
+    return model.eval()(images())
+
+
+def load(folder: Path) -> nn.Module:
+    return timm.create_model(f"local-dir:{folder}", pretrained=True)
+
+
+def test_a_staged_network_is_the_network(network: nn.Module, staged: Path) -> None:
+    verify(staged)
+    loaded = load(staged)
+    assert torch.equal(logits(loaded), logits(network))
+    assert sorted(path.name for path in staged.iterdir()) == [
+        "README.md",
+        "config.json",
+        "manifest.json",
+        "masks.png",
+        "model.safetensors",
+    ]
+    assert list(loaded.pretrained_cfg["label_names"]) == LABELS
+
+
+def test_the_configuration_suits_timm_and_transformers(staged: Path) -> None:
+    config = json.loads((staged / "config.json").read_text())
+    assert config["architecture"] == "lp2_resnet18"
+    assert config["num_classes"] == NUM_CLASSES
+    assert config["label_names"] == LABELS
+    arguments = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "in_chans": 3, "global_pool": "avg"}
+    assert config["model_args"] == arguments
+    assert config["pretrained_cfg"]["input_size"] == [3, 64, 64]
+
+
+@pytest.mark.parametrize("name", ["lp2_resnet18", "lp16_convnext_tiny", "lp2_densenet121", "lp2_replknet31"])
+def test_a_merged_network_is_a_plain_one_that_computes_the_same(name: str, tmp_path: Path) -> None:
+    model = create_trained(name)
+    folder = stage(model, tmp_path / "merged", merged=True)
+    verify(folder)
+    loaded = load(folder)
+    assert loaded.pretrained_cfg["architecture"] == name.replace(name.split("_")[0], "large", 1)
+    assert not any(type(module).__module__.startswith("timm_lp.layers") for module in loaded.modules())
+    assert_same(logits(loaded), logits(model))
+    assert not any(key.endswith((".C", ".log2p")) for key in load_file(folder / "model.safetensors"))
+
+
+def test_variants_keep_their_options(tmp_path: Path) -> None:
+    model = create("lp_resnet18", p_init=3.0, trainable_mask=False, in_chans=1)
+    loaded = load(stage(model, tmp_path / "lp"))
+    assert not any(parameter.requires_grad for name, parameter in loaded.named_parameters() if name.endswith(".C"))
+    merged = load(stage(model, tmp_path / "merged", merged=True))
+    assert merged.conv1.in_channels == 1
+
+
+def test_the_model_stays_as_it_is(network: nn.Module, tmp_path: Path) -> None:
+    model = create_trained("lp2_resnet18").train().to(memory_format=torch.channels_last)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    verify(stage(model, tmp_path / "network"))
+    assert model.training
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+    assert model.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_saved_folder_is_staged_with_its_results_and_labels(network: nn.Module, tmp_path: Path) -> None:
+    trial = tmp_path / "trial"
+    save_for_hf(network, str(trial), model_config={"label_names": LABELS}, safe_serialization=True)
+    (trial / "results.json").write_text(json.dumps(RESULTS))
+    folder = stage(trial, tmp_path / "network")
+    assert json.loads((folder / "results.json").read_text()) == RESULTS
+    assert json.loads((folder / "config.json").read_text())["label_names"] == LABELS
+    assert torch.equal(logits(load(folder)), logits(network))
+
+
+def test_results_from_a_file(network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(RESULTS))
+    folder = stage(network, tmp_path / "network", results=tmp_path / "r.json")
+    assert json.loads((folder / "results.json").read_text()) == RESULTS
+
+
+def test_a_base_network_is_staged(tmp_path: Path) -> None:
+    verify(stage(create("resnet18"), tmp_path / "base"))
+
+
+def test_without_matplotlib_there_is_no_picture(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delitem(sys.modules, "hub_export.mask_report", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with caplog.at_level(logging.WARNING):
+        folder = stage(network, tmp_path / "network")
+    assert not (folder / "masks.png").exists()
+    assert "no picture of the masks" in caplog.text
+    verify(folder)
+
+
+def with_nan() -> nn.Module:
+    model = create("lp2_resnet18")
+    nn.init.constant_(model.fc.weight, float("nan"))
+    return model
+
+
+def mobilenet() -> nn.Module:
+    return lp_convert(timm.create_model("mobilenetv3_small_050", num_classes=NUM_CLASSES))
+
+
+def changed_by_hand() -> nn.Module:
+    model = create("lp2_resnet18")
+    model.fc = nn.Sequential(nn.Linear(32, 4), nn.Linear(4, NUM_CLASSES))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (lambda: nn.Conv2d(3, 3, 3), {}, "must be built by timm.create_model, got Conv2d without"),
+        (lambda: create("lp2_resnet18").half(), {}, r"must have float32 weights, got torch\.float16 in conv1\.weight"),
+        (lambda: create("lp2_resnet18", device="meta"), {}, r"must have float32 weights, got no data in conv1\.weight"),
+        (lambda: "no_such_network", {}, "a name that timm knows, got 'no_such_network'"),
+        (lambda: create("resnet18"), {"merged": True}, "`merged` must be False for a network without masks"),
+        (lambda: create("lp2_resnet18"), {"label_names": ["a"]}, "`label_names` must be 7 names, .*, got 1"),
+        (
+            lambda: create("lp2_resnet18"),
+            {"label_names": "abcdefg"},
+            "must be 7 names, .*, got 'abcdefg'",
+        ),
+        (lambda: create("lp2_resnet18"), {"results": {"top1": 1}}, "`results` must be a dictionary with a list under"),
+        (with_nan, {}, "must compute finite numbers, got lp2_resnet18"),
+        (mobilenet, {}, "must be one of timm_lp's registered models"),
+        (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
+    ],
+    ids=["conv", "half", "meta", "name", "merged", "labels", "label", "results", "nan", "unregistered", "changed"],
+)
+def test_what_cannot_be_staged(model: Any, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        stage(model(), tmp_path / "network", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_must_be_json(network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("{")
+    with pytest.raises(ValueError, match=r"`results` must be a JSON file, got .*r\.json"):
+        stage(network, tmp_path / "network", results=tmp_path / "r.json")
+
+
+def test_nothing_is_overwritten(network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "network").mkdir()
+    stage(network, tmp_path / "network")
+    with pytest.raises(FileExistsError, match="`folder` must be new or empty"):
+        stage(network, tmp_path / "network")
+    shutil.rmtree(tmp_path / "network")
+    (tmp_path / "network").write_text("a file")
+    with pytest.raises(FileExistsError, match="`folder` must be new or empty"):
+        stage(network, tmp_path / "network")
+    assert (tmp_path / "network").read_text() == "a file"

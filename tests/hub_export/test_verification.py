@@ -1,0 +1,189 @@
+"""What a folder must not be: damaged, or made by an enemy."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from hub_export import VerificationError, verify
+from hub_export.files import PUBLISHED
+from hub_export.reference import file_digest, seal_manifest
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def flip(path: Path, index: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[index] ^= 0x01
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("position", [0, 0.25, 0.5, 0.75, -1])
+@pytest.mark.parametrize("name", ["README.md", "config.json", "manifest.json", "masks.png", "model.safetensors"])
+def test_a_flipped_bit_in_any_file_is_found(name: str, position: float, staged: Path) -> None:
+    path = staged / name
+    flip(path, -1 if position == -1 else int(position * path.stat().st_size))
+    with pytest.raises(VerificationError, match=name):
+        verify(staged)
+
+
+def test_the_damaged_tensor_is_named(staged: Path) -> None:
+    path = staged / "model.safetensors"
+    (header_size,) = struct.unpack("<Q", path.read_bytes()[:8])
+    header = json.loads(path.read_bytes()[8 : 8 + header_size])
+    start = header["layer2.0.conv1.C"]["data_offsets"][0]
+    flip(path, 8 + header_size + start + 3)
+    with pytest.raises(VerificationError, match=r"model\.safetensors differs \(layer2\.0\.conv1\.C\)\. Stage or pull"):
+        verify(staged)
+
+
+def test_a_cut_file_is_found(staged: Path) -> None:
+    path = staged / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(VerificationError, match=r"model\.safetensors differs \(.*incomplete"):
+        verify(staged)
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors", "masks.png"])
+def test_a_missing_file_is_named(name: str, staged: Path) -> None:
+    (staged / name).unlink()
+    with pytest.raises(VerificationError, match=f"must be whole, but {name} is missing"):
+        verify(staged)
+
+
+def test_a_folder_that_nobody_staged(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match=r"has no manifest\.json: it was not staged by this package"):
+        verify(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sha256": 1}', "[" * 100_000, "\xff"])
+def test_a_manifest_of_another_form(text: str, staged: Path) -> None:
+    (staged / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
+        verify(staged)
+
+
+def test_a_manifest_names_no_other_files(staged: Path) -> None:
+    reseal(staged, lambda manifest: manifest["files"].update({"../../secret": "0" * 64}))
+    with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
+        verify(staged)
+
+
+def test_other_logits_are_found(staged: Path) -> None:
+    reseal(staged, lambda manifest: manifest["logits"].__setitem__(0, manifest["logits"][0] + 1.0))
+    with pytest.raises(VerificationError, match=r"must compute what was staged, but timm gives logits that are off by"):
+        verify(staged)
+    reseal(staged, lambda manifest: manifest["logits"].pop())
+    with pytest.raises(VerificationError, match="7 logits instead of 6"):
+        verify(staged)
+
+
+def test_other_tensors_are_found(staged: Path) -> None:
+    reseal(staged, lambda manifest: manifest["tensors"].update({"fc.bias": "0" * 64}))
+    with pytest.raises(VerificationError, match=r"must load as it was saved, but timm changes fc\.bias"):
+        verify(staged)
+
+
+def reseal(folder: Path, change: Change | None = None) -> None:
+    """Let a folder's manifest agree with its files, as whoever means harm does, and change it."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    manifest["files"] = {
+        name: file_digest(folder / name) for name in PUBLISHED if name != "manifest.json" and (folder / name).is_file()
+    }
+    if change is not None:
+        change(manifest)
+    seal_manifest(folder, manifest)
+
+
+def make_hostile(folder: Path, change: Change) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    replaced = change(config)
+    (folder / "config.json").write_text(json.dumps(config if replaced is None else replaced))
+    reseal(folder)
+
+
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "unknown": (lambda c: c.update(architecture="evil_net"), "unknown architecture 'evil_net'"),
+    "traversal": (lambda c: c.update(architecture="../../../etc/passwd"), "unknown architecture"),
+    "module": (lambda c: c.update(architecture="os.system"), "unknown architecture"),
+    "no_name": (lambda c: c.update(architecture=None), "unknown architecture None"),
+    "other": (lambda c: c.update(architecture="lp2_resnet50"), r"weights of lp2_resnet50, but .*, and \d+ more"),
+    "unmasked": (lambda c: c.update(architecture="large_resnet18"), r"conv1\.C is not of this network"),
+    "wide": (lambda c: c["model_args"].update(channels=[2**20] * 4), r"instead of \(1048576,"),
+    "deep": (lambda c: c["model_args"].update(layers=[10**9] * 4), "OverflowError: more than 20000 layers"),
+    "classes": (lambda c: c.update(num_classes=10**12), "num_classes = 1000000000000"),
+    "many": (lambda c: c.update(num_classes=10**6, label_names=None), r"fc\.weight is \(7, 32\) .* of \(1000000, 32\)"),
+    "image": (lambda c: c["pretrained_cfg"].update(input_size=[3, 10**6, 10**6]), "input_size = .3, 1000000, 1000000"),
+    "no_image": (lambda c: c["pretrained_cfg"].update(input_size="big"), "input_size = 'big'"),
+    "file": (
+        lambda c: c["pretrained_cfg"].update(file="/etc/passwd"),
+        "where else weights are .file = '/etc/passwd'",
+    ),
+    "pickle": (lambda c: c["pretrained_cfg"].update(hf_hub_filename="evil.bin"), "where else weights are"),
+    "custom": (lambda c: c["pretrained_cfg"].update(custom_load="hf"), "where else weights are"),
+    "argument": (lambda c: c["model_args"].update(checkpoint_path="/etc/passwd"), r"model arguments .*checkpoint_path"),
+    "nonsense": (lambda c: c["model_args"].update(layers="none"), "must say what timm can build"),
+    "arguments": (lambda c: c.update(model_args=["layers"]), "got one"),
+    "labels": (lambda c: c.update(label_names=["a"]), "1 label_names for 7"),
+    "label": (lambda c: c.update(label_names={"0": "a"}), "label_names are no list of names"),
+    "list": (lambda c: [c], "without `pretrained_cfg`"),
+    "no_config": (lambda c: c.update(pretrained_cfg=[]), "without `pretrained_cfg`"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_configuration_is_refused_before_anything_is_built(
+    kind: str, staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, message = HOSTILE[kind]
+    make_hostile(staged, change)
+    build = timm.create_model
+
+    def build_without_memory(*args: Any, **kwargs: Any) -> Any:
+        assert not kwargs.get("pretrained")
+        assert torch.empty(0).is_meta
+        return build(*args, **kwargs)
+
+    monkeypatch.setattr("timm.create_model", build_without_memory)
+    with pytest.raises(VerificationError, match=message):
+        verify(staged)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, " " * (2**24 + 1)], ids=["empty", "cut", "nested", "long"])
+def test_a_configuration_that_is_none(text: str, staged: Path) -> None:
+    (staged / "config.json").write_text(text)
+    reseal(staged)
+    with pytest.raises(VerificationError, match=r"must be a config\.json that timm can build a network from, got one"):
+        verify(staged)
+
+
+def test_weights_of_other_types_and_shapes_are_refused(staged: Path) -> None:
+    path = staged / "model.safetensors"
+    weights = load_file(path)
+    for change, message in (
+        ({"fc.bias": weights["fc.bias"].half()}, r"fc\.bias is \(7,\) F16 instead of \(7,\) torch\.float32"),
+        ({"fc.bias": weights["fc.bias"].double()}, r"fc\.bias is \(7,\) F64 instead of"),
+        ({"fc.bias": weights["fc.bias"][:3].clone()}, r"fc\.bias is \(3,\) torch\.float32 instead of \(7,\)"),
+        ({"../evil": torch.ones(1)}, r"\.\./evil is not of this network"),
+    ):
+        save_file({**weights, **change}, path)
+        reseal(staged)
+        with pytest.raises(VerificationError, match=message):
+            verify(staged)
+
+
+def test_weights_that_promise_more_than_there_is(staged: Path) -> None:
+    header = json.dumps(
+        {"fc.weight": {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4 * 10**18]}}
+    ).encode()
+    (staged / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    reseal(staged)
+    with pytest.raises(VerificationError, match=r"model\.safetensors is not a whole safetensors file"):
+        verify(staged)
