@@ -11,6 +11,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
+from tests.hub_server import environment, serve
 from timm_lp.fewshot import cli, speed
 from timm_lp.fewshot.cli import main
 from timm_lp.fewshot.data import load_data
@@ -139,7 +140,17 @@ def test_small_classes_are_said_and_counted(
 ) -> None:
     make_folder(tmp_path / "bugs", "train", ("dark", "light"), 3)
     make_folder(tmp_path / "bugs", "test", ("dark", "light"), 3)
-    flags = ["--dataset", str(tmp_path / "bugs"), "--workers", "1", "--epochs", "1", "--variants", "lp2"]
+    flags = [
+        "--dataset",
+        str(tmp_path / "bugs"),
+        "--workers",
+        "1",
+        "--epochs",
+        "1",
+        "--variants",
+        "lp2",
+        "--channels-last",
+    ]
     main(["--config", str(recipe), "--output-dir", str(tmp_path / "out"), *flags])
     assert "6 of bugs" in capsys.readouterr().out
     assert "bugs: 2 of 2 classes have fewer than 4 training images" in caplog.text
@@ -246,6 +257,20 @@ def test_a_push_that_fails_says_how_to_try_again(
     best = max(results, key=lambda result: result["metrics"]["top1"])
     assert len({result["metrics"]["top1"] for result in results}) == 2
     assert commands == [[sys.executable, "-m", "hub_export", "push", str(run[1] / best["folder"]), "me/net"]]
+
+
+def test_the_best_trial_is_pushed_with_its_results(
+    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve() as hub:
+        for name, value in environment(hub, tmp_path, "hf_alice").items():
+            monkeypatch.setenv(name, value)
+        main(["--config", str(recipe), "--output-dir", str(run[1]), "--push-to-hub", "alice/net"])
+        files = hub.repositories["models", "alice/net"].head.files
+    assert files.keys() >= {"README.md", "config.json", "model.safetensors"}
+    results = [json.loads(path.read_text()) for path in run[1].glob("digits/*/trial.json")]
+    best = max(result["metrics"]["top1"] for result in results)
+    assert f"{best:.2f}" in files["README.md"].content.decode()
 
 
 def test_nothing_is_pushed_where_all_trials_failed(recipe: Path, tmp_path: Path) -> None:

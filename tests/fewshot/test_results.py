@@ -44,7 +44,8 @@ def test_each_trial_has_its_variants_results(tmp_path: Path) -> None:
         tmp_path, RESULTS, config(dataset=["dtd", "pets"], variants=["base", "lp2"], lr_sweep=[0.1, 1.0])
     )
     card = json.loads((tmp_path / "pets" / "lp2-seed2" / "results.json").read_text())
-    assert [(entry["dataset"]["id"], entry["variant"]) for entry in card["results"]] == [("org/pets", "lp2")]
+    entries = [(entry["dataset"]["id"], entry["variant"]) for entry in card["results"]]
+    assert entries == [("org/pets", "lp2"), ("org/pets", "base")]
     assert card["results"][0]["metrics"]["top1"] == {"1": 69.0, "2": 70.5, "3": 68.0}
     assert "--variants lp2 --dataset pets --lr 0.1" in card["recipe"]["command"]
     assert "sweep" not in card["recipe"]["command"]
@@ -52,6 +53,14 @@ def test_each_trial_has_its_variants_results(tmp_path: Path) -> None:
     everything = json.loads((tmp_path / "results.json").read_text())
     assert len(everything["results"]) == 4
     assert "--lr-sweep 0.1 1.0" in everything["recipe"]["command"]
+
+
+def test_a_card_names_the_variant_as_its_model_does(tmp_path: Path) -> None:
+    results = [result(variant, 1, 50.0) for variant in ("base", "lp2", "lp2-paper")]
+    write_card_results(tmp_path, results, config(dataset=["dtd"], variants=["base", "lp2", "lp2-paper"]))
+    card = json.loads((tmp_path / "dtd" / "lp2-paper-seed1" / "results.json").read_text())
+    assert [entry["variant"] for entry in card["results"]] == ["lp2", "base"]
+    assert "--variants lp2-paper" in card["recipe"]["command"]
 
 
 def test_folders_without_trials_are_refused(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def parse_variant(model: str, variant: str) -> NamedVariant:
     Raises:
         ValueError: If there is no such model or variant.
     """
-    prefix = variant.removesuffix(_PAPER).removesuffix(_REINIT)
+    prefix = variant_prefix(variant)
     name = model if prefix == BASE else f"{prefix}_{model}"
     damped, reinit = variant == prefix + _PAPER, variant == prefix + _REINIT
     known = timm.is_model(split_model_name_tag(name)[0])
@@ -55,6 +55,11 @@ def parse_variant(model: str, variant: str) -> NamedVariant:
             f"Variants of {base}: {', '.join(forms) or 'none, it is unknown'}; those with masks also with {_PAPER}."
         )
     return NamedVariant(name, {"preserve": False} if damped else {}, reinit)
+
+
+def variant_prefix(variant: str) -> str:
+    """Return what a variant puts in front of the base network's name, `"base"` where that is nothing."""
+    return variant.removesuffix(_PAPER).removesuffix(_REINIT)
 
 
 def variant_order(variant: str) -> tuple[int, str]:

@@ -13,9 +13,9 @@ from timm.models import save_for_hf
 
 from .. import __version__
 from ..output import write_json
-from .config import FewShotConfig
+from .config import BASE, FewShotConfig
 from .flags import command_line
-from .networks import parse_variant
+from .networks import parse_variant, variant_prefix
 from .trial import Outcome, Trial
 
 Result = dict[str, Any]
@@ -177,7 +177,9 @@ def _card_entry(group: list[Result]) -> dict[str, Any]:
 
 
 def write_card_results(output_dir: Path, results: list[Result], config: FewShotConfig) -> None:
-    """Write `results.json`: all of them in the output folder, and a variant's on its data set in its trials' folders.
+    """Write `results.json`: all results in the output folder, and in a trial's folder what its model's card shows.
+
+    That is the trial's variant on its data set, by the name that the model's has, and the base network to compare with.
 
     Args:
         output_dir: Where the trials are.
@@ -187,8 +189,6 @@ def write_card_results(output_dir: Path, results: list[Result], config: FewShotC
     write_json(output_dir / RESULTS_FILE, card_results(results, command_line(config)))
     for result in results:
         if result["metrics"] and not result["held_out"]:
-            same = ("dataset_argument", "variant")
-            own = [other for other in results if all(other[key] == result[key] for key in same)]
             command = command_line(
                 config,
                 dataset=[result["dataset_argument"]],
@@ -196,6 +196,13 @@ def write_card_results(output_dir: Path, results: list[Result], config: FewShotC
                 lr=result["settings"]["lr"],
                 lr_sweep=[],
             )
+            beside = [other for other in results if other["dataset_argument"] == result["dataset_argument"]]
+            own = [
+                {**other, "variant": variant_prefix(other["variant"])}
+                for kind in dict.fromkeys((result["variant"], BASE))
+                for other in beside
+                if other["variant"] == kind
+            ]
             write_json(output_dir / result["folder"] / RESULTS_FILE, card_results(own, command))
 
 
@@ -203,6 +210,5 @@ def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], cla
     """Save a trained model as `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
     keys = ("input_size", "interpolation", "mean", "std", "crop_pct")
     model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
-    save_for_hf(
-        outcome.model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True
-    )
+    model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
+    save_for_hf(model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True)
