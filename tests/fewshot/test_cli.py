@@ -1,8 +1,8 @@
 import json
-import os
 import re
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ img_size: 32
 crop_pct: 1.0
 hflip: 0.0
 """
-Run = tuple[subprocess.CompletedProcess[str], Path]
+Run = tuple[str, str, Path]  # output, progress, folder
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +46,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     output_dir = tmp_path_factory.mktemp("run")
-    launcher = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
-    command = [sys.executable, "-m", *launcher, "-m", "timm_lp.fewshot"]
-    process = subprocess.run(
-        [*command, "--config", str(recipe), "--output-dir", str(output_dir)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        timeout=240,
-    )
-    return process, output_dir
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as progress:
+        main(["--config", str(recipe), "--output-dir", str(output_dir)])
+    return output.getvalue(), progress.getvalue(), output_dir
 
 
 def _accuracy(model: nn.Module) -> float:
@@ -67,16 +60,15 @@ def _accuracy(model: nn.Module) -> float:
 
 
 def test_run_prints_a_table_and_progress(run: Run) -> None:
-    process, _ = run
-    assert process.returncode == 0, process.stderr
-    assert "| base    |" in process.stdout
-    assert "| lp2     |" in process.stdout
-    assert "797 of digits" in process.stdout
-    assert "24/24" in process.stderr
+    output, progress, _ = run
+    assert "| base    |" in output
+    assert "| lp2     |" in output
+    assert "797 of digits" in output
+    assert "24/24" in progress
 
 
 def test_run_leaves_results_that_can_be_repeated(run: Run) -> None:
-    _, output_dir = run
+    output_dir = run[-1]
     trial = json.loads((output_dir / "digits" / "lp2-seed1" / "trial.json").read_text())
     assert (trial["model"], trial["seed"], trial["num_test"], len(trial["indices"])) == ("lp2_resnet18", 1, 797, 40)
     assert (trial["settings"]["epochs"], len(trial["losses"])) == (12, 12)
@@ -90,7 +82,7 @@ def test_run_leaves_results_that_can_be_repeated(run: Run) -> None:
 
 @pytest.mark.parametrize("variant", ["base", "lp2"])
 def test_saved_model_loads_through_timm(run: Run, variant: str) -> None:
-    folder = run[1] / "digits" / f"{variant}-seed1"
+    folder = run[-1] / "digits" / f"{variant}-seed1"
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
     result = json.loads((folder / "trial.json").read_text())
     assert _accuracy(model) == pytest.approx(result["metrics"]["top1"], abs=1e-4)
@@ -98,16 +90,16 @@ def test_saved_model_loads_through_timm(run: Run, variant: str) -> None:
 
 
 def test_finished_trials_are_not_run_again(run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = run[1] / "digits" / "lp2-seed1" / "trial.json"
+    path = run[-1] / "digits" / "lp2-seed1" / "trial.json"
     before = path.stat().st_mtime_ns
-    main(["--config", str(recipe), "--output-dir", str(run[1])])
+    main(["--config", str(recipe), "--output-dir", str(run[-1])])
     assert "| lp2     |" in capsys.readouterr().out
     assert path.stat().st_mtime_ns == before
 
 
 def test_the_report_is_made_at_any_time(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    printed = run[0].stdout
-    main(["--report", "--output-dir", str(run[1])])
+    printed = run[0]
+    main(["--report", "--output-dir", str(run[-1])])
     assert capsys.readouterr().out.strip() in printed
     with pytest.raises(SystemExit, match=r"`output_dir` must hold trials"):
         main(["--report", "--output-dir", str(tmp_path)])
@@ -119,7 +111,7 @@ def test_the_report_is_made_at_any_time(run: Run, capsys: pytest.CaptureFixture[
 )
 def test_trials_with_other_settings_are_not_mixed(run: Run, recipe: Path, flag: str, value: str, message: str) -> None:
     with pytest.raises(SystemExit, match=rf"must not hold trials with other settings, .* {message}"):
-        main(["--config", str(recipe), "--output-dir", str(run[1]), flag, value])
+        main(["--config", str(recipe), "--output-dir", str(run[-1]), flag, value])
 
 
 def test_missing_checkpoint_is_refused(recipe: Path, tmp_path: Path) -> None:
@@ -252,11 +244,11 @@ def test_a_push_that_fails_says_how_to_try_again(
     commands: list[list[str]] = []
     monkeypatch.setattr(cli.subprocess, "run", lambda command, check: commands.append(command) or _Failed())
     with pytest.raises(SystemExit, match=r"the push failed; .* Try again with: -m hub_export push .* me/net"):
-        main(["--config", str(recipe), "--output-dir", str(run[1]), "--push-to-hub", "me/net"])
-    results = [json.loads(path.read_text()) for path in run[1].glob("digits/*/trial.json")]
+        main(["--config", str(recipe), "--output-dir", str(run[-1]), "--push-to-hub", "me/net"])
+    results = [json.loads(path.read_text()) for path in run[-1].glob("digits/*/trial.json")]
     best = max(results, key=lambda result: result["metrics"]["top1"])
     assert len({result["metrics"]["top1"] for result in results}) == 2
-    assert commands == [[sys.executable, "-m", "hub_export", "push", str(run[1] / best["folder"]), "me/net"]]
+    assert commands == [[sys.executable, "-m", "hub_export", "push", str(run[-1] / best["folder"]), "me/net"]]
 
 
 def test_the_best_trial_is_pushed_with_its_results(
@@ -265,10 +257,10 @@ def test_the_best_trial_is_pushed_with_its_results(
     with serve() as hub:
         for name, value in environment(hub, tmp_path, "hf_alice").items():
             monkeypatch.setenv(name, value)
-        main(["--config", str(recipe), "--output-dir", str(run[1]), "--push-to-hub", "alice/net"])
+        main(["--config", str(recipe), "--output-dir", str(run[-1]), "--push-to-hub", "alice/net"])
         files = hub.repositories["models", "alice/net"].head.files
     assert files.keys() >= {"README.md", "config.json", "model.safetensors"}
-    results = [json.loads(path.read_text()) for path in run[1].glob("digits/*/trial.json")]
+    results = [json.loads(path.read_text()) for path in run[-1].glob("digits/*/trial.json")]
     best = max(result["metrics"]["top1"] for result in results)
     assert f"{best:.2f}" in files["README.md"].content.decode()
 

@@ -21,7 +21,7 @@ def plot(table: Table, path: Path) -> None:
     from matplotlib.figure import Figure
 
     count = len(table.datasets)
-    figure = Figure(figsize=(1.5 + 3.6 * count, 1.4 + 0.36 * len(table.variants)), layout="constrained")
+    figure = Figure(figsize=(1.5 + 3.6 * count, 1.4 + 0.42 * len(table.variants)), layout="constrained")
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for axes, (dataset, name) in zip(panels, table.datasets.items(), strict=True):
         base = table.mean(BASE, dataset)
@@ -34,7 +34,7 @@ def plot(table: Table, path: Path) -> None:
                 continue
             color = _COLORS["lp" if variant.startswith("lp") else variant.split("-")[0]]
             values = list(cell.values.values())
-            axes.plot(values, [place] * len(values), "o", color=color, alpha=0.35, markersize=4)
+            axes.plot(values, [place - 0.24] * len(values), "o", color=color, alpha=0.5, markersize=4)
             interval = confidence_interval(cell)
             if interval:
                 axes.plot(interval, [place, place], color=color, linewidth=1.6)
