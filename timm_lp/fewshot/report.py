@@ -75,8 +75,9 @@ def _heading(results: list[Result], table: Table) -> str:
 
 def _accuracy(table: Table) -> str:
     several = len(table.datasets) > 1
-    average = ["average"] if several else []
-    header = ["variant", *table.datasets.values(), *average, "wins", "parameters", "training (s)"]
+    costs = table.metric == "top1"  # once is enough
+    average, cost = ["average"] if several else [], ["parameters", "training (s)"] if costs else []
+    header = ["variant", *table.datasets.values(), *average, "wins", *cost]
     lines = []
     for variant in table.variants:
         cells = {dataset: table.cells.get((variant, dataset)) for dataset in table.datasets}
@@ -88,8 +89,7 @@ def _accuracy(table: Table) -> str:
                 *(_mean_and_std(cell, variant in table.best(dataset)) for dataset, cell in cells.items()),
                 *([_number(table.average(variant), ".2f")] if several else []),
                 str(table.wins(variant)),
-                _number(known[0].parameters if known else None, ","),
-                _number(seconds, ".1f"),
+                *([_number(known[0].parameters if known else None, ","), _number(seconds, ".1f")] if costs else []),
             ]
         )
     return markdown_rows(header, lines)
