@@ -84,10 +84,17 @@ class TrainPixels(Dataset):
         return len(self._images)
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, position = item
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: list[tuple[int, int]]) -> list[tuple[Tensor, int]]:
+        """Return a batch; what a `DataLoader` asks for."""
+        with _generators_kept():
+            return [self._augmented(epoch, position) for epoch, position in items]
+
+    def _augmented(self, epoch: int, position: int) -> tuple[Tensor, int]:
         image = self._decoded[position] if self._decoded is not None else self._images.image(position)
-        with _random_from(self._seed, epoch, int(self._images.indices[position])):
-            return self._transform(image), int(self._labels[position])
+        _seed_generators(self._seed, epoch, int(self._images.indices[position]))
+        return self._transform(image), int(self._labels[position])
 
 
 class TestPixels(Dataset):
@@ -167,14 +174,18 @@ def _num_bytes(item: Image.Image | Tensor) -> int:
     return 3 * item.width * item.height if isinstance(item, Image.Image) else item.nbytes
 
 
+def _seed_generators(*seeds: int) -> None:
+    """Let what timm's transforms draw with follow from these seeds."""
+    seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
 @contextmanager
-def _random_from(*seeds: int) -> Iterator[None]:
-    """Let what timm's transforms draw with follow from these seeds, and what others draw as if nothing had been."""
+def _generators_kept() -> Iterator[None]:
+    """Leave the generators as they were."""
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    first, second = np.random.SeedSequence(seeds).generate_state(2)
-    random.seed(int(first))
-    np.random.seed(int(second))
-    torch.default_generator.manual_seed(int(first))
     try:
         yield
     finally:
