@@ -201,6 +201,14 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
     assert "failed" not in capsys.readouterr().out
 
 
+def test_a_report_that_cannot_be_written_is_said(run: Run) -> None:
+    partial = run[-1] / "report.partial"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+        main(["--report", "--output-dir", str(run[-1])])
+    partial.unlink()
+
+
 def test_the_rate_is_chosen_with_the_base_network_and_held(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,7 +220,7 @@ def test_the_rate_is_chosen_with_the_base_network_and_held(
     assert "on held-out images of digits: 1e-09: " in text
     swept = json.loads((tmp_path / "digits" / "lr-sweep" / "lr0.01" / "trial.json").read_text())
     assert (swept["num_test"], swept["variant"]) == (40, "base")
-    assert any(tmp_path.glob("tracker/events.out.tfevents.*"))
+    assert any(tmp_path.glob("timm-lp-fewshot/events.out.tfevents.*"))
 
 
 def test_a_tracker_that_is_not_installed_is_refused(recipe: Path, tmp_path: Path) -> None:
@@ -271,10 +279,11 @@ def test_nothing_is_pushed_where_all_trials_failed(recipe: Path, tmp_path: Path)
         main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
 
 
-def test_no_rate_that_trains_is_said(recipe: Path, tmp_path: Path) -> None:
-    flags = ["--lr-sweep", "1e30", "--warmup-epochs", "0", "--epochs", "2"]
-    with pytest.raises(SystemExit, match="`lr_sweep` must have a rate at which resnet18 trains, got none that does"):
-        main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+def test_no_rate_that_trains_is_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flags = ["--lr-sweep", "1e30", "--warmup-epochs", "0", "--epochs", "2", "--variants", "base"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    assert "digits: no rate of the sweep could be tried; going on with 0.01" in caplog.text
+    assert json.loads((tmp_path / "digits" / "base-seed1" / "trial.json").read_text())["settings"]["lr"] == 0.01
 
 
 def test_parquet_folders_run_with_shots_of_all(

@@ -79,6 +79,11 @@ def test_reinitialized_kernels_have_weights_everywhere(base: tuple[nn.Module, st
     assert random.layer1[0].conv1.weight[:, :, 0].abs().min() > 0
 
 
+def test_kernels_that_are_not_enlarged_are_not_reinitialized() -> None:
+    with pytest.raises(ValueError, match="must not name large-reinit for RepLKNet, got it"):
+        create_network(FewShotConfig(model="replknet31", pretrained=False), "large-reinit", 10)
+
+
 def test_settings_that_do_not_fit_the_network_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must fit lp2_densenet121, got .*drop_path_rate"):
         create_network(FewShotConfig(model="densenet121", pretrained=False, drop_path_rate=0.1), "lp2", 10)

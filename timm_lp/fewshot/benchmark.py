@@ -125,9 +125,12 @@ class Benchmark:
             if result["metrics"]:
                 tried.append((result["metrics"]["top1"], lr))
         if not tried:
-            raise ValueError(f"`lr_sweep` must have a rate at which {self.config.model} trains, got none that does.")
+            _logger.warning(
+                "%s: no rate of the sweep could be tried; going on with %g.", data.info.name, self.config.lr
+            )
+            return replace(self.config, lr_sweep=[])
         top1, lr = max(tried, key=lambda pair: (pair[0], -pair[1]))
-        if self.accelerator.is_main_process:
+        if self._is_main:
             _logger.info("%s: learning rate %g (top-1 %.2f %% on held-out images).", data.info.name, lr, top1)
         return replace(self.config, lr=lr, lr_sweep=[])
 
@@ -156,6 +159,7 @@ class Benchmark:
         result = trial_result(config, trial, self.accelerator, outcome, error, final)
         if self._is_main:
             result = self._keep(result, outcome, trial, folder)
+        (result,) = broadcast_object_list([result])
         bar.update(reached + config.epochs - bar.n)
         self.results.append(result)
         self.accelerator.free_memory()

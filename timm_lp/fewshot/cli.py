@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If a setting cannot be used, or the push fails; the message says which.
+        SystemExit: If a setting cannot be used, a report cannot be written or the push fails; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.fewshot").setLevel(logging.INFO)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _measure(config, accelerator)
         else:
             _run(config, accelerator)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"finetune.py: {error}") from error
     accelerator.end_training()
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(config: FewShotConfig, accelerator: Accelerator) -> None:
     benchmark = Benchmark(config, accelerator)
     if config.tracker:
-        accelerator.init_trackers("tracker", {key: str(value) for key, value in asdict(config).items()})
+        accelerator.init_trackers("timm-lp-fewshot", {key: str(value) for key, value in asdict(config).items()})
     results = benchmark.run()
     if not accelerator.is_main_process:
         return

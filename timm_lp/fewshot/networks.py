@@ -105,6 +105,11 @@ def create_network(config: FewShotConfig, variant: str, num_classes: int) -> nn.
 def _reinitialize(model: nn.Module, small: nn.Module) -> None:
     """Give the convolutions that are larger than those of `small` torch's random weights."""
     sizes = {name: module.weight.shape for name, module in small.named_modules() if isinstance(module, nn.Conv2d)}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and module.weight.shape != sizes.get(name):
-            module.reset_parameters()
+    convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    enlarged = [conv for name, conv in convs.items() if conv.weight.shape != sizes.get(name)]
+    if not enlarged:
+        raise ValueError(
+            f"`variants` must not name large-reinit for {type(small).__name__}, got it. Its kernels are not enlarged."
+        )
+    for conv in enlarged:
+        conv.reset_parameters()
