@@ -43,11 +43,9 @@ def check_config(folder: Path) -> dict[str, Any]:
     """Return a folder's config.json if nothing in it can do harm.
 
     Raises:
-        VerificationError: If it is missing, damaged, or says what it must not; the message says what.
+        VerificationError: If it is damaged, or says what it must not; the message says what.
     """
     path = folder / CONFIG
-    if not path.is_file():
-        raise VerificationError(f"{folder} has no {CONFIG}.")
     problem = f"of {path.stat().st_size} bytes" if path.stat().st_size > _MAX_CONFIG_SIZE else None
     if problem is None:
         try:
@@ -57,7 +55,7 @@ def check_config(folder: Path) -> dict[str, Any]:
         else:
             problem = _problem(config)
     if problem is not None:
-        raise VerificationError(f"{path} must be a config.json that timm can build a network from, got one {problem}.")
+        raise VerificationError(f"{CONFIG} must say what timm can build a network from, got one {problem}.")
     return config
 
 
@@ -70,8 +68,10 @@ def _problem(config: Any) -> str | None:
         return f"with the unknown architecture {architecture!r}"
     if not isinstance(config.get("num_classes"), int) or not 0 <= config["num_classes"] < 2**20:
         return f"with num_classes = {config.get('num_classes')!r}"
-    if not isinstance(arguments, dict) or arguments.keys() & _NO_MODEL_ARGS:
-        return f"with the model arguments {sorted(arguments)}"
+    if not isinstance(arguments, dict):
+        return f"with model_args = {arguments!r}"
+    if refused := sorted(arguments.keys() & _NO_MODEL_ARGS):
+        return f"with the model arguments {refused}"
     if found := [key for key in _NO_WEIGHT_SOURCES if source.get(key)]:
         return f"that says where else weights are ({found[0]} = {source[found[0]]!r})"
     return _size_problem(source) or _label_problem(config)

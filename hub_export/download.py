@@ -10,7 +10,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from timm_lp import __version__
 
-from .errors import HubError, VerificationError, clear_errors, is_unreachable, retry, transport_error
+from .errors import HubError, VerificationError, clear_errors, is_unreachable, naming, retry, transport_error
 from .files import (
     CONFIG,
     MANIFEST,
@@ -62,10 +62,12 @@ def pull(
     api = hub_api(token)
     with clear_errors(api.endpoint, repo_id, revision):
         snapshot = fetch(api, repo_id, revision)
+    where = f"{repo_id} at {snapshot.name}"
     if folder is None:
-        verify_edited(snapshot)
+        with naming(where):
+            verify_edited(snapshot)
         return snapshot
-    with new_folder(Path(folder).expanduser()) as partial:
+    with naming(where), new_folder(Path(folder).expanduser()) as partial:
         for name, path in published_files(snapshot).items():
             shutil.copyfile(path, partial / name)
         seal_manifest(partial, verify_edited(partial))
@@ -128,7 +130,7 @@ def _repair(api: HfApi, repo_id: str, commit: str, cache_dir: Path | None) -> No
         path.unlink()
         blob.unlink(missing_ok=True)
     raise VerificationError(
-        f"{', '.join(damage)} of {repo_id} at {commit} came damaged twice: not what the Hub states the hash of. "
+        f"{', '.join(damage)} of {repo_id} at {commit} came damaged twice, unlike the hash that the Hub states. "
         "It was taken out of the cache; try again, over another connection."
     )
 

@@ -74,6 +74,22 @@ def retry(call: Callable[[], T]) -> T:
 
 
 @contextmanager
+def naming(place: object) -> Iterator[None]:
+    """Put in front of what verification finds where that is.
+
+    Args:
+        place: A folder or a repository.
+
+    Raises:
+        VerificationError: With the place in its message.
+    """
+    try:
+        yield
+    except VerificationError as error:
+        raise VerificationError(f"{place}: {error}") from error
+
+
+@contextmanager
 def clear_errors(endpoint: str, repo_id: str, revision: str | None) -> Iterator[None]:
     """Say the client's errors in one sentence.
 

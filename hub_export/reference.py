@@ -94,10 +94,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise VerificationError(f"{folder} has no {MANIFEST}: it was not staged by this package, or is not whole.")
+        raise VerificationError(f"there is no {MANIFEST}: this was not staged by this package, or is not whole.")
     content = _unsealed(path.read_bytes().decode("utf-8", errors="replace"))
     if content is None or not _is_manifest(content):
-        raise VerificationError(f"{path} is damaged. Stage or pull it again.")
+        raise VerificationError(f"{MANIFEST} is damaged. Stage or pull it again.")
     return content
 
 

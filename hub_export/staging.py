@@ -19,7 +19,7 @@ from timm_lp import LpConv2d
 
 from .card import render_card
 from .config import check_config, finish_config
-from .errors import VerificationError, clear_errors
+from .errors import VerificationError, clear_errors, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, check_new_folder, new_folder
 from .naming import parse_name
 from .reference import reference_logits, write_manifest
@@ -115,8 +115,9 @@ def load_network(model: nn.Module | str | Path) -> nn.Module:
 def _load(model: str | Path) -> nn.Module:
     folder = Path(model).expanduser()
     if (folder / CONFIG).is_file():
-        check_config(folder)
-        check_weights(folder)
+        with naming(folder):
+            check_config(folder)
+            check_weights(folder)
         return timm.create_model(f"local-dir:{folder}", pretrained=True)
     source, _, rest = str(model).partition(":")
     if (source == "hf-hub" and rest) or timm.is_model(str(model).partition(".")[0]):

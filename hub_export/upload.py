@@ -11,12 +11,12 @@ from torch import nn
 from .card import fill_repo_id
 from .commit import commit_files, differing_files
 from .download import fetch, hub_api
-from .errors import HubError, VerificationError, clear_errors, retry
+from .errors import HubError, VerificationError, clear_errors, naming, retry
 from .files import CARD, MANIFEST, published_files
 from .reference import file_digest, seal_manifest
 from .staging import stage
 from .target import check_names, open_target
-from .verification import verify, verify_edited
+from .verification import verify_edited
 
 _logger = logging.getLogger(__name__)
 
@@ -100,7 +100,8 @@ def prepare(folder_or_model: nn.Module | str | Path, repo_id: str, work: Path) -
         folder = stage(folder_or_model, work / "staged")
     else:
         folder = Path(folder_or_model).expanduser()
-    manifest = verify_edited(folder)
+    with naming(folder):
+        manifest = verify_edited(folder)
     files = published_files(folder)
     card = fill_repo_id(files[CARD].read_text(encoding="utf-8"), repo_id)
     (work / CARD).write_text(card, encoding="utf-8")
@@ -124,7 +125,7 @@ def _verify_published(api: HfApi, repo_id: str, oid: str) -> None:
     hint = f"Verify it later with `timm-lp-hub pull {repo_id} --revision {oid}`; no tag was set."
     try:
         with tempfile.TemporaryDirectory() as cache, clear_errors(api.endpoint, repo_id, oid):
-            verify(fetch(api, repo_id, oid, Path(cache)))
+            verify_edited(fetch(api, repo_id, oid, Path(cache)))
     except VerificationError as error:
         raise VerificationError(f"Commit {oid} is on the Hub, but what comes back differs: {error} {hint}") from error
     except HubError as error:

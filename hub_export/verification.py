@@ -7,7 +7,7 @@ from typing import Any
 import timm
 from safetensors import SafetensorError, safe_open
 
-from .errors import VerificationError
+from .errors import VerificationError, naming
 from .files import CARD, WEIGHTS
 from .reference import (
     file_digest,
@@ -36,7 +36,8 @@ def verify(folder: str | Path) -> None:
     Raises:
         VerificationError: If something differs; the message names it.
     """
-    _verify(Path(folder), read_manifest(Path(folder)))
+    with naming(folder):
+        _verify(Path(folder), read_manifest(Path(folder)))
 
 
 def verify_edited(folder: Path) -> dict[str, Any]:
@@ -65,10 +66,10 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
     check_weights(folder)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     if changed := _differing(tensor_digests(model), manifest["tensors"]):
-        raise VerificationError(f"{folder} must load as it was saved, but timm changes {_listed(changed)}.")
+        raise VerificationError(f"timm must load what was saved, but changes {_listed(changed)}.")
     if difference := logits_differ(reference_logits(model), manifest["logits"]):
         raise VerificationError(
-            f"{folder} must compute what was staged, but timm gives {difference}. "
+            f"the network must compute what was staged, but gives {difference}. "
             "The tensors agree, so the architecture or its arguments do not."
         )
 
@@ -76,11 +77,11 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
     files = {name: folder / name for name in manifest["files"]}
     if missing := [name for name, path in files.items() if not path.is_file()]:
-        raise VerificationError(f"{folder} must be whole, but {_listed(missing)} is missing. Stage or pull it again.")
+        raise VerificationError(f"{_listed(missing)} is missing. Stage or pull it again.")
     if changed := _differing({name: file_digest(path) for name, path in files.items()}, manifest["files"]):
         where = _damaged_tensors(folder, manifest) if WEIGHTS in changed else ""
         raise VerificationError(
-            f"{folder} must hold what was staged, but {_listed(changed)} differs{where}. Stage or pull it again."
+            f"{_listed(changed)} differs from what was staged{where}. Stage or pull it again."
         )
 
 

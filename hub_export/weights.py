@@ -43,7 +43,7 @@ def check_weights(folder: Path) -> None:
     if problems:
         more = f", and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         found = ", ".join(problems[:_LISTED]) + more
-        raise VerificationError(f"{folder / WEIGHTS} must hold the weights of {config['architecture']}, but {found}.")
+        raise VerificationError(f"{WEIGHTS} must hold the weights of {config['architecture']}, but {found}.")
 
 
 def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype | str]]:
@@ -53,7 +53,7 @@ def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype | st
         VerificationError: If it is no whole safetensors file.
     """
     if not path.is_file():
-        raise VerificationError(f"{path.parent} has no {path.name}.")
+        raise VerificationError(f"there is no {path.name}.")
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}
@@ -62,7 +62,7 @@ def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype | st
                 for name, view in slices.items()
             }
     except SafetensorError as error:
-        raise VerificationError(f"{path} is not a whole safetensors file: {error}.") from error
+        raise VerificationError(f"{path.name} is not a whole safetensors file: {error}.") from error
 
 
 def _build_without_memory(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -80,7 +80,7 @@ def _build_without_memory(folder: Path, config: dict[str, Any]) -> dict[str, tor
             return timm.create_model(f"local-dir:{folder}", pretrained=False).state_dict()
     except _BUILD_ERRORS as error:
         raise VerificationError(
-            f"{folder / CONFIG} must say what timm can build, but {config['architecture']} with the model arguments "
+            f"{CONFIG} must say what timm can build a network from, but {config['architecture']} with the arguments "
             f"{config.get('model_args', {})} gives {type(error).__name__}: {error}."
         ) from error
     finally:

@@ -13,6 +13,7 @@ from ..models.networks import NUM_CLASSES, create_trained
 
 LABELS = [f"class {i}" for i in range(NUM_CLASSES)]
 REPO = "alice/network"
+WEIGHTS = r"GET .*/model\.safetensors"  # the request for them
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +59,9 @@ def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+
+
+@pytest.fixture
+def pushed(hub: HubServer, staged: Path) -> str:
+    """Put a network on the Hub, and return its commit's hash; the client's cache is empty."""
+    return hub.seed(staged, REPO).oid

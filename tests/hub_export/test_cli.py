@@ -68,7 +68,7 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("verify {folder}", "has no manifest.json"),
+        ("verify {folder}", "there is no manifest.json"),
         ("stage nothing {folder}/new", "a name that timm knows, got 'nothing'"),
         ("stage resnet18.a1_in1k {folder}/new", "has no repository resnet18.a1_in1k, or it is private"),
         ('stage nothing {folder}/new --model-args {{"num_classes":1}}', "nothing cannot be built with these"),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from timm.models import save_for_hf
 from torch import nn
 
-from hub_export import stage, verify
+from hub_export import VerificationError, stage, verify
 from timm_lp import lp_convert
 
 from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, images
@@ -156,6 +156,13 @@ def test_what_cannot_be_staged(model: Any, arguments: dict[str, Any], message: s
     with pytest.raises(ValueError, match=message):
         stage(model(), tmp_path / "network", **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_pickles_are_not_read(network: nn.Module, tmp_path: Path) -> None:
+    save_for_hf(network, str(tmp_path / "trial"), safe_serialization=False)
+    with pytest.raises(VerificationError, match=r"trial: there is no model\.safetensors"):
+        stage(tmp_path / "trial", tmp_path / "network")
+    assert not (tmp_path / "network").exists()
 
 
 def test_results_must_be_json(network: nn.Module, tmp_path: Path) -> None:
