@@ -9,9 +9,14 @@ from typing import Any
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file that is complete or not there, whenever the process ends."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is complete or not there, whenever the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -1,18 +1,22 @@
 import json
-import os
-import subprocess
+import re
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import timm
 import torch
-from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
+from tests.hub_server import environment, serve
+from timm_lp.fewshot import cli, speed
 from timm_lp.fewshot.cli import main
-from timm_lp.fewshot.data import load_splits
+from timm_lp.fewshot.data import load_data
+
+from .images import config, make_folder, make_parquet
 
 RECIPE = """
 model: resnet18
@@ -22,13 +26,14 @@ pretrained: false
 variants: [base, lp2]
 shots: 4
 seeds: [1]
-epochs: 3
+epochs: 12
 batch_size: 20
-lr: 0.003
+lr: 0.01
 img_size: 32
 crop_pct: 1.0
 hflip: 0.0
 """
+Run = tuple[str, str, Path]  # output, progress, folder
 
 
 @pytest.fixture(scope="module")
@@ -38,96 +43,75 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
-TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")  # accelerate has no launcher for CPUs
-
-
-def _launch(recipe: Path, output_dir: Path, launcher: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", *launcher, "-m", "timm_lp.fewshot"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(
-        [*command, "--config", str(recipe), "--output-dir", str(output_dir)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=240,
-    )
-
-
 @pytest.fixture(scope="module")
-def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     output_dir = tmp_path_factory.mktemp("run")
-    return _launch(recipe, output_dir, ACCELERATE), output_dir
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as progress:
+        main(["--config", str(recipe), "--output-dir", str(output_dir)])
+    return output.getvalue(), progress.getvalue(), output_dir
 
 
 def _accuracy(model: nn.Module) -> float:
-    _, test = load_splits("digits")
-    test = test.select(test.indices, create_transform(**resolve_model_data_config(model)))
-    images = torch.stack([test[i][0] for i in range(len(test))])
-    labels = torch.tensor([test.labels[i] for i in test.indices])
+    test = load_data("digits", config()).test
+    transform = create_transform(**resolve_model_data_config(model))
+    images = torch.stack([transform(test.image(i)) for i in range(len(test))])
     with torch.inference_mode():
-        return 100 * (model.eval()(images).argmax(1) == labels).float().mean().item()
+        return 100 * (model.eval()(images).argmax(1) == torch.from_numpy(test.own_labels())).float().mean().item()
 
 
-def test_run_prints_a_table_and_progress(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    process, _ = run
-    assert process.returncode == 0, process.stderr
-    assert "| base    |" in process.stdout
-    assert "| lp2     |" in process.stdout
-    assert "797 test images" in process.stdout
-    assert "6/6" in process.stderr
+def test_run_prints_a_table_and_progress(run: Run) -> None:
+    output, progress, _ = run
+    assert "| base    |" in output
+    assert "| lp2     |" in output
+    assert "797 of digits" in output
+    assert "24/24" in progress
 
 
-def test_run_leaves_results_that_can_be_repeated(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    _, output_dir = run
-    overview = json.loads((output_dir / "results.json").read_text())
-    assert [row["variant"] for row in overview["summary"]] == ["base", "lp2"]
-    trial = json.loads((output_dir / "lp2-seed1" / "result.json").read_text())
+def test_run_leaves_results_that_can_be_repeated(run: Run) -> None:
+    output_dir = run[-1]
+    trial = json.loads((output_dir / "digits" / "lp2-seed1" / "trial.json").read_text())
     assert (trial["model"], trial["seed"], trial["num_test"], len(trial["indices"])) == ("lp2_resnet18", 1, 797, 40)
-    assert trial["settings"]["epochs"] == 3
+    assert (trial["settings"]["epochs"], len(trial["losses"])) == (12, 12)
     assert trial["versions"].keys() >= {"timm-lp", "timm", "torch", "accelerate"}
-    assert overview["trials"][1]["top1"] == trial["top1"]
+    card = json.loads((output_dir / "digits" / "lp2-seed1" / "results.json").read_text())
+    assert card["results"][0]["metrics"]["top1"] == {"1": trial["metrics"]["top1"]}
+    assert {path.name for path in output_dir.iterdir()} == {
+        *("digits", "results.json", "report.md", "report.csv", "report.png")
+    }
 
 
 @pytest.mark.parametrize("variant", ["base", "lp2"])
-def test_saved_model_loads_through_timm(run: tuple[subprocess.CompletedProcess[str], Path], variant: str) -> None:
-    _, output_dir = run
-    folder = output_dir / f"{variant}-seed1"
+def test_saved_model_loads_through_timm(run: Run, variant: str) -> None:
+    folder = run[-1] / "digits" / f"{variant}-seed1"
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    result = json.loads((folder / "result.json").read_text())
-    assert _accuracy(model) == pytest.approx(result["top1"], abs=1e-4)
+    result = json.loads((folder / "trial.json").read_text())
+    assert _accuracy(model) == pytest.approx(result["metrics"]["top1"], abs=1e-4)
     assert json.loads((folder / "config.json").read_text())["label_names"][3] == "3"
 
 
-def test_finished_trials_are_not_run_again(
-    run: tuple[subprocess.CompletedProcess[str], Path], recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, output_dir = run
-    before = (output_dir / "lp2-seed1" / "result.json").stat().st_mtime_ns
-    main(["--config", str(recipe), "--output-dir", str(output_dir)])
+def test_finished_trials_are_not_run_again(run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run[-1] / "digits" / "lp2-seed1" / "trial.json"
+    before = path.stat().st_mtime_ns
+    main(["--config", str(recipe), "--output-dir", str(run[-1])])
     assert "| lp2     |" in capsys.readouterr().out
-    assert (output_dir / "lp2-seed1" / "result.json").stat().st_mtime_ns == before
+    assert path.stat().st_mtime_ns == before
 
 
-def test_trials_with_other_settings_are_not_mixed(
-    run: tuple[subprocess.CompletedProcess[str], Path], recipe: Path
-) -> None:
-    _, output_dir = run
-    with pytest.raises(SystemExit, match=r"must not hold trials with other settings, .* epochs 3 instead of 4"):
-        main(["--config", str(recipe), "--output-dir", str(output_dir), "--epochs", "4"])
+def test_the_report_is_made_at_any_time(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    printed = run[0]
+    main(["--report", "--output-dir", str(run[-1])])
+    assert capsys.readouterr().out.strip() in printed
+    with pytest.raises(SystemExit, match=r"`output_dir` must hold trials"):
+        main(["--report", "--output-dir", str(tmp_path)])
 
 
-def test_trials_in_other_precisions_are_not_mixed(
-    run: tuple[subprocess.CompletedProcess[str], Path], recipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, output_dir = run
-    path = output_dir / "lp2-seed1" / "result.json"
-    written = path.read_text()
-    monkeypatch.setattr(
-        Path, "read_text", lambda self, **_: written.replace('"no"', '"bf16"') if self == path else RECIPE
-    )
-    with pytest.raises(SystemExit, match="mixed_precision bf16 instead of no"):
-        main(["--config", str(recipe), "--output-dir", str(output_dir), "--variants", "lp2"])
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [("--epochs", "4", "epochs 12 instead of 4"), ("--mixed-precision", "bf16", "mixed_precision no instead of bf16")],
+)
+def test_trials_with_other_settings_are_not_mixed(run: Run, recipe: Path, flag: str, value: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=rf"must not hold trials with other settings, .* {message}"):
+        main(["--config", str(recipe), "--output-dir", str(run[-1]), flag, value])
 
 
 def test_missing_checkpoint_is_refused(recipe: Path, tmp_path: Path) -> None:
@@ -135,17 +119,36 @@ def test_missing_checkpoint_is_refused(recipe: Path, tmp_path: Path) -> None:
         main(["--config", str(recipe), "--output-dir", str(tmp_path), "--checkpoint", "missing.pth"])
 
 
-def test_an_image_folder_runs(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for split in ("train", "test"):
-        for shade, name in enumerate(("dark", "light")):
-            (tmp_path / "images" / split / name).mkdir(parents=True)
-            for i in range(3):
-                image = Image.new("L", (20 + i, 16), 200 * shade + i)
-                image.save(tmp_path / "images" / split / name / f"{i}.png")
-    flags = ["--dataset", str(tmp_path / "images"), "--workers", "1", "--batch-size", "4"]
+def test_data_sets_must_have_folders_of_their_own(recipe: Path, tmp_path: Path) -> None:
+    for parent in ("a", "b"):
+        make_folder(tmp_path / parent / "bugs", "train", ["ant"])
+        make_folder(tmp_path / parent / "bugs", "test", ["ant"])
+    with pytest.raises(SystemExit, match="`dataset` must not name two with the same folder, got bugs, bugs"):
+        main(["--config", str(recipe), "--dataset", str(tmp_path / "a" / "bugs"), str(tmp_path / "b" / "bugs")])
+
+
+def test_small_classes_are_said_and_counted(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    make_folder(tmp_path / "bugs", "train", ("dark", "light"), 3)
+    make_folder(tmp_path / "bugs", "test", ("dark", "light"), 3)
+    flags = [
+        "--dataset",
+        str(tmp_path / "bugs"),
+        "--workers",
+        "1",
+        "--epochs",
+        "1",
+        "--variants",
+        "lp2",
+        "--channels-last",
+    ]
     main(["--config", str(recipe), "--output-dir", str(tmp_path / "out"), *flags])
-    assert "6 test images" in capsys.readouterr().out
-    assert timm.create_model(f"local-dir:{tmp_path / 'out' / 'lp2-seed1'}", pretrained=True).num_classes == 2
+    assert "6 of bugs" in capsys.readouterr().out
+    assert "bugs: 2 of 2 classes have fewer than 4 training images" in caplog.text
+    folder = tmp_path / "out" / "bugs" / "lp2-seed1"
+    assert json.loads((folder / "trial.json").read_text())["short_classes"] == {"dark": 3, "light": 3}
+    assert timm.create_model(f"local-dir:{folder}", pretrained=True).num_classes == 2
 
 
 def test_a_failed_trial_shows_and_the_others_go_on(
@@ -154,17 +157,140 @@ def test_a_failed_trial_shows_and_the_others_go_on(
     flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "large", "--epochs", "2"]
     main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     table = capsys.readouterr().out
-    assert table.count("0 (1 failed)") == 2
+    assert table.count("1 of 1 failed") == 4
     assert "None" not in table
-    assert "the loss became" in json.loads((tmp_path / "large-seed1" / "result.json").read_text())["error"]
-    assert not (tmp_path / "large-seed1" / "model.safetensors").exists()
+    path = tmp_path / "digits" / "large-seed1" / "trial.json"
+    assert "the loss became" in json.loads(path.read_text())["error"]
+    assert not (path.parent / "model.safetensors").exists()
+    before = path.stat().st_mtime_ns
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    assert path.stat().st_mtime_ns == before, "what diverged would diverge again"
 
 
-def test_two_processes_test_every_image_once(recipe: Path, tmp_path: Path) -> None:
-    process = _launch(recipe, tmp_path, TORCHRUN)
-    assert process.returncode == 0, process.stderr
-    trial = json.loads((tmp_path / "lp2-seed1" / "result.json").read_text())
-    assert (trial["num_processes"], trial["num_test"]) == (2, 797)
-    assert _accuracy(timm.create_model(f"local-dir:{tmp_path / 'lp2-seed1'}", pretrained=True)) == pytest.approx(
-        trial["top1"], abs=1e-4
-    )
+def test_an_unreadable_image_fails_its_data_set_alone(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("good", "bad"):
+        make_folder(tmp_path / name, "train", ("dark", "light"), 3)
+        make_folder(tmp_path / name, "test", ("dark", "light"), 2)
+    broken = tmp_path / "bad" / "test" / "dark" / "1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    names = [str(tmp_path / name) for name in ("bad", "good")]
+    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    main([*arguments, "--dataset", *names])
+    text = capsys.readouterr().out
+    assert "| base    | 1 of 1 failed | **" in text
+    assert "Failed: base on bad, seed 1: bad: image 1 (" in text
+    broken.write_bytes(whole)
+    main([*arguments, "--dataset", *names])
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "digits" / "base-seed1"
+    folder.mkdir(parents=True)
+    (folder / "trial.partial").symlink_to("/dev/full")
+    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1"]
+    main(arguments)
+    text = capsys.readouterr().out
+    assert "Failed: base on digits, seed 1: its result could not be written: [Errno 28] No space left" in text
+    assert re.search(r"^\| lp2 +\| +\*\*", text, re.MULTILINE)
+    (folder / "trial.partial").unlink()
+    main(arguments)
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_a_report_that_cannot_be_written_is_said(run: Run) -> None:
+    partial = run[-1] / "report.partial"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+        main(["--report", "--output-dir", str(run[-1])])
+    partial.unlink()
+
+
+def test_the_rate_is_chosen_with_the_base_network_and_held(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--lr-sweep", "1e-9", "0.01", "--tracker", "tensorboard"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    rates = [json.loads(path.read_text())["settings"]["lr"] for path in tmp_path.glob("digits/*-seed1/trial.json")]
+    assert rates == [0.01, 0.01]
+    text = capsys.readouterr().out
+    assert "on held-out images of digits: 1e-09: " in text
+    swept = json.loads((tmp_path / "digits" / "lr-sweep" / "lr0.01" / "trial.json").read_text())
+    assert (swept["num_test"], swept["variant"]) == (40, "base")
+    assert any(tmp_path.glob("timm-lp-fewshot/events.out.tfevents.*"))
+
+
+def test_a_tracker_that_is_not_installed_is_refused(recipe: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    if __import__("importlib.util").util.find_spec("wandb"):
+        pytest.skip("wandb is installed")
+    with pytest.raises(SystemExit, match="`tracker` must be installed, got 'wandb'"):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), "--tracker", "wandb"])
+
+
+def test_loading_and_training_are_measured(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "_SECONDS", 0.05)
+    main(["--config", str(recipe), "--measure-loading"])
+    header, _, *lines = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["images per second", "loading", "training", "both"]
+    for line in lines:
+        assert all(float(cell.replace(",", "")) > 0 for cell in line.split("|")[2:5])
+    assert len(lines) == 2
+
+
+def test_a_push_that_fails_says_how_to_try_again(
+    run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class _Failed:
+        returncode = 1
+
+    commands: list[list[str]] = []
+    monkeypatch.setattr(cli.subprocess, "run", lambda command, check: commands.append(command) or _Failed())
+    with pytest.raises(SystemExit, match=r"the push failed; .* Try again with: -m hub_export push .* me/net"):
+        main(["--config", str(recipe), "--output-dir", str(run[-1]), "--push-to-hub", "me/net"])
+    results = [json.loads(path.read_text()) for path in run[-1].glob("digits/*/trial.json")]
+    best = max(results, key=lambda result: result["metrics"]["top1"])
+    assert len({result["metrics"]["top1"] for result in results}) == 2
+    assert commands == [[sys.executable, "-m", "hub_export", "push", str(run[-1] / best["folder"]), "me/net"]]
+
+
+def test_the_best_trial_is_pushed_with_its_results(
+    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve() as hub:
+        for name, value in environment(hub, tmp_path, "hf_alice").items():
+            monkeypatch.setenv(name, value)
+        main(["--config", str(recipe), "--output-dir", str(run[-1]), "--push-to-hub", "alice/net"])
+        files = hub.repositories["models", "alice/net"].head.files
+    assert files.keys() >= {"README.md", "config.json", "model.safetensors"}
+    results = [json.loads(path.read_text()) for path in run[-1].glob("digits/*/trial.json")]
+    best = max(result["metrics"]["top1"] for result in results)
+    assert f"{best:.2f}" in files["README.md"].content.decode()
+
+
+def test_nothing_is_pushed_where_all_trials_failed(recipe: Path, tmp_path: Path) -> None:
+    flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "--epochs", "2", "--push-to-hub", "me/net"]
+    with pytest.raises(SystemExit, match="`push_to_hub` must have a trial that ended well, got none for 'me/net'"):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+
+
+def test_no_rate_that_trains_is_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flags = ["--lr-sweep", "1e30", "--warmup-epochs", "0", "--epochs", "2", "--variants", "base"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    assert "digits: no rate of the sweep could be tried; going on with 0.01" in caplog.text
+    assert json.loads((tmp_path / "digits" / "base-seed1" / "trial.json").read_text())["settings"]["lr"] == 0.01
+
+
+def test_parquet_folders_run_with_shots_of_all(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_parquet(tmp_path / "bugs", {"train": 5, "test": 3})
+    flags = ["--dataset", str(tmp_path / "bugs"), "--shots", "all", "--epochs", "1", "--variants", "base"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path / "out"), *flags])
+    assert "all training images" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "bugs" / "base-seed1" / "trial.json").read_text())["num_train"] == 15

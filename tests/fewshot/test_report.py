@@ -1,43 +1,64 @@
-from typing import Any
+import sys
+from pathlib import Path
 
 import pytest
 
-from timm_lp.fewshot.report import markdown_table, summarize
+from timm_lp.fewshot.report import to_csv, to_markdown, write_report
+
+from .results import RESULTS, result
 
 
-def _result(variant: str, top1: float | None, seconds: float = 2.0) -> dict[str, Any]:
-    return {"variant": variant, "top1": top1, "parameters": 1234567, "train_seconds": seconds}
-
-
-RESULTS = [
-    _result("base", 80.0, 1.0),
-    _result("lp2", 90.0),
-    _result("base", 82.0, 3.0),
-    _result("lp2", None),
-    _result("large", None),
-]
-
-
-def test_summary() -> None:
-    base, lp2, large = summarize(RESULTS)
-    assert base == {
-        "variant": "base",
-        "trials": 2,
-        "failed": 0,
-        "top1_mean": 81.0,
-        "top1_std": pytest.approx(2**0.5),
-        "parameters": 1234567,
-        "train_seconds": 2.0,
-    }
-    assert (lp2["trials"], lp2["failed"], lp2["top1_mean"], lp2["top1_std"]) == (1, 1, 90.0, None)
-    assert (large["trials"], large["failed"], large["top1_mean"], large["parameters"]) == (0, 1, None, None)
-
-
-def test_table() -> None:
-    assert markdown_table(summarize(RESULTS)).splitlines() == [
-        "| variant | top-1 (%) |  std |       trials | parameters | training (s) |",
-        "| ------- | --------: | ---: | -----------: | ---------: | -----------: |",
-        "| base    |     81.00 | 1.41 |            2 |  1,234,567 |          2.0 |",
-        "| lp2     |     90.00 |    - | 1 (1 failed) |  1,234,567 |          2.0 |",
-        "| large   |         - |    - | 0 (1 failed) |          - |            - |",
+def test_markdown() -> None:
+    text = to_markdown(RESULTS)
+    assert text.splitlines()[0] == (
+        "resnet18, 16-shot, 3 seeds, 5 epochs from pretrained weights; tested after the last epoch on all test images "
+        "(1880 of DTD, 1880 of PETS)"
+    )
+    tables = text.split("\n\n")
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables[2].splitlines()[2:]] == [
+        ["base", "81.00 ± 1.00", "**70.00 ± 1.00**", "75.50", "1", "1,234,567", "4.0"],
+        ["large", "1 of 1 failed", "-", "-", "0", "-", "-"],
+        ["lp2", "**90.50 ± 0.71** (1 of 3 failed)", "69.17 ± 1.26", "79.83", "1", "1,234,567", "3.5"],
     ]
+    assert "Mean of the classes' accuracies" in tables[3]
+    assert "+9.50 (p " in text
+    assert "Holm-Bonferroni over 2 comparisons" in text
+    assert "Learning rates, top-1 (%) on held-out images of DTD: 0.01: 55.00, 1: failed" in text
+    assert "Failed: large on DTD, seed 1: the loss became nan in epoch 2 of 5" in text
+    assert "None" not in text
+
+
+def test_one_data_set_has_no_average() -> None:
+    text = to_markdown([result("base", 1, 50.0), result("lp2", 1, 51.0)])
+    assert "average" not in text
+    assert "| base    |     50.00 |    0 |" in text
+    assert "Welch" not in text
+
+
+def test_nothing_that_worked_is_said() -> None:
+    text = to_markdown([result("base", 1, None, error="the loss became nan")])
+    assert "(none yet)" in text
+    assert "1 of 1 failed" in text
+
+
+def test_csv() -> None:
+    lines = to_csv(RESULTS).splitlines()
+    assert lines[0] == "dataset,variant,seed,top1,mean_per_class,error,parameters,train_seconds"
+    assert lines[1] == "org/dtd,base,1,80.0,79.0,,1234567,2.0"
+    assert len(lines) == 1 + sum(not trial["held_out"] for trial in RESULTS)
+
+
+def test_files(tmp_path: Path) -> None:
+    text = write_report(tmp_path, RESULTS)
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == text + "\n"
+    assert (tmp_path / "report.csv").read_text(encoding="utf-8") == to_csv(RESULTS)
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_plot_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    write_report(tmp_path, RESULTS)
+    assert "No plot: matplotlib is not installed" in caplog.text
+    assert not (tmp_path / "report.png").exists()

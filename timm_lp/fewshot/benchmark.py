@@ -1,163 +1,211 @@
-"""The benchmark: every variant with every seed, each trial in a folder of its own."""
+"""The benchmark: every variant on every data set with every seed, each trial in a folder of its own."""
 
-import json
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import accelerate
-import timm
 import torch
 from accelerate import Accelerator
-from timm.models import save_for_hf
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    broadcast_object_list,
+    is_tensorboard_available,
+    is_wandb_available,
+)
+from safetensors import SafetensorError
 from tqdm import tqdm
 
-from .. import __version__
 from ..output import write_json
-from .config import FewShotConfig
-from .data import load_splits
-from .report import Result, summarize
-from .training import DivergedError, Outcome, Trial, run_trial, variant_name
+from .config import BASE, FewShotConfig
+from .data import DataSet, UnreadableImageError, draw, load_data
+from .networks import parse_variant
+from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result, write_card_results
+from .training import DivergedError, Progress
+from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, run_trial
 
 _logger = logging.getLogger(__name__)
 
-RESULT_FILE = "result.json"
-SUMMARY_FILE = "results.json"
+
+def create_accelerator(config: FewShotConfig) -> Accelerator:
+    """Return what distributes the work: `batch_size` images over all processes, in the format that is asked for.
+
+    Raises:
+        ValueError: If the tracker is not installed.
+    """
+    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
+    if config.tracker and not installed[config.tracker]():
+        raise ValueError(
+            f"`tracker` must be installed, got {config.tracker!r}. `pip install {config.tracker}` brings it."
+        )
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with=config.tracker,
+        project_dir=config.output_dir,
+    )
 
 
-def run_benchmark(config: FewShotConfig, accelerator: Accelerator) -> list[Result]:
-    """Run every trial that has no result yet, and return the results of all.
+def load_all(config: FewShotConfig, accelerator: Accelerator) -> list[DataSet]:
+    """Return the data sets, after a check that every seed can be drawn from each.
 
-    Each trial's folder under `config.output_dir` gets `result.json`, and the model as timm's `local-dir:` loads it;
-    `results.json` gets all results with their summary.
+    Raises:
+        ValueError: If one cannot be had, or two would share a folder.
+    """
+    with accelerator.main_process_first():  # one process downloads, the others find it in the cache
+        datasets = [load_data(name, config) for name in config.dataset]
+    folders = [data.folder for data in datasets]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"`dataset` must not name two with the same folder, got {', '.join(folders)}.")
+    for data in datasets:
+        short = draw(data, config.sampler, config.shots, config.seeds[0]).short
+        if short and accelerator.is_main_process:
+            _logger.warning(
+                "%s: %d of %d classes have fewer than %d training images and give all they have (%s %d, the fewest).",
+                data.info.name, len(short), len(data.train.class_names), config.shots, *min(short.items(), key=_count),
+            )  # fmt: skip
+    return datasets
+
+
+class Benchmark:
+    """Runs trials, one after the other.
 
     Args:
         config: Settings.
         accelerator: Distributes the work.
 
     Raises:
-        ValueError: If a model or the data set is unknown, or `config.output_dir` holds trials with other settings.
+        ValueError: If a model or a data set is unknown, or `config.output_dir` holds trials with other settings.
     """
-    output_dir = Path(config.output_dir)
-    trials = [Trial(variant, seed) for seed in config.seeds for variant in config.variants]
-    for variant in config.variants:
-        variant_name(config.model, variant)
-    if config.checkpoint is not None and not Path(config.checkpoint).is_file():
-        raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
-    splits = load_splits(config.dataset)
-    results = {trial: _finished(output_dir, trial, config, accelerator) for trial in trials}
 
-    with _progress(config, results, accelerator) as bar:
-        for trial in [trial for trial in trials if results[trial] is None]:
-            bar.set_description(trial.name)
+    def __init__(self, config: FewShotConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.output_dir = Path(config.output_dir)
+        self.results: list[Result] = []
+        for variant in config.variants:
+            parse_variant(config.model, variant)
+        if config.checkpoint is not None and not Path(config.checkpoint).is_file():
+            raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
+        self.datasets = load_all(config, accelerator)
+        swept = ("lr",) if config.lr_sweep else ()
+        for trial in [trial for data in self.datasets for trial in self._trials(data)]:
+            read_finished(self.output_dir, trial, config, accelerator, but=swept)
 
-            def on_epoch(loss: float) -> None:
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                bar.update()
+    def run(self) -> list[Result]:
+        """Run every trial that has no result yet, and return the results of all.
 
-            try:
-                outcome = run_trial(config, trial, splits, accelerator, on_epoch)
-            except DivergedError as error:
-                _logger.warning("%s failed: %s.", trial.name, error)
-                results[trial] = _result(config, trial, accelerator, error=str(error))
-            else:
-                results[trial] = _result(config, trial, accelerator, outcome)
-                if accelerator.is_main_process and config.save_models:
-                    _save_model(output_dir / trial.name, outcome, config.model_kwargs, splits[0].class_names)
-            if accelerator.is_main_process:
-                write_json(output_dir / trial.name / RESULT_FILE, results[trial])
-            accelerator.free_memory()
-            accelerator.wait_for_everyone()
+        Each trial's folder under `config.output_dir` gets `trial.json`, the model as timm's `local-dir:` loads it, and
+        `results.json`, which model cards are made of; `results.json` in the output folder has all of them.
+        """
+        gc.freeze()  # what the imports left need not be searched for garbage after each trial
+        with self._progress() as bar:
+            for data in self.datasets:
+                test_images = TestImages(data)
+                config = self._with_lr(data, test_images, bar)
+                for trial in self._trials(data):
+                    self._run(config, trial, test_images, bar)
+        if self.accelerator.is_main_process:
+            write_card_results(self.output_dir, self.results, self.config)
+        return self.results
 
-    done = [result for result in results.values() if result is not None]
-    if accelerator.is_main_process:
-        write_json(output_dir / SUMMARY_FILE, _overview(config, done))
-    return done
+    def _trials(self, data: DataSet) -> list[Trial]:
+        return [Trial(data, variant, seed) for seed in self.config.seeds for variant in self.config.variants]
+
+    def _with_lr(self, data: DataSet, test_images: TestImages, bar: tqdm) -> FewShotConfig:
+        """Return the settings with the learning rate at which the base network does best on held-out images."""
+        if not self.config.lr_sweep:
+            return self.config
+        tried = []
+        for lr in self.config.lr_sweep:
+            trial = Trial(data, BASE, self.config.seeds[0], held_out=True, lr=lr)
+            result = self._run(replace(self.config, lr=lr, lr_sweep=[]), trial, test_images, bar)
+            if result["metrics"]:
+                tried.append((result["metrics"]["top1"], lr))
+        if not tried:
+            _logger.warning(
+                "%s: no rate of the sweep could be tried; going on with %g.", data.info.name, self.config.lr
+            )
+            return replace(self.config, lr_sweep=[])
+        top1, lr = max(tried, key=lambda pair: (pair[0], -pair[1]))
+        if self._is_main:
+            _logger.info("%s: learning rate %g (top-1 %.2f %% on held-out images).", data.info.name, lr, top1)
+        return replace(self.config, lr=lr, lr_sweep=[])
+
+    def _run(self, config: FewShotConfig, trial: Trial, test_images: TestImages, bar: tqdm) -> Result:
+        """Return a trial's result: the one that it has, or else that of running it."""
+        folder = self.output_dir / trial.folder
+        done = read_finished(self.output_dir, trial, config, self.accelerator) if self._is_main else None
+        (done,) = broadcast_object_list([done])
+        if done is not None:
+            bar.update(config.epochs)
+            self.results.append(done)
+            return done
+        bar.set_description(trial.folder.as_posix())
+        reached = bar.n
+        outcome, error, final = None, None, True
+        try:
+            outcome = run_trial(config, trial, test_images, self.accelerator, self._follow(trial, bar), folder)
+        except DivergedError as failure:
+            error = str(failure)
+        except UnreadableImageError as failure:
+            error, final = f"{trial.data.info.name}: {failure}", False
+        except torch.OutOfMemoryError as failure:
+            if self.accelerator.num_processes > 1:
+                raise  # the other processes are in the middle of the trial
+            error, final = f"the device's memory is full: {str(failure).splitlines()[0]}", False
+        result = trial_result(config, trial, self.accelerator, outcome, error, final)
+        if self._is_main:
+            result = self._keep(result, outcome, trial, folder)
+        (result,) = broadcast_object_list([result])
+        bar.update(reached + config.epochs - bar.n)
+        self.results.append(result)
+        self.accelerator.free_memory()
+        self.accelerator.wait_for_everyone()
+        return result
+
+    def _keep(self, result: Result, outcome: Outcome | None, trial: Trial, folder: Path) -> Result:
+        """Write what a trial leaves; a disk that does not take it is the trial's failure."""
+        try:
+            if outcome and self.config.save_models and not trial.held_out:
+                save_model(folder, outcome, self.config.model_kwargs, trial.data.train.class_names)
+            write_json(folder / TRIAL_FILE, result)
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        except (OSError, SafetensorError) as failure:
+            error = f"its result could not be written: {failure}"
+            result = {**result, "metrics": None, "error": error, "final": False}
+        if result["error"]:
+            _logger.warning("%s failed: %s.", trial.folder.as_posix(), result["error"].rstrip("."))
+        else:
+            values = {f"{trial.folder.as_posix()}/{name}": value for name, value in result["metrics"].items()}
+            self.accelerator.log(values, step=self.config.epochs)
+        return result
+
+    @property
+    def _is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _follow(self, trial: Trial, bar: tqdm) -> Any:
+        """Return what shows a trial's epochs: on the bar, and in the tracker."""
+        start = bar.n
+
+        def on_epoch(progress: Progress) -> None:
+            bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
+            bar.update(start + progress.epochs - bar.n)
+            self.accelerator.log({f"{trial.folder.as_posix()}/loss": progress.losses[-1]}, step=progress.epochs)
+
+        return on_epoch
+
+    @contextmanager
+    def _progress(self) -> Iterator[tqdm]:
+        """Show the epochs of all trials on one bar, in the main process alone."""
+        count = len(self.datasets) * (len(self.config.seeds) * len(self.config.variants) + len(self.config.lr_sweep))
+        total = count * self.config.epochs
+        with tqdm(total=total, unit="epoch", disable=not self._is_main, dynamic_ncols=True) as bar:
+            yield bar
 
 
-@contextmanager
-def _progress(config: FewShotConfig, results: dict[Trial, Any], accelerator: Accelerator) -> Iterator[tqdm]:
-    """Show the epochs of all trials on one bar, in the main process alone."""
-    finished = sum(result is not None for result in results.values())
-    with tqdm(
-        total=len(results) * config.epochs,
-        initial=finished * config.epochs,
-        unit="epoch",
-        disable=not accelerator.is_main_process,
-        dynamic_ncols=True,
-    ) as bar:
-        yield bar
-
-
-def _machine(accelerator: Accelerator) -> dict[str, Any]:
-    """Return what a trial's result depends on beside its settings."""
-    return {
-        "num_processes": accelerator.num_processes,
-        "device": accelerator.device.type,
-        "mixed_precision": accelerator.mixed_precision,
-    }
-
-
-def _finished(output_dir: Path, trial: Trial, config: FewShotConfig, accelerator: Accelerator) -> Result | None:
-    """Return the result of a trial that was run before, with the same settings and in the same way."""
-    path = output_dir / trial.name / RESULT_FILE
-    if not path.exists():
-        return None
-    result = json.loads(path.read_text(encoding="utf-8"))
-    now = json.loads(json.dumps({**config.trial_settings(), **_machine(accelerator)}))
-    before = {**result["settings"], **{name: result[name] for name in _machine(accelerator)}}
-    differ = [f"{name} {before.get(name)} instead of {now[name]}" for name in now if before.get(name) != now[name]]
-    if differ:
-        raise ValueError(
-            f"`output_dir` must not hold trials with other settings, got {path} with {', '.join(differ)}. "
-            "Choose another --output-dir."
-        )
-    return result
-
-
-def _result(
-    config: FewShotConfig,
-    trial: Trial,
-    accelerator: Accelerator,
-    outcome: Outcome | None = None,
-    error: str | None = None,
-) -> Result:
-    """Return all that is needed to repeat a trial, and what it gave."""
-    return {
-        "model": variant_name(config.model, trial.variant),
-        "variant": trial.variant,
-        "seed": trial.seed,
-        "top1": outcome.top1 if outcome else None,
-        "error": error,
-        "num_test": outcome.num_test if outcome else None,
-        "indices": outcome.indices if outcome else None,
-        "parameters": sum(p.numel() for p in outcome.model.parameters()) if outcome else None,
-        "train_seconds": outcome.train_seconds if outcome else None,
-        "test_seconds": outcome.test_seconds if outcome else None,
-        "settings": config.trial_settings(),
-        **_machine(accelerator),
-        "versions": {
-            "timm-lp": __version__,
-            "timm": timm.__version__,
-            "torch": torch.__version__,
-            "accelerate": accelerate.__version__,
-        },
-    }
-
-
-def _overview(config: FewShotConfig, results: list[Result]) -> dict[str, Any]:
-    """Return the settings once, the summary, and what differs from trial to trial."""
-    columns = ("variant", "seed", "top1", "error", "train_seconds", "test_seconds")
-    trials = [{column: result[column] for column in columns} for result in results]
-    return {"settings": config.trial_settings(), "summary": summarize(results), "trials": trials}
-
-
-def _save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], class_names: list[str]) -> None:
-    """Save a trained model as `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
-    data_config = {key: outcome.data_config[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
-    model_config = {"label_names": class_names, "pretrained_cfg": data_config}
-    save_for_hf(
-        outcome.model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True
-    )
+def _count(item: tuple[str, int]) -> int:
+    return item[1]

@@ -1,39 +1,81 @@
 """The command line of the benchmark."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from .benchmark import SUMMARY_FILE, run_benchmark
-from .config import parse_config
-from .report import markdown_table, summarize
+from ..output import markdown_rows
+from .benchmark import Benchmark, create_accelerator
+from .config import FewShotConfig
+from .flags import parse_arguments
+from .report import write_report
+from .results import RESULTS_FILE, Result, read_results
+from .speed import measure_speed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the benchmark that the command line asks for, and print its table.
+    """Run the benchmark that the command line asks for, and print its tables.
 
     Args:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If a setting cannot be used; the message says which.
+        SystemExit: If a setting cannot be used, a report cannot be written or the push fails; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    config = parse_config(arguments)
-    accelerator = Accelerator()
+    logging.getLogger("timm_lp.fewshot").setLevel(logging.INFO)
+    config, action = parse_arguments(arguments)
     try:
-        results = run_benchmark(config, accelerator)
-    except ValueError as error:
+        if action == "report":
+            print(write_report(Path(config.output_dir), read_results(Path(config.output_dir))))
+            return
+        accelerator = create_accelerator(config)
+        if action == "measure":
+            _measure(config, accelerator)
+        else:
+            _run(config, accelerator)
+    except (ValueError, OSError) as error:
         raise SystemExit(f"finetune.py: {error}") from error
-    if accelerator.is_main_process:
-        num_test = next((result["num_test"] for result in results if result["num_test"]), "the")
-        start = "pretrained weights" if config.pretrained or config.checkpoint else "random weights"
-        print(
-            f"\n{config.model} on {config.dataset}, {config.shots}-shot, {len(config.seeds)} seeds, "
-            f"{config.epochs} epochs from {start}; accuracy on all {num_test} test images\n\n"
-            f"{markdown_table(summarize(results))}\n\nTrials and models: {config.output_dir}/<variant>-seed<seed>, "
-            f"results: {Path(config.output_dir) / SUMMARY_FILE}"
-        )
     accelerator.end_training()
+
+
+def _run(config: FewShotConfig, accelerator: Accelerator) -> None:
+    benchmark = Benchmark(config, accelerator)
+    if config.tracker:
+        accelerator.init_trackers("timm-lp-fewshot", {key: str(value) for key, value in asdict(config).items()})
+    results = benchmark.run()
+    if not accelerator.is_main_process:
+        return
+    output_dir = Path(config.output_dir)
+    print(
+        f"\n{write_report(output_dir, results)}\n\nTrials and models: {output_dir}/<data set>/<variant>-seed<seed>; "
+        f"this report: {output_dir}/report.md, .csv, .png; results: {output_dir / RESULTS_FILE}"
+    )
+    if config.push_to_hub:
+        _push(output_dir, results, config.push_to_hub)
+
+
+def _push(output_dir: Path, results: list[Result], repo: str) -> None:
+    """Hand the best trial's folder to `hub_export`, in a process of its own."""
+    tested = [result for result in results if result["metrics"] and not result["held_out"]]
+    if not tested:
+        raise ValueError(f"`push_to_hub` must have a trial that ended well, got none for {repo!r}.")
+    best = max(tested, key=lambda result: result["metrics"]["top1"])
+    folder = output_dir / best["folder"]
+    print(f"Pushing {folder} (top-1 {best['metrics']['top1']:.2f} %, the highest of {len(tested)} trials) to {repo}")
+    command = [sys.executable, "-m", "hub_export", "push", str(folder), repo]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"finetune.py: the push failed; the trials are kept. Try again with: {' '.join(command[1:])}")
+
+
+def _measure(config: FewShotConfig, accelerator: Accelerator) -> None:
+    rows = measure_speed(config, accelerator)
+    if accelerator.is_main_process:
+        header = ("images per second", "loading", "training", "both")
+        lines = [[row["variant"], *(f"{row[key]:,.0f}" for key in header[1:])] for row in rows]
+        print(markdown_rows(header, lines))

@@ -1,130 +1,220 @@
-"""The images of a benchmark, and the few that a trial trains on."""
+"""The images of a data set: what is in its splits, and where they come from."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 
-_TEST_FOLDERS = ("test", "val", "validation")
+from .presets import DIGITS, PRESETS
+from .sampling import draw_coop, draw_nested, short_classes
+
+if TYPE_CHECKING:
+    from .config import FewShotConfig
+
 _NUM_DIGITS_TRAIN = 1000
 
 
+class UnreadableImageError(Exception):
+    """An image cannot be decoded."""
+
+
 @dataclass(frozen=True)
-class ImageSet(Dataset):
+class ImageSet:
     """Labelled images of one split, each decoded when it is asked for.
 
     Attributes:
-        load: Returns image i.
-        labels: Class of each image.
+        sources: Each image of the split: a path, an array `(H, W)`, or `datasets`' dictionary with `bytes` and `path`.
+        labels: Class of each image of the split.
         class_names: Name of each class.
-        indices: The images that belong to the set, by their place in `labels`.
-        transform: Makes a tensor `(C, H, W)` of an image.
+        indices: The images that belong to the set, by their place in the split.
     """
 
-    load: Callable[[int], Image.Image]
-    labels: list[int]
+    sources: Sequence[Any]
+    labels: Sequence[int]
     class_names: list[str]
-    indices: list[int]
-    transform: Callable[[Image.Image], Tensor] | None = None
+    indices: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, item: int) -> tuple[Any, int]:
-        index = self.indices[item]
-        image = self.load(index)
-        return (self.transform(image) if self.transform else image), self.labels[index]
+    def image(self, position: int) -> Image.Image:
+        """Return one of the set's images, in RGB.
 
-    def draw(self, num_shots: int, seed: int) -> list[int]:
-        """Draw images of each class, as `sample_shots` does, and return their places in `labels`."""
-        own_labels = [self.labels[index] for index in self.indices]
-        return [self.indices[position] for position in sample_shots(own_labels, num_shots, seed)]
+        Raises:
+            UnreadableImageError: If it cannot be decoded.
+        """
+        index = self.indices[position]
+        source = self.sources[index]
+        try:
+            return _decode(source)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            path = source.get("path") if isinstance(source, dict) else source
+            raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
 
-    def select(self, indices: list[int], transform: Callable[[Image.Image], Tensor]) -> "ImageSet":
-        """Return some of the images, transformed."""
-        return replace(self, indices=indices, transform=transform)
+    def own_labels(self) -> np.ndarray:
+        """Return the classes of the set's images."""
+        return np.asarray(self.labels, dtype=np.int64)[np.asarray(self.indices, dtype=np.int64)]
+
+    def subset(self, positions: Sequence[int]) -> "ImageSet":
+        """Return some of the set's images."""
+        return replace(self, indices=[int(self.indices[position]) for position in positions])
 
 
-def load_splits(dataset: str) -> tuple[ImageSet, ImageSet]:
-    """Return the training pool and the test images of a data set.
+@dataclass(frozen=True)
+class DataInfo:
+    """What a data set is called.
 
-    Args:
-        dataset: `"digits"` for the handwritten digits that scikit-learn carries, or a folder with `train/<class>/`
-            and `test/<class>/` (or `val`, `validation`) images.
-
-    Raises:
-        ValueError: If it is neither, has a class without images, or if the two splits have different classes.
+    Attributes:
+        id: Its repository on the Hub, or the name of its folder or file.
+        name: Its name in tables.
+        revision: Commit on the Hub, None where there is none.
+        split: The split that is tested on.
+        config: Configuration on the Hub, None for the default.
     """
-    if dataset == "digits":
-        return _digits()
-    root = Path(dataset)
-    test_folders = [root / name for name in _TEST_FOLDERS if (root / name).is_dir()]
-    if not (root / "train").is_dir() or not test_folders:
-        raise ValueError(
-            f"`dataset` must be 'digits' or a folder with train/<class>/ and test/<class>/ images, got {dataset!r}. "
-            f"(The test images may also be in {' or '.join(_TEST_FOLDERS[1:])}.)"
-        )
-    train, test = _folder(root / "train"), _folder(test_folders[0])
-    if train.class_names != test.class_names:
-        differ = sorted(set(train.class_names) ^ set(test.class_names))
-        raise ValueError(f"`dataset` must have the same classes in train and test, got {differ} in one of them only.")
-    return train, test
+
+    id: str
+    name: str
+    revision: str | None = None
+    split: str = "test"
+    config: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, as they stand in the result files."""
+        return asdict(self)
 
 
-def sample_shots(labels: list[int], num_shots: int, seed: int) -> list[int]:
-    """Draw images of each class, without repetition; a draw of fewer shots is part of one of more.
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the benchmark.
+
+    Attributes:
+        info: What it is called.
+        folder: Name of its folder among the results.
+        train: The images to draw from.
+        test: The images to test on.
+        val: CoOp's validation images, where there are any.
+        argument: What `--dataset` called it.
+    """
+
+    info: DataInfo
+    folder: str
+    train: ImageSet
+    test: ImageSet
+    val: ImageSet | None = None
+    argument: str = ""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The images of one seed.
+
+    Attributes:
+        train: Images to train on.
+        held_out: Images to choose a learning rate with.
+        short: Classes with fewer images than were asked for, and how many they have.
+    """
+
+    train: ImageSet
+    held_out: ImageSet
+    short: dict[str, int]
+
+
+def draw(data: DataSet, sampler: str, num_shots: int, seed: int) -> Draw:
+    """Draw a seed's images from a data set.
 
     Args:
-        labels: Class of each image.
-        num_shots: Images to draw of each class; all of a class that has fewer.
+        data: The data set.
+        sampler: `"nested"` or `"coop"`, see `timm_lp.fewshot.sampling`.
+        num_shots: Images of each class, 0 for all.
         seed: Seed of the draw.
 
-    Returns:
-        Places in `labels`, class by class.
+    Raises:
+        ValueError: If CoOp's draw is asked of a data set without its validation images.
     """
-    by_class: dict[int, list[int]] = {}
-    for index, label in enumerate(labels):
-        by_class.setdefault(label, []).append(index)
-    drawn = []
-    for label in sorted(by_class):
-        order = np.random.default_rng([seed, label]).permutation(len(by_class[label]))
-        drawn += [by_class[label][position] for position in order[:num_shots]]
-    return drawn
+    labels = data.train.own_labels()
+    short = short_classes(labels.tolist(), data.train.class_names, num_shots)
+    if sampler == "nested":
+        drawn, held_out = draw_nested(labels.tolist(), data.train.class_names, num_shots, seed)
+        return Draw(data.train.subset(drawn), data.train.subset(held_out), short)
+    if data.val is None:
+        raise ValueError(
+            f"`sampler` must be nested for {data.info.id}, got {sampler!r}. CoOp's draw needs one of its split files "
+            "(split_zhou_*.json) as --dataset."
+        )
+    drawn, held_out = draw_coop(labels.tolist(), data.val.own_labels().tolist(), num_shots, seed)
+    return Draw(data.train.subset(drawn), data.val.subset(held_out), short)
 
 
-def _digits() -> tuple[ImageSet, ImageSet]:
+def load_data(dataset: str, config: "FewShotConfig") -> DataSet:
+    """Return a data set; the images themselves are not read yet.
+
+    Args:
+        dataset: A preset's name, a folder of images or of parquet files, a split file of CoOp's, or a Hub id.
+        config: Settings that say how to read it.
+
+    Raises:
+        ValueError: If there is no such data set, or its splits, columns or classes are not as they must be.
+    """
+    return replace(_load(dataset, config), argument=dataset)
+
+
+def _load(dataset: str, config: "FewShotConfig") -> DataSet:
+    path = Path(dataset)
+    if dataset == DIGITS:
+        return _digits()
+    if dataset in PRESETS:
+        from .hub_data import load_hub_data
+
+        return load_hub_data(PRESETS[dataset].id, dataset, config, PRESETS[dataset])
+    if path.is_file():
+        from .coop import load_split_file
+
+        return load_split_file(path)
+    if (path / "train").is_dir():
+        from .folder_data import load_folder
+
+        return load_folder(path)
+    if path.is_dir() or dataset.count("/") == 1:
+        from .hub_data import load_hub_data
+
+        return load_hub_data(dataset, path.resolve().name if path.is_dir() else dataset.replace("/", "--"), config)
+    raise ValueError(
+        f"`dataset` must be one of {', '.join([DIGITS, *PRESETS])}, a Hub id (org/name), a folder or a split file, "
+        f"got {dataset!r}. Folders have train/<class>/ and test/<class>/ images, or parquet files as on the Hub."
+    )
+
+
+def check_classes(train_names: Sequence[str], test_names: Sequence[str]) -> None:
+    """Refuse splits that do not have the same classes.
+
+    Raises:
+        ValueError: If a class is in one of them only.
+    """
+    differ = sorted(set(train_names) ^ set(test_names))
+    if differ:
+        raise ValueError(f"`dataset` must have the same classes in train and test, got {differ} in one of them only.")
+
+
+def _digits() -> DataSet:
     """Return the digits, in the order of their writers, so that test writers are mostly not training writers."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = (digits.images * (255 / 16)).astype(np.uint8)
-    labels = digits.target.tolist()
     names = [str(name) for name in digits.target_names]
-    order = list(range(len(labels)))
-    train = ImageSet(partial(_digit, pixels), labels, names, order[:_NUM_DIGITS_TRAIN])
-    return train, replace(train, indices=order[_NUM_DIGITS_TRAIN:])
+    train = ImageSet(pixels, digits.target.tolist(), names, range(_NUM_DIGITS_TRAIN))
+    test = replace(train, indices=range(_NUM_DIGITS_TRAIN, len(pixels)))
+    return DataSet(DataInfo(DIGITS, "digits"), DIGITS, train, test)
 
 
-def _folder(root: Path) -> ImageSet:
-    """Return a folder of class folders."""
-    try:
-        folder = ImageFolder(str(root))
-    except FileNotFoundError as error:
-        raise ValueError(f"`dataset` must have images in each class folder: {error}") from error
-    indices = list(range(len(folder.samples)))
-    return ImageSet(partial(_file, folder), folder.targets, folder.classes, indices)
-
-
-def _digit(pixels: np.ndarray, index: int) -> Image.Image:
-    return Image.fromarray(pixels[index]).convert("RGB")
-
-
-def _file(folder: ImageFolder, index: int) -> Image.Image:
-    return folder.loader(folder.samples[index][0])
+def _decode(source: Any) -> Image.Image:
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(source).convert("RGB")
+    if isinstance(source, dict):
+        source = BytesIO(source["bytes"]) if source.get("bytes") is not None else source["path"]
+    with Image.open(source) as image:
+        return image.convert("RGB")

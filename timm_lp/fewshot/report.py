@@ -1,58 +1,150 @@
-"""The table that is made of the results."""
+"""The report that is made of the trials' results, at any time: tables, a CSV file, a plot."""
 
-import statistics
+import csv
+import io
+import logging
+from pathlib import Path
 from typing import Any
 
-from ..output import markdown_rows
+from ..output import markdown_rows, write_text
+from .config import BASE
+from .stats import Cell, Table, tabulate
 
 Result = dict[str, Any]
 
+_logger = logging.getLogger(__name__)
 
-def summarize(results: list[Result]) -> list[dict[str, Any]]:
-    """Return a row for each variant, in the order of their first results.
+_TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}
+_COLUMNS = ("dataset", "variant", "seed", "top1", "mean_per_class", "error", "parameters", "train_seconds")
+
+
+def write_report(output_dir: Path, results: list[Result]) -> str:
+    """Write `report.md`, `report.csv` and `report.png`, and return the first.
 
     Args:
-        results: One dictionary for each trial, with `variant`, `top1` (percent, or None where it failed),
-            `parameters` and `train_seconds`.
-
-    Returns:
-        Rows with `variant`, `trials`, `failed`, `top1_mean` and `top1_std` (percent; sample standard deviation),
-        `parameters` and `train_seconds` (mean). A mean over no trial, or a deviation over one, is None.
+        output_dir: Where to.
+        results: What the trials left in their `trial.json`.
     """
-    rows = []
-    for variant in dict.fromkeys(result["variant"] for result in results):
-        own = [result for result in results if result["variant"] == variant]
-        done = [result for result in own if result["top1"] is not None]
-        top1 = [result["top1"] for result in done]
-        rows.append(
-            {
-                "variant": variant,
-                "trials": len(done),
-                "failed": len(own) - len(done),
-                "top1_mean": statistics.fmean(top1) if top1 else None,
-                "top1_std": statistics.stdev(top1) if len(top1) > 1 else None,
-                "parameters": done[0]["parameters"] if done else None,
-                "train_seconds": statistics.fmean(result["train_seconds"] for result in done) if done else None,
-            }
-        )
-    return rows
+    text = to_markdown(results)
+    write_text(output_dir / "report.md", text + "\n")
+    write_text(output_dir / "report.csv", to_csv(results))
+    try:
+        from .plot import plot
+
+        plot(tabulate(results), output_dir / "report.png")
+    except ImportError:
+        _logger.warning("No plot: matplotlib is not installed. `pip install matplotlib` brings it.")
+    return text
 
 
-def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows of `summarize` as a Markdown table."""
-    header = ("variant", "top-1 (%)", "std", "trials", "parameters", "training (s)")
-    lines = [
-        (
-            row["variant"],
-            _number(row["top1_mean"], ".2f"),
-            _number(row["top1_std"], ".2f"),
-            f"{row['trials']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
-            _number(row["parameters"], ","),
-            _number(row["train_seconds"], ".1f"),
+def to_markdown(results: list[Result]) -> str:
+    """Return the tables of a benchmark as Markdown: both metrics, the tests against base, and what failed."""
+    tables = [tabulate(results, metric) for metric in _TITLES]
+    parts = [_heading(results, tables[0])]
+    for table in tables:
+        parts.append(f"{_TITLES[table.metric]}, mean ± standard deviation over seeds\n\n{_accuracy(table)}")
+    parts += [part for part in (_tests(tables[0]), _rates(results), _failures(tables[0])) if part]
+    return "\n\n".join(parts)
+
+
+def to_csv(results: list[Result]) -> str:
+    """Return a line for each trial on the test images."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for result in results:
+        if not result["held_out"]:
+            flat = {**result, **(result["metrics"] or {}), "dataset": result["dataset"]["id"]}
+            writer.writerow([flat.get(column) for column in _COLUMNS])
+    return text.getvalue()
+
+
+def _heading(results: list[Result], table: Table) -> str:
+    first = next((result for result in results if not result["held_out"]), results[0])
+    settings = first["settings"]
+    start = "pretrained weights" if settings["pretrained"] or settings["checkpoint"] else "random weights"
+    shots = f"{settings['shots']}-shot" if settings["shots"] else "all training images"
+    counts = {result["folder"].split("/")[0]: result["num_test"] for result in results if result["num_test"]}
+    tested = ", ".join(f"{counts[folder]} of {name}" for folder, name in table.datasets.items() if folder in counts)
+    seeds = len({result["seed"] for result in results})
+    return (
+        f"{settings['model']}, {shots}, {seeds} seeds, {settings['epochs']} epochs from {start}; "
+        f"tested after the last epoch on all test images ({tested or 'none yet'})"
+    )
+
+
+def _accuracy(table: Table) -> str:
+    several = len(table.datasets) > 1
+    costs = table.metric == "top1"  # once is enough
+    average, cost = ["average"] if several else [], ["parameters", "training (s)"] if costs else []
+    header = ["variant", *table.datasets.values(), *average, "wins", *cost]
+    lines = []
+    for variant in table.variants:
+        cells = {dataset: table.cells.get((variant, dataset)) for dataset in table.datasets}
+        known = [cell for cell in cells.values() if cell and cell.parameters]
+        seconds = sum(cell.train_seconds or 0 for cell in known) / len(known) if known else None
+        lines.append(
+            [
+                variant,
+                *(_mean_and_std(cell, variant in table.best(dataset)) for dataset, cell in cells.items()),
+                *([_number(table.average(variant), ".2f")] if several else []),
+                str(table.wins(variant)),
+                *([_number(known[0].parameters if known else None, ","), _number(seconds, ".1f")] if costs else []),
+            ]
         )
-        for row in rows
-    ]
     return markdown_rows(header, lines)
+
+
+def _mean_and_std(cell: Cell | None, best: bool) -> str:
+    if cell is None:
+        return "-"
+    trials = len(cell.values) + len(cell.failures)
+    failed = f"{len(cell.failures)} of {trials} failed" if cell.failures else ""
+    if cell.mean is None:
+        return failed
+    text = f"{cell.mean:.2f}" if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
+    return (f"**{text}**" if best else text) + (f" ({failed})" if failed else "")
+
+
+def _tests(table: Table) -> str:
+    """Return the differences from base with their p-values."""
+    count = sum(cell.p_value is not None for cell in table.cells.values())
+    if not count:
+        return ""
+    lines = [
+        [variant, *(_difference(table, variant, dataset) for dataset in table.datasets)]
+        for variant in table.variants
+        if variant != BASE
+    ]
+    title = f"Top-1 minus base (points), p of Welch's t-test after Holm-Bonferroni over {count} comparisons"
+    return f"{title}\n\n{markdown_rows(['variant', *table.datasets.values()], lines)}"
+
+
+def _difference(table: Table, variant: str, dataset: str) -> str:
+    mean, base = table.mean(variant, dataset), table.mean(BASE, dataset)
+    if mean is None or base is None:
+        return "-"
+    p = table.cells[variant, dataset].p_value
+    return f"{mean - base:+.2f} (p {'-' if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}'})"
+
+
+def _rates(results: list[Result]) -> str:
+    """Return which learning rates were tried on held-out images, and what came of it."""
+    lines: dict[str, list[str]] = {}
+    for result in results:
+        if result["held_out"]:
+            top1 = f"{result['metrics']['top1']:.2f}" if result["metrics"] else "failed"
+            lines.setdefault(result["dataset"]["name"], []).append(f"{result['settings']['lr']:g}: {top1}")
+    title = "Learning rates, top-1 (%) on held-out images of"
+    return "\n".join(f"{title} {name}: {', '.join(rates)}" for name, rates in lines.items())
+
+
+def _failures(table: Table) -> str:
+    return "\n".join(
+        f"Failed: {variant} on {table.datasets[dataset]}, seed {seed}: {reason}"
+        for (variant, dataset), cell in table.cells.items()
+        for seed, reason in cell.failures.items()
+    )
 
 
 def _number(value: float | None, spec: str) -> str:

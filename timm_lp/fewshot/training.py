@@ -1,243 +1,256 @@
-"""One trial: a network, a few images of each class, an accuracy on all test images."""
+"""A network on its way through the epochs."""
 
 import math
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import timm
+import numpy as np
 import torch
 from accelerate import Accelerator
-from timm.data import create_transform, resolve_data_config
-from timm.models import load_state_dict, split_model_name_tag
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.scheduler.scheduler import Scheduler
-from timm.utils import random_seed
+from accelerate.utils import broadcast_object_list
+from timm.layers import convert_sync_batchnorm
+from timm.utils import ModelEmaV3, random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..models.checkpoint import checkpoint_filter_fn
+from .checkpoint import CheckpointFile
 from .config import FewShotConfig
-from .data import ImageSet
+from .optimizer import create_optimizer, create_scheduler
+from .pixels import EpochSampler, Normalize, TestPixels, TrainPixels
 
-BASE = "base"
+_MAX_WORKERS = 8
 
 
-class DivergedError(RuntimeError):
+class TrialError(Exception):
+    """A trial cannot go on; the others can."""
+
+
+class DivergedError(TrialError):
     """The loss of a trial is not a number any more."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A variant of the network and a seed, which settles the drawn images and the initial weights.
+@dataclass
+class Progress:
+    """How far a training is.
 
     Attributes:
-        variant: `"base"`, or the prefix of a registered variant.
-        seed: Seed of the trial.
+        epochs: Epochs that are done.
+        losses: Mean loss of each.
+        train_seconds: Time of the training so far, seconds.
+        data_wait_seconds: Part of it that was spent waiting for images, seconds.
     """
 
-    variant: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Name of the trial's folder."""
-        return f"{self.variant}-seed{self.seed}"
+    epochs: int = 0
+    losses: list[float] = field(default_factory=list)
+    train_seconds: float = 0.0
+    data_wait_seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a trial gave.
-
-    Attributes:
-        model: The trained network, without Accelerate's wrappers.
-        data_config: The preprocessing that it was tested with.
-        top1: Accuracy on all test images after the last epoch, percent.
-        num_test: Number of test images.
-        indices: The training images that were drawn, by their place in the data set.
-        train_seconds: Time of the training, seconds.
-        test_seconds: Time of the test, seconds.
-    """
-
-    model: nn.Module
-    data_config: dict[str, Any]
-    top1: float
-    num_test: int
-    indices: list[int]
-    train_seconds: float
-    test_seconds: float
-
-
-def variant_name(model: str, variant: str) -> str:
-    """Return the registered name of a base network's variant.
-
-    Raises:
-        ValueError: If timm has no such model.
-    """
-    name = model if variant == BASE else f"{variant}_{model}"
-    if not timm.is_model(split_model_name_tag(name)[0]):
-        base, _ = split_model_name_tag(model)
-        prefixes = [known.removesuffix(f"_{base}") for known in timm.list_models(f"*_{base}", module="lp_models")]
-        raise ValueError(
-            f"`model` and `variants` must name registered models, got {name!r}. "
-            f"Variants of {base}: {', '.join([BASE] * timm.is_model(base) + prefixes) or 'none, it is unknown'}."
-        )
-    return name
-
-
-def create_network(config: FewShotConfig, variant: str, num_classes: int) -> nn.Module:
-    """Return the network that a trial of `variant` starts from.
-
-    Raises:
-        ValueError: If the network does not take `config`'s arguments, or `config.checkpoint` does not fit it.
-    """
-    name = variant_name(config.model, variant)
-    overlay = {"file": config.checkpoint} if config.checkpoint else None
-    rates: dict[str, Any] = {} if config.drop_path_rate is None else {"drop_path_rate": config.drop_path_rate}
-    try:
-        model = timm.create_model(
-            name,
-            pretrained=config.pretrained or overlay is not None,
-            pretrained_cfg_overlay=overlay,
-            num_classes=num_classes,
-            **rates,
-            **config.model_kwargs,
-        )
-        if variant == BASE and config.checkpoint is not None:
-            # With another number of classes timm takes any file for its own networks; our filter refuses what does
-            # not fit.
-            checkpoint_filter_fn(load_state_dict(config.checkpoint), model, kernel_scale=1)
-    except (TypeError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"`model`, `model_kwargs`, `drop_path_rate`, `pretrained` and `checkpoint` must fit {name}, got {error}"
-        ) from error
-    return model
-
-
-def run_trial(
-    config: FewShotConfig,
-    trial: Trial,
-    splits: tuple[ImageSet, ImageSet],
-    accelerator: Accelerator,
-    on_epoch: Callable[[float], None],
-) -> Outcome:
-    """Train a variant on a few images of each class and test it, without selection, after the last epoch.
+class Training:
+    """Trains a network; everything random in an epoch follows from the seed, the epoch and the process.
 
     Args:
         config: Settings.
-        trial: Which variant and which seed.
-        splits: Training pool and test images.
+        network: The network, on any device; it is moved.
+        images: Training images.
+        data_config: The network's preprocessing.
+        seed: Seed of the trial.
         accelerator: Distributes the work.
-        on_epoch: Called after each epoch with its mean loss.
 
     Raises:
-        DivergedError: If the loss becomes infinite or not a number.
+        ValueError: If a batch cannot be divided among the processes and their accumulation steps.
     """
-    pool, test = splits
-    random_seed(trial.seed)
-    network = create_network(config, trial.variant, len(pool.class_names))
-    data_config = _data_config(config, network)
-    indices = pool.draw(config.shots, trial.seed)
-    train_loader = _train_loader(config, pool.select(indices, _train_transform(config, data_config)), accelerator)
-    test_set = test.select(test.indices, create_transform(**data_config))
-    test_loader = DataLoader(test_set, batch_size=4 * config.batch_size, num_workers=config.workers)
 
-    optimizer = create_optimizer_v2(
-        network, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
-    )
-    # A prepared scheduler would step once for each process; timm's is told the update instead.
-    model, optimizer, train_loader, test_loader = accelerator.prepare(network, optimizer, train_loader, test_loader)
-    start = time.perf_counter()
-    _train(config, model, optimizer, train_loader, accelerator, on_epoch)
-    trained = time.perf_counter()
-    top1 = evaluate(model, test_loader, accelerator)
-    tested = time.perf_counter()
-    return Outcome(network, data_config, top1, len(test), indices, trained - start, tested - trained)
-
-
-def _data_config(config: FewShotConfig, model: nn.Module) -> dict[str, Any]:
-    overrides = {"img_size": config.img_size, "crop_pct": config.crop_pct}
-    return resolve_data_config({key: value for key, value in overrides.items() if value is not None}, model=model)
-
-
-def _train_transform(config: FewShotConfig, data_config: dict[str, Any]) -> Callable[[Any], torch.Tensor]:
-    keys = ("input_size", "interpolation", "mean", "std")
-    return create_transform(
-        **{key: data_config[key] for key in keys},
-        is_training=True,
-        scale=(config.crop_scale_min, 1.0),
-        hflip=config.hflip,
-        color_jitter=None,  # type: ignore[arg-type] # timm leaves it out then
-    )
-
-
-def _train_loader(config: FewShotConfig, train_set: ImageSet, accelerator: Accelerator) -> DataLoader:
-    """Return shuffled batches of this process's share; `accelerator.prepare` then splits the images."""
-    if config.batch_size % accelerator.num_processes:
-        raise ValueError(
-            f"`batch_size` must be a multiple of the {accelerator.num_processes} processes, got {config.batch_size}."
+    def __init__(
+        self,
+        config: FewShotConfig,
+        network: nn.Module,
+        images: TrainPixels,
+        data_config: dict[str, Any],
+        seed: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.config, self.seed, self.accelerator = config, seed, accelerator
+        self.progress = Progress()
+        self._sampler = EpochSampler(len(images), seed)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            network = convert_sync_batchnorm(network)
+        if config.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(accelerator.device)
+        decay = config.model_ema_decay
+        self._ema = None if decay is None else ModelEmaV3(network, decay=decay, use_warmup=True)
+        if config.compile:
+            network.compile()
+        loader = _train_loader(config, images, self._sampler, accelerator)
+        self._model, self._optimizer, self.loader = accelerator.prepare(
+            network, create_optimizer(config, network), loader
         )
-    batch_size = config.batch_size // accelerator.num_processes
-    full_batch = len(train_set) >= config.batch_size  # BatchNorm cannot learn from a last batch of one image
-    return DataLoader(train_set, batch_size=batch_size, shuffle=True, drop_last=full_batch, num_workers=config.workers)
+        # A prepared scheduler would step once for each process; timm's is told the update instead.
+        self._scheduler = create_scheduler(config, self._optimizer, len(loader))
+        self._criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
+        self._normalize = Normalize(data_config, config.channels_last)
 
+    def run(self, checkpoint: CheckpointFile | None, on_epoch: Callable[[Progress], None]) -> nn.Module:
+        """Train to the end, from the last checkpoint if there is one.
 
-def create_scheduler(config: FewShotConfig, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Scheduler:
-    """Return timm's cosine schedule behind a linear warm-up, stepped with each update."""
-    warmup_epochs = min(config.warmup_epochs, config.epochs // 2)
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched="cosine",
-        num_epochs=config.epochs - warmup_epochs,
-        warmup_epochs=warmup_epochs,
-        warmup_lr=config.lr / 100,
-        warmup_prefix=True,
-        step_on_epochs=False,
-        updates_per_epoch=updates_per_epoch,
-    )
-    return scheduler
+        Args:
+            checkpoint: Where the state is kept on the way.
+            on_epoch: Called after each epoch.
 
+        Returns:
+            The network to test: the trained one, or its moving average.
 
-def _train(
-    config: FewShotConfig,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loader: DataLoader,
-    accelerator: Accelerator,
-    on_epoch: Callable[[float], None],
-) -> None:
-    scheduler = create_scheduler(config, optimizer, len(loader))
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
-    model.train()
-    update = 0
-    for epoch in range(config.epochs):
-        losses = []
-        for images, labels in loader:
-            loss = criterion(model(images), labels)
-            accelerator.backward(loss)
-            if config.clip_grad is not None:
-                accelerator.clip_grad_norm_(model.parameters(), config.clip_grad)
-            optimizer.step()
-            optimizer.zero_grad()
-            update += 1
-            scheduler.step_update(update)
-            losses.append(loss.detach())
+        Raises:
+            DivergedError: If the loss becomes infinite or not a number.
+        """
+        state = checkpoint.load() if checkpoint and self.accelerator.is_main_process else None
+        (state,) = broadcast_object_list([state])
+        if state:
+            self._load(state)
+            on_epoch(self.progress)
+        while self.progress.epochs < self.config.epochs:
+            self._run_epoch()
+            loss = self.progress.losses[-1]
+            if not math.isfinite(loss):
+                raise DivergedError(f"the loss became {loss} in epoch {self.progress.epochs} of {self.config.epochs}")
+            on_epoch(self.progress)
+            if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
+                checkpoint.save(self._state())
+        return self._ema.module if self._ema else self.network
+
+    def _run_epoch(self) -> None:
+        epoch = self._sampler.epoch = self.progress.epochs
+        sequence = np.random.SeedSequence([self.seed, epoch, self.accelerator.process_index])
+        random_seed(int(sequence.generate_state(1)[0]))
+        self._model.train()
+        losses, waited = [], 0.0
+        start = now = time.perf_counter()
+        for number, (pixels, labels) in enumerate(self.loader, start=epoch * len(self.loader) + 1):
+            waited += time.perf_counter() - now
+            losses.append(self.update(pixels, labels, number))
+            now = time.perf_counter()
         # One look at the loss an epoch: reading it waits for the device.
-        mean_loss = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-        if not math.isfinite(mean_loss):
-            raise DivergedError(f"the loss became {mean_loss} in epoch {epoch + 1} of {config.epochs}")
-        on_epoch(mean_loss)
+        loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        self.progress.epochs += 1
+        self.progress.losses.append(loss)
+        self.progress.train_seconds += time.perf_counter() - start
+        self.progress.data_wait_seconds += waited
+
+    def update(self, pixels: torch.Tensor, labels: torch.Tensor, number: int) -> torch.Tensor:
+        """Take an optimizer step, and return the loss on this process's share of the batch.
+
+        Args:
+            pixels: Images, `uint8`, `(N, 3, H, W)`.
+            labels: Their classes, `(N,)`.
+            number: Of the step, counted from 1.
+        """
+        steps = self.config.grad_accum_steps
+        total = torch.zeros((), device=pixels.device)
+        for step, (part, part_labels) in enumerate(zip(pixels.chunk(steps), labels.chunk(steps), strict=True), 1):
+            with nullcontext() if step == steps else self.accelerator.no_sync(self._model):
+                loss = self._criterion(self._model(self._normalize(part)), part_labels) / steps
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        if self.config.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self._model.parameters(), self.config.clip_grad)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._scheduler.step_update(number)
+        if self._ema:
+            self._ema.update(self.network, step=number)
+        return total
+
+    def _stateful(self) -> dict[str, Any]:
+        parts = {"network": self.network, "optimizer": self._optimizer}
+        parts |= {"ema": self._ema} if self._ema else {}
+        return parts | ({"scaler": self.accelerator.scaler} if self.accelerator.scaler else {})
+
+    def _state(self) -> dict[str, Any]:
+        return {"progress": asdict(self.progress), **{k: part.state_dict() for k, part in self._stateful().items()}}
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.progress = Progress(**state["progress"])
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+
+
+def _train_loader(
+    config: FewShotConfig, images: TrainPixels, sampler: EpochSampler, accelerator: Accelerator
+) -> DataLoader:
+    """Return whole batches over all processes; `accelerator.prepare` gives each process its share of each."""
+    batch_size = min(config.batch_size, len(images))
+    parts = accelerator.num_processes * config.grad_accum_steps
+    if batch_size % parts:
+        raise ValueError(
+            f"`batch_size` must be a multiple of {accelerator.num_processes} processes x {config.grad_accum_steps} "
+            f"accumulation steps, got {batch_size} of {len(images)} training images. "
+            f"Use --batch-size {max(batch_size // parts, 1) * parts}."
+        )
+    workers = num_workers(config, accelerator)
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def num_workers(config: FewShotConfig, accelerator: Accelerator) -> int:
+    """Return how many processes load the images of each process: none on CPUs, where they would compete for cores."""
+    if config.workers is not None:
+        return config.workers
+    if accelerator.device.type == "cpu":
+        return 0
+    return min(_MAX_WORKERS, (os.cpu_count() or 1) // accelerator.num_processes)
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loader: DataLoader, accelerator: Accelerator) -> float:
-    """Return the top-1 accuracy, percent, with each image counted once."""
-    model.eval()
-    correct = total = 0
-    for images, labels in loader:
-        predicted, labels = accelerator.gather_for_metrics((model(images).argmax(dim=1), labels))
-        correct += (predicted == labels).sum().item()
-        total += len(labels)
-    return 100 * correct / total
+def predict(
+    network: nn.Module, images: TestPixels, data_config: dict[str, Any], config: FewShotConfig, accelerator: Accelerator
+) -> np.ndarray:
+    """Return the predicted class of every image, each process having seen its share.
+
+    Args:
+        network: The network, without Accelerate's wrappers.
+        images: The images.
+        data_config: The network's preprocessing.
+        config: Settings.
+        accelerator: Distributes the work.
+    """
+    batch_size = max(1, 4 * config.batch_size // accelerator.num_processes)
+    loader = accelerator.prepare(DataLoader(images, batch_size=batch_size * accelerator.num_processes))
+    normalize = Normalize(data_config, config.channels_last)
+    network.eval()
+    predicted = np.full(len(images), -1, dtype=np.int64)
+    for pixels, positions in loader:
+        with accelerator.autocast():
+            classes = network(normalize(pixels)).argmax(dim=1)
+        # The last batch is filled up with images that were there before; they land in the same places.
+        classes, positions = accelerator.gather((classes, positions))
+        predicted[positions.cpu().numpy()] = classes.cpu().numpy()
+    return predicted
+
+
+def accuracies(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, float]:
+    """Return the accuracy over all images and the mean of the classes' accuracies, percent.
+
+    Args:
+        predicted: Class that was predicted for each image.
+        labels: Class of each image.
+        num_classes: Number of classes; those without a test image do not count in the mean.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    right = np.bincount(labels[predicted == labels], minlength=num_classes)
+    seen = counts > 0
+    return {
+        "top1": 100 * float(right.sum()) / len(labels),
+        "mean_per_class": 100 * float((right[seen] / counts[seen]).mean()),
+    }

@@ -1,0 +1,21 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what `datasets` caches out of the home folder."""
+    datasets.config.HF_DATASETS_CACHE = Path(tmp_path_factory.mktemp("datasets"))
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator() -> Iterator[None]:
+    """Let each test choose its number format: Accelerate keeps the first one of a process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()

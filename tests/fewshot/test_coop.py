@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from timm_lp.fewshot.data import load_data
+
+from .images import config, make_split_file
+
+
+def test_split_file(tmp_path: Path) -> None:
+    data = load_data(str(make_split_file(tmp_path, {"train": 3, "val": 2, "test": 1})), config())
+    assert [len(part) for part in (data.train, data.val, data.test)] == [9, 6, 3]
+    assert data.train.class_names == ["cat", "ant", "bee"]
+    assert data.train.own_labels().tolist() == [2, 0, 1] * 3
+    assert data.test.image(0).size == (16, 12)
+    assert (data.info.id, data.info.name) == ("split_zhou_Things.json", "Things (CoOp's split)")
+
+
+def test_images_may_lie_beside_the_file(tmp_path: Path) -> None:
+    path = make_split_file(tmp_path, {"train": 1, "val": 1, "test": 1})
+    for folder in (tmp_path / "images").iterdir():
+        folder.rename(tmp_path / folder.name)
+    assert load_data(str(path), config()).test.image(2).size == (16, 12)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "must be a split file of CoOp's, got "),
+        ("{", "must be a split file of CoOp's, got "),
+        ('{"train": [["a.png", 0]]}', "must be a split file of CoOp's, got "),
+        ('{"train": [["a.png", 0, "a"]]}', "with train, val and test, got .* with train"),
+    ],
+    ids=["list", "broken", "pair", "train alone"],
+)
+def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"`dataset` .*{message}"):
+        load_data(str(path), config())
+
+
+def test_missing_images_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({split: [["a/1.jpg", 0, "a"]] for split in ("train", "val", "test")}))
+    with pytest.raises(ValueError, match=r"`dataset` must lie beside its images, got .* without a/1\.jpg in"):
+        load_data(str(path), config())

@@ -1,0 +1,112 @@
+"""The whole benchmark from a Hub on loopback: one process, and two that are killed and started again."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.hub_server import environment, serve
+
+from .images import make_parquet
+
+RECIPE = """
+model: convnextv2_tiny
+model_kwargs: {depths: [1, 1, 1, 1], dims: [8, 8, 16, 16]}
+dataset: [us/bugs, us/birds]
+pretrained: false
+variants: [base, lp16-paper]
+shots: 4
+seeds: [1, 2]
+epochs: 8
+batch_size: 6
+lr: 0.01
+warmup_epochs: 1
+img_size: 32
+checkpoint_seconds: 0
+mixed_precision: "no"
+"""
+ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")  # accelerate has no launcher for CPUs
+DOOR = Path(__file__).parents[2] / "finetune.py"
+
+
+def _start(arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", *arguments]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **variables}
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return output
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a process and all that it started, without a word to them."""
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family)
+    process.communicate()
+
+
+def _wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> Path:
+    while process.poll() is None:
+        found = next(folder.glob(pattern), None)
+        if found:
+            return found
+        time.sleep(0.005)
+    raise AssertionError(process.communicate()[1])
+
+
+def _trials(output_dir: Path) -> dict[str, dict]:
+    return {
+        str(path.parent.relative_to(output_dir)): json.loads(path.read_text())
+        for path in output_dir.rglob("trial.json")
+    }
+
+
+def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path) -> None:
+    for name, test, classes in (("bugs", 7, ("ant", "bee", "cat")), ("birds", 5, ("auk", "crow", "duck", "owl"))):
+        make_parquet(tmp_path / "hub" / "datasets" / "us" / name, {"train": 6, "test": test}, classes)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    run = ["--config", str(recipe), "--output-dir"]
+    with serve(tmp_path / "hub") as hub:
+        variables = environment(hub, tmp_path / "home")
+        table = _finish(_start([*ACCELERATE, str(DOOR), *run, str(tmp_path / "one")], variables))
+        pair = _start([*TORCHRUN, "-m", "timm_lp.fewshot", *run, str(tmp_path / "two")], variables)
+        _wait_for("us--birds/base-seed1/trial.json", tmp_path / "two", pair)
+        torn = _wait_for("us--birds/*/checkpoint.pt", tmp_path / "two", pair)
+        _kill(pair)
+        finished = {name: trial["train_seconds"] for name, trial in _trials(tmp_path / "two").items()}
+        torn.with_suffix(".partial").write_bytes(b"as far as it came")
+        again = _finish(_start([*TORCHRUN, "-m", "timm_lp.fewshot", *run, str(tmp_path / "two")], variables))
+        commit = hub.commit("us/bugs", "datasets")
+
+    one, two = _trials(tmp_path / "one"), _trials(tmp_path / "two")
+    assert len(one) == 8
+    assert one.keys() == two.keys()
+    assert 5 <= len(finished) < 8
+    for name in one:
+        assert two[name]["metrics"] == one[name]["metrics"], name
+        assert two[name]["losses"] == pytest.approx(one[name]["losses"], rel=1e-3), name
+        assert two[name]["indices"] == one[name]["indices"], name
+        assert (one[name]["num_processes"], two[name]["num_processes"]) == (1, 2)
+        assert one[name]["num_test"] == {"us--bugs": 21, "us--birds": 20}[name.split("/")[0]]
+    assert {name: two[name]["train_seconds"] for name in finished} == finished, "finished trials are not run again"
+    assert one["us--bugs/base-seed1"]["dataset"]["revision"] == commit
+    assert max(trial["metrics"]["top1"] for trial in one.values()) > 50
+    assert _accuracy_columns(again) == _accuracy_columns(table)
+
+
+def _accuracy_columns(report: str) -> list[list[str]]:
+    """Return the first table without its last columns, parameters and seconds."""
+    lines = [line for line in report.split("\n\n")[2].splitlines() if line.startswith("|")]
+    return [line.split("|")[:-3] for line in lines]

@@ -1,0 +1,136 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from timm_lp.fewshot import hub_data
+from timm_lp.fewshot.data import DataSet, UnreadableImageError, draw, load_data
+from timm_lp.fewshot.presets import PRESETS
+
+from .images import config, encoded, make_parquet, picture
+
+
+def _load(root: Path, **settings: Any) -> DataSet:
+    return load_data(str(root), config(**settings))
+
+
+def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    data = _load(tmp_path / "bugs")
+    assert (len(data.train), len(data.test)) == (9, 6)
+    assert data.info.as_dict() == {"id": "bugs", "name": "bugs", "revision": None, "split": "test", "config": None}
+    assert data.folder == "bugs"
+    assert data.train.image(4).tobytes() == picture(1, 1).tobytes()
+
+
+def test_classes_are_told_by_their_names(tmp_path: Path) -> None:
+    """Two copies of a data set that number their classes differently give the same draw."""
+    copies = []
+    for name, classes in (("one", ["ant", "bee", "cat"]), ("two", ["cat", "ant", "bee"])):
+        make_parquet(tmp_path / name, {"train": 6, "test": 1}, classes)
+        drawn = draw(_load(tmp_path / name), "nested", 2, seed=1).train
+        labels = drawn.own_labels()
+        copies.append({(drawn.class_names[labels[i]], drawn.image(i).tobytes()) for i in range(len(drawn))})
+    assert copies[0] == copies[1]
+    assert len(copies[0]) == 6
+
+
+def test_splits_are_joined_and_chosen(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 1, "validation": 2, "test": 1})
+    data = _load(tmp_path, train_split="train+validation")
+    assert (len(data.train), data.info.split) == (9, "test")
+    assert data.train.own_labels().tolist() == [0, 1, 2] * 3
+    assert data.train.image(8).tobytes() == picture(2, 101).tobytes()
+    assert _load(tmp_path, test_split="validation").info.split == "validation"
+    with pytest.raises(ValueError, match=r"must name splits of .*, got 'val'\. It has train, validation, test"):
+        _load(tmp_path, train_split="train+val")
+
+
+def test_columns_are_found_or_given(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 1, "test": 1}, columns=("img", "fine_label"))
+    assert len(_load(tmp_path).train) == 3
+    with pytest.raises(ValueError, match=r"`image_column` must be a column, got 'image'\. There are img, fine_label"):
+        _load(tmp_path, image_column="image")
+    with pytest.raises(ValueError, match="`label_column` must be a column, got 'label'"):
+        _load(tmp_path, label_column="label")
+
+
+def _write(root: Path, rows: dict[str, list[Any]], features: datasets.Features) -> None:
+    (root / "data").mkdir(parents=True)
+    for split in ("train", "test"):
+        table = datasets.Dataset.from_dict(rows, features=features)
+        table.to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
+
+
+def test_classes_may_be_words_or_numbers(tmp_path: Path) -> None:
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(3)]
+    features = datasets.Features(
+        {"image": datasets.Image(), "word": datasets.Value("string"), "number": datasets.Value("int64")}
+    )
+    _write(tmp_path, {"image": images, "word": ["b", "a", "b"], "number": [9, 10, 9]}, features)
+    words = _load(tmp_path, label_column="word")
+    assert (words.train.class_names, words.train.own_labels().tolist()) == (["a", "b"], [1, 0, 1])
+    numbers = _load(tmp_path, label_column="number")
+    assert (numbers.train.class_names, numbers.train.own_labels().tolist()) == (["9", "10"], [0, 1, 0])
+    with pytest.raises(
+        ValueError, match=r"`label_column` must be given for this data set, got 0 columns of type Class"
+    ):
+        _load(tmp_path)
+
+
+def test_frames_of_a_clip_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("v1", "c1", 2), ("v1", "c1", 0), ("v1", "c2", 5), ("v1", "c1", 1), ("v2", "c1", 3), ("v2", "c1", 4)]
+    names = ("video_id", "clip_id", "frame")
+    content = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    content |= {"image": [{"bytes": encoded(picture(0, row[2])), "path": None} for row in rows]}
+    content |= {"label": [0, 0, 0, 0, 1, 1]}
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["run", "jump"]),
+            **{name: datasets.Value("string") for name in names[:2]},
+            "frame": datasets.Value("int64"),
+        }
+    )
+    _write(tmp_path, content, features)
+    data = hub_data.load_hub_data(str(tmp_path), "ucf101", config(), replace(PRESETS["ucf101"], id=str(tmp_path)))
+    assert list(data.train.indices) == [3, 2, 5]
+    assert data.train.own_labels().tolist() == [0, 0, 1]
+    assert data.train.image(0).tobytes() == picture(0, 1).tobytes()
+
+
+def test_a_broken_image_in_a_table_is_named(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a"])})
+    _write(tmp_path, {"image": [{"bytes": b"no image", "path": "x.png"}], "label": [0]}, features)
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(x\.png\) cannot be read: cannot identify"):
+        _load(tmp_path).test.image(0)
+
+
+def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 1, "extra": 1})
+    with pytest.raises(ValueError, match=r"`test_split` must name a split of .* none of test, .* among train, extra"):
+        _load(tmp_path)
+
+
+def test_what_datasets_cannot_load_is_said_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"`dataset` must be readable, got '.*empty': "):
+        _load(tmp_path / "empty")
+
+
+def test_datasets_is_asked_for_where_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ValueError, match="which needs the package `datasets`"):
+        _load(tmp_path)
+
+
+def test_presets_are_pinned_where_a_revision_is_known() -> None:
+    assert {name: preset.id for name, preset in PRESETS.items() if preset.revision is None} == {
+        "flowers102": "dpdl-benchmark/oxford_flowers102"
+    }
+    assert all(len(preset.revision) == 40 for preset in PRESETS.values() if preset.revision)
+    assert PRESETS["flowers102"].train_split == "train+validation"

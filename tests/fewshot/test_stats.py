@@ -1,0 +1,68 @@
+import math
+
+import pytest
+from scipy import stats
+
+from timm_lp.fewshot.stats import Cell, confidence_interval, tabulate
+
+from .results import RESULTS, result
+
+
+def test_table() -> None:
+    table = tabulate(RESULTS)
+    assert table.variants == ["base", "large", "lp2"]
+    assert table.datasets == {"dtd": "DTD", "pets": "PETS"}
+    assert table.mean("base", "dtd") == 81.0
+    assert table.cells["base", "dtd"].std == pytest.approx(1.0)
+    assert table.cells["lp2", "dtd"].values == {1: 90.0, 2: 91.0}
+    assert table.cells["lp2", "dtd"].train_seconds == 3.0
+    assert table.average("base") == pytest.approx((81 + 70) / 2)
+    assert table.average("large") is None
+    assert [table.wins(variant) for variant in table.variants] == [1, 0, 1]
+    assert table.cells["large", "dtd"].failures == {1: "the loss became nan in epoch 2 of 5"}
+    assert tabulate(RESULTS, "mean_per_class").mean("base", "dtd") == 80.0
+
+
+def test_presets_stand_in_the_papers_order_and_before_others() -> None:
+    names = ["pets", "a-folder", "dtd", "flowers102", "cifar100"]
+    table = tabulate([result("base", 1, 50.0, name) for name in names])
+    assert list(table.datasets) == ["flowers102", "dtd", "pets", "cifar100", "a-folder"]
+
+
+def test_equal_means_both_win() -> None:
+    table = tabulate([result("base", 1, 50.0), result("lp2", 1, 50.0)])
+    assert table.best("dtd") == ["base", "lp2"]
+
+
+def _welch(one: list[float], other: list[float]) -> float:
+    """Return the p-value from the formulas."""
+
+    def moments(values: list[float]) -> tuple[float, float]:
+        mean = sum(values) / len(values)
+        return mean, sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)
+
+    (mean_1, v1), (mean_2, v2) = moments(one), moments(other)
+    freedom = (v1 + v2) ** 2 / (v1**2 / (len(one) - 1) + v2**2 / (len(other) - 1))
+    return 2 * float(stats.t.sf(abs(mean_1 - mean_2) / math.sqrt(v1 + v2), freedom))
+
+
+def test_p_values_are_welchs_corrected_by_holm() -> None:
+    table = tabulate(RESULTS)
+    raw = [_welch([90.0, 91.0], [80.0, 82.0, 81.0]), _welch([69.0, 70.5, 68.0], [70.0, 71.0, 69.0])]
+    smaller, larger = sorted(raw)
+    assert table.cells["lp2", "dtd"].p_value == pytest.approx(2 * smaller)
+    assert table.cells["lp2", "pets"].p_value == pytest.approx(max(2 * smaller, larger))
+    assert table.cells["base", "dtd"].p_value is None
+    assert table.cells["large", "dtd"].p_value is None
+
+
+def test_no_spread_or_no_base_is_no_test() -> None:
+    same = [result(variant, seed, 50.0) for variant in ("base", "lp2") for seed in (1, 2)]
+    assert tabulate(same).cells["lp2", "dtd"].p_value is None
+    assert tabulate(same[2:]).cells["lp2", "dtd"].p_value is None
+
+
+def test_confidence_interval() -> None:
+    low, high = confidence_interval(Cell({1: 1.0, 2: 2.0, 3: 3.0}))
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-4)
+    assert confidence_interval(Cell({1: 1.0})) is None

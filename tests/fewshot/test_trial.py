@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from timm_lp.fewshot.data import DataSet, draw, load_data
+from timm_lp.fewshot.trial import Outcome, TestImages, Trial, run_trial
+
+from .images import config, make_parquet
+
+TestImages.__test__ = False  # type: ignore[attr-defined] # no test, though named so
+
+DIGITS = load_data("digits", config())
+SETTINGS = {"shots": 2, "epochs": 1, "batch_size": 10}
+
+
+def _run(trial: Trial, folder: Path | None = None, **settings: object) -> Outcome:
+    chosen = config(**{**SETTINGS, **settings})
+    return run_trial(chosen, trial, TestImages(trial.data), Accelerator(), lambda progress: None, folder)
+
+
+def test_a_trial_reports_what_it_did() -> None:
+    outcome = _run(Trial(DIGITS, "lp2", 3))
+    assert outcome.metrics.keys() == {"top1", "mean_per_class"}
+    assert (outcome.num_test, len(outcome.drawn.train), outcome.progress.epochs) == (797, 20, 1)
+    assert outcome.data_config["input_size"] == (3, 32, 32)
+    assert outcome.progress.train_seconds > outcome.progress.data_wait_seconds > 0
+    assert outcome.peak_memory_mib is None or outcome.peak_memory_mib > 50
+
+
+def test_seeds_settle_images_and_weights() -> None:
+    one, two = (_run(Trial(DIGITS, "base", seed)) for seed in (1, 2))
+    drawn = [draw(DIGITS, "nested", 2, seed).train.indices for seed in (1, 2)]
+    assert [one.drawn.train.indices, two.drawn.train.indices] == drawn
+    assert not torch.equal(one.model.conv1.weight, two.model.conv1.weight)
+    assert one.progress.losses != two.progress.losses
+    assert _run(Trial(DIGITS, "base", 1)).metrics == one.metrics
+
+
+def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:
+    outcome = _run(Trial(DIGITS, "base", 1, held_out=True, lr=1e-3))
+    assert outcome.num_test == 20
+    outcome = _run(Trial(DIGITS, "base", 1, held_out=True, lr=1e-3), shots=0, batch_size=200)
+    assert outcome.num_test == sum(
+        len(DIGITS.train.own_labels()[DIGITS.train.own_labels() == k]) // 5 for k in range(10)
+    )
+
+
+def test_no_images_to_hold_out_is_said(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    data: DataSet = load_data(str(tmp_path), config())
+    with pytest.raises(ValueError, match=r"`lr_sweep` must have images to choose with, got none of .* Lower --shots"):
+        _run(Trial(data, "base", 1, held_out=True, lr=1e-3), batch_size=3)
+
+
+def test_test_images_are_decoded_once() -> None:
+    images = TestImages(DIGITS)
+    small = {
+        "input_size": (3, 8, 8),
+        "interpolation": "bilinear",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "crop_pct": 1.0,
+    }
+    first = images.pixels(small, 100)
+    assert images.pixels(dict(reversed(small.items())), 100) is first
+    assert images.pixels({**small, "input_size": (3, 16, 16)}, 100)[0][0].shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("trial", "folder"),
+    [
+        (Trial(DIGITS, "lp2-paper", 4), "digits/lp2-paper-seed4"),
+        (Trial(DIGITS, "base", 4, True, 1e-3), "digits/lr-sweep/lr0.001"),
+    ],
+)
+def test_folders(trial: Trial, folder: str) -> None:
+    assert trial.folder.as_posix() == folder
+
+
+def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
+    _run(Trial(DIGITS, "base", 1), tmp_path)
+    assert (tmp_path / "checkpoint.pt").exists()

@@ -1,0 +1,214 @@
+"""What a trial leaves on disk: its result, its model, and the file that a model card is made of."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import numpy
+import timm
+import torch
+from accelerate import Accelerator
+from timm.models import save_for_hf
+
+from .. import __version__
+from ..output import write_json
+from .config import BASE, FewShotConfig
+from .flags import command_line
+from .networks import parse_variant, variant_prefix
+from .trial import Outcome, Trial
+
+Result = dict[str, Any]
+
+TRIAL_FILE = "trial.json"
+RESULTS_FILE = "results.json"
+
+
+def trial_result(
+    config: FewShotConfig,
+    trial: Trial,
+    accelerator: Accelerator,
+    outcome: Outcome | None = None,
+    error: str | None = None,
+    final: bool = True,
+) -> Result:
+    """Return all that is needed to repeat a trial, and what it gave.
+
+    Args:
+        config: Settings.
+        trial: The trial.
+        accelerator: Distributed the work.
+        outcome: What it gave, None where it failed.
+        error: Why it failed.
+        final: Whether trying again would give the same.
+    """
+    return {
+        "dataset": trial.data.info.as_dict(),
+        "dataset_argument": trial.data.argument,
+        "folder": trial.folder.as_posix(),
+        "model": parse_variant(config.model, trial.variant).model,
+        "base_model": _base_model(outcome) if config.pretrained and not config.checkpoint else None,
+        "variant": trial.variant,
+        "seed": trial.seed,
+        "held_out": trial.held_out,
+        "error": error,
+        "final": final,
+        **_figures(outcome),
+        "command": command_line(
+            config, variants=[trial.variant], dataset=[trial.data.argument], seeds=[trial.seed], lr_sweep=[]
+        ),
+        "settings": config.trial_settings(),
+        "num_processes": accelerator.num_processes,
+        "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
+        "mixed_precision": accelerator.mixed_precision,
+        "versions": {
+            "timm-lp": __version__,
+            "timm": timm.__version__,
+            "torch": torch.__version__,
+            "accelerate": accelerate.__version__,
+            "numpy": numpy.__version__,
+        },
+    }
+
+
+def _figures(outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None:
+        return {"metrics": None, "num_test": None, "parameters": None, "train_seconds": None}
+    progress, drawn = outcome.progress, outcome.drawn
+    return {
+        "metrics": outcome.metrics,
+        "num_test": outcome.num_test,
+        "num_train": len(drawn.train),
+        "short_classes": drawn.short,
+        "parameters": sum(parameter.numel() for parameter in outcome.model.parameters()),
+        "train_seconds": progress.train_seconds,
+        "data_wait_seconds": progress.data_wait_seconds,
+        "test_seconds": outcome.test_seconds,
+        "train_images_per_second": progress.epochs * len(drawn.train) / progress.train_seconds,
+        "peak_memory_mib": outcome.peak_memory_mib,
+        "losses": progress.losses,
+        "indices": list(drawn.train.indices),
+    }
+
+
+def _base_model(outcome: Outcome | None) -> str | None:
+    """Return the Hub id of the weights that timm started from."""
+    return getattr(outcome.model, "pretrained_cfg", {}).get("hf_hub_id") if outcome else None
+
+
+def read_finished(
+    output_dir: Path, trial: Trial, config: FewShotConfig, accelerator: Accelerator, but: tuple[str, ...] = ()
+) -> Result | None:
+    """Return the result of a trial that was run before and need not be run again.
+
+    Args:
+        output_dir: Where the trials are.
+        trial: The trial.
+        config: Settings.
+        accelerator: Distributes the work.
+        but: Settings that may differ.
+
+    Raises:
+        ValueError: If it was run with other settings.
+    """
+    path = output_dir / trial.folder / TRIAL_FILE
+    if not path.exists():
+        return None
+    before = json.loads(path.read_text(encoding="utf-8"))
+    now = {**config.trial_settings(), "mixed_precision": accelerator.mixed_precision}
+    now = json.loads(json.dumps({**now, "dataset": trial.data.info.as_dict()}))
+    was = {**before["settings"], **{key: before[key] for key in ("mixed_precision", "dataset")}}
+    differ = [name for name in now if was.get(name) != now[name] and name not in but]
+    if differ:
+        listed = ", ".join(f"{name} {was.get(name)} instead of {now[name]}" for name in differ)
+        raise ValueError(
+            f"`output_dir` must not hold trials with other settings, got {path} with {listed}. "
+            "Choose another --output-dir."
+        )
+    return before if before["final"] else None
+
+
+def read_results(output_dir: Path) -> list[Result]:
+    """Return the results of all trials below a folder.
+
+    Raises:
+        ValueError: If there is none, or one cannot be read.
+    """
+    results = []
+    for path in sorted(output_dir.rglob(TRIAL_FILE)):
+        try:
+            results.append(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
+    if not results:
+        raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
+    return results
+
+
+def card_results(results: list[Result], command: str) -> dict[str, Any]:
+    """Return results as a model card takes them: the metrics of each variant on each data set, by seed.
+
+    Args:
+        results: What `trial_result` returned; failed trials and those on held-out images are left out.
+        command: The command that repeats them.
+    """
+    tested = [result for result in results if result["metrics"] and not result["held_out"]]
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in tested:
+        groups.setdefault((result["dataset_argument"], result["variant"]), []).append(result)
+    first = tested[0] if tested else {"base_model": None, "settings": {}}
+    return {
+        "recipe": {"command": command, "base_model": first["base_model"], "settings": first["settings"]},
+        "results": [_card_entry(group) for group in groups.values()],
+    }
+
+
+def _card_entry(group: list[Result]) -> dict[str, Any]:
+    group = sorted(group, key=lambda result: result["seed"])
+    return {
+        "dataset": group[0]["dataset"],
+        "shots": group[0]["settings"]["shots"] or None,
+        "variant": group[0]["variant"],
+        "num_test": group[0]["num_test"],
+        "metrics": {
+            name: {str(result["seed"]): result["metrics"][name] for result in group} for name in group[0]["metrics"]
+        },
+    }
+
+
+def write_card_results(output_dir: Path, results: list[Result], config: FewShotConfig) -> None:
+    """Write `results.json`: all results in the output folder, and in a trial's folder what its model's card shows.
+
+    That is the trial's variant on its data set, by the name that the model's has, and the base network to compare with.
+
+    Args:
+        output_dir: Where the trials are.
+        results: What `trial_result` returned.
+        config: The settings of the run.
+    """
+    write_json(output_dir / RESULTS_FILE, card_results(results, command_line(config)))
+    for result in results:
+        if result["metrics"] and not result["held_out"]:
+            command = command_line(
+                config,
+                dataset=[result["dataset_argument"]],
+                variants=[result["variant"]],
+                lr=result["settings"]["lr"],
+                lr_sweep=[],
+            )
+            beside = [other for other in results if other["dataset_argument"] == result["dataset_argument"]]
+            own = [
+                {**other, "variant": variant_prefix(other["variant"])}
+                for kind in dict.fromkeys((result["variant"], BASE))
+                for other in beside
+                if other["variant"] == kind
+            ]
+            write_json(output_dir / result["folder"] / RESULTS_FILE, card_results(own, command))
+
+
+def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], class_names: list[str]) -> None:
+    """Save a trained model as `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
+    keys = ("input_size", "interpolation", "mean", "std", "crop_pct")
+    model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
+    model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
+    save_for_hf(model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True)

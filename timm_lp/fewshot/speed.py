@@ -1,0 +1,77 @@
+"""Images per second of loading, of training, and of both together: is the loading the bottleneck?"""
+
+import time
+from collections.abc import Iterator
+from itertools import islice, repeat
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from .config import FewShotConfig
+from .data import draw, load_data
+from .networks import create_network
+from .pixels import TrainPixels, train_transform
+from .training import Training
+from .trial import preprocessing
+
+_WARMUP = 3
+_SECONDS = 10.0
+
+
+def measure_speed(config: FewShotConfig, accelerator: Accelerator) -> list[dict[str, Any]]:
+    """Return images per second of every variant on the first data set, this process's share of them.
+
+    Args:
+        config: Settings.
+        accelerator: Distributes the work.
+
+    Returns:
+        A row for each variant: `variant`, and `loading`, `training` (on one batch, again and again) and `both`.
+    """
+    data = load_data(config.dataset[0], config)
+    drawn = draw(data, config.sampler, config.shots, config.seeds[0])
+    rows = []
+    for variant in config.variants:
+        network = create_network(config, variant, len(data.train.class_names))
+        data_config = preprocessing(config, network)
+        pixels = TrainPixels(drawn.train, train_transform(config, data_config), config.seeds[0], config.cache_mib)
+        training = Training(config, network, pixels, data_config, config.seeds[0], accelerator)
+        loader = training.loader
+        batch = next(iter(loader))
+        rows.append(
+            {
+                "variant": variant,
+                "loading": _rate(_endless(loader), lambda *_: None, accelerator),
+                "training": _rate(repeat(batch), training.update, accelerator),
+                "both": _rate(_endless(loader), training.update, accelerator),
+            }
+        )
+        accelerator.free_memory()
+    return rows
+
+
+def _endless(loader: DataLoader) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def _rate(batches: Iterator[Any], use: Any, accelerator: Accelerator) -> float:
+    """Return images per second of some seconds of taking batches and using them."""
+    for number, (pixels, labels) in enumerate(islice(batches, _WARMUP), 1):
+        use(pixels, labels, number)
+    _wait(accelerator)
+    images, start = 0, time.perf_counter()
+    for pixels, labels in batches:
+        use(pixels, labels, 1)
+        images += len(labels)
+        if time.perf_counter() - start > _SECONDS:
+            break
+    _wait(accelerator)
+    return images / (time.perf_counter() - start)
+
+
+def _wait(accelerator: Accelerator) -> None:
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,136 @@
+"""Means, spreads and tests over the seeds of a benchmark."""
+
+import statistics
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .config import BASE
+from .networks import variant_order
+from .presets import PRESETS
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The trials of one variant on one data set.
+
+    Attributes:
+        values: The metric of each seed that ended well, percent.
+        failures: Why the others failed, by seed.
+        parameters: Number of parameters.
+        train_seconds: Mean time of a training, seconds.
+        p_value: Of Welch's test against the base network, corrected by Holm's method; None where there is none.
+    """
+
+    values: dict[int, float]
+    failures: dict[int, str] = field(default_factory=dict)
+    parameters: int | None = None
+    train_seconds: float | None = None
+    p_value: float | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds, percent; None over no trial."""
+        return statistics.fmean(self.values.values()) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds, percent; None over less than two trials."""
+        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One metric of a benchmark: Table 4 of the paper with spreads.
+
+    Attributes:
+        metric: `top1` or `mean_per_class`.
+        variants: The rows, in the order of the paper.
+        datasets: The columns: names of the data sets by the folder of their trials.
+        cells: The trials by variant and folder.
+    """
+
+    metric: str
+    variants: list[str]
+    datasets: dict[str, str]
+    cells: dict[tuple[str, str], Cell]
+
+    def average(self, variant: str) -> float | None:
+        """Return the mean of a variant's means over all data sets, None where one is missing."""
+        means = [self.mean(variant, dataset) for dataset in self.datasets]
+        return None if None in means else statistics.fmean(mean for mean in means if mean is not None)
+
+    def mean(self, variant: str, dataset: str) -> float | None:
+        """Return the mean of a variant on a data set."""
+        cell = self.cells.get((variant, dataset))
+        return cell.mean if cell else None
+
+    def best(self, dataset: str) -> list[str]:
+        """Return the variants with the highest mean on a data set."""
+        means = {variant: self.mean(variant, dataset) for variant in self.variants}
+        known = [mean for mean in means.values() if mean is not None]
+        return [variant for variant, mean in means.items() if known and mean == max(known)]
+
+    def wins(self, variant: str) -> int:
+        """Return on how many data sets a variant has the highest mean."""
+        return sum(variant in self.best(dataset) for dataset in self.datasets)
+
+
+def tabulate(results: list[Result], metric: str = "top1") -> Table:
+    """Return the table of a benchmark's trials; those on held-out images do not count.
+
+    Args:
+        results: What the trials left in their `trial.json`.
+        metric: `top1` or `mean_per_class`.
+    """
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if not result["held_out"]:
+            groups.setdefault((result["variant"], result["folder"].split("/")[0]), []).append(result)
+    names = {place[1]: group[0]["dataset"]["name"] for place, group in groups.items()}
+    folders = sorted(names, key=lambda name: (list(PRESETS).index(name) if name in PRESETS else len(PRESETS), name))
+    variants = sorted({variant for variant, _ in groups}, key=variant_order)
+    cells = {place: _cell(group, metric) for place, group in groups.items()}
+    return Table(metric, variants, {folder: names[folder] for folder in folders}, _with_p_values(cells))
+
+
+def confidence_interval(cell: Cell, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval of Student's t around a cell's mean, percent; None over less than two trials."""
+    if cell.mean is None or cell.std is None:
+        return None
+    from scipy.stats import t
+
+    count = len(cell.values)
+    half = float(t.ppf((1 + level) / 2, count - 1)) * cell.std / count**0.5
+    return cell.mean - half, cell.mean + half
+
+
+def _cell(group: list[Result], metric: str) -> Cell:
+    done = sorted((result for result in group if result["metrics"]), key=lambda result: result["seed"])
+    return Cell(
+        {result["seed"]: result["metrics"][metric] for result in done},
+        {result["seed"]: result["error"] for result in group if not result["metrics"]},
+        done[0]["parameters"] if done else None,
+        statistics.fmean(result["train_seconds"] for result in done) if done else None,
+    )
+
+
+def _with_p_values(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], Cell]:
+    """Compare every cell with the base network's on the same data set, and correct for the number of comparisons."""
+    from scipy.stats import ttest_ind
+    from statsmodels.stats.multitest import multipletests
+
+    compared: dict[tuple[str, str], float] = {}
+    for (variant, dataset), cell in cells.items():
+        base = cells.get((BASE, dataset))
+        if variant == BASE or base is None or base.std is None or cell.std is None or not base.std + cell.std:
+            continue
+        both = list(cell.values.values()), list(base.values.values())
+        compared[variant, dataset] = float(ttest_ind(*both, equal_var=False).pvalue)
+    if not compared:
+        return cells
+    corrected = multipletests(list(compared.values()), method="holm")[1]
+    return cells | {
+        place: replace(cells[place], p_value=float(p)) for place, p in zip(compared, corrected, strict=True)
+    }
