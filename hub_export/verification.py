@@ -80,9 +80,7 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
         raise VerificationError(f"{_listed(missing)} is missing. Stage or pull it again.")
     if changed := _differing({name: file_digest(path) for name, path in files.items()}, manifest["files"]):
         where = _damaged_tensors(folder, manifest) if WEIGHTS in changed else ""
-        raise VerificationError(
-            f"{_listed(changed)} differs from what was staged{where}. Stage or pull it again."
-        )
+        raise VerificationError(f"{_listed(changed)} differs from what was staged{where}. Stage or pull it again.")
 
 
 def _damaged_tensors(folder: Path, manifest: dict[str, Any]) -> str:
