@@ -91,10 +91,18 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _print_preview(network: Path, options: argparse.Namespace) -> None:
-    files = preview(network, options.repo_id, revision=options.revision)
+    files = preview(
+        network,
+        options.repo_id,
+        revision=options.revision,
+        private=options.private,
+        create_pr=options.create_pr,
+        tag=options.tag,
+    )
     for name, (size, state) in files.items():
         print(f"{state:8} {size:>12,} bytes  {name}")
-    print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {options.revision}.")
+    where = "a pull request" if options.create_pr else options.revision
+    print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {where}.")
 
 
 def _pull(options: argparse.Namespace) -> None:

@@ -54,6 +54,8 @@ def test_a_dry_run_prints_what_would_be_uploaded(
     assert re.search(r"new +[\d,]+ bytes  model\.safetensors", out)
     assert out.endswith("Nothing was uploaded; without --dry-run it goes to alice/network, main.\n")
     assert not hub.repositories
+    main(["push", str(trial), REPO, "--dry-run", "--create-pr"])
+    assert capsys.readouterr().out.endswith("it goes to alice/network, a pull request.\n")
 
 
 def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tmp_path: Path) -> None:
@@ -76,6 +78,8 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
         ("push {staged} alice/network --merged", "`network` must not be staged with these options"),
         ("pull alice/nothing", "has no repository alice/nothing"),
         ("pull alice/nothing --folder {staged}", "`folder` must be new or empty"),
+        ("pull nothing", "`repo_id` must be 'owner/name', got 'nothing'"),
+        ("push {staged} alice/network --dry-run --create-pr --tag v1", "`create_pr` must be False with a branch or"),
         ("stage lp2_resnet18.nothing {folder}/new", "a name with weights, got 'lp2_resnet18.nothing': Invalid"),
         ("stage lp2_replknet31 {folder}/new", "a name with weights, got 'lp2_replknet31': No pretrained weights"),
         ("stage hf-hub:alice/nothing@v1 {folder}/new", "has no repository alice/nothing, or it is private"),
