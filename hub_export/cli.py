@@ -16,6 +16,7 @@ from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import nn
 
+from . import architecture_cards
 from .download import pull
 from .errors import HubError, VerificationError, clear_errors
 from .files import MANIFEST
@@ -114,6 +115,16 @@ def _list(options: argparse.Namespace) -> None:
         print(f"{network.id}{' (private)' if network.private else ''}")
 
 
+def _cards(options: argparse.Namespace) -> None:
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise ValueError(f"--folder must be a folder, got {options.folder!r}. Run this in a clone of the repository.")
+    if not options.check:
+        architecture_cards.write_cards(folder)
+    elif stale := architecture_cards.stale_cards(folder):
+        raise ValueError(f"these cards are not current: {', '.join(stale)}. Run `timm-lp-hub cards`.")
+
+
 def _staged(options: argparse.Namespace, folder: Path) -> Path:
     names = _read_names(Path(options.label_names)) if options.label_names else None
     return stage(_network(options), folder, merged=options.merged, label_names=names, results=options.results)
@@ -187,6 +198,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("list", help="list the networks on the Hub")
     command.add_argument("--author", help="only those of this user or organization")
     command.set_defaults(run=_list)
+
+    command = commands.add_parser("cards", help="write a card for each architecture, in a clone of the repository")
+    command.add_argument("--check", action="store_true", help="write nothing, and fail if a card is not current")
+    command.add_argument("--folder", default=str(architecture_cards.CARDS), help="default: %(default)s")
+    command.set_defaults(run=_cards)
     return parser
 
 
