@@ -1,13 +1,11 @@
-"""A card for each registered architecture: `python -m hub_export.architecture_cards` writes them into `model_cards/`.
+"""A card for each registered architecture: `timm-lp-hub cards` writes them into `model_cards/`.
 
 Nothing in them is measured: parameters and multiply-accumulates are counted on the meta device, and accuracies are the
 paper's.
 """
 
-import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,8 @@ def render_architecture_card(name: str) -> str:
         name: Name of the base network, `resnet18` for instance.
     """
     facts = architecture_facts()
-    base, large, lp = (_build(full_name) for full_name in (name, f"large_{name}", f"lp2_{name}"))
+    base, large = _build(name), _build(f"large_{name}")
+    lp = _build(f"lp2_{name}", preserve=False)  # what is only counted needs no division by masks
     kernels = _kernels(base, lp)
     weights = {tag: cfg for tag, cfg in get_arch_pretrained_cfgs(name).items() if cfg.has_weights}
     return render(
@@ -95,29 +94,14 @@ def is_current(name: str, folder: Path = CARDS) -> bool:
     return written == rendered
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the cards, or check them, as the command line says.
-
-    Args:
-        arguments: Those of the command line, without the program's name; None for the process's own.
-    """
-    parser = argparse.ArgumentParser(prog="python -m hub_export.architecture_cards", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a card is not current")
-    parser.add_argument("--folder", type=Path, default=CARDS, help="where the cards are (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    if not options.folder.is_dir():
-        parser.error(f"--folder must be a folder, got {options.folder}. Run this in a clone of the repository.")
-    if not options.check:
-        write_cards(options.folder)
-        return
-    stale = [architecture.name for architecture in ARCHITECTURES if not is_current(architecture.name, options.folder)]
-    stale += [path.stem for path in orphans(options.folder)]
-    if stale:
-        parser.exit(1, f"Not current: {', '.join(stale)}. Run `python -m hub_export.architecture_cards`.\n")
+def stale_cards(folder: Path = CARDS) -> list[str]:
+    """Return the names of the cards in a folder that are missing, not current, or of no registered architecture."""
+    stale = [architecture.name for architecture in ARCHITECTURES if not is_current(architecture.name, folder)]
+    return stale + [path.stem for path in orphans(folder)]
 
 
-def _build(name: str) -> nn.Module:
-    return timm.create_model(name, num_classes=_NUM_CLASSES, device="meta").eval()
+def _build(name: str, **arguments: Any) -> nn.Module:
+    return timm.create_model(name, num_classes=_NUM_CLASSES, device="meta", **arguments).eval()
 
 
 def _variants_table(name: str, base: nn.Module, large: nn.Module, lp: nn.Module) -> str:
@@ -181,7 +165,3 @@ def _source(cfg: Any) -> str:
     if cfg.hf_hub_id:
         return f"[{cfg.hf_hub_id}](https://huggingface.co/{cfg.hf_hub_id})"
     return f"[{cfg.architecture}.{cfg.tag}]({cfg.origin_url})"
-
-
-if __name__ == "__main__":
-    main()

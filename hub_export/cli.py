@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import struct
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from huggingface_hub import constants
+from huggingface_hub.utils import logging as hub_logging
+from safetensors import SafetensorError
 from torch import nn
 
+from . import architecture_cards
 from .download import pull
-from .errors import HubError, VerificationError
+from .errors import HubError, VerificationError, clear_errors
 from .files import MANIFEST
 from .listing import list_networks
 from .staging import stage
 from .upload import preview, push
 from .verification import verify
 
+_BUILD_ERRORS = (AssertionError, EOFError, LookupError, RuntimeError, SafetensorError, TypeError, struct.error)
 _NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
 
 
@@ -34,11 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hub_export").setLevel(logging.INFO)
+    hub_logging.disable_propagation()  # it prints its warnings itself
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except (HubError, VerificationError, ValueError, OSError) as error:
-        sys.exit(f"timm-lp-hub: {error}")
+        sys.exit(f"timm-lp-hub: {_message(error)}")
+    except KeyboardInterrupt:
+        sys.exit("timm-lp-hub: interrupted.")
+
+
+def _message(error: Exception) -> str:
+    """Return what an error says; the system's own errors say it with their file's name first."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return str(error)
 
 
 def _stage(options: argparse.Namespace) -> None:
@@ -76,10 +92,18 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _print_preview(network: Path, options: argparse.Namespace) -> None:
-    files = preview(network, options.repo_id, revision=options.revision)
+    files = preview(
+        network,
+        options.repo_id,
+        revision=options.revision,
+        private=options.private,
+        create_pr=options.create_pr,
+        tag=options.tag,
+    )
     for name, (size, state) in files.items():
         print(f"{state:8} {size:>12,} bytes  {name}")
-    print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {options.revision}.")
+    where = "a pull request" if options.create_pr else options.revision
+    print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {where}.")
 
 
 def _pull(options: argparse.Namespace) -> None:
@@ -91,22 +115,55 @@ def _list(options: argparse.Namespace) -> None:
         print(f"{network.id}{' (private)' if network.private else ''}")
 
 
+def _cards(options: argparse.Namespace) -> None:
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise ValueError(f"--folder must be a folder, got {options.folder!r}. Run this in a clone of the repository.")
+    if not options.check:
+        architecture_cards.write_cards(folder)
+    elif stale := architecture_cards.stale_cards(folder):
+        raise ValueError(f"these cards are not current: {', '.join(stale)}. Run `timm-lp-hub cards`.")
+
+
 def _staged(options: argparse.Namespace, folder: Path) -> Path:
-    names = Path(options.label_names).read_text(encoding="utf-8").splitlines() if options.label_names else None
+    names = _read_names(Path(options.label_names)) if options.label_names else None
     return stage(_network(options), folder, merged=options.merged, label_names=names, results=options.results)
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--label-names must be a text file in UTF-8, got {str(path)!r}: {error}.") from error
 
 
 def _network(options: argparse.Namespace) -> nn.Module | str:
     arguments: dict[str, Any] = options.model_args
     if options.checkpoint is not None:
+        if not Path(options.checkpoint).is_file():
+            raise ValueError(f"--checkpoint must be a file, got {options.checkpoint!r}.")
         overlay = {"file": options.checkpoint, "num_classes": arguments.get("num_classes", 1000)}
         arguments = {**arguments, "pretrained_cfg_overlay": overlay}
     if not arguments:
         return options.network
     try:
-        return timm.create_model(options.network, pretrained=True, **arguments)
-    except (RuntimeError, TypeError) as error:  # an unknown name, other weights, arguments that it does not take
-        raise ValueError(f"{options.network} cannot be built with these arguments: {error}") from error
+        with clear_errors(constants.ENDPOINT, options.network, None):
+            return timm.create_model(options.network, pretrained=True, **arguments)
+    except HubError:
+        raise
+    except _BUILD_ERRORS as error:  # an unknown name, other or no weights, arguments that it does not take
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{options.network} cannot be built with these arguments: {reason}") from error
+
+
+def _model_args(text: str) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be JSON, got {text!r}: {error}") from error
+    if not isinstance(arguments, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text!r}")
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,13 +198,18 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("list", help="list the networks on the Hub")
     command.add_argument("--author", help="only those of this user or organization")
     command.set_defaults(run=_list)
+
+    command = commands.add_parser("cards", help="write a card for each architecture, in a clone of the repository")
+    command.add_argument("--check", action="store_true", help="write nothing, and fail if a card is not current")
+    command.add_argument("--folder", default=str(architecture_cards.CARDS), help="default: %(default)s")
+    command.set_defaults(run=_cards)
     return parser
 
 
 def _add_network(command: argparse.ArgumentParser) -> None:
     command.add_argument("network", help=_NETWORK)
     command.add_argument("--checkpoint", help="weights for the name, .safetensors or .pth")
-    command.add_argument("--model-args", type=json.loads, default={}, metavar="JSON", help="for timm.create_model")
+    command.add_argument("--model-args", type=_model_args, default={}, metavar="JSON", help="for timm.create_model")
     command.add_argument("--merged", action="store_true", help="fold the masks into plain convolutions")
     command.add_argument("--label-names", metavar="FILE", help="names of the classes, one a line")
     command.add_argument("--results", metavar="FILE", help="results.json of the few-shot benchmark, for the card")

@@ -22,6 +22,7 @@ from .files import (
     published_files,
 )
 from .reference import seal_manifest
+from .target import check_repo_id
 from .verification import verify_edited
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +57,9 @@ def pull(
         HubError: If the Hub does not give it.
         VerificationError: If what came is not what was published.
         OSError: If it cannot be written.
+        ValueError: If `repo_id` is not in its form.
     """
+    check_repo_id(repo_id)
     if folder is not None:
         check_new_folder(Path(folder).expanduser())
     api = hub_api(token)

@@ -90,7 +90,13 @@ def parse_results(results: dict[str, Any]) -> list[Evaluation]:
         ValueError: If something in it is missing or of another kind; the message says where.
     """
     _check(isinstance(results, dict), "be a dictionary", results)
-    _check(isinstance(results.get("recipe") or {}, dict), "have a dictionary under 'recipe'", results.get("recipe"))
+    recipe = results.get("recipe") or {}
+    _check(isinstance(recipe, dict), "have a dictionary under 'recipe'", recipe)
+    settings = recipe.get("settings") or {}
+    _check(isinstance(settings, dict), "have a dictionary under 'recipe'['settings']", settings)
+    speed = results.get("speed")
+    known = isinstance(speed, dict) and {"machine", "runs"} <= speed.keys() and isinstance(speed.get("results"), list)
+    _check(speed is None or known, "have the benchmark of speed's file under 'speed'", speed)
     entries = results.get("results", [])
     _check(isinstance(entries, list), "have a list under 'results'", entries)
     return [evaluation for index, entry in enumerate(entries) for evaluation in _evaluations(index, entry)]
@@ -100,8 +106,15 @@ def _evaluations(index: int, entry: Any) -> list[Evaluation]:
     place = f"'results'[{index}]"
     _check(isinstance(entry, dict), f"have a dictionary at {place}", entry)
     dataset, metrics = entry.get("dataset"), entry.get("metrics")
-    named = isinstance(dataset, dict) and "id" in dataset and isinstance(dataset.get("name"), str)
+    named = (
+        isinstance(dataset, dict)
+        and isinstance(dataset.get("id", 0), (str, type(None)))
+        and isinstance(dataset.get("name"), str)
+    )
     _check(named, f"have an 'id' and a 'name' at {place}['dataset']", dataset)
+    for key in ("shots", "num_test"):
+        count = entry.get(key)
+        _check(count is None or isinstance(count, int), f"have a whole number or null at {place}[{key!r}]", count)
     _check(isinstance(metrics, dict), f"have a dictionary at {place}['metrics']", metrics)
     for name, by_seed in metrics.items():
         numbers = isinstance(by_seed, dict) and all(_is_percent(value) for value in by_seed.values())

@@ -39,12 +39,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
         FileExistsError: If something is there.
         OSError: If it cannot be written; nothing is left behind then.
     """
+    folder = folder.resolve()  # "." has no name
     check_new_folder(folder)
     with clear_disk_errors(str(folder)):
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             yield partial
+            for path in partial.iterdir():
+                path.chmod(0o644)  # safetensors lets nobody else read
             partial.chmod(0o755)
             if folder.exists():
                 folder.rmdir()

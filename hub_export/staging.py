@@ -19,7 +19,7 @@ from timm_lp import LpConv2d
 
 from .card import render_card
 from .config import check_config, finish_config
-from .errors import VerificationError, clear_errors, naming
+from .errors import HubError, VerificationError, clear_errors, first_line, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, check_new_folder, new_folder
 from .naming import parse_name
 from .reference import reference_logits, write_manifest
@@ -63,8 +63,8 @@ def stage(
     """
     folder = Path(folder).expanduser()
     check_new_folder(folder)
-    if results is None and not isinstance(model, nn.Module) and (Path(model) / RESULTS).is_file():
-        results = Path(model) / RESULTS
+    if results is None and not isinstance(model, nn.Module) and (Path(model).expanduser() / RESULTS).is_file():
+        results = Path(model).expanduser() / RESULTS
     network = load_network(model)
     names = _label_names(network, label_names)
     results = _read_results(results)
@@ -121,8 +121,13 @@ def _load(model: str | Path) -> nn.Module:
         return timm.create_model(f"local-dir:{folder}", pretrained=True)
     source, _, rest = str(model).partition(":")
     if (source == "hf-hub" and rest) or timm.is_model(str(model).partition(".")[0]):
-        with clear_errors(constants.ENDPOINT, str(model), None):
-            return timm.create_model(str(model), pretrained=True)
+        try:
+            with clear_errors(constants.ENDPOINT, rest.partition("@")[0] or str(model), None):
+                return timm.create_model(str(model), pretrained=True)
+        except HubError:
+            raise
+        except RuntimeError as error:  # an unknown tag, or no weights
+            raise ValueError(f"`model` must be a name with weights, got {model!r}: {first_line(error)}.") from error
     raise ValueError(
         f"`model` must be a network, a folder with config.json and weights, or a name that timm knows, got {model!r}. "
         "timm.list_models('lp*') lists ours."

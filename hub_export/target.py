@@ -5,13 +5,16 @@ import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from huggingface_hub import HfApi
+from huggingface_hub import GitRefs, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from .errors import first_line, retry, transport_error
 
 _logger = logging.getLogger(__name__)
+
+_PART = r"\w[\w-]*(\.[\w-]+)*(?<!\.lock)"  # git refuses ".." and what ends in "." or ".lock"
+_REF = re.compile(f"{_PART}(/{_PART})*")
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ class Target:
     pull_requests: frozenset[str]
 
 
-def check_names(repo_id: str, revision: str, create_pr: bool, tag: str | None) -> None:
-    """Refuse names that the Hub would refuse later.
+def check_repo_id(repo_id: str) -> None:
+    """Refuse a repository's name that is not in its form.
 
     Raises:
-        ValueError: If one is not in its form, or two exclude each other.
+        ValueError: If it is none.
     """
     try:
         validate_repo_id(repo_id)
@@ -45,13 +48,48 @@ def check_names(repo_id: str, revision: str, create_pr: bool, tag: str | None) -
         raise ValueError(f"`repo_id` must be 'owner/name', got {repo_id!r}: {first_line(error)}.") from error
     if "/" not in repo_id:
         raise ValueError(f"`repo_id` must be 'owner/name', got {repo_id!r}. Put your user name before it.")
+
+
+def check_names(repo_id: str, revision: str, create_pr: bool, tag: str | None) -> None:
+    """Refuse names that the Hub would refuse later.
+
+    Raises:
+        ValueError: If one is not in its form, or two exclude each other.
+    """
+    check_repo_id(repo_id)
     for argument, name in (("revision", revision), ("tag", tag)):
-        if name is not None and not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)*", name):
+        if name is not None and not _REF.fullmatch(name):
             raise ValueError(f"`{argument}` must be a name of letters, digits, '.', '-', '_' and '/', got {name!r}.")
     if re.fullmatch(r"[0-9a-f]{40}", revision) or revision.startswith("refs/"):
         raise ValueError(f"`revision` must be a branch, got {revision!r}. A commit cannot be changed.")
     if create_pr and (revision != "main" or tag is not None):
         raise ValueError("`create_pr` must be False with a branch or a tag, got True. It goes to main, untagged.")
+
+
+def check_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str | None) -> GitRefs | None:
+    """Return a repository's branches, tags and pull requests if a push may go there; None if there is no repository.
+
+    Args:
+        api: The client.
+        repo_id: `owner/name`.
+        revision: The branch.
+        private: Whether a new repository would be private.
+        tag: Must not exist yet.
+
+    Raises:
+        ValueError: If the tag exists, a tag has the branch's name, or a public repository is to be private.
+    """
+    if not retry(lambda: api.repo_exists(repo_id)):
+        return None
+    if private and not retry(lambda: api.model_info(repo_id).private):
+        raise ValueError(f"`private` must be False, got True: {repo_id} is public already. Change it on the Hub first.")
+    refs = _refs(api, repo_id)
+    tags = {known.name for known in refs.tags}
+    if tag in tags:
+        raise ValueError(f"`tag` must be new, got {tag!r}, which {repo_id} has. Tags are not moved.")
+    if revision in tags:
+        raise ValueError(f"`revision` must be a branch, got {revision!r}, a tag of {repo_id}.")
+    return refs
 
 
 def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str | None, undo: ExitStack) -> Target:
@@ -68,24 +106,22 @@ def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str
     Raises:
         ValueError: If the tag exists, a tag has the branch's name, or a public repository is to be private.
     """
-    if not retry(lambda: api.repo_exists(repo_id)):
+    refs = check_target(api, repo_id, revision, private, tag)
+    if refs is None:
         retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
         undo.callback(_remove_repository, api, repo_id)
-    elif private and not retry(lambda: api.model_info(repo_id).private):
-        raise ValueError(f"`private` must be False, got True: {repo_id} is public already. Change it on the Hub first.")
-    refs = retry(lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
+        refs = _refs(api, repo_id)
     branches = {branch.name: branch.target_commit for branch in refs.branches}
-    tags = {known.name for known in refs.tags}
-    if tag in tags:
-        raise ValueError(f"`tag` must be new, got {tag!r}, which {repo_id} has. Tags are not moved.")
-    if revision in tags:
-        raise ValueError(f"`revision` must be a branch, got {revision!r}, a tag of {repo_id}.")
     if revision not in branches:
         branches[revision] = branches["main"]
         retry(lambda: api.create_branch(repo_id, branch=revision, revision=branches["main"], exist_ok=True))
         undo.callback(_remove_branch, api, repo_id, revision, branches["main"])
     pull_requests = frozenset(request.ref for request in refs.pull_requests or ())
     return Target(api, repo_id, revision, branches[revision], pull_requests)
+
+
+def _refs(api: HfApi, repo_id: str) -> GitRefs:
+    return retry(lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
 
 
 def _remove_repository(api: HfApi, repo_id: str) -> None:

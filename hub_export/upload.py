@@ -15,7 +15,7 @@ from .errors import HubError, VerificationError, clear_errors, naming, retry
 from .files import CARD, MANIFEST, published_files
 from .reference import file_digest, seal_manifest
 from .staging import stage
-from .target import check_names, open_target
+from .target import check_names, check_target, open_target
 from .verification import verify_edited
 
 _logger = logging.getLogger(__name__)
@@ -68,24 +68,40 @@ def push(
 
 
 def preview(
-    folder_or_model: nn.Module | str | Path, repo_id: str, *, revision: str = "main", token: str | None = None
+    folder_or_model: nn.Module | str | Path,
+    repo_id: str,
+    *,
+    revision: str = "main",
+    private: bool = False,
+    create_pr: bool = False,
+    tag: str | None = None,
+    token: str | None = None,
 ) -> dict[str, tuple[int, str]]:
-    """Return what `push` would upload, and change nothing: size, bytes, and "new", "changed" or "same", by file name.
+    """Return what `push` would do, and change nothing: by file name, the size in bytes, and what becomes of the file.
+
+    That is "new", "changed", "same", or "stale" for one of an earlier network that is removed. What `push` refuses is
+    refused here, too; but whether the token may write is known only to the Hub.
 
     Args:
-        folder_or_model: As `push` takes it.
+        folder_or_model: As `push` takes it, and so are the others.
         repo_id: `owner/name`.
         revision: Branch.
+        private: Whether a new repository is private.
+        create_pr: Whether to open a pull request.
+        tag: Name of a new tag.
         token: None for the one in HF_TOKEN or from `hf auth login`.
     """
-    check_names(repo_id, revision, False, None)
+    check_names(repo_id, revision, create_pr, tag)
     api = hub_api(token)
     with tempfile.TemporaryDirectory() as work:
         files = prepare(folder_or_model, repo_id, Path(work))
         with clear_errors(api.endpoint, repo_id, revision):
-            there = api.repo_exists(repo_id) and api.revision_exists(repo_id, revision)
-            states = differing_files(api, repo_id, revision, files) if there else dict.fromkeys(files, "new")
-        return {name: (path.stat().st_size, states.get(name, "same")) for name, path in files.items()}
+            refs = check_target(api, repo_id, revision, private, tag)
+            branches = {branch.name: branch.target_commit for branch in refs.branches} if refs else {}
+            parent = branches.get(revision) or branches.get("main")  # which a new branch starts from
+            states = differing_files(api, repo_id, parent, files) if parent else dict.fromkeys(files, "new")
+        sizes = {name: files[name].stat().st_size if name in files else 0 for name in files.keys() | states.keys()}
+        return {name: (size, states.get(name, "same")) for name, size in sorted(sizes.items())}
 
 
 def prepare(folder_or_model: nn.Module | str | Path, repo_id: str, work: Path) -> dict[str, Path]:

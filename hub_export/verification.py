@@ -7,8 +7,8 @@ from typing import Any
 import timm
 from safetensors import SafetensorError, safe_open
 
-from .errors import VerificationError, naming
-from .files import CARD, WEIGHTS
+from .errors import VerificationError, first_line, naming
+from .files import CARD, CONFIG, WEIGHTS
 from .reference import (
     file_digest,
     logits_differ,
@@ -17,7 +17,7 @@ from .reference import (
     tensor_digest,
     tensor_digests,
 )
-from .weights import check_weights
+from .weights import BUILD_ERRORS, check_weights
 
 _logger = logging.getLogger(__name__)
 
@@ -64,10 +64,15 @@ def verify_edited(folder: Path) -> dict[str, Any]:
 def _verify(folder: Path, manifest: dict[str, Any]) -> None:
     _check_files(folder, manifest)
     check_weights(folder)
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    if changed := _differing(tensor_digests(model), manifest["tensors"]):
+    try:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        tensors, logits = tensor_digests(model), reference_logits(model)
+    except BUILD_ERRORS as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise VerificationError(f"{CONFIG} must say what timm can load and run, but that gives {reason}.") from error
+    if changed := _differing(tensors, manifest["tensors"]):
         raise VerificationError(f"timm must load what was saved, but changes {_listed(changed)}.")
-    if difference := logits_differ(reference_logits(model), manifest["logits"]):
+    if difference := logits_differ(logits, manifest["logits"]):
         raise VerificationError(
             f"the network must compute what was staged, but gives {difference}. "
             "The tensors agree, so the architecture or its arguments do not."

@@ -15,7 +15,7 @@ from .files import CONFIG, WEIGHTS
 
 _DTYPES = {"F32": torch.float32, "I64": torch.int64}
 _MAX_MODULES = 20_000
-_BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _LISTED = 3
 
 
@@ -78,7 +78,7 @@ def _build_without_memory(folder: Path, config: dict[str, Any]) -> dict[str, tor
     try:
         with torch.device("meta"):
             return timm.create_model(f"local-dir:{folder}", pretrained=False).state_dict()
-    except _BUILD_ERRORS as error:
+    except BUILD_ERRORS as error:
         raise VerificationError(
             f"{CONFIG} must say what timm can build a network from, but {config['architecture']} with the arguments "
             f"{config.get('model_args', {})} gives {type(error).__name__}: {error}."

@@ -1,1 +1,1 @@
-"""Templates of the model cards, and the cards of the architectures (written by `hub_export.architecture_cards`)."""
+"""Templates of the model cards, and the cards of the architectures (written by `timm-lp-hub cards`)."""

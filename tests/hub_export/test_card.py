@@ -223,6 +223,12 @@ class TestResults:
         [
             ([1], r"`results` must be a dictionary, got \[1\]"),
             ({"recipe": "fast"}, "must have a dictionary under 'recipe', got 'fast'"),
+            ({"recipe": {"settings": [1]}}, r"have a dictionary under 'recipe'\['settings'\], got \[1\]"),
+            ({"speed": {"results": 5}}, "must have the benchmark of speed's file under 'speed', got {'results': 5}"),
+            (with_results(dataset={"id": 5, "name": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
+            (with_results(dataset={"name": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
+            (with_results(shots="16"), r"a whole number or null at 'results'\[0\]\['shots'\], got '16'"),
+            (with_results(num_test=1.5), r"a whole number or null at 'results'\[0\]\['num_test'\], got 1\.5"),
             ({"results": {}}, "must have a list under 'results', got {}"),
             ({"results": [3]}, r"must have a dictionary at 'results'\[0\], got 3"),
             (with_results(dataset={"id": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),

@@ -54,6 +54,8 @@ def test_a_dry_run_prints_what_would_be_uploaded(
     assert re.search(r"new +[\d,]+ bytes  model\.safetensors", out)
     assert out.endswith("Nothing was uploaded; without --dry-run it goes to alice/network, main.\n")
     assert not hub.repositories
+    main(["push", str(trial), REPO, "--dry-run", "--create-pr"])
+    assert capsys.readouterr().out.endswith("it goes to alice/network, a pull request.\n")
 
 
 def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tmp_path: Path) -> None:
@@ -76,17 +78,46 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
         ("push {staged} alice/network --merged", "`network` must not be staged with these options"),
         ("pull alice/nothing", "has no repository alice/nothing"),
         ("pull alice/nothing --folder {staged}", "`folder` must be new or empty"),
+        ("pull nothing", "`repo_id` must be 'owner/name', got 'nothing'"),
+        ("push {staged} alice/network --dry-run --create-pr --tag v1", "`create_pr` must be False with a branch or"),
+        ("stage lp2_resnet18.nothing {folder}/new", "a name with weights, got 'lp2_resnet18.nothing': Invalid"),
+        ("stage lp2_replknet31 {folder}/new", "a name with weights, got 'lp2_replknet31': No pretrained weights"),
+        ("stage hf-hub:alice/nothing@v1 {folder}/new", "has no repository alice/nothing, or it is private"),
+        ('stage resnet18.a1_in1k {folder}/new --model-args {{"num_classes":1}}', "has no repository resnet18.a1_in1k"),
+        ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/none", "--checkpoint must be a file, got '"),
+        ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/junk.pth", "cannot be built with these arguments: "),
+        ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/junk.safetensors", "these arguments: Error while des"),
+        ("stage {staged} {folder}/new --label-names {folder}/none", "none: No such file or directory."),
+        ("stage {staged} {folder}/new --label-names {folder}/junk.pth", "--label-names must be a text file in UTF-8"),
     ],
 )
 def test_what_fails_says_why_and_shows_no_token(
     hub: HubServer, staged: Path, tmp_path: Path, command: str, message: str
 ) -> None:
+    for name in ("junk.pth", "junk.safetensors"):
+        (tmp_path / name).write_bytes(b"\xe9unk")
     words = [word.format(folder=tmp_path, staged=staged) for word in command.split()]
     with pytest.raises(SystemExit, match=re.escape(message)) as caught:
         main(words)
     assert str(caught.value).startswith("timm-lp-hub: ")
     assert "\n" not in str(caught.value)
     assert "hf_alice" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "must be JSON, got '{'"), ("[1]", "must be a JSON object")])
+def test_model_arguments_are_a_json_object(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["stage", "lp2_resnet18", "new", "--model-args", text])
+    assert message in capsys.readouterr().err
+
+
+def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(folder: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hub_export.cli.verify", interrupt)
+    with pytest.raises(SystemExit, match="timm-lp-hub: interrupted"):
+        main(["verify", "folder"])
 
 
 def test_the_walk_through_in_the_readme_runs_offline(tmp_path: Path) -> None:

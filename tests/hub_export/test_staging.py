@@ -171,6 +171,24 @@ def test_results_must_be_json(network: nn.Module, tmp_path: Path) -> None:
         stage(network, tmp_path / "network", results=tmp_path / "r.json")
 
 
+def test_the_current_folder_and_who_may_read(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    stage(network, ".")
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "here").iterdir()} == {0o644}
+
+
+def test_the_results_of_a_folder_in_the_home(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {"recipe": {"base_model": None}, "results": []}
+    stage(network, tmp_path / "a", results=results)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert json.loads((stage("~/a", tmp_path / "b") / "results.json").read_text()) == results
+
+
 def test_nothing_is_overwritten(network: nn.Module, tmp_path: Path) -> None:
     (tmp_path / "network").mkdir()
     stage(network, tmp_path / "network")

@@ -13,6 +13,7 @@ from hub_export import list_networks, pull, push, stage
 from hub_export.upload import preview
 
 from ..hub_server import HubServer
+from ..hub_server.repository import Blob
 from .conftest import LABELS, REPO
 
 FILES = {"README.md", "config.json", "manifest.json", "masks.png", "model.safetensors"}
@@ -103,6 +104,22 @@ def test_a_preview_changes_nothing(hub: HubServer, staged: Path) -> None:
     assert states == {**dict.fromkeys(FILES, "same"), "README.md": "changed", "manifest.json": "changed"}
     assert preview(staged, REPO)["model.safetensors"][0] == (staged / "model.safetensors").stat().st_size
     assert len(hub.repositories["models", REPO].commits) == 2
+    (staged / "README.md").write_text((staged / "README.md").read_text().removesuffix("\nNext.\n"))
+    assert {state for _, state in preview(staged, REPO, revision="next").values()} == {"same"}  # it starts from main
+    HfApi(endpoint=hub.url).create_tag(REPO, tag="v1")
+    for arguments, message in (
+        ({"tag": "v1"}, "`tag` must be new"),
+        ({"revision": "v1"}, "`revision` must be a branch, got 'v1', a tag"),
+        ({"private": True}, "`private` must be False, got True: alice/network is public already"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            preview(staged, REPO, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_preview_tells_what_is_removed(hub: HubServer, staged: Path) -> None:
+    hub.seed(staged, REPO)
+    hub.repositories["models", REPO].add_commit({"results.json": Blob.of("results.json", b"{}")}, title="Results")
+    assert preview(staged, REPO)["results.json"] == (0, "stale")
 
 
 def test_networks_are_listed(hub: HubServer, staged: Path) -> None:
@@ -123,10 +140,13 @@ def test_networks_are_listed(hub: HubServer, staged: Path) -> None:
         ({"revision": "0" * 40}, "`revision` must be a branch, got '0000"),
         ({"revision": "../x"}, "`revision` must be a name of letters"),
         ({"tag": "v 1"}, "`tag` must be a name of letters"),
+        ({"tag": "v1..2"}, "`tag` must be a name of letters"),
+        ({"tag": "v1."}, "`tag` must be a name of letters"),
+        ({"tag": "v1.lock"}, "`tag` must be a name of letters"),
         ({"create_pr": True, "tag": "v1"}, "`create_pr` must be False with a branch or a tag"),
         ({"create_pr": True, "revision": "next"}, "`create_pr` must be False with a branch or a tag"),
     ],
-    ids=["name", "traversal", "request", "commit", "path", "tag", "tagged_request", "branched_request"],
+    ids=["name", "traversal", "request", "commit", "path", "tag", "dots", "end", "lock", "tagged", "branched"],
 )
 def test_names_are_checked_first(hub: HubServer, staged: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -84,6 +84,15 @@ def test_other_logits_are_found(staged: Path) -> None:
         verify(staged)
 
 
+def test_a_configuration_that_fails_after_loading(staged: Path) -> None:
+    make_hostile(staged, lambda config: config["pretrained_cfg"].update(first_conv=5))
+    with pytest.raises(VerificationError, match=r"must say what timm can load and run, but that gives TypeError: "):
+        verify(staged)
+    make_hostile(staged, lambda config: config["model_args"].update(drop_rate="x"))
+    with pytest.raises(VerificationError, match=r"must say what timm can load and run, but that gives \w+Error: "):
+        verify(staged)
+
+
 def test_other_tensors_are_found(staged: Path) -> None:
     reseal(staged, lambda manifest: manifest["tensors"].update({"fc.bias": "0" * 64}))
     with pytest.raises(VerificationError, match=r"timm must load what was saved, but changes fc\.bias"):
