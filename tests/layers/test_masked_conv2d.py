@@ -124,52 +124,6 @@ def test_matches_the_plain_formula_in_each_memory_format(name: str, in_channels_
     assert_matches_plain(layer, x.to(memory_format=LAST) if in_channels_last in ("input", "both") else x)
 
 
-WIDE: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
-    "padding": (9, {"padding": 4}, (11, 12)),
-    "little_padding": ((7, 9), {"padding": (2, 3)}, (10, 13)),
-    "stride": (9, {"padding": 4, "stride": 2}, (13, 12)),
-    "dilation": (7, {"padding": 6, "dilation": 2}, (17, 15)),
-    "even": (8, {"padding": 4}, (11, 12)),
-    "map_smaller_than_kernel": (9, {"padding": 4}, (5, 6)),
-}
-
-
-@pytest.mark.parametrize("needs", ["all", "weight", "masks", "input"])
-@pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=str)
-@pytest.mark.parametrize(("kernel_size", "arguments", "size"), WIDE.values(), ids=WIDE)
-def test_few_channels_with_wide_masks(
-    kernel_size: Any, arguments: dict[str, Any], size: tuple[int, int], memory_format: torch.memory_format, needs: str
-) -> None:
-    layer = randomize(LpConv2d(3, 12, kernel_size, **arguments, dtype=torch.float64))
-    assert isinstance(layer, LpConv2d)
-    wide = torch.tensor([2, 3, 9])
-    with torch.no_grad():
-        layer.log2p.fill_(4)
-        layer.C.copy_(torch.eye(2) / 1.5 + 0.01 * layer.C)
-        layer.C[wide] *= torch.tensor([0.5, 0.6, 0.4])[:, None, None]
-    x = image(3, size, torch.float64).to(memory_format=memory_format)
-    with small_blocks():
-        found, channels = reach.reach_of(layer.mask())
-        assert channels is not None
-        assert torch.equal(channels, wide)
-        shapes = (tuple(x.shape), tuple(layer.weight.shape))
-        chosen = plan.make_plan(
-            *shapes, found, False, geometry_of(layer), input_last=memory_format is LAST, kernel_last=False
-        )
-        assert chosen.rest is not None
-        for name, parameter in layer.named_parameters():
-            parameter.requires_grad_(
-                {"all": True, "weight": name == "weight", "masks": name in ("C", "log2p"), "input": False}[needs]
-            )
-        parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
-        expected = output_and_gradients(plain(layer), x, *parameters)
-        for value, reference in zip(output_and_gradients(layer, x, *parameters), expected, strict=True):
-            torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
-        with torch.no_grad():
-            for _ in range(3):
-                torch.testing.assert_close(layer(x), expected[0], rtol=1e-9, atol=1e-9)
-
-
 @pytest.mark.parametrize("p", [1, 2, 16, 256])
 @pytest.mark.parametrize(
     ("kernel_size", "arguments", "size"),
