@@ -1,7 +1,7 @@
 """The files that are published, and folders that are whole or not there."""
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,12 +43,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     check_new_folder(folder)
     with clear_disk_errors(str(folder)):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+        partial.mkdir()
         try:
             yield partial
-            for path in partial.iterdir():
-                path.chmod(0o644)  # safetensors lets nobody else read
-            partial.chmod(0o755)
             if folder.exists():
                 folder.rmdir()
             partial.rename(folder)

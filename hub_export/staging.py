@@ -20,7 +20,7 @@ from timm_lp import LpConv2d
 from .card import render_card
 from .config import check_config, finish_config
 from .errors import HubError, VerificationError, clear_errors, first_line, naming
-from .files import CARD, CONFIG, MASKS, RESULTS, check_new_folder, new_folder
+from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, check_new_folder, new_folder
 from .naming import parse_name
 from .reference import reference_logits, write_manifest
 from .weights import check_weights
@@ -184,6 +184,7 @@ def _save(
         )
     except SafetensorError as error:
         raise OSError(f"{target} cannot be written: {error}.") from error
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody else read, whatever the umask
     finish_config(folder / CONFIG, label_names, _MASK_ARGS if merged else frozenset())
 
 

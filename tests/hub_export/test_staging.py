@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -171,13 +172,11 @@ def test_results_must_be_json(network: nn.Module, tmp_path: Path) -> None:
         stage(network, tmp_path / "network", results=tmp_path / "r.json")
 
 
-def test_the_current_folder_and_who_may_read(
-    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_folder(network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     stage(network, ".")
-    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "here").iterdir()} == {0o644}
+    verify(tmp_path / "here")
 
 
 def test_the_results_of_a_folder_in_the_home(
@@ -199,3 +198,14 @@ def test_nothing_is_overwritten(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="`folder` must be new or empty"):
         stage(network, tmp_path / "network")
     assert (tmp_path / "network").read_text() == "a file"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_staged_folder_has_the_rights_of_new_files(umask: int, mode: int, network: nn.Module, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        folder = stage(network, tmp_path / "network")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {mode}
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
