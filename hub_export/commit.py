@@ -10,9 +10,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
+from timm_lp.files import file_digest
+
 from .errors import HubError, first_line, is_transient, is_unreachable, retry, transport_error
 from .files import PUBLISHED
-from .reference import file_digest
 from .target import Target
 
 _logger = logging.getLogger(__name__)

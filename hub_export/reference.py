@@ -9,6 +9,8 @@ import torch
 from timm.models import get_model_input_config
 from torch import Tensor, nn
 
+from timm_lp.files import file_digest
+
 from .errors import VerificationError
 from .files import CONFIG, MANIFEST, PUBLISHED, WEIGHTS, published_files
 
@@ -25,15 +27,6 @@ def tensor_digest(tensor: Tensor) -> str:
 def tensor_digests(model: nn.Module) -> dict[str, str]:
     """Return the digest of each tensor of a network's state dict."""
     return {name: tensor_digest(tensor) for name, tensor in model.state_dict().items()}
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def reference_image(input_size: tuple[int, ...]) -> Tensor:

@@ -8,12 +8,14 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, HfApi
 from torch import nn
 
+from timm_lp.files import file_digest
+
 from .card import fill_repo_id
 from .commit import commit_files, differing_files
 from .download import fetch, hub_api
 from .errors import HubError, VerificationError, clear_errors, naming, retry
 from .files import CARD, MANIFEST, published_files
-from .reference import file_digest, seal_manifest
+from .reference import seal_manifest
 from .staging import stage
 from .target import check_names, check_target, open_target
 from .verification import verify_edited

@@ -7,10 +7,11 @@ from typing import Any
 import timm
 from safetensors import SafetensorError, safe_open
 
+from timm_lp.files import file_digest
+
 from .errors import VerificationError, first_line, naming
 from .files import CARD, CONFIG, WEIGHTS
 from .reference import (
-    file_digest,
     logits_differ,
     read_manifest,
     reference_logits,

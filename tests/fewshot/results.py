@@ -35,7 +35,10 @@ def result(
         "num_test": None if top1 is None else 1880,
         "parameters": None if top1 is None else 1234567,
         "train_seconds": None if top1 is None else 2.0 * seed,
-        "settings": {"model": "resnet18", "shots": 16, "epochs": 5, "pretrained": True, "checkpoint": None, "lr": lr},
+        "settings": {
+            **{"model": "resnet18", "model_kwargs": {}, "pretrained": True, "checkpoint": None},
+            **{"shots": 16, "epochs": 5, "lr": lr},
+        },
     }
 
 

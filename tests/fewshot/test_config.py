@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from timm_lp.fewshot.config import FewShotConfig
@@ -55,3 +57,12 @@ def test_trial_settings_leave_out_what_does_not_change_a_trial() -> None:
     other = FewShotConfig(variants=["lp2"], seeds=[2], output_dir="b", save_models=False, workers=2, dataset=["dtd"])
     assert one.trial_settings() == other.trial_settings()
     assert one.trial_settings() != FewShotConfig(lr=1.0).trial_settings()
+
+
+def test_a_checkpoint_counts_by_its_contents(tmp_path: Path) -> None:
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(b"one")
+    before = FewShotConfig(checkpoint=str(path)).trial_settings()
+    assert before == FewShotConfig(checkpoint=str(path)).trial_settings()
+    path.write_bytes(b"two")
+    assert before != FewShotConfig(checkpoint=str(path)).trial_settings()

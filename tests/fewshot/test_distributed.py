@@ -28,6 +28,7 @@ lr: 0.01
 warmup_epochs: 1
 img_size: 32
 checkpoint_seconds: 0
+cpu_threads: 1
 mixed_precision: "no"
 """
 ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")

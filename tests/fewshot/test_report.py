@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,20 @@ def test_markdown() -> None:
     assert "Learning rates, top-1 (%) on held-out images of DTD: 0.01: 55.00, 1: failed" in text
     assert "Failed: large on DTD, seed 1: the loss became nan in epoch 2 of 5" in text
     assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "start"),
+    [
+        ({"pretrained": False}, "resnet18, 16-shot, 1 seed, 5 epochs from random weights;"),
+        ({"checkpoint": "out/base.pth"}, "resnet18, 16-shot, 1 seed, 5 epochs from the weights in base.pth;"),
+        ({"model_kwargs": {"layers": [1, 2], "in_chans": 1}}, "resnet18(layers=[1, 2], in_chans=1), 16-shot,"),
+    ],
+)
+def test_the_first_line_tells_the_network(settings: dict[str, Any], start: str) -> None:
+    trial = result("base", 1, 50.0)
+    trial["settings"] |= settings
+    assert to_markdown([trial]).startswith(start)
 
 
 def test_one_data_set_has_no_average() -> None:

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hub_export import HubError, VerificationError, push
-from hub_export.reference import file_digest
+from timm_lp.files import file_digest
 
 from ..hub_server import HubServer
 from .conftest import REPO, WEIGHTS

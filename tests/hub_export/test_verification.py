@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from hub_export import VerificationError, verify
 from hub_export.files import PUBLISHED
-from hub_export.reference import file_digest, seal_manifest
+from hub_export.reference import seal_manifest
+from timm_lp.files import file_digest
 
 Change = Callable[[dict[str, Any]], Any]
 

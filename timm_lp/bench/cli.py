@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..output import write_json
+from ..files import write_json
 from .benchmark import run_benchmark
 from .cases import LAYERS, NETWORKS, Layer, Network
 from .report import plot, to_markdown

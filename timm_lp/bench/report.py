@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..output import markdown_rows
+from ..markdown import markdown_rows
 
 Results = dict[str, Any]
 

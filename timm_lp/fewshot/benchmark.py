@@ -10,16 +10,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DataLoaderConfiguration,
-    broadcast_object_list,
-    is_tensorboard_available,
-    is_wandb_available,
-)
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from ..output import write_json
+from ..files import write_json
 from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
 from .networks import parse_variant
@@ -28,25 +23,6 @@ from .training import DivergedError, Progress
 from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, run_trial
 
 _logger = logging.getLogger(__name__)
-
-
-def create_accelerator(config: FewShotConfig) -> Accelerator:
-    """Return what distributes the work: `batch_size` images over all processes, in the format that is asked for.
-
-    Raises:
-        ValueError: If the tracker is not installed.
-    """
-    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
-    if config.tracker and not installed[config.tracker]():
-        raise ValueError(
-            f"`tracker` must be installed, got {config.tracker!r}. `pip install {config.tracker}` brings it."
-        )
-    return Accelerator(
-        mixed_precision=config.mixed_precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        log_with=config.tracker,
-        project_dir=config.output_dir,
-    )
 
 
 def load_all(config: FewShotConfig, accelerator: Accelerator) -> list[DataSet]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ..output import markdown_rows
-from .benchmark import Benchmark, create_accelerator
+from ..markdown import markdown_rows
+from .accelerator import create_accelerator
+from .benchmark import Benchmark
 from .config import FewShotConfig
 from .flags import parse_arguments
 from .report import write_report

@@ -1,8 +1,12 @@
 """What a run of the benchmark is told: one dataclass, from which the flags and the recipe files' keys are made."""
 
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from functools import cached_property
 from math import inf
+from pathlib import Path
 from typing import Any
+
+from ..files import file_digest
 
 BASE = "base"
 DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
@@ -82,6 +86,9 @@ class FewShotConfig:
     compile: bool = _setting(False, "compile the network with torch.compile")
     channels_last: bool = _setting(False, "keep images and kernels in the channels-last format")
     workers: int | None = _setting(None, "processes that load images; chosen by the device if not given", int, (0, inf))
+    cpu_threads: int | None = _setting(
+        None, "threads of a process on CPUs; if not given, OMP_NUM_THREADS or its share of the cores", int, (1, inf)
+    )
     cache_mib: int = _setting(4096, "keep decoded images in memory up to this size, MiB", limits=(0, inf))
     checkpoint_seconds: float = _setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
     tracker: str | None = _setting(
@@ -115,12 +122,18 @@ class FewShotConfig:
 
     def trial_settings(self) -> dict[str, Any]:
         """Return the settings on which a trial's result depends, but for its data set, variant and seed."""
-        return {name: value for name, value in asdict(self).items() if name not in _ELSEWHERE}
+        settings = {name: value for name, value in asdict(self).items() if name not in _ELSEWHERE}
+        return settings | {"checkpoint_sha256": self._checkpoint_sha256}
+
+    @cached_property
+    def _checkpoint_sha256(self) -> str | None:
+        return None if self.checkpoint is None else file_digest(Path(self.checkpoint))
 
 
 _ELSEWHERE = {
     *("variants", "seeds", "dataset", "lr_sweep"),
-    *("workers", "cache_mib", "checkpoint_seconds", "tracker", "save_models", "push_to_hub", "output_dir"),
+    *("workers", "cpu_threads", "cache_mib", "checkpoint_seconds"),
+    *("tracker", "save_models", "push_to_hub", "output_dir"),
 }
 
 

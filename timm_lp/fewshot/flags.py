@@ -59,7 +59,7 @@ def command_line(config: FewShotConfig, **changes: Any) -> str:
     return f"{COMMAND} {shlex.join(words)}"
 
 
-_LOCAL = {"output_dir", "push_to_hub", "tracker", "workers", "cache_mib", "checkpoint_seconds"}
+_LOCAL = {"output_dir", "push_to_hub", "tracker", "workers", "cpu_threads", "cache_mib", "checkpoint_seconds"}
 
 
 def _words(name: str, value: Any) -> list[str]:

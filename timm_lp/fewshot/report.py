@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..output import markdown_rows, write_text
+from ..files import write_text
+from ..markdown import markdown_rows
 from .config import BASE
 from .stats import Cell, Table, tabulate
 
@@ -62,13 +63,16 @@ def to_csv(results: list[Result]) -> str:
 def _heading(results: list[Result], table: Table) -> str:
     first = next((result for result in results if not result["held_out"]), results[0])
     settings = first["settings"]
-    start = "pretrained weights" if settings["pretrained"] or settings["checkpoint"] else "random weights"
+    arguments = ", ".join(f"{name}={value}" for name, value in settings["model_kwargs"].items())
+    model = f"{settings['model']}({arguments})" if arguments else settings["model"]
+    start = f"the weights in {Path(settings['checkpoint']).name}" if settings["checkpoint"] else "random weights"
+    start = "pretrained weights" if settings["pretrained"] and not settings["checkpoint"] else start
     shots = f"{settings['shots']}-shot" if settings["shots"] else "all training images"
     counts = {result["folder"].split("/")[0]: result["num_test"] for result in results if result["num_test"]}
     tested = ", ".join(f"{counts[folder]} of {name}" for folder, name in table.datasets.items() if folder in counts)
     seeds = len({result["seed"] for result in results})
     return (
-        f"{settings['model']}, {shots}, {seeds} seeds, {settings['epochs']} epochs from {start}; "
+        f"{model}, {shots}, {_counted(seeds, 'seed')}, {_counted(settings['epochs'], 'epoch')} from {start}; "
         f"tested after the last epoch on all test images ({tested or 'none yet'})"
     )
 
@@ -145,6 +149,10 @@ def _failures(table: Table) -> str:
         for (variant, dataset), cell in table.cells.items()
         for seed, reason in cell.failures.items()
     )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _number(value: float | None, spec: str) -> str:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from timm.models import save_for_hf
 
 from .. import __version__
-from ..output import write_json
+from ..files import write_json
 from .config import BASE, FewShotConfig
 from .flags import command_line
 from .networks import parse_variant, variant_prefix
@@ -59,6 +59,7 @@ def trial_result(
         ),
         "settings": config.trial_settings(),
         "num_processes": accelerator.num_processes,
+        "cpu_threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
         "mixed_precision": accelerator.mixed_precision,
         "versions": {

@@ -1,9 +1,4 @@
-import json
-from pathlib import Path
-
-import pytest
-
-from timm_lp.output import markdown_rows, write_json
+from timm_lp.markdown import markdown_rows
 
 
 def test_markdown_rows() -> None:
@@ -21,11 +16,3 @@ def test_columns_of_text_and_narrow_columns() -> None:
         "| ---- | --------- | -: |",
         "| a    | long text |  2 |",
     ]
-
-
-def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "result.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}

@@ -1,23 +1,6 @@
-"""What commands leave behind: JSON files and Markdown tables."""
+"""Markdown tables."""
 
-import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that is complete or not there, whenever the process ends."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that is complete or not there, whenever the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def markdown_rows(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int = 1) -> str:

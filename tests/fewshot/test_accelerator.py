@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from timm_lp.fewshot.accelerator import create_accelerator
+from timm_lp.fewshot.config import FewShotConfig
+
+CORES = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
+LAUNCHED = "ACCELERATE_MIXED_PRECISION", "no"
+ELASTIC = "TORCHELASTIC_RUN_ID", "none"
+SCRIPT = """
+import torch
+from timm_lp.fewshot.accelerator import create_accelerator
+from timm_lp.fewshot.config import FewShotConfig
+create_accelerator(FewShotConfig())
+print("threads", torch.get_num_threads())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in (LAUNCHED[0], ELASTIC[0], "OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("launcher", [LAUNCHED, ELASTIC])
+@pytest.mark.parametrize("processes", [1, 2, 1000])
+def test_a_launched_process_has_its_share_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, launcher: tuple[str, str], processes: int
+) -> None:
+    monkeypatch.setenv(*launcher)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    create_accelerator(FewShotConfig())
+    assert torch.get_num_threads() == max(1, CORES // processes)
+
+
+@pytest.mark.parametrize("variables", [{}, {"OMP_NUM_THREADS": "1"}, dict([LAUNCHED]), {"OMP_NUM_THREADS": "3"}])
+def test_what_else_was_asked_for_stays(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    create_accelerator(FewShotConfig())
+    assert torch.get_num_threads() == 3
+
+
+def test_the_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*LAUNCHED)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    create_accelerator(FewShotConfig(cpu_threads=4))
+    assert torch.get_num_threads() == 4
+
+
+def test_accelerate_launch_leaves_no_core_idle(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", str(script)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert f"threads {CORES}" in run.stdout

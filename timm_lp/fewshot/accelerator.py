@@ -1,0 +1,50 @@
+"""What distributes the work, and how many cores each of its processes has."""
+
+import logging
+import os
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, is_tensorboard_available, is_wandb_available
+
+from .config import FewShotConfig
+
+_logger = logging.getLogger(__name__)
+
+
+def create_accelerator(config: FewShotConfig) -> Accelerator:
+    """Return what distributes the work: `batch_size` images over all processes, in the format that is asked for.
+
+    Raises:
+        ValueError: If the tracker is not installed.
+    """
+    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
+    if config.tracker and not installed[config.tracker]():
+        raise ValueError(
+            f"`tracker` must be installed, got {config.tracker!r}. `pip install {config.tracker}` brings it."
+        )
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with=config.tracker,
+        project_dir=config.output_dir,
+    )
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(config.cpu_threads or _num_threads())
+        if accelerator.is_main_process:
+            _logger.info("Computing on %d threads a process (--cpu-threads).", torch.get_num_threads())
+    return accelerator
+
+
+def _num_threads() -> int:
+    """Return the threads of a process, where a launcher left it one thread its share of the machine's cores.
+
+    `accelerate launch` and `torchrun` ask for one thread if nobody says how many.
+    """
+    launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
+    if not launched or os.environ.get("OMP_NUM_THREADS") != "1":
+        return torch.get_num_threads()
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(psutil.cpu_count(logical=False) or 1, allowed)
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
