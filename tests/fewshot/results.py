@@ -14,7 +14,7 @@ def result(
     lr: float = 0.1,
 ) -> dict[str, Any]:
     """Return what a trial would have left in its `trial.json`."""
-    folder = f"{dataset}/lr-sweep/lr{lr:g}" if held_out else f"{dataset}/{variant}-seed{seed}"
+    folder = f"{dataset}/lr-sweep/lr{lr:g}-seed{seed}" if held_out else f"{dataset}/{variant}-seed{seed}"
     return {
         "dataset": {
             "id": f"org/{dataset}",
@@ -49,6 +49,9 @@ RESULTS = [
     result("large", 1, None, error="the loss became nan in epoch 2 of 5"),
     *(result("base", seed, top1, "pets") for seed, top1 in enumerate([70.0, 71.0, 69.0], 1)),
     *(result("lp2", seed, top1, "pets") for seed, top1 in enumerate([69.0, 70.5, 68.0], 1)),
-    result("base", 1, 55.0, held_out=True, lr=0.01),
-    result("base", 1, None, held_out=True, lr=1.0, error="the loss became inf"),
+    result("base", 1, 55.0, held_out=True, lr=0.1),
+    result("base", 2, 57.0, held_out=True, lr=0.1),
+    result("base", 1, 52.0, held_out=True, lr=0.01),
+    result("base", 1, 99.0, held_out=True, lr=1.0),
+    result("base", 2, None, held_out=True, lr=1.0, error="the loss became inf"),
 ]

@@ -209,18 +209,29 @@ def test_a_report_that_cannot_be_written_is_said(run: Run) -> None:
     partial.unlink()
 
 
-def test_the_rate_is_chosen_with_the_base_network_and_held(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    flags = ["--lr-sweep", "1e-9", "0.01", "--tracker", "tensorboard"]
+    flags = ["--lr-sweep", "1e-9", "0.01", "1e30", "--seeds", "1", "2", "--tracker", "tensorboard"]
     main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
-    rates = [json.loads(path.read_text())["settings"]["lr"] for path in tmp_path.glob("digits/*-seed1/trial.json")]
-    assert rates == [0.01, 0.01]
-    text = capsys.readouterr().out
-    assert "on held-out images of digits: 1e-09: " in text
-    swept = json.loads((tmp_path / "digits" / "lr-sweep" / "lr0.01" / "trial.json").read_text())
-    assert (swept["num_test"], swept["variant"]) == (40, "base")
+    rates = [json.loads(path.read_text())["settings"]["lr"] for path in tmp_path.glob("digits/*-seed*/trial.json")]
+    assert rates == [0.01] * 4
+    swept = [
+        json.loads((tmp_path / "digits" / "lr-sweep" / f"lr0.01-seed{seed}" / "trial.json").read_text())
+        for seed in (1, 2)
+    ]
+    assert [(trial["num_test"], trial["variant"]) for trial in swept] == [(40, "base")] * 2
+    assert swept[0]["indices"] != swept[1]["indices"]
+    mean = (swept[0]["metrics"]["top1"] + swept[1]["metrics"]["top1"]) / 2
+    assert f"0.01: {mean:.2f}, 1e+30: failed" in capsys.readouterr().out
+    assert "rate of the sweep" not in caplog.text
     assert any(tmp_path.glob("timm-lp-fewshot/events.out.tfevents.*"))
+
+
+def test_a_rate_at_the_end_of_the_sweep_is_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flags = ["--lr-sweep", "1e-9", "0.01", "--variants", "base", "--seeds", "1"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    assert "digits: that is the highest rate of the sweep; a wider one may find a better." in caplog.text
 
 
 def test_a_tracker_that_is_not_installed_is_refused(recipe: Path, tmp_path: Path) -> None:

@@ -77,11 +77,13 @@ def test_unusable_recipes_are_refused(
     assert message in error
 
 
-def test_the_command_repeats_the_settings() -> None:
+def test_the_command_repeats_the_settings(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "my base.safetensors"
+    checkpoint.touch()
     words = (
         "--model resnet34 --model-kwargs layers=[1,1] --dataset dtd a/b --no-pretrained --lr 0.003 --shots 4 --compile"
     )
-    config = _parse(*words.split(), "--seeds", "3", "--checkpoint", "my base.safetensors", "--output-dir", "elsewhere")
+    config = _parse(*words.split(), "--seeds", "3", "--checkpoint", str(checkpoint), "--output-dir", "elsewhere")
     command = command_line(config, seeds=[7], lr_sweep=[])
     assert command.startswith("accelerate launch finetune.py --model resnet34 ")
     again = _parse(*shlex.split(command)[3:])

@@ -72,7 +72,7 @@ def test_test_images_are_decoded_once() -> None:
     ("trial", "folder"),
     [
         (Trial(DIGITS, "lp2-paper", 4), "digits/lp2-paper-seed4"),
-        (Trial(DIGITS, "base", 4, True, 1e-3), "digits/lr-sweep/lr0.001"),
+        (Trial(DIGITS, "base", 4, True, 1e-3), "digits/lr-sweep/lr0.001-seed4"),
     ],
 )
 def test_folders(trial: Trial, folder: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -91,23 +92,30 @@ class Benchmark:
         return [Trial(data, variant, seed) for seed in self.config.seeds for variant in self.config.variants]
 
     def _with_lr(self, data: DataSet, test_images: TestImages, bar: tqdm) -> FewShotConfig:
-        """Return the settings with the learning rate at which the base network does best on held-out images."""
-        if not self.config.lr_sweep:
+        """Return the settings with the learning rate at which the base network does best on held-out images.
+
+        Its accuracies are averaged over the seeds; a rate at which a trial failed is out.
+        """
+        sweep = self.config.lr_sweep
+        if not sweep:
             return self.config
         tried = []
-        for lr in self.config.lr_sweep:
-            trial = Trial(data, BASE, self.config.seeds[0], held_out=True, lr=lr)
-            result = self._run(replace(self.config, lr=lr, lr_sweep=[]), trial, test_images, bar)
-            if result["metrics"]:
-                tried.append((result["metrics"]["top1"], lr))
+        for lr in sweep:
+            config = replace(self.config, lr=lr, lr_sweep=[])
+            trials = [Trial(data, BASE, seed, held_out=True, lr=lr) for seed in self.config.seeds]
+            metrics = [self._run(config, trial, test_images, bar)["metrics"] for trial in trials]
+            if all(metrics):
+                tried.append((fmean(metric["top1"] for metric in metrics), lr))
+        name = data.info.name
         if not tried:
-            _logger.warning(
-                "%s: no rate of the sweep could be tried; going on with %g.", data.info.name, self.config.lr
-            )
+            _logger.warning("%s: no rate of the sweep could be tried; going on with %g.", name, self.config.lr)
             return replace(self.config, lr_sweep=[])
         top1, lr = max(tried, key=lambda pair: (pair[0], -pair[1]))
         if self._is_main:
-            _logger.info("%s: learning rate %g (top-1 %.2f %% on held-out images).", data.info.name, lr, top1)
+            _logger.info("%s: learning rate %g (top-1 %.2f %% on held-out images).", name, lr, top1)
+            if len(sweep) > 1 and lr in (min(sweep), max(sweep)):
+                end = "lowest" if lr == min(sweep) else "highest"
+                _logger.warning("%s: that is the %s rate of the sweep; a wider one may find a better.", name, end)
         return replace(self.config, lr=lr, lr_sweep=[])
 
     def _run(self, config: FewShotConfig, trial: Trial, test_images: TestImages, bar: tqdm) -> Result:
@@ -177,7 +185,7 @@ class Benchmark:
     @contextmanager
     def _progress(self) -> Iterator[tqdm]:
         """Show the epochs of all trials on one bar, in the main process alone."""
-        count = len(self.datasets) * (len(self.config.seeds) * len(self.config.variants) + len(self.config.lr_sweep))
+        count = len(self.datasets) * len(self.config.seeds) * (len(self.config.variants) + len(self.config.lr_sweep))
         total = count * self.config.epochs
         with tqdm(total=total, unit="epoch", disable=not self._is_main, dynamic_ncols=True) as bar:
             yield bar

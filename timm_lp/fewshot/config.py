@@ -61,7 +61,7 @@ class FewShotConfig:
     grad_accum_steps: int = _setting(1, "parts in which a process computes its share of a batch", limits=(1, inf))
     lr: float = _setting(1e-4, "peak learning rate of AdamW", limits=(0, inf))
     lr_sweep: list[float] = _setting(
-        [], "choose the rate among these, with the base network on held-out images", float, (0, inf)
+        [], "choose the rate among these, with the base network on held-out images of all seeds", float, (0, inf)
     )
     mask_lr_scale: float = _setting(1.0, "learning rate of the masks over that of their layer", limits=(0, inf))
     weight_decay: float = _setting(0.05, "weight decay; never of norms, biases and masks", limits=(0, inf))

@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..files import write_text
@@ -133,14 +134,23 @@ def _difference(table: Table, variant: str, dataset: str) -> str:
 
 
 def _rates(results: list[Result]) -> str:
-    """Return which learning rates were tried on held-out images, and what came of it."""
-    lines: dict[str, list[str]] = {}
+    """Return which learning rates were tried on held-out images, and the mean over the seeds of what came of it."""
+    tried: dict[str, dict[float, list[float | None]]] = {}
     for result in results:
         if result["held_out"]:
-            top1 = f"{result['metrics']['top1']:.2f}" if result["metrics"] else "failed"
-            lines.setdefault(result["dataset"]["name"], []).append(f"{result['settings']['lr']:g}: {top1}")
-    title = "Learning rates, top-1 (%) on held-out images of"
-    return "\n".join(f"{title} {name}: {', '.join(rates)}" for name, rates in lines.items())
+            top1 = result["metrics"]["top1"] if result["metrics"] else None
+            rates = tried.setdefault(result["dataset"]["name"], {})
+            rates.setdefault(result["settings"]["lr"], []).append(top1)
+    return "\n".join(
+        f"Learning rates, top-1 (%) on held-out images of {name}: "
+        + ", ".join(f"{lr:g}: {_mean_or_failed(values)}" for lr, values in sorted(rates.items()))
+        for name, rates in tried.items()
+    )
+
+
+def _mean_or_failed(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return "failed" if len(known) < len(values) else f"{fmean(known):.2f}"
 
 
 def _failures(table: Table) -> str:

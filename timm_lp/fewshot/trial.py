@@ -45,7 +45,7 @@ class Trial:
     def folder(self) -> Path:
         """The trial's folder below the output folder."""
         if self.held_out:
-            return Path(self.data.folder, "lr-sweep", f"lr{self.lr:g}")
+            return Path(self.data.folder, "lr-sweep", f"lr{self.lr:g}-seed{self.seed}")
         return Path(self.data.folder, f"{self.variant}-seed{self.seed}")
 
 
