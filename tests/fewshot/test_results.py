@@ -24,6 +24,7 @@ def test_card_results_are_metrics_by_seed() -> None:
         "dataset": {"id": "org/dtd", "name": "DTD", "revision": "1" * 40, "split": "test", "config": None},
         "shots": 16,
         "variant": "lp2",
+        "lr": 0.1,
         "num_test": 1880,
         "metrics": {"top1": {"1": 90.0, "2": 91.0}, "mean_per_class": {"1": 89.0, "2": 90.0}},
     }

@@ -170,6 +170,7 @@ def _card_entry(group: list[Result]) -> dict[str, Any]:
         "dataset": group[0]["dataset"],
         "shots": group[0]["settings"]["shots"] or None,
         "variant": group[0]["variant"],
+        "lr": group[0]["settings"]["lr"],
         "num_test": group[0]["num_test"],
         "metrics": {
             name: {str(result["seed"]): result["metrics"][name] for result in group} for name in group[0]["metrics"]
