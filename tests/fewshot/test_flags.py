@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from timm_lp.fewshot.config import FewShotConfig
-from timm_lp.fewshot.flags import DIGITS_RECIPE, command_line, parse_arguments
+from timm_lp.fewshot.flags import command_line, parse_arguments
 
 
 def _parse(*arguments: str) -> FewShotConfig:
@@ -90,13 +90,3 @@ def test_the_command_repeats_the_settings(tmp_path: Path) -> None:
     assert again.trial_settings() == config.trial_settings()
     assert (again.dataset, again.variants, again.seeds) == (config.dataset, config.variants, [7])
     assert "elsewhere" not in command
-
-
-def test_shipped_recipes_are_read_by_name_and_state_their_command() -> None:
-    names = sorted(path.name for path in DIGITS_RECIPE.parent.iterdir() if path.name.endswith(".yaml"))
-    assert "digits.yaml" in names
-    for name in names:
-        assert _parse("--config", name).model
-        head = (DIGITS_RECIPE.parent / name).read_text().split("\nmodel", 1)[0]
-        assert "accelerate launch finetune.py" in head
-        assert "Expected" in head
