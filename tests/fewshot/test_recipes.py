@@ -61,6 +61,8 @@ def _cells(table: Table, variant: str, dataset: str) -> tuple[str, str]:
         return text, ""
     assert cell.mean is not None
     assert base.mean is not None
-    assert cell.p_value is not None
-    p = "p < 0.001" if cell.p_value < 0.001 else f"p {cell.p_value:.3f}"
-    return text, f"{cell.mean - base.mean:+.2f} ({p})"
+    p, paired = (
+        "< 0.001" if value is not None and value < 0.001 else f"{value:.3f}"
+        for value in (cell.p_value, cell.paired_p_value)
+    )
+    return text, f"{cell.mean - base.mean:+.2f} (p {p}, paired {paired})"

@@ -22,8 +22,8 @@ def test_markdown() -> None:
         ["lp2", "**90.50 ± 0.71** (1 of 3 failed)", "69.17 ± 1.26", "79.83", "1", "1,234,567", "3.5"],
     ]
     assert "Mean of the classes' accuracies" in tables[3]
-    assert "+9.50 (p " in text
-    assert "Holm-Bonferroni over 2 comparisons" in text
+    assert "+9.50 (p 0.003, paired 0.067)" in text
+    assert "Welch's t-test (2 comparisons) and of the t-test paired by seed (2), each after Holm-Bonferroni" in text
     assert "Learning rates, top-1 (%) on held-out images of DTD: 0.01: 52.00, 0.1: 56.00, 1: failed" in text
     assert "Failed: large on DTD, seed 1: the loss became nan in epoch 2 of 5" in text
     assert "None" not in text

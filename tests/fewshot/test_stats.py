@@ -56,10 +56,44 @@ def test_p_values_are_welchs_corrected_by_holm() -> None:
     assert table.cells["large", "dtd"].p_value is None
 
 
+def _paired(differences: list[float]) -> float:
+    """Return the p-value from the formulas."""
+    mean = sum(differences) / len(differences)
+    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / (len(differences) - 1) / len(differences))
+    return 2 * float(stats.t.sf(abs(mean) / error, len(differences) - 1))
+
+
+def test_paired_p_values_are_of_the_seeds_that_both_have() -> None:
+    table = tabulate(RESULTS)
+    smaller, larger = sorted([_paired([10.0, 9.0]), _paired([-1.0, -0.5, -1.0])])
+    assert table.cells["lp2", "dtd"].paired_p_value == pytest.approx(max(2 * smaller, larger))
+    assert table.cells["lp2", "pets"].paired_p_value == pytest.approx(2 * smaller)
+    assert table.cells["base", "dtd"].paired_p_value is None
+    assert table.cells["large", "dtd"].paired_p_value is None
+
+
+def test_pairs_show_what_the_spread_of_the_draws_hides() -> None:
+    base = [40.0, 50.0, 60.0, 70.0]
+    trials = [result("base", seed, top1) for seed, top1 in enumerate(base)]
+    cell = tabulate([*trials, *(result("lp2", seed, top1 + 1 + seed / 10) for seed, top1 in enumerate(base))])
+    assert cell.cells["lp2", "dtd"].p_value > 0.9
+    assert cell.cells["lp2", "dtd"].paired_p_value < 0.001
+
+
 def test_no_spread_or_no_base_is_no_test() -> None:
     same = [result(variant, seed, 50.0) for variant in ("base", "lp2") for seed in (1, 2)]
-    assert tabulate(same).cells["lp2", "dtd"].p_value is None
-    assert tabulate(same[2:]).cells["lp2", "dtd"].p_value is None
+    cell = tabulate(same).cells["lp2", "dtd"]
+    assert (cell.p_value, cell.paired_p_value) == (None, None)
+    cell = tabulate(same[2:]).cells["lp2", "dtd"]
+    assert (cell.p_value, cell.paired_p_value) == (None, None)
+
+
+def test_equal_differences_are_no_pairs() -> None:
+    trials = [result("base", seed, 10.1 * seed) for seed in (1, 2, 3)]
+    trials += [result("lp2", seed, 10.1 * seed + 0.3) for seed in (1, 2, 3)]
+    cell = tabulate(trials).cells["lp2", "dtd"]
+    assert cell.p_value is not None
+    assert cell.paired_p_value is None
 
 
 def test_confidence_interval() -> None:

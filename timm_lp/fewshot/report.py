@@ -113,15 +113,19 @@ def _mean_and_std(cell: Cell | None, best: bool) -> str:
 
 def _tests(table: Table) -> str:
     """Return the differences from base with their p-values."""
-    count = sum(cell.p_value is not None for cell in table.cells.values())
-    if not count:
+    welch = sum(cell.p_value is not None for cell in table.cells.values())
+    paired = sum(cell.paired_p_value is not None for cell in table.cells.values())
+    if not welch + paired:
         return ""
     lines = [
         [variant, *(_difference(table, variant, dataset) for dataset in table.datasets)]
         for variant in table.variants
         if variant != BASE
     ]
-    title = f"Top-1 minus base (points), p of Welch's t-test after Holm-Bonferroni over {count} comparisons"
+    title = (
+        f"Top-1 minus base (points); p of Welch's t-test ({welch} comparisons) and of the t-test paired by seed "
+        f"({paired}), each after Holm-Bonferroni"
+    )
     return f"{title}\n\n{markdown_rows(['variant', *table.datasets.values()], lines)}"
 
 
@@ -129,8 +133,12 @@ def _difference(table: Table, variant: str, dataset: str) -> str:
     mean, base = table.mean(variant, dataset), table.mean(BASE, dataset)
     if mean is None or base is None:
         return "-"
-    p = table.cells[variant, dataset].p_value
-    return f"{mean - base:+.2f} (p {'-' if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}'})"
+    cell = table.cells[variant, dataset]
+    return f"{mean - base:+.2f} (p {_p_value(cell.p_value)}, paired {_p_value(cell.paired_p_value)})"
+
+
+def _p_value(p: float | None) -> str:
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _rates(results: list[Result]) -> str:

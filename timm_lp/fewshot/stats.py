@@ -20,7 +20,8 @@ class Cell:
         failures: Why the others failed, by seed.
         parameters: Number of parameters.
         train_seconds: Mean time of a training, seconds.
-        p_value: Of Welch's test against the base network, corrected by Holm's method; None where there is none.
+        p_value: Of Welch's t-test against the base network, after Holm-Bonferroni; None where there is none.
+        paired_p_value: Of the t-test that pairs the trials of a seed, which draw the same images, likewise.
     """
 
     values: dict[int, float]
@@ -28,6 +29,7 @@ class Cell:
     parameters: int | None = None
     train_seconds: float | None = None
     p_value: float | None = None
+    paired_p_value: float | None = None
 
     @property
     def mean(self) -> float | None:
@@ -118,19 +120,37 @@ def _cell(group: list[Result], metric: str) -> Cell:
 
 def _with_p_values(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], Cell]:
     """Compare every cell with the base network's on the same data set, and correct for the number of comparisons."""
-    from scipy.stats import ttest_ind
-    from statsmodels.stats.multitest import multipletests
+    from scipy.stats import ttest_ind, ttest_rel
 
-    compared: dict[tuple[str, str], float] = {}
+    welch: dict[tuple[str, str], float] = {}
+    paired: dict[tuple[str, str], float] = {}
     for (variant, dataset), cell in cells.items():
         base = cells.get((BASE, dataset))
-        if variant == BASE or base is None or base.std is None or cell.std is None or not base.std + cell.std:
+        if variant == BASE or base is None:
             continue
-        both = list(cell.values.values()), list(base.values.values())
-        compared[variant, dataset] = float(ttest_ind(*both, equal_var=False).pvalue)
-    if not compared:
-        return cells
-    corrected = multipletests(list(compared.values()), method="holm")[1]
-    return cells | {
-        place: replace(cells[place], p_value=float(p)) for place, p in zip(compared, corrected, strict=True)
+        if base.std is not None and cell.std is not None and base.std + cell.std:
+            both = list(cell.values.values()), list(base.values.values())
+            welch[variant, dataset] = float(ttest_ind(*both, equal_var=False).pvalue)
+        seeds = sorted(cell.values.keys() & base.values.keys())
+        if _differ([cell.values[seed] - base.values[seed] for seed in seeds]):
+            pairs = [cell.values[seed] for seed in seeds], [base.values[seed] for seed in seeds]
+            paired[variant, dataset] = float(ttest_rel(*pairs).pvalue)
+    welch, paired = _corrected(welch), _corrected(paired)
+    return {
+        place: replace(cell, p_value=welch.get(place), paired_p_value=paired.get(place))
+        for place, cell in cells.items()
     }
+
+
+def _differ(differences: list[float]) -> bool:
+    """Tell whether there is a spread that is not rounding's; without one there is no t."""
+    return len(differences) > 1 and max(differences) - min(differences) > 1e-9
+
+
+def _corrected(p_values: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    from statsmodels.stats.multitest import multipletests
+
+    if not p_values:
+        return {}
+    corrected = multipletests(list(p_values.values()), method="holm")[1]
+    return dict(zip(p_values, map(float, corrected), strict=True))
