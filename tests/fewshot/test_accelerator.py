@@ -11,7 +11,8 @@ import torch
 from timm_lp.fewshot.accelerator import create_accelerator
 from timm_lp.fewshot.config import FewShotConfig
 
-CORES = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
+ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = min(psutil.cpu_count(logical=False) or ALLOWED, ALLOWED)
 LAUNCHED = "ACCELERATE_MIXED_PRECISION", "no"
 ELASTIC = "TORCHELASTIC_RUN_ID", "none"
 SCRIPT = """

@@ -46,5 +46,5 @@ def _num_threads() -> int:
     if not launched or os.environ.get("OMP_NUM_THREADS") != "1":
         return torch.get_num_threads()
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(psutil.cpu_count(logical=False) or 1, allowed)
+    cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
