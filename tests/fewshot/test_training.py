@@ -69,6 +69,11 @@ def test_the_memory_format_changes_nothing(usual: list[float]) -> None:
     assert _losses(channels_last=True) == pytest.approx(usual, rel=1e-3)
 
 
+def test_workers_change_nothing() -> None:
+    without, one = (_losses(drop_path_rate=0.5, workers=workers) for workers in (0, 1))
+    assert one == without
+
+
 def test_accumulation_changes_nothing_but_batch_norms_statistics() -> None:
     """With LayerNorm a batch in two parts is the same batch."""
     tiny = {"model": "convnextv2_tiny", "model_kwargs": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}}
@@ -95,7 +100,11 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("settings", [{}, {"model_ema_decay": 0.9, "drop_path_rate": 0.2}], ids=["plain", "ema"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"model_ema_decay": 0.9, "drop_path_rate": 0.2}, {"drop_path_rate": 0.5, "workers": 1}],
+    ids=["plain", "ema", "workers"],
+)
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path: Path, settings: dict[str, object]) -> None:
     usual, interrupted = _training(**settings), _training(**settings)
     expected = usual.run(None, lambda progress: None)

@@ -199,6 +199,7 @@ def _train_loader(
         drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # starting workers would draw from that of drop path
         pin_memory=accelerator.device.type == "cuda",
     )
 
