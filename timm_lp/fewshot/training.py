@@ -25,11 +25,7 @@ from .pixels import EpochSampler, Normalize, TestPixels, TrainPixels
 _MAX_WORKERS = 8
 
 
-class TrialError(Exception):
-    """A trial cannot go on; the others can."""
-
-
-class DivergedError(TrialError):
+class DivergedError(Exception):
     """The loss of a trial is not a number any more."""
 
 
