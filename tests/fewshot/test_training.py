@@ -1,9 +1,12 @@
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import nn
+from torch._dynamo.utils import counters
 
 from timm_lp.fewshot.checkpoint import CheckpointFile
 from timm_lp.fewshot.data import draw, load_data
@@ -141,10 +144,18 @@ def test_a_batch_is_no_larger_than_the_images() -> None:
     assert next(iter(training.loader))[0].shape == (30, 3, 32, 32)
 
 
-def test_compiling_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    training = _training(compile=True)
-    assert training.network._compiled_call_impl is not None
+def test_every_training_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch compiles so many networks, and no more."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))  # a tenth of the time
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    for variant in ("base", "large"):
+        counters.clear()
+        training = _training(variant, compile=True)
+        pixels, labels = next(iter(training.loader))
+        training.update(pixels, labels, 1)
+        assert counters["stats"]["unique_graphs"] == 1, variant
     assert not any(name.startswith("_orig_mod") for name in training.network.state_dict())
+    torch.compiler.reset()
 
 
 def test_accuracies() -> None:

@@ -81,6 +81,7 @@ class Training:
         decay = config.model_ema_decay
         self._ema = None if decay is None else ModelEmaV3(network, decay=decay, use_warmup=True)
         if config.compile:
+            torch.compiler.reset()  # or the networks of other trials count, and torch stops compiling after a few
             network.compile()
         loader = _train_loader(config, images, self._sampler, accelerator)
         self._model, self._optimizer, self.loader = accelerator.prepare(
