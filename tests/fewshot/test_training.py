@@ -20,14 +20,15 @@ from .images import config
 DIGITS = load_data("digits", config())
 
 
-def _training(variant: str = "lp2", **settings: object) -> Training:
+def _training(variant: str = "lp2", accelerator: Accelerator | None = None, **settings: object) -> Training:
     chosen = config(**{"shots": 3, "epochs": 3, "batch_size": 8, "lr": 1e-2, **settings})
     torch.manual_seed(0)
     network = create_network(chosen, variant, 10)
     data_config = preprocessing(chosen, network)
     drawn = draw(DIGITS, "nested", chosen.shots, 1)
     pixels = TrainPixels(drawn.train, train_transform(chosen, data_config), 1, 100)
-    return Training(chosen, network, pixels, data_config, 1, Accelerator(mixed_precision=chosen.mixed_precision))
+    accelerator = accelerator or Accelerator(mixed_precision=chosen.mixed_precision)
+    return Training(chosen, network, pixels, data_config, 1, accelerator)
 
 
 def _losses(**settings: object) -> list[float]:
@@ -88,6 +89,15 @@ def test_half_precision_trains_nearly_alike(usual: list[float]) -> None:
     losses = _losses(mixed_precision="bf16")
     assert losses == pytest.approx(usual, rel=0.1)
     assert losses != usual
+
+
+def test_the_scale_of_fp16_gradients_starts_anew() -> None:
+    accelerator = Accelerator()
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)  # where the trial before left it
+    training = _training(accelerator=accelerator)
+    assert accelerator.scaler.get_scale() == 65536
+    training.run(None, lambda progress: None)
+    assert training.progress.losses[-1] < training.progress.losses[0]
 
 
 def test_the_moving_average_is_what_is_tested() -> None:
