@@ -17,6 +17,7 @@ from timm.utils import ModelEmaV3, random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .accelerator import local_world_size
 from .checkpoint import CheckpointFile
 from .config import FewShotConfig
 from .optimizer import create_optimizer, create_scheduler
@@ -212,7 +213,7 @@ def num_workers(config: FewShotConfig, accelerator: Accelerator) -> int:
         return config.workers
     if accelerator.device.type == "cpu":
         return 0
-    return min(_MAX_WORKERS, (os.cpu_count() or 1) // accelerator.num_processes)
+    return min(_MAX_WORKERS, (os.cpu_count() or 1) // local_world_size())
 
 
 @torch.no_grad()
