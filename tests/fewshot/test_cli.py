@@ -209,6 +209,17 @@ def test_a_report_that_cannot_be_written_is_said(run: Run) -> None:
     partial.unlink()
 
 
+def test_a_table_that_cannot_be_written_is_printed(
+    run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = run[-1] / "results.partial"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+        main(["--config", str(recipe), "--output-dir", str(run[-1])])
+    partial.unlink()
+    assert "| lp2     |" in capsys.readouterr().out
+
+
 def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,7 +19,7 @@ from ..files import write_json
 from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
 from .networks import parse_variant
-from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result, write_card_results
+from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result
 from .training import DivergedError, Progress
 from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, run_trial
 
@@ -74,8 +74,7 @@ class Benchmark:
     def run(self) -> list[Result]:
         """Run every trial that has no result yet, and return the results of all.
 
-        Each trial's folder under `config.output_dir` gets `trial.json`, the model as timm's `local-dir:` loads it, and
-        `results.json`, which model cards are made of; `results.json` in the output folder has all of them.
+        Each trial's folder under `config.output_dir` gets `trial.json`, and the model as timm's `local-dir:` loads it.
         """
         gc.freeze()  # what the imports left need not be searched for garbage after each trial
         with self._progress() as bar:
@@ -84,8 +83,6 @@ class Benchmark:
                 config = self._with_lr(data, test_images, bar)
                 for trial in self._trials(data):
                     self._run(config, trial, test_images, bar)
-        if self.accelerator.is_main_process:
-            write_card_results(self.output_dir, self.results, self.config)
         return self.results
 
     def _trials(self, data: DataSet) -> list[Trial]:
