@@ -85,7 +85,9 @@ def test_a_split_without_labels_is_refused(tmp_path: Path) -> None:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
     _write(tmp_path, {"image": images, "label": [1, -1]}, features)
-    with pytest.raises(ValueError, match=r"`label_column` must hold the class of every image, got -1 \(none\) in 'label'"):
+    with pytest.raises(
+        ValueError, match=r"`label_column` must hold the class of every image, got -1 \(none\) in 'label'"
+    ):
         _load(tmp_path)
 
 

@@ -85,7 +85,7 @@ class Training:
             torch.compiler.reset()  # or the networks of other trials count, and torch stops compiling after a few
             network.compile()
         if accelerator.scaler:
-            accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)  # Accelerate keeps that of the last trial
+            accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)  # or the last trial's goes on
         loader = _train_loader(config, images, self._sampler, accelerator)
         self._model, self._optimizer, self.loader = accelerator.prepare(
             network, create_optimizer(config, network), loader
