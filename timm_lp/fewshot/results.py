@@ -133,7 +133,7 @@ def read_results(output_dir: Path) -> list[Result]:
     """Return the results of all trials below a folder.
 
     Raises:
-        ValueError: If there is none, or one cannot be read.
+        ValueError: If there is none, one cannot be read, or those on a data set are of runs with different settings.
     """
     results = []
     for path in sorted(output_dir.rglob(TRIAL_FILE)):
@@ -143,7 +143,21 @@ def read_results(output_dir: Path) -> list[Result]:
             raise ValueError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
     if not results:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
+    _check_alike([result for result in results if not result["held_out"]], output_dir)
     return results
+
+
+def _check_alike(results: list[Result], output_dir: Path) -> None:
+    """Refuse to compare variants that were trained with different settings."""
+    settings: dict[str, dict[str, Any]] = {}
+    for result in results:
+        own, first = result["settings"], settings.setdefault(result["folder"].split("/")[0], result["settings"])
+        differ = [f"{name} {own.get(name)} and {first.get(name)}" for name in own if own[name] != first.get(name)]
+        if differ:
+            raise ValueError(
+                f"`output_dir` must hold trials with the same settings, got {output_dir} with {', '.join(differ)} in "
+                f"{result['folder']} and others. Give each run an --output-dir of its own."
+            )
 
 
 def card_results(results: list[Result], command: str) -> dict[str, Any]:
