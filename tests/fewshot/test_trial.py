@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from timm_lp.fewshot.data import DataSet, draw, load_data
+from timm_lp.fewshot.results import trial_result
 from timm_lp.fewshot.trial import Outcome, TestImages, Trial, run_trial
 
 from .images import config, make_parquet
@@ -37,6 +38,12 @@ def test_seeds_settle_images_and_weights() -> None:
     assert not torch.equal(one.model.conv1.weight, two.model.conv1.weight)
     assert one.progress.losses != two.progress.losses
     assert _run(Trial(DIGITS, "base", 1)).metrics == one.metrics
+
+
+def test_speed_counts_the_images_that_were_trained_on() -> None:
+    outcome = _run(Trial(DIGITS, "base", 1), batch_size=15)
+    figures = trial_result(config(**{**SETTINGS, "batch_size": 15}), Trial(DIGITS, "base", 1), Accelerator(), outcome)
+    assert figures["train_images_per_second"] == pytest.approx(15 / outcome.progress.train_seconds)
 
 
 def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:

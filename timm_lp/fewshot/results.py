@@ -53,7 +53,7 @@ def trial_result(
         "held_out": trial.held_out,
         "error": error,
         "final": final,
-        **_figures(outcome),
+        **_figures(config, outcome),
         "command": command_line(
             config, variants=[trial.variant], dataset=[trial.data.argument], seeds=[trial.seed], lr_sweep=[]
         ),
@@ -72,20 +72,22 @@ def trial_result(
     }
 
 
-def _figures(outcome: Outcome | None) -> dict[str, Any]:
+def _figures(config: FewShotConfig, outcome: Outcome | None) -> dict[str, Any]:
     if outcome is None:
         return {"metrics": None, "num_test": None, "parameters": None, "train_seconds": None}
     progress, drawn = outcome.progress, outcome.drawn
+    num_train = len(drawn.train)
+    num_used = num_train - num_train % min(config.batch_size, num_train)  # an incomplete batch is left out
     return {
         "metrics": outcome.metrics,
         "num_test": outcome.num_test,
-        "num_train": len(drawn.train),
+        "num_train": num_train,
         "short_classes": drawn.short,
         "parameters": sum(parameter.numel() for parameter in outcome.model.parameters()),
         "train_seconds": progress.train_seconds,
         "data_wait_seconds": progress.data_wait_seconds,
         "test_seconds": outcome.test_seconds,
-        "train_images_per_second": progress.epochs * len(drawn.train) / progress.train_seconds,
+        "train_images_per_second": progress.epochs * num_used / progress.train_seconds,
         "peak_memory_mib": outcome.peak_memory_mib,
         "losses": progress.losses,
         "indices": list(drawn.train.indices),
