@@ -1,3 +1,4 @@
+import os
 from functools import partialmethod
 from pathlib import Path
 
@@ -5,17 +6,21 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import nn
 from torch._dynamo.utils import counters
 
 from timm_lp.fewshot.checkpoint import CheckpointFile
-from timm_lp.fewshot.data import draw, load_data
+from timm_lp.fewshot.data import ImageSet, draw, load_data
 from timm_lp.fewshot.networks import create_network
-from timm_lp.fewshot.pixels import TrainPixels, train_transform
-from timm_lp.fewshot.training import DivergedError, Progress, Training, accuracies
+from timm_lp.fewshot.pixels import TestPixels, TrainPixels, test_transform, train_transform
+from timm_lp.fewshot.training import DivergedError, Progress, Training, accuracies, predict
 from timm_lp.fewshot.trial import preprocessing
 
 from .images import config
+
+for _name in (TestPixels, test_transform):
+    _name.__test__ = False  # type: ignore[attr-defined] # no tests, though named so
 
 DIGITS = load_data("digits", config())
 
@@ -166,6 +171,23 @@ def test_every_training_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         assert counters["stats"]["unique_graphs"] == 1, variant
     assert not any(name.startswith("_orig_mod") for name in training.network.state_dict())
     torch.compiler.reset()
+
+
+def test_images_that_are_not_kept_are_tested_from_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config(workers=1)
+    network = create_network(chosen, "base", 10)
+    data_config = preprocessing(chosen, network)
+    kept, left = (TestPixels(DIGITS.test, test_transform(data_config), limit) for limit in (100, 0))
+    expected = predict(network, kept, data_config, chosen, Accelerator())
+    decode = ImageSet.image
+
+    def note(images: ImageSet, position: int) -> Image.Image:
+        (tmp_path / str(os.getpid())).touch()
+        return decode(images, position)
+
+    monkeypatch.setattr(ImageSet, "image", note)
+    assert (predict(network, left, data_config, chosen, Accelerator()) == expected).all()
+    assert {int(path.name) for path in tmp_path.iterdir()}.isdisjoint({os.getpid()})
 
 
 def test_accuracies() -> None:

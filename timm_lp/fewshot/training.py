@@ -230,11 +230,12 @@ def predict(
         accelerator: Distributes the work.
     """
     batch_size = max(1, 4 * config.batch_size // accelerator.num_processes)
-    loader = accelerator.prepare(DataLoader(images, batch_size=batch_size * accelerator.num_processes))
+    workers = 0 if images.kept else num_workers(config, accelerator)
+    loader = DataLoader(images, batch_size=batch_size * accelerator.num_processes, num_workers=workers)
     normalize = Normalize(data_config, config.channels_last)
     network.eval()
     predicted = np.full(len(images), -1, dtype=np.int64)
-    for pixels, positions in loader:
+    for pixels, positions in accelerator.prepare(loader):
         with accelerator.autocast():
             classes = network(normalize(pixels)).argmax(dim=1)
         # The last batch is filled up with images that were there before; they land in the same places.
