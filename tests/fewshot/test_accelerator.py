@@ -2,7 +2,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from timm_lp.fewshot.accelerator import create_accelerator
 from timm_lp.fewshot.config import FewShotConfig
+from timm_lp.fewshot.training import num_workers
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CORES = min(psutil.cpu_count(logical=False) or ALLOWED, ALLOWED)
@@ -59,6 +62,25 @@ def test_the_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     create_accelerator(FewShotConfig(cpu_threads=4))
     assert torch.get_num_threads() == 4
+
+
+def test_fp16_is_refused_on_cpus() -> None:
+    """Accelerate would compute in float32, and say fp16."""
+    with pytest.raises(ValueError, match="`mixed_precision` must be no or bf16 on CPUs, got 'fp16'"):
+        create_accelerator(FewShotConfig(mixed_precision="fp16"))
+
+
+def test_the_other_processes_wait_for_a_long_download() -> None:
+    assert create_accelerator(FewShotConfig()).init_handler.timeout >= timedelta(hours=12)
+
+
+def test_loading_processes_share_the_machines_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On two machines with 8 GPUs and 64 cores each, a GPU has 8 of the cores, not 4."""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    on_gpus = SimpleNamespace(device=torch.device("cuda"), num_processes=16)
+    assert num_workers(FewShotConfig(), on_gpus) == 8
+    assert num_workers(FewShotConfig(workers=3), on_gpus) == 3
 
 
 def test_accelerate_launch_leaves_no_core_idle(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
@@ -209,6 +210,15 @@ def test_a_report_that_cannot_be_written_is_said(run: Run) -> None:
     partial.unlink()
 
 
+def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    partial = run[-1] / "results.partial"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+        main(["--config", str(recipe), "--output-dir", str(run[-1])])
+    partial.unlink()
+    assert "| lp2     |" in capsys.readouterr().out
+
+
 def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -225,7 +235,15 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     mean = (swept[0]["metrics"]["top1"] + swept[1]["metrics"]["top1"]) / 2
     assert f"0.01: {mean:.2f}, 1e+30: failed" in capsys.readouterr().out
     assert "rate of the sweep" not in caplog.text
-    assert any(tmp_path.glob("timm-lp-fewshot/events.out.tfevents.*"))
+    steps = _logged_steps(tmp_path / "timm-lp-fewshot")
+    assert len(steps) > 4 * 12
+    assert steps == sorted(steps), "wandb drops what is behind the last step"
+
+
+def _logged_steps(folder: Path) -> list[int]:
+    """Return the steps of all values in the order in which TensorBoard got them."""
+    path = max(folder.glob("events.out.tfevents.*"))
+    return [event.step for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
 
 
 def test_a_rate_at_the_end_of_the_sweep_is_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

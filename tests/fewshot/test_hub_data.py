@@ -81,6 +81,16 @@ def test_classes_may_be_words_or_numbers(tmp_path: Path) -> None:
         _load(tmp_path)
 
 
+def test_a_split_without_labels_is_refused(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
+    _write(tmp_path, {"image": images, "label": [1, -1]}, features)
+    with pytest.raises(
+        ValueError, match=r"`label_column` must hold the class of every image, got -1 \(none\) in 'label'"
+    ):
+        _load(tmp_path)
+
+
 def test_frames_of_a_clip_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("v1", "c1", 2), ("v1", "c1", 0), ("v1", "c2", 5), ("v1", "c1", 1), ("v2", "c1", 3), ("v2", "c1", 4)]
     names = ("video_id", "clip_id", "frame")

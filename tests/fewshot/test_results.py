@@ -70,3 +70,15 @@ def test_folders_without_trials_are_refused(tmp_path: Path) -> None:
     (tmp_path / "trial.json").write_text("{")
     with pytest.raises(ValueError, match=r"`output_dir` must hold trials, got .*trial\.json, which is no JSON"):
         read_results(tmp_path)
+
+
+def test_trials_with_other_settings_are_not_compared(tmp_path: Path) -> None:
+    for trial in (result("base", 1, 50.0), result("base", 1, 50.0, "pets", lr=1.0), result("base", 1, 50.0, lr=1.0)):
+        path = tmp_path / str(trial["settings"]["lr"]) / trial["folder"] / "trial.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(trial))
+    assert len(read_results(tmp_path / "1.0")) == 2
+    with pytest.raises(
+        ValueError, match=r"must hold trials with the same settings, got .* with lr 1\.0 and 0\.1 in dtd"
+    ):
+        read_results(tmp_path)

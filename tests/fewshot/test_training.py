@@ -1,30 +1,39 @@
+import os
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
+from torch import nn
+from torch._dynamo.utils import counters
 
 from timm_lp.fewshot.checkpoint import CheckpointFile
-from timm_lp.fewshot.data import draw, load_data
+from timm_lp.fewshot.data import ImageSet, draw, load_data
 from timm_lp.fewshot.networks import create_network
-from timm_lp.fewshot.pixels import TrainPixels, train_transform
-from timm_lp.fewshot.training import DivergedError, Progress, Training, accuracies
+from timm_lp.fewshot.pixels import TestPixels, TrainPixels, test_transform, train_transform
+from timm_lp.fewshot.training import DivergedError, Progress, Training, accuracies, predict
 from timm_lp.fewshot.trial import preprocessing
 
 from .images import config
 
+for _name in (TestPixels, test_transform):
+    _name.__test__ = False  # type: ignore[attr-defined] # no tests, though named so
+
 DIGITS = load_data("digits", config())
 
 
-def _training(variant: str = "lp2", **settings: object) -> Training:
+def _training(variant: str = "lp2", accelerator: Accelerator | None = None, **settings: object) -> Training:
     chosen = config(**{"shots": 3, "epochs": 3, "batch_size": 8, "lr": 1e-2, **settings})
     torch.manual_seed(0)
     network = create_network(chosen, variant, 10)
     data_config = preprocessing(chosen, network)
     drawn = draw(DIGITS, "nested", chosen.shots, 1)
     pixels = TrainPixels(drawn.train, train_transform(chosen, data_config), 1, 100)
-    return Training(chosen, network, pixels, data_config, 1, Accelerator(mixed_precision=chosen.mixed_precision))
+    accelerator = accelerator or Accelerator(mixed_precision=chosen.mixed_precision)
+    return Training(chosen, network, pixels, data_config, 1, accelerator)
 
 
 def _losses(**settings: object) -> list[float]:
@@ -69,6 +78,11 @@ def test_the_memory_format_changes_nothing(usual: list[float]) -> None:
     assert _losses(channels_last=True) == pytest.approx(usual, rel=1e-3)
 
 
+def test_workers_change_nothing() -> None:
+    without, one = (_losses(drop_path_rate=0.5, workers=workers) for workers in (0, 1))
+    assert one == without
+
+
 def test_accumulation_changes_nothing_but_batch_norms_statistics() -> None:
     """With LayerNorm a batch in two parts is the same batch."""
     tiny = {"model": "convnextv2_tiny", "model_kwargs": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}}
@@ -80,6 +94,15 @@ def test_half_precision_trains_nearly_alike(usual: list[float]) -> None:
     losses = _losses(mixed_precision="bf16")
     assert losses == pytest.approx(usual, rel=0.1)
     assert losses != usual
+
+
+def test_the_scale_of_fp16_gradients_starts_anew() -> None:
+    accelerator = Accelerator()
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)  # where the trial before left it
+    training = _training(accelerator=accelerator)
+    assert accelerator.scaler.get_scale() == 65536
+    training.run(None, lambda progress: None)
+    assert training.progress.losses[-1] < training.progress.losses[0]
 
 
 def test_the_moving_average_is_what_is_tested() -> None:
@@ -95,7 +118,11 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("settings", [{}, {"model_ema_decay": 0.9, "drop_path_rate": 0.2}], ids=["plain", "ema"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"model_ema_decay": 0.9, "drop_path_rate": 0.2}, {"drop_path_rate": 0.5, "workers": 1}],
+    ids=["plain", "ema", "workers"],
+)
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path: Path, settings: dict[str, object]) -> None:
     usual, interrupted = _training(**settings), _training(**settings)
     expected = usual.run(None, lambda progress: None)
@@ -132,10 +159,35 @@ def test_a_batch_is_no_larger_than_the_images() -> None:
     assert next(iter(training.loader))[0].shape == (30, 3, 32, 32)
 
 
-def test_compiling_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    training = _training(compile=True)
-    assert training.network._compiled_call_impl is not None
+def test_every_training_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch compiles so many networks, and no more."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))  # a tenth of the time
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    for variant in ("base", "large"):
+        counters.clear()
+        training = _training(variant, compile=True)
+        pixels, labels = next(iter(training.loader))
+        training.update(pixels, labels, 1)
+        assert counters["stats"]["unique_graphs"] == 1, variant
     assert not any(name.startswith("_orig_mod") for name in training.network.state_dict())
+    torch.compiler.reset()
+
+
+def test_images_that_are_not_kept_are_tested_from_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config(workers=1)
+    network = create_network(chosen, "base", 10)
+    data_config = preprocessing(chosen, network)
+    kept, left = (TestPixels(DIGITS.test, test_transform(data_config), limit) for limit in (100, 0))
+    expected = predict(network, kept, data_config, chosen, Accelerator())
+    decode = ImageSet.image
+
+    def note(images: ImageSet, position: int) -> Image.Image:
+        (tmp_path / str(os.getpid())).touch()
+        return decode(images, position)
+
+    monkeypatch.setattr(ImageSet, "image", note)
+    assert (predict(network, left, data_config, chosen, Accelerator()) == expected).all()
+    assert {int(path.name) for path in tmp_path.iterdir()}.isdisjoint({os.getpid()})
 
 
 def test_accuracies() -> None:

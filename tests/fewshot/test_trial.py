@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from timm_lp.fewshot.data import DataSet, draw, load_data
+from timm_lp.fewshot.results import trial_result
 from timm_lp.fewshot.trial import Outcome, TestImages, Trial, run_trial
 
 from .images import config, make_parquet
@@ -38,6 +40,12 @@ def test_seeds_settle_images_and_weights() -> None:
     assert _run(Trial(DIGITS, "base", 1)).metrics == one.metrics
 
 
+def test_speed_counts_the_images_that_were_trained_on() -> None:
+    outcome = _run(Trial(DIGITS, "base", 1), batch_size=15)
+    figures = trial_result(config(**{**SETTINGS, "batch_size": 15}), Trial(DIGITS, "base", 1), Accelerator(), outcome)
+    assert figures["train_images_per_second"] == pytest.approx(15 / outcome.progress.train_seconds)
+
+
 def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:
     outcome = _run(Trial(DIGITS, "base", 1, held_out=True, lr=1e-3))
     assert outcome.num_test == 20
@@ -45,6 +53,8 @@ def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:
     assert outcome.num_test == sum(
         len(DIGITS.train.own_labels()[DIGITS.train.own_labels() == k]) // 5 for k in range(10)
     )
+    assert len(outcome.drawn.train) == len(DIGITS.train) - outcome.num_test
+    assert not set(outcome.drawn.train.indices) & set(outcome.drawn.held_out.indices)
 
 
 def test_no_images_to_hold_out_is_said(tmp_path: Path) -> None:
@@ -82,3 +92,12 @@ def test_folders(trial: Trial, folder: str) -> None:
 def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
     _run(Trial(DIGITS, "base", 1), tmp_path)
     assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_trial_does_not_go_on_in_another_number_format(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _run(Trial(DIGITS, "base", 1), tmp_path)
+    AcceleratorState._reset_state()
+    chosen = config(**SETTINGS)
+    launched = Accelerator(mixed_precision="bf16")
+    run_trial(chosen, Trial(DIGITS, "base", 1), TestImages(DIGITS), launched, lambda progress: None, tmp_path)
+    assert "has other settings, and its trial starts again" in caplog.text

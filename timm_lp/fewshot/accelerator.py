@@ -2,22 +2,30 @@
 
 import logging
 import os
+from datetime import timedelta
 
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, is_tensorboard_available, is_wandb_available
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    InitProcessGroupKwargs,
+    is_tensorboard_available,
+    is_wandb_available,
+)
 
 from .config import FewShotConfig
 
 _logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT = timedelta(days=1)  # of the others, while the main process downloads the data sets
 
 
 def create_accelerator(config: FewShotConfig) -> Accelerator:
     """Return what distributes the work: `batch_size` images over all processes, in the format that is asked for.
 
     Raises:
-        ValueError: If the tracker is not installed.
+        ValueError: If the tracker is not installed, or the device has no such number format.
     """
     installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
     if config.tracker and not installed[config.tracker]():
@@ -28,9 +36,12 @@ def create_accelerator(config: FewShotConfig) -> Accelerator:
         mixed_precision=config.mixed_precision,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         log_with=config.tracker,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
         project_dir=config.output_dir,
     )
     if accelerator.device.type == "cpu":
+        if accelerator.mixed_precision == "fp16":
+            raise ValueError("`mixed_precision` must be no or bf16 on CPUs, got 'fp16'. Use --mixed-precision bf16.")
         torch.set_num_threads(config.cpu_threads or _num_threads())
         if accelerator.is_main_process:
             _logger.info("Computing on %d threads a process (--cpu-threads).", torch.get_num_threads())
@@ -47,4 +58,9 @@ def _num_threads() -> int:
         return torch.get_num_threads()
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores // local_world_size())
+
+
+def local_world_size() -> int:
+    """Return the number of processes on this machine, as `accelerate launch` and `torchrun` tell it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

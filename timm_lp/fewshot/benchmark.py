@@ -19,7 +19,7 @@ from ..files import write_json
 from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
 from .networks import parse_variant
-from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result, write_card_results
+from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result
 from .training import DivergedError, Progress
 from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, run_trial
 
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 def load_all(config: FewShotConfig, accelerator: Accelerator) -> list[DataSet]:
-    """Return the data sets, after a check that every seed can be drawn from each.
+    """Return the data sets, after a check that the sampler can draw from each.
 
     Raises:
         ValueError: If one cannot be had, or two would share a folder.
@@ -74,8 +74,7 @@ class Benchmark:
     def run(self) -> list[Result]:
         """Run every trial that has no result yet, and return the results of all.
 
-        Each trial's folder under `config.output_dir` gets `trial.json`, the model as timm's `local-dir:` loads it, and
-        `results.json`, which model cards are made of; `results.json` in the output folder has all of them.
+        Each trial's folder under `config.output_dir` gets `trial.json`, and the model as timm's `local-dir:` loads it.
         """
         gc.freeze()  # what the imports left need not be searched for garbage after each trial
         with self._progress() as bar:
@@ -84,8 +83,6 @@ class Benchmark:
                 config = self._with_lr(data, test_images, bar)
                 for trial in self._trials(data):
                     self._run(config, trial, test_images, bar)
-        if self.accelerator.is_main_process:
-            write_card_results(self.output_dir, self.results, self.config)
         return self.results
 
     def _trials(self, data: DataSet) -> list[Trial]:
@@ -142,7 +139,7 @@ class Benchmark:
             error, final = f"the device's memory is full: {str(failure).splitlines()[0]}", False
         result = trial_result(config, trial, self.accelerator, outcome, error, final)
         if self._is_main:
-            result = self._keep(result, outcome, trial, folder)
+            result = self._keep(result, outcome, trial, folder, reached + config.epochs)
         (result,) = broadcast_object_list([result])
         bar.update(reached + config.epochs - bar.n)
         self.results.append(result)
@@ -150,7 +147,7 @@ class Benchmark:
         self.accelerator.wait_for_everyone()
         return result
 
-    def _keep(self, result: Result, outcome: Outcome | None, trial: Trial, folder: Path) -> Result:
+    def _keep(self, result: Result, outcome: Outcome | None, trial: Trial, folder: Path, step: int) -> Result:
         """Write what a trial leaves; a disk that does not take it is the trial's failure."""
         try:
             if outcome and self.config.save_models and not trial.held_out:
@@ -164,7 +161,7 @@ class Benchmark:
             _logger.warning("%s failed: %s.", trial.folder.as_posix(), result["error"].rstrip("."))
         else:
             values = {f"{trial.folder.as_posix()}/{name}": value for name, value in result["metrics"].items()}
-            self.accelerator.log(values, step=self.config.epochs)
+            self.accelerator.log(values, step=step)
         return result
 
     @property
@@ -178,7 +175,8 @@ class Benchmark:
         def on_epoch(progress: Progress) -> None:
             bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
             bar.update(start + progress.epochs - bar.n)
-            self.accelerator.log({f"{trial.folder.as_posix()}/loss": progress.losses[-1]}, step=progress.epochs)
+            # Steps count the epochs of all trials: wandb drops what is behind the last step.
+            self.accelerator.log({f"{trial.folder.as_posix()}/loss": progress.losses[-1]}, step=bar.n)
 
         return on_epoch
 

@@ -14,8 +14,8 @@ from .accelerator import create_accelerator
 from .benchmark import Benchmark
 from .config import FewShotConfig
 from .flags import parse_arguments
-from .report import write_report
-from .results import RESULTS_FILE, Result, read_results
+from .report import to_markdown, write_report
+from .results import RESULTS_FILE, Result, read_results, write_card_results
 from .speed import measure_speed
 
 
@@ -53,8 +53,11 @@ def _run(config: FewShotConfig, accelerator: Accelerator) -> None:
     if not accelerator.is_main_process:
         return
     output_dir = Path(config.output_dir)
+    print(f"\n{to_markdown(results)}\n")  # before what a full disk may refuse
+    write_card_results(output_dir, results, config)
+    write_report(output_dir, results)
     print(
-        f"\n{write_report(output_dir, results)}\n\nTrials and models: {output_dir}/<data set>/<variant>-seed<seed>; "
+        f"Trials and models: {output_dir}/<data set>/<variant>-seed<seed>; "
         f"this report: {output_dir}/report.md, .csv, .png; results: {output_dir / RESULTS_FILE}"
     )
     if config.push_to_hub:

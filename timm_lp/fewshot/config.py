@@ -57,7 +57,11 @@ class FewShotConfig:
     seeds: list[int] = _setting([1, 2, 3, 4, 5], "one trial of each variant for each seed", int, (0, inf))
 
     epochs: int = _setting(100, "passes over the training images", limits=(1, inf))
-    batch_size: int = _setting(32, "images of an update, over all processes and accumulation steps", limits=(1, inf))
+    batch_size: int = _setting(
+        32,
+        "images of an update, over all processes and accumulation steps; what is left of an epoch is left out",
+        limits=(1, inf),
+    )
     grad_accum_steps: int = _setting(1, "parts in which a process computes its share of a batch", limits=(1, inf))
     lr: float = _setting(1e-4, "peak learning rate of AdamW", limits=(0, inf))
     lr_sweep: list[float] = _setting(

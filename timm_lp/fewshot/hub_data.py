@@ -131,6 +131,11 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
     values = np.asarray(data.with_format("numpy")[column][:])
     names = getattr(data.features[column], "names", None)
     if names is not None:
+        if values.min(initial=0) < 0:
+            raise ValueError(
+                f"`label_column` must hold the class of every image, got {values.min()} (none) in {column!r}. "
+                "Choose splits with labels: --train-split, --test-split."
+            )
         return list(names), values
     classes, labels = np.unique(values, return_inverse=True)
     return [str(name) for name in classes], labels

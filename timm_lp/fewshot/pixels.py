@@ -110,6 +110,11 @@ class TestPixels(Dataset):
         self.images, self._transform = images, transform
         self._pixels = read_once(images, transform, limit_mib)
 
+    @property
+    def kept(self) -> bool:
+        """Whether the pixels are in memory."""
+        return self._pixels is not None
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -53,7 +53,7 @@ def trial_result(
         "held_out": trial.held_out,
         "error": error,
         "final": final,
-        **_figures(outcome),
+        **_figures(config, outcome),
         "command": command_line(
             config, variants=[trial.variant], dataset=[trial.data.argument], seeds=[trial.seed], lr_sweep=[]
         ),
@@ -72,20 +72,22 @@ def trial_result(
     }
 
 
-def _figures(outcome: Outcome | None) -> dict[str, Any]:
+def _figures(config: FewShotConfig, outcome: Outcome | None) -> dict[str, Any]:
     if outcome is None:
         return {"metrics": None, "num_test": None, "parameters": None, "train_seconds": None}
     progress, drawn = outcome.progress, outcome.drawn
+    num_train = len(drawn.train)
+    num_used = num_train - num_train % min(config.batch_size, num_train)  # an incomplete batch is left out
     return {
         "metrics": outcome.metrics,
         "num_test": outcome.num_test,
-        "num_train": len(drawn.train),
+        "num_train": num_train,
         "short_classes": drawn.short,
         "parameters": sum(parameter.numel() for parameter in outcome.model.parameters()),
         "train_seconds": progress.train_seconds,
         "data_wait_seconds": progress.data_wait_seconds,
         "test_seconds": outcome.test_seconds,
-        "train_images_per_second": progress.epochs * len(drawn.train) / progress.train_seconds,
+        "train_images_per_second": progress.epochs * num_used / progress.train_seconds,
         "peak_memory_mib": outcome.peak_memory_mib,
         "losses": progress.losses,
         "indices": list(drawn.train.indices),
@@ -133,7 +135,7 @@ def read_results(output_dir: Path) -> list[Result]:
     """Return the results of all trials below a folder.
 
     Raises:
-        ValueError: If there is none, or one cannot be read.
+        ValueError: If there is none, one cannot be read, or those on a data set are of runs with different settings.
     """
     results = []
     for path in sorted(output_dir.rglob(TRIAL_FILE)):
@@ -143,7 +145,21 @@ def read_results(output_dir: Path) -> list[Result]:
             raise ValueError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
     if not results:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
+    _check_alike([result for result in results if not result["held_out"]], output_dir)
     return results
+
+
+def _check_alike(results: list[Result], output_dir: Path) -> None:
+    """Refuse to compare variants that were trained with different settings."""
+    settings: dict[str, dict[str, Any]] = {}
+    for result in results:
+        own, first = result["settings"], settings.setdefault(result["folder"].split("/")[0], result["settings"])
+        differ = [f"{name} {own.get(name)} and {first.get(name)}" for name in own if own[name] != first.get(name)]
+        if differ:
+            raise ValueError(
+                f"`output_dir` must hold trials with the same settings, got {output_dir} with {', '.join(differ)} in "
+                f"{result['folder']} and others. Give each run an --output-dir of its own."
+            )
 
 
 def card_results(results: list[Result], command: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 
 from .config import FewShotConfig
@@ -17,11 +18,12 @@ from .training import Training
 from .trial import preprocessing
 
 _WARMUP = 3
+_ROUND = 5
 _SECONDS = 10.0
 
 
 def measure_speed(config: FewShotConfig, accelerator: Accelerator) -> list[dict[str, Any]]:
-    """Return images per second of every variant on the first data set, this process's share of them.
+    """Return images per second of every variant on the first data set, over all processes.
 
     Args:
         config: Settings.
@@ -62,14 +64,15 @@ def _rate(batches: Iterator[Any], use: Any, accelerator: Accelerator) -> float:
     for number, (pixels, labels) in enumerate(islice(batches, _WARMUP), 1):
         use(pixels, labels, number)
     _wait(accelerator)
-    images, start = 0, time.perf_counter()
-    for pixels, labels in batches:
-        use(pixels, labels, 1)
-        images += len(labels)
-        if time.perf_counter() - start > _SECONDS:
-            break
+    images, start, done = 0, time.perf_counter(), False
+    while not done:
+        for pixels, labels in islice(batches, _ROUND):
+            use(pixels, labels, 1)
+            images += len(labels)
+        # One process decides: a process that goes on alone waits for the others' gradients for ever.
+        (done,) = broadcast_object_list([time.perf_counter() - start > _SECONDS])
     _wait(accelerator)
-    return images / (time.perf_counter() - start)
+    return accelerator.num_processes * images / (time.perf_counter() - start)
 
 
 def _wait(accelerator: Accelerator) -> None:

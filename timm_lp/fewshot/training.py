@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list
 from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3, random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .accelerator import local_world_size
 from .checkpoint import CheckpointFile
 from .config import FewShotConfig
 from .optimizer import create_optimizer, create_scheduler
@@ -25,11 +26,7 @@ from .pixels import EpochSampler, Normalize, TestPixels, TrainPixels
 _MAX_WORKERS = 8
 
 
-class TrialError(Exception):
-    """A trial cannot go on; the others can."""
-
-
-class DivergedError(TrialError):
+class DivergedError(Exception):
     """The loss of a trial is not a number any more."""
 
 
@@ -85,7 +82,10 @@ class Training:
         decay = config.model_ema_decay
         self._ema = None if decay is None else ModelEmaV3(network, decay=decay, use_warmup=True)
         if config.compile:
+            torch.compiler.reset()  # or the networks of other trials count, and torch stops compiling after a few
             network.compile()
+        if accelerator.scaler:
+            accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)  # or the last trial's goes on
         loader = _train_loader(config, images, self._sampler, accelerator)
         self._model, self._optimizer, self.loader = accelerator.prepare(
             network, create_optimizer(config, network), loader
@@ -121,7 +121,10 @@ class Training:
             on_epoch(self.progress)
             if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
-        return self._ema.module if self._ema else self.network
+        model = self._ema.module if self._ema else self.network
+        for buffer in model.buffers():
+            broadcast(buffer)  # each process has BatchNorm statistics of its own, and the main process's are saved
+        return model
 
     def _run_epoch(self) -> None:
         epoch = self._sampler.epoch = self.progress.epochs
@@ -199,6 +202,7 @@ def _train_loader(
         drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # starting workers would draw from that of drop path
         pin_memory=accelerator.device.type == "cuda",
     )
 
@@ -209,7 +213,7 @@ def num_workers(config: FewShotConfig, accelerator: Accelerator) -> int:
         return config.workers
     if accelerator.device.type == "cpu":
         return 0
-    return min(_MAX_WORKERS, (os.cpu_count() or 1) // accelerator.num_processes)
+    return min(_MAX_WORKERS, (os.cpu_count() or 1) // local_world_size())
 
 
 @torch.no_grad()
@@ -226,11 +230,12 @@ def predict(
         accelerator: Distributes the work.
     """
     batch_size = max(1, 4 * config.batch_size // accelerator.num_processes)
-    loader = accelerator.prepare(DataLoader(images, batch_size=batch_size * accelerator.num_processes))
+    workers = 0 if images.kept else num_workers(config, accelerator)
+    loader = DataLoader(images, batch_size=batch_size * accelerator.num_processes, num_workers=workers)
     normalize = Normalize(data_config, config.channels_last)
     network.eval()
     predicted = np.full(len(images), -1, dtype=np.int64)
-    for pixels, positions in loader:
+    for pixels, positions in accelerator.prepare(loader):
         with accelerator.autocast():
             classes = network(normalize(pixels)).argmax(dim=1)
         # The last batch is filled up with images that were there before; they land in the same places.

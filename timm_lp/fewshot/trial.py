@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def run_trial(
         folder: Where the trial's state is kept on the way; None to keep none.
 
     Raises:
-        TrialError: If the loss becomes infinite or not a number.
+        DivergedError: If the loss becomes infinite or not a number.
         UnreadableImageError: If an image cannot be decoded.
         ValueError: If the settings do not fit the network or the number of processes.
     """
@@ -127,6 +127,7 @@ def run_trial(
     if trial.held_out:
         kept = set(drawn.held_out.indices) if drawn.held_out.sources is train.sources else set()
         train = train.subset([place for place, index in enumerate(train.indices) if index not in kept])
+        drawn = replace(drawn, train=train)
         test = TestImages(_with_test(trial.data, drawn))
     tested = test.pixels(data_config, config.cache_mib)
     pixels = TrainPixels(train, train_transform(config, data_config), trial.seed, config.cache_mib)
@@ -134,7 +135,12 @@ def run_trial(
     training = Training(config, network, pixels, data_config, trial.seed, accelerator)
     checkpoint = None
     if folder is not None:
-        settings = {**config.trial_settings(), "trial": str(trial.folder), "dataset": trial.data.info.as_dict()}
+        settings = {
+            **config.trial_settings(),
+            "mixed_precision": accelerator.mixed_precision,  # the launcher's, where the settings leave it open
+            "trial": str(trial.folder),
+            "dataset": trial.data.info.as_dict(),
+        }
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
     model = training.run(checkpoint, on_epoch)
     start = time.perf_counter()
