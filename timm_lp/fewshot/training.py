@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list
 from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3, random_seed
 from torch import nn
@@ -121,7 +121,10 @@ class Training:
             on_epoch(self.progress)
             if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
-        return self._ema.module if self._ema else self.network
+        network = self._ema.module if self._ema else self.network
+        for buffer in network.buffers():  # on CPUs each process has BatchNorm statistics of its own
+            buffer.copy_(broadcast(buffer))
+        return network
 
     def _run_epoch(self) -> None:
         epoch = self._sampler.epoch = self.progress.epochs
