@@ -135,6 +135,7 @@ def run_trial(
     checkpoint = None
     if folder is not None:
         settings = {**config.trial_settings(), "trial": str(trial.folder), "dataset": trial.data.info.as_dict()}
+        settings |= {"mixed_precision": accelerator.mixed_precision}  # the launcher may have chosen it
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
     model = training.run(checkpoint, on_epoch)
     start = time.perf_counter()
