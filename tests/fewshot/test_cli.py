@@ -127,6 +127,16 @@ def test_data_sets_must_have_folders_of_their_own(recipe: Path, tmp_path: Path) 
         main(["--config", str(recipe), "--dataset", str(tmp_path / "a" / "bugs"), str(tmp_path / "b" / "bugs")])
 
 
+def test_trials_of_another_data_set_of_the_same_name_are_not_mixed(recipe: Path, tmp_path: Path) -> None:
+    for parent, count in (("a", 3), ("b", 4)):
+        for split in ("train", "test"):
+            make_folder(tmp_path / parent / "bugs", split, ("dark", "light"), count)
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    main([*flags, "--dataset", str(tmp_path / "a" / "bugs")])
+    with pytest.raises(SystemExit, match=r"must not hold trials with other settings, .* with labels_sha256 "):
+        main([*flags, "--dataset", str(tmp_path / "b" / "bugs")])
+
+
 def test_small_classes_are_said_and_counted(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

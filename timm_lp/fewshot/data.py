@@ -1,5 +1,7 @@
 """The images of a data set: what is in its splits, and where they come from."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
@@ -106,6 +108,11 @@ class DataSet:
     test: ImageSet
     val: ImageSet | None = None
     argument: str = ""
+
+    def labels_sha256(self) -> str:
+        """Return the sha256 of all images' classes: data sets of one name differ in it."""
+        splits = [images.own_labels().tolist() for images in (self.train, self.test, self.val) if images]
+        return hashlib.sha256(json.dumps([self.train.class_names, *splits]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

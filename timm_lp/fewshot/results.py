@@ -45,6 +45,7 @@ def trial_result(
     return {
         "dataset": trial.data.info.as_dict(),
         "dataset_argument": trial.data.argument,
+        "labels_sha256": trial.data.labels_sha256(),
         "folder": trial.folder.as_posix(),
         "model": parse_variant(config.model, trial.variant).model,
         "base_model": _base_model(outcome) if config.pretrained and not config.checkpoint else None,
@@ -116,9 +117,10 @@ def read_finished(
     if not path.exists():
         return None
     before = json.loads(path.read_text(encoding="utf-8"))
-    now = {**config.trial_settings(), "mixed_precision": accelerator.mixed_precision}
-    now = json.loads(json.dumps({**now, "dataset": trial.data.info.as_dict()}))
-    was = {**before["settings"], **{key: before[key] for key in ("mixed_precision", "dataset")}}
+    beside = {"mixed_precision": accelerator.mixed_precision, "dataset": trial.data.info.as_dict()}
+    beside |= {"labels_sha256": trial.data.labels_sha256()}
+    now = json.loads(json.dumps({**config.trial_settings(), **beside}))
+    was = {**before["settings"], **{key: before.get(key) for key in beside}}
     differ = [name for name in now if was.get(name) != now[name] and name not in but]
     if differ:
         listed = ", ".join(f"{name} {was.get(name)} instead of {now[name]}" for name in differ)

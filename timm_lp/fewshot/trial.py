@@ -136,6 +136,7 @@ def run_trial(
     if folder is not None:
         settings = {**config.trial_settings(), "trial": str(trial.folder), "dataset": trial.data.info.as_dict()}
         settings |= {"mixed_precision": accelerator.mixed_precision}  # the launcher may have chosen it
+        settings |= {"labels_sha256": trial.data.labels_sha256()}
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
     model = training.run(checkpoint, on_epoch)
     start = time.perf_counter()
