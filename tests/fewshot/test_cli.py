@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -95,6 +96,18 @@ def test_finished_trials_are_not_run_again(run: Run, recipe: Path, capsys: pytes
     main(["--config", str(recipe), "--output-dir", str(run[-1])])
     assert "| lp2     |" in capsys.readouterr().out
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_damaged_result_is_said_and_made_again(
+    run: Run, recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(run[-1], tmp_path / "out")
+    path = tmp_path / "out" / "digits" / "lp2-seed1" / "trial.json"
+    before = json.loads(path.read_text())
+    path.write_bytes(b"")  # as a power cut may leave it
+    main(["--config", str(recipe), "--output-dir", str(tmp_path / "out")])
+    assert "trial.json cannot be read, and its trial runs again" in caplog.text
+    assert json.loads(path.read_text())["metrics"] == before["metrics"]
 
 
 def test_the_report_is_made_at_any_time(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

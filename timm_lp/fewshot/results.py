@@ -1,6 +1,7 @@
 """What a trial leaves on disk: its result, its model, and the file that a model card is made of."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ Result = dict[str, Any]
 
 TRIAL_FILE = "trial.json"
 RESULTS_FILE = "results.json"
+
+_logger = logging.getLogger(__name__)
 
 
 def trial_result(
@@ -116,7 +119,11 @@ def read_finished(
     path = output_dir / trial.folder / TRIAL_FILE
     if not path.exists():
         return None
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        _logger.warning("%s cannot be read, and its trial runs again: %s", path, error)
+        return None
     beside = {"mixed_precision": accelerator.mixed_precision, "dataset": trial.data.info.as_dict()}
     beside |= {"labels_sha256": trial.data.labels_sha256()}
     now = json.loads(json.dumps({**config.trial_settings(), **beside}))
