@@ -64,6 +64,39 @@ def test_a_card_names_the_variant_as_its_model_does(tmp_path: Path) -> None:
     assert "--variants lp2-paper" in card["recipe"]["command"]
 
 
+def _write(root: Path, trial: dict) -> None:
+    (root / trial["folder"]).mkdir(parents=True)
+    (root / trial["folder"] / "trial.json").write_text(json.dumps(trial))
+
+
+def test_trials_of_one_benchmark_are_read(tmp_path: Path) -> None:
+    for trial in RESULTS:
+        _write(tmp_path / trial["variant"], trial)  # as machines that shared the work leave them
+    assert len(read_results(tmp_path)) == len(RESULTS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "variant", "message"),
+    [
+        ({}, "base", r"a/dtd/base-seed1/trial\.json and .*b/dtd/base-seed1/trial\.json of the same name"),
+        (
+            {"shots": 4, "epochs": 9},
+            "lp2",
+            r"base-seed1/trial\.json and .*lp2-seed1/trial\.json with another epochs, shots",
+        ),
+    ],
+)
+def test_trials_of_two_benchmarks_are_not_mixed(
+    tmp_path: Path, changes: dict[str, int], variant: str, message: str
+) -> None:
+    _write(tmp_path / "a", result("base", 1, 50.0))
+    other = result(variant, 1, 60.0)
+    other["settings"] |= changes
+    _write(tmp_path / "b", other)
+    with pytest.raises(ValueError, match=rf"must hold the trials of one benchmark, got .*{message}"):
+        read_results(tmp_path)
+
+
 def test_folders_without_trials_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`output_dir` must hold trials, got .* with no trial\.json"):
         read_results(tmp_path)

@@ -24,6 +24,10 @@ Result = dict[str, Any]
 TRIAL_FILE = "trial.json"
 RESULTS_FILE = "results.json"
 
+_OF_DATA_SETS = {
+    *("lr", "dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
+}
+
 _logger = logging.getLogger(__name__)
 
 
@@ -142,17 +146,34 @@ def read_results(output_dir: Path) -> list[Result]:
     """Return the results of all trials below a folder.
 
     Raises:
-        ValueError: If there is none, or one cannot be read.
+        ValueError: If there is none, one cannot be read, or two do not belong in one table.
     """
-    results = []
+    results: list[Result] = []
+    folders: dict[str, Path] = {}
     for path in sorted(output_dir.rglob(TRIAL_FILE)):
         try:
-            results.append(json.loads(path.read_text(encoding="utf-8")))
+            result = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
+        first = folders.setdefault(result["folder"], path)
+        differ = _unlike(results[0], result) if results else []
+        if first != path or differ:
+            what = f"with another {', '.join(differ)}" if differ else "of the same name"
+            other = first if first != path else folders[results[0]["folder"]]
+            raise ValueError(
+                f"`output_dir` must hold the trials of one benchmark, got {other} and {path} {what}. "
+                "Give the folder of one of them."
+            )
+        results.append(result)
     if not results:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
     return results
+
+
+def _unlike(one: Result, other: Result) -> list[str]:
+    """Return the settings in which two results differ, but for those that data sets may have of their own."""
+    names = one["settings"].keys() | other["settings"].keys()
+    return sorted(name for name in names - _OF_DATA_SETS if one["settings"].get(name) != other["settings"].get(name))
 
 
 def card_results(results: list[Result], command: str) -> dict[str, Any]:
