@@ -132,6 +132,16 @@ def test_missing_checkpoint_is_refused(recipe: Path, tmp_path: Path) -> None:
         main(["--config", str(recipe), "--output-dir", str(tmp_path), "--checkpoint", "missing.pth"])
 
 
+def test_a_checkpoint_may_be_moved(run: Run, recipe: Path, tmp_path: Path) -> None:
+    model = run[-1] / "digits" / "base-seed1" / "model.safetensors"
+    moved = shutil.copy(model, tmp_path / "moved.safetensors")
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    main([*flags, "--checkpoint", str(model)])
+    before = (tmp_path / "out" / "digits" / "base-seed1" / "trial.json").stat().st_mtime_ns
+    main([*flags, "--checkpoint", str(moved)])
+    assert (tmp_path / "out" / "digits" / "base-seed1" / "trial.json").stat().st_mtime_ns == before
+
+
 def test_data_sets_must_have_folders_of_their_own(recipe: Path, tmp_path: Path) -> None:
     for parent in ("a", "b"):
         make_folder(tmp_path / parent / "bugs", "train", ["ant"])

@@ -24,8 +24,17 @@ Result = dict[str, Any]
 TRIAL_FILE = "trial.json"
 RESULTS_FILE = "results.json"
 
-_OF_DATA_SETS = {
-    *("lr", "dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
+_MAY_DIFFER = {
+    *(
+        "checkpoint",
+        "lr",
+        "dataset_config",
+        "dataset_revision",
+        "image_column",
+        "label_column",
+        "train_split",
+        "test_split",
+    )
 }
 
 _logger = logging.getLogger(__name__)
@@ -132,6 +141,7 @@ def read_finished(
     beside |= {"labels_sha256": trial.data.labels_sha256()}
     now = json.loads(json.dumps({**config.trial_settings(), **beside}))
     was = {**before["settings"], **{key: before.get(key) for key in beside}}
+    but = (*but, "checkpoint")  # its contents tell it, wherever it lies
     differ = [name for name in now if was.get(name) != now[name] and name not in but]
     if differ:
         listed = ", ".join(f"{name} {was.get(name)} instead of {now[name]}" for name in differ)
@@ -171,9 +181,9 @@ def read_results(output_dir: Path) -> list[Result]:
 
 
 def _unlike(one: Result, other: Result) -> list[str]:
-    """Return the settings in which two results differ, but for those that data sets may have of their own."""
+    """Return the settings in which two results differ, but for data sets' own ones and the checkpoint's place."""
     names = one["settings"].keys() | other["settings"].keys()
-    return sorted(name for name in names - _OF_DATA_SETS if one["settings"].get(name) != other["settings"].get(name))
+    return sorted(name for name in names - _MAY_DIFFER if one["settings"].get(name) != other["settings"].get(name))
 
 
 def card_results(results: list[Result], command: str) -> dict[str, Any]:

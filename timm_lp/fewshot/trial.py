@@ -137,6 +137,7 @@ def run_trial(
         settings = {**config.trial_settings(), "trial": str(trial.folder), "dataset": trial.data.info.as_dict()}
         settings |= {"mixed_precision": accelerator.mixed_precision}  # the launcher may have chosen it
         settings |= {"labels_sha256": trial.data.labels_sha256()}
+        del settings["checkpoint"]  # its contents tell it, wherever it lies
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
     model = training.run(checkpoint, on_epoch)
     start = time.perf_counter()
