@@ -53,7 +53,7 @@ class ImageSet:
         source = self.sources[index]
         try:
             return _decode(source)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:  # Pillow's
             path = source.get("path") if isinstance(source, dict) else source
             raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
 
@@ -223,5 +223,9 @@ def _decode(source: Any) -> Image.Image:
         return Image.fromarray(source).convert("RGB")
     if isinstance(source, dict):
         source = BytesIO(source["bytes"]) if source.get("bytes") is not None else source["path"]
+    if source is None:
+        raise ValueError("there is no image in its row")
     with Image.open(source) as image:
+        if image.mode.startswith("I;16"):  # of 16 bits, Pillow would turn all but the darkest 256 levels into white
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         return image.convert("RGB")
