@@ -109,6 +109,30 @@ def test_a_broken_image_in_a_table_is_named(tmp_path: Path) -> None:
         _load(tmp_path).test.image(0)
 
 
+def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a"])})
+    _write(tmp_path, {"image": [None], "label": [0]}, features)
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: there is no image"):
+        _load(tmp_path).test.image(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        (datasets.ClassLabel(names=["a", "b"]), [0, -1]),
+        (datasets.ClassLabel(names=["a", "b"]), [None, 1]),
+        (datasets.Value("string"), ["a", None]),
+        (datasets.Value("int64"), [None, 1]),
+    ],
+    ids=str,
+)
+def test_images_without_a_class_are_refused(tmp_path: Path, kind: Any, labels: list[Any]) -> None:
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
+    _write(tmp_path, {"image": images, "label": labels}, datasets.Features({"image": datasets.Image(), "label": kind}))
+    with pytest.raises(ValueError, match=r"got 'label' with 1 of 2 images of train without one\. Choose"):
+        _load(tmp_path, label_column="label")
+
+
 def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path) -> None:
     make_parquet(tmp_path, {"train": 1, "extra": 1})
     with pytest.raises(ValueError, match=r"`test_split` must name a split of .* none of test, .* among train, extra"):
