@@ -234,12 +234,20 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
     assert "failed" not in capsys.readouterr().out
 
 
-def test_a_report_that_cannot_be_written_is_said(run: Run) -> None:
+def test_a_report_that_cannot_be_written_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     partial = run[-1] / "report.partial"
     partial.symlink_to("/dev/full")
     with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
         main(["--report", "--output-dir", str(run[-1])])
     partial.unlink()
+    assert "| lp2     |" in capsys.readouterr().out, "but it is printed"
+
+
+def test_an_output_folder_that_takes_nothing_is_refused_before_the_training(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SystemExit, match=r"`output_dir` must be a folder to write to, got '.*file.*': \[Errno"):
+            main(["--config", str(recipe), "--output-dir", str(folder)])
 
 
 def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(

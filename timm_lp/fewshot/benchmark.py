@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..files import write_json
 from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
 from .networks import parse_variant
-from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result, write_card_results
+from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result
 from .training import DivergedError, Progress
 from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, run_trial
 
@@ -55,7 +56,8 @@ class Benchmark:
         accelerator: Distributes the work.
 
     Raises:
-        ValueError: If a model or a data set is unknown, or `config.output_dir` holds trials with other settings.
+        ValueError: If a model or a data set is unknown, or `config.output_dir` holds trials with other settings or
+            cannot be written to.
     """
 
     def __init__(self, config: FewShotConfig, accelerator: Accelerator) -> None:
@@ -70,12 +72,23 @@ class Benchmark:
         swept = ("lr",) if config.lr_sweep else ()
         for trial in [trial for data in self.datasets for trial in self._trials(data)]:
             read_finished(self.output_dir, trial, config, accelerator, but=swept)
+        if accelerator.is_main_process:
+            self._check_writable()
+
+    def _check_writable(self) -> None:
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.output_dir):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"`output_dir` must be a folder to write to, got {str(self.output_dir)!r}: {error}"
+            ) from error
 
     def run(self) -> list[Result]:
         """Run every trial that has no result yet, and return the results of all.
 
-        Each trial's folder under `config.output_dir` gets `trial.json`, the model as timm's `local-dir:` loads it, and
-        `results.json`, which model cards are made of; `results.json` in the output folder has all of them.
+        Each trial's folder under `config.output_dir` gets `trial.json` and the model as timm's `local-dir:` loads it.
         """
         gc.freeze()  # what the imports left need not be searched for garbage after each trial
         with self._progress() as bar:
@@ -84,8 +97,6 @@ class Benchmark:
                 config = self._with_lr(data, test_images, bar)
                 for trial in self._trials(data):
                     self._run(config, trial, test_images, bar)
-        if self.accelerator.is_main_process:
-            write_card_results(self.output_dir, self.results, self.config)
         return self.results
 
     def _trials(self, data: DataSet) -> list[Trial]:

@@ -14,8 +14,8 @@ from .accelerator import create_accelerator
 from .benchmark import Benchmark
 from .config import FewShotConfig
 from .flags import parse_arguments
-from .report import write_report
-from .results import RESULTS_FILE, Result, read_results
+from .report import to_markdown, write_report
+from .results import RESULTS_FILE, Result, read_results, write_card_results
 from .speed import measure_speed
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config, action = parse_arguments(arguments)
     try:
         if action == "report":
-            print(write_report(Path(config.output_dir), read_results(Path(config.output_dir))))
+            _report(Path(config.output_dir), read_results(Path(config.output_dir)))
             return
         accelerator = create_accelerator(config)
         if action == "measure":
@@ -53,12 +53,21 @@ def _run(config: FewShotConfig, accelerator: Accelerator) -> None:
     if not accelerator.is_main_process:
         return
     output_dir = Path(config.output_dir)
+    print()
+    _report(output_dir, results)
+    write_card_results(output_dir, results, config)
     print(
-        f"\n{write_report(output_dir, results)}\n\nTrials and models: {output_dir}/<data set>/<variant>-seed<seed>; "
+        f"\nTrials and models: {output_dir}/<data set>/<variant>-seed<seed>; "
         f"this report: {output_dir}/report.md, .csv, .png; results: {output_dir / RESULTS_FILE}"
     )
     if config.push_to_hub:
         _push(output_dir, results, config.push_to_hub)
+
+
+def _report(output_dir: Path, results: list[Result]) -> None:
+    """Print the report before it is written, so that a full disk does not keep it back."""
+    print(to_markdown(results), flush=True)
+    write_report(output_dir, results)
 
 
 def _push(output_dir: Path, results: list[Result], repo: str) -> None:
