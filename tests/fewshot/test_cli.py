@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -16,6 +17,7 @@ from tests.hub_server import environment, serve
 from timm_lp.fewshot import cli, speed
 from timm_lp.fewshot.cli import main
 from timm_lp.fewshot.data import load_data
+from timm_lp.fewshot.training import Training
 
 from .images import config, make_folder, make_parquet
 
@@ -248,6 +250,12 @@ def test_an_output_folder_that_takes_nothing_is_refused_before_the_training(reci
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(SystemExit, match=r"`output_dir` must be a folder to write to, got '.*file.*': \[Errno"):
             main(["--config", str(recipe), "--output-dir", str(folder)])
+
+
+def test_an_interruption_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Training, "update", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit, match=r"interrupted\. The same command goes on"):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path)])
 
 
 def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(

@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If a setting cannot be used, a report cannot be written or the push fails; the message says which.
+        SystemExit: If a setting cannot be used, a report cannot be written, the push fails or the user interrupts; the
+            message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.fewshot").setLevel(logging.INFO)
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _measure(config, accelerator)
         else:
             _run(config, accelerator)
+    except KeyboardInterrupt:
+        raise SystemExit("finetune.py: interrupted. The same command goes on from here.") from None
     except (ValueError, OSError) as error:
         raise SystemExit(f"finetune.py: {error}") from error
     accelerator.end_training()
