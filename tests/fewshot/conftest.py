@@ -16,11 +16,11 @@ def _datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def _own_accelerator() -> Iterator[None]:
     """Let each test and each module's fixtures choose their number format: Accelerate keeps a process's first one."""
-    _forget_format()
+    forget_format()
     yield
-    _forget_format()
+    forget_format()
 
 
-def _forget_format() -> None:
+def forget_format() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

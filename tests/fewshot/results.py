@@ -32,9 +32,10 @@ def result(
         "error": error,
         "final": True,
         "metrics": None if top1 is None else {"top1": top1, "mean_per_class": top1 - 1},
-        "num_test": None if top1 is None else 1880,
+        "num_test": None if top1 is None else 40 if held_out else 1880,
         "parameters": None if top1 is None else 1234567,
         "train_seconds": None if top1 is None else 2.0 * seed,
+        "mixed_precision": "no",
         "settings": {
             **{"model": "resnet18", "model_kwargs": {}, "pretrained": True, "checkpoint": None},
             **{"shots": 16, "epochs": 5, "lr": lr},

@@ -1,5 +1,7 @@
 import json
 import re
+import shutil
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -16,6 +18,7 @@ from tests.hub_server import environment, serve
 from timm_lp.fewshot import cli, speed
 from timm_lp.fewshot.cli import main
 from timm_lp.fewshot.data import load_data
+from timm_lp.fewshot.training import Training
 
 from .images import config, make_folder, make_parquet
 
@@ -98,6 +101,18 @@ def test_finished_trials_are_not_run_again(run: Run, recipe: Path, capsys: pytes
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_damaged_result_is_said_and_made_again(
+    run: Run, recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(run[-1], tmp_path / "out")
+    path = tmp_path / "out" / "digits" / "lp2-seed1" / "trial.json"
+    before = json.loads(path.read_text())
+    path.write_bytes(b"")  # as a power cut may leave it
+    main(["--config", str(recipe), "--output-dir", str(tmp_path / "out")])
+    assert "trial.json cannot be read, and its trial runs again" in caplog.text
+    assert json.loads(path.read_text())["metrics"] == before["metrics"]
+
+
 def test_the_report_is_made_at_any_time(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     printed = run[0]
     main(["--report", "--output-dir", str(run[-1])])
@@ -120,12 +135,32 @@ def test_missing_checkpoint_is_refused(recipe: Path, tmp_path: Path) -> None:
         main(["--config", str(recipe), "--output-dir", str(tmp_path), "--checkpoint", "missing.pth"])
 
 
+def test_a_checkpoint_may_be_moved(run: Run, recipe: Path, tmp_path: Path) -> None:
+    model = run[-1] / "digits" / "base-seed1" / "model.safetensors"
+    moved = shutil.copy(model, tmp_path / "moved.safetensors")
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    main([*flags, "--checkpoint", str(model)])
+    before = (tmp_path / "out" / "digits" / "base-seed1" / "trial.json").stat().st_mtime_ns
+    main([*flags, "--checkpoint", str(moved)])
+    assert (tmp_path / "out" / "digits" / "base-seed1" / "trial.json").stat().st_mtime_ns == before
+
+
 def test_data_sets_must_have_folders_of_their_own(recipe: Path, tmp_path: Path) -> None:
     for parent in ("a", "b"):
         make_folder(tmp_path / parent / "bugs", "train", ["ant"])
         make_folder(tmp_path / parent / "bugs", "test", ["ant"])
     with pytest.raises(SystemExit, match="`dataset` must not name two with the same folder, got bugs, bugs"):
         main(["--config", str(recipe), "--dataset", str(tmp_path / "a" / "bugs"), str(tmp_path / "b" / "bugs")])
+
+
+def test_trials_of_another_data_set_of_the_same_name_are_not_mixed(recipe: Path, tmp_path: Path) -> None:
+    for parent, count in (("a", 3), ("b", 4)):
+        for split in ("train", "test"):
+            make_folder(tmp_path / parent / "bugs", split, ("dark", "light"), count)
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    main([*flags, "--dataset", str(tmp_path / "a" / "bugs")])
+    with pytest.raises(SystemExit, match=r"must not hold trials with other settings, .* with labels_sha256 "):
+        main([*flags, "--dataset", str(tmp_path / "b" / "bugs")])
 
 
 def test_small_classes_are_said_and_counted(
@@ -202,12 +237,26 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
     assert "failed" not in capsys.readouterr().out
 
 
-def test_a_report_that_cannot_be_written_is_said(run: Run) -> None:
+def test_a_report_that_cannot_be_written_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     partial = run[-1] / "report.partial"
     partial.symlink_to("/dev/full")
     with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
         main(["--report", "--output-dir", str(run[-1])])
     partial.unlink()
+    assert "| lp2     |" in capsys.readouterr().out, "but it is printed"
+
+
+def test_an_output_folder_that_takes_nothing_is_refused_before_the_training(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SystemExit, match=r"`output_dir` must be a folder to write to, got '.*file.*': \[Errno"):
+            main(["--config", str(recipe), "--output-dir", str(folder)])
+
+
+def test_an_interruption_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Training, "update", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit, match=r"interrupted\. The same command goes on"):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path)])
 
 
 def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

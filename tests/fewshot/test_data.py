@@ -1,9 +1,12 @@
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from timm_lp.fewshot.data import UnreadableImageError, draw, load_data
+from timm_lp.fewshot.data import ImageSet, UnreadableImageError, draw, load_data
 
 from .images import config, make_folder, make_split_file
 
@@ -37,6 +40,24 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> 
     path.write_bytes(content or path.read_bytes()[:200])
     with pytest.raises(UnreadableImageError, match=r"image 1 \(.*1\.png\) cannot be read: "):
         load_data(str(tmp_path), config()).test.image(1)
+
+
+def test_an_image_that_its_format_does_not_take_is_named() -> None:
+    buffer = BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "DDS")
+    content = bytearray(buffer.getvalue())
+    content[80:84] = bytes(4)  # no pixel format: Pillow raises NotImplementedError
+    images = ImageSet([{"bytes": bytes(content), "path": None}], [0], ["ant"], [0])
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: Unknown pixel format"):
+        images.image(0)
+
+
+def test_images_of_16_bits_keep_their_levels(tmp_path: Path) -> None:
+    levels = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(levels).save(tmp_path / "x.png")
+    image = ImageSet([str(tmp_path / "x.png")], [0], ["ant"], [0]).image(0)
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image)[..., 0], levels // 256)
 
 
 @pytest.mark.parametrize("dataset", ["flowers", "no/such/folder"])

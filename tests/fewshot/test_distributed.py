@@ -9,10 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import timm
+import torch
+from timm.data import create_transform, resolve_model_data_config
 
 from tests.hub_server import environment, serve
+from timm_lp.fewshot.data import load_data
 
-from .images import make_parquet
+from .images import config, make_parquet
 
 RECIPE = """
 model: convnextv2_tiny
@@ -139,3 +143,20 @@ def _accuracy_columns(report: str) -> list[list[str]]:
     """Return the first table without its last columns, parameters and seconds."""
     lines = [line for line in report.split("\n\n")[2].splitlines() if line.startswith("|")]
     return [line.split("|")[:-3] for line in lines]
+
+
+def test_two_processes_test_the_model_that_they_save(tmp_path: Path) -> None:
+    """Though each normalizes by its own share of a batch."""
+    network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
+    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "6"]
+    settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
+    run = [*network, *trials, *settings, "--output-dir", str(tmp_path)]
+    _finish(_start([*TORCHRUN, "-m", "timm_lp.fewshot", *run], {}))
+    test = load_data("digits", config()).test
+    for name, trial in _trials(tmp_path).items():
+        model = timm.create_model(f"local-dir:{tmp_path / name}", pretrained=True).eval()
+        transform = create_transform(**resolve_model_data_config(model))
+        with torch.inference_mode():
+            classes = model(torch.stack([transform(test.image(i)) for i in range(len(test))])).argmax(1)
+        top1 = 100 * (classes == torch.from_numpy(test.own_labels())).float().mean().item()
+        assert trial["metrics"]["top1"] == pytest.approx(top1, abs=1e-4), name

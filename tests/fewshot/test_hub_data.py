@@ -81,16 +81,6 @@ def test_classes_may_be_words_or_numbers(tmp_path: Path) -> None:
         _load(tmp_path)
 
 
-def test_a_split_without_labels_is_refused(tmp_path: Path) -> None:
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
-    _write(tmp_path, {"image": images, "label": [1, -1]}, features)
-    with pytest.raises(
-        ValueError, match=r"`label_column` must hold the class of every image, got -1 \(none\) in 'label'"
-    ):
-        _load(tmp_path)
-
-
 def test_frames_of_a_clip_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("v1", "c1", 2), ("v1", "c1", 0), ("v1", "c2", 5), ("v1", "c1", 1), ("v2", "c1", 3), ("v2", "c1", 4)]
     names = ("video_id", "clip_id", "frame")
@@ -117,6 +107,30 @@ def test_a_broken_image_in_a_table_is_named(tmp_path: Path) -> None:
     _write(tmp_path, {"image": [{"bytes": b"no image", "path": "x.png"}], "label": [0]}, features)
     with pytest.raises(UnreadableImageError, match=r"image 0 \(x\.png\) cannot be read: cannot identify"):
         _load(tmp_path).test.image(0)
+
+
+def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a"])})
+    _write(tmp_path, {"image": [None], "label": [0]}, features)
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: there is no image"):
+        _load(tmp_path).test.image(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        (datasets.ClassLabel(names=["a", "b"]), [0, -1]),
+        (datasets.ClassLabel(names=["a", "b"]), [None, 1]),
+        (datasets.Value("string"), ["a", None]),
+        (datasets.Value("int64"), [None, 1]),
+    ],
+    ids=str,
+)
+def test_images_without_a_class_are_refused(tmp_path: Path, kind: Any, labels: list[Any]) -> None:
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
+    _write(tmp_path, {"image": images, "label": labels}, datasets.Features({"image": datasets.Image(), "label": kind}))
+    with pytest.raises(ValueError, match=r"got 'label' with 1 of 2 images of train without one\. Choose"):
+        _load(tmp_path, label_column="label")
 
 
 def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from timm_lp.fewshot.data import DataSet, draw, load_data
 from timm_lp.fewshot.results import trial_result
 from timm_lp.fewshot.trial import Outcome, TestImages, Trial, run_trial
 
+from .conftest import forget_format
 from .images import config, make_parquet
 
 TestImages.__test__ = False  # type: ignore[attr-defined] # no test, though named so
@@ -94,10 +94,12 @@ def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint.pt").exists()
 
 
-def test_a_trial_does_not_go_on_in_another_number_format(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_trial_does_not_go_on_in_another_number_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     _run(Trial(DIGITS, "base", 1), tmp_path)
-    AcceleratorState._reset_state()
-    chosen = config(**SETTINGS)
-    launched = Accelerator(mixed_precision="bf16")
-    run_trial(chosen, Trial(DIGITS, "base", 1), TestImages(DIGITS), launched, lambda progress: None, tmp_path)
+    forget_format()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch --mixed_precision bf16` does
+    outcome = _run(Trial(DIGITS, "base", 1), tmp_path)
     assert "has other settings, and its trial starts again" in caplog.text
+    assert outcome.progress.losses == _run(Trial(DIGITS, "base", 1)).progress.losses

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -55,7 +56,8 @@ class Benchmark:
         accelerator: Distributes the work.
 
     Raises:
-        ValueError: If a model or a data set is unknown, or `config.output_dir` holds trials with other settings.
+        ValueError: If a model or a data set is unknown, or `config.output_dir` holds trials with other settings or
+            cannot be written to.
     """
 
     def __init__(self, config: FewShotConfig, accelerator: Accelerator) -> None:
@@ -70,11 +72,23 @@ class Benchmark:
         swept = ("lr",) if config.lr_sweep else ()
         for trial in [trial for data in self.datasets for trial in self._trials(data)]:
             read_finished(self.output_dir, trial, config, accelerator, but=swept)
+        if accelerator.is_main_process:
+            self._check_writable()
+
+    def _check_writable(self) -> None:
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.output_dir):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"`output_dir` must be a folder to write to, got {str(self.output_dir)!r}: {error}"
+            ) from error
 
     def run(self) -> list[Result]:
         """Run every trial that has no result yet, and return the results of all.
 
-        Each trial's folder under `config.output_dir` gets `trial.json`, and the model as timm's `local-dir:` loads it.
+        Each trial's folder under `config.output_dir` gets `trial.json` and the model as timm's `local-dir:` loads it.
         """
         gc.freeze()  # what the imports left need not be searched for garbage after each trial
         with self._progress() as bar:

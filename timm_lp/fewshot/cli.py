@@ -26,20 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If a setting cannot be used, a report cannot be written or the push fails; the message says which.
+        SystemExit: If a setting cannot be used, a report cannot be written, the push fails or the user interrupts; the
+            message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.fewshot").setLevel(logging.INFO)
     config, action = parse_arguments(arguments)
     try:
         if action == "report":
-            print(write_report(Path(config.output_dir), read_results(Path(config.output_dir))))
+            _report(Path(config.output_dir), read_results(Path(config.output_dir)))
             return
         accelerator = create_accelerator(config)
         if action == "measure":
             _measure(config, accelerator)
         else:
             _run(config, accelerator)
+    except KeyboardInterrupt:
+        raise SystemExit("finetune.py: interrupted. The same command goes on from here.") from None
     except (ValueError, OSError) as error:
         raise SystemExit(f"finetune.py: {error}") from error
     accelerator.end_training()
@@ -53,15 +56,21 @@ def _run(config: FewShotConfig, accelerator: Accelerator) -> None:
     if not accelerator.is_main_process:
         return
     output_dir = Path(config.output_dir)
-    print(f"\n{to_markdown(results)}\n")  # before what a full disk may refuse
+    print()
+    _report(output_dir, results)
     write_card_results(output_dir, results, config)
-    write_report(output_dir, results)
     print(
-        f"Trials and models: {output_dir}/<data set>/<variant>-seed<seed>; "
+        f"\nTrials and models: {output_dir}/<data set>/<variant>-seed<seed>; "
         f"this report: {output_dir}/report.md, .csv, .png; results: {output_dir / RESULTS_FILE}"
     )
     if config.push_to_hub:
         _push(output_dir, results, config.push_to_hub)
+
+
+def _report(output_dir: Path, results: list[Result]) -> None:
+    """Print the report before it is written, so that a full disk does not keep it back."""
+    print(to_markdown(results), flush=True)
+    write_report(output_dir, results)
 
 
 def _push(output_dir: Path, results: list[Result], repo: str) -> None:

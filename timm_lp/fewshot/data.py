@@ -1,7 +1,10 @@
 """The images of a data set: what is in its splits, and where they come from."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +54,7 @@ class ImageSet:
         source = self.sources[index]
         try:
             return _decode(source)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:  # Pillow's
             path = source.get("path") if isinstance(source, dict) else source
             raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
 
@@ -106,6 +109,12 @@ class DataSet:
     test: ImageSet
     val: ImageSet | None = None
     argument: str = ""
+
+    @cached_property
+    def labels_sha256(self) -> str:
+        """The sha256 of all images' classes: data sets of one name differ in it."""
+        splits = [images.own_labels().tolist() for images in (self.train, self.test, self.val) if images]
+        return hashlib.sha256(json.dumps([self.train.class_names, *splits]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -216,5 +225,9 @@ def _decode(source: Any) -> Image.Image:
         return Image.fromarray(source).convert("RGB")
     if isinstance(source, dict):
         source = BytesIO(source["bytes"]) if source.get("bytes") is not None else source["path"]
+    if source is None:
+        raise ValueError("there is no image in its row")
     with Image.open(source) as image:
+        if image.mode.startswith("I;16"):  # of 16 bits, Pillow would turn all but the darkest 256 levels into white
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         return image.convert("RGB")

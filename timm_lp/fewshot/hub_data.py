@@ -127,9 +127,21 @@ def _column(name: str | None, setting: str, kind: str, data: Any) -> str:
 
 
 def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
-    """Return the names of the classes and each image's class, by its place among the names."""
-    values = np.asarray(data.with_format("numpy")[column][:])
+    """Return the names of the classes and each image's class, by its place among the names.
+
+    Raises:
+        ValueError: If an image has no class; test sets of competitions have none, or -1.
+    """
     names = getattr(data.features[column], "names", None)
+    missing = data.data.column(column).null_count
+    values = np.asarray(data.with_format("numpy")[column][:]) if not missing else np.empty(0)
+    if names is not None:
+        missing += int((values < 0).sum())
+    if missing:
+        raise ValueError(
+            f"`label_column` must have a class for every image, got {column!r} with {missing} of {len(data)} images of "
+            f"{data.split or 'a split'} without one. Choose other splits or another column."
+        )
     if names is not None:
         if values.min(initial=0) < 0:
             raise ValueError(

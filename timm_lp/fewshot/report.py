@@ -69,7 +69,8 @@ def _heading(results: list[Result], table: Table) -> str:
     start = f"the weights in {Path(settings['checkpoint']).name}" if settings["checkpoint"] else "random weights"
     start = "pretrained weights" if settings["pretrained"] and not settings["checkpoint"] else start
     shots = f"{settings['shots']}-shot" if settings["shots"] else "all training images"
-    counts = {result["folder"].split("/")[0]: result["num_test"] for result in results if result["num_test"]}
+    tested_all = [result for result in results if result["num_test"] and not result["held_out"]]
+    counts = {result["folder"].split("/")[0]: result["num_test"] for result in tested_all}
     tested = ", ".join(f"{counts[folder]} of {name}" for folder, name in table.datasets.items() if folder in counts)
     seeds = len({result["seed"] for result in results})
     return (

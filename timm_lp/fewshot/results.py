@@ -1,6 +1,7 @@
 """What a trial leaves on disk: its result, its model, and the file that a model card is made of."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,19 @@ from ..files import write_json
 from .config import BASE, FewShotConfig
 from .flags import command_line
 from .networks import parse_variant, variant_prefix
-from .trial import Outcome, Trial
+from .trial import Outcome, Trial, decisive_settings
 
 Result = dict[str, Any]
 
 TRIAL_FILE = "trial.json"
 RESULTS_FILE = "results.json"
+
+_PER_DATA_SET = {
+    *("checkpoint", "lr", "dataset_config", "dataset_revision"),
+    *("image_column", "label_column", "train_split", "test_split"),
+}
+
+_logger = logging.getLogger(__name__)
 
 
 def trial_result(
@@ -45,6 +53,7 @@ def trial_result(
     return {
         "dataset": trial.data.info.as_dict(),
         "dataset_argument": trial.data.argument,
+        "labels_sha256": trial.data.labels_sha256,
         "folder": trial.folder.as_posix(),
         "model": parse_variant(config.model, trial.variant).model,
         "base_model": _base_model(outcome) if config.pretrained and not config.checkpoint else None,
@@ -117,10 +126,13 @@ def read_finished(
     path = output_dir / trial.folder / TRIAL_FILE
     if not path.exists():
         return None
-    before = json.loads(path.read_text(encoding="utf-8"))
-    now = {**config.trial_settings(), "mixed_precision": accelerator.mixed_precision}
-    now = json.loads(json.dumps({**now, "dataset": trial.data.info.as_dict()}))
-    was = {**before["settings"], **{key: before[key] for key in ("mixed_precision", "dataset")}}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        _logger.warning("%s cannot be read, and its trial runs again: %s", path, error)
+        return None
+    now = json.loads(json.dumps(decisive_settings(config, trial.data, accelerator)))
+    was = {**before["settings"], **{key: before.get(key) for key in ("mixed_precision", "labels_sha256", "dataset")}}
     differ = [name for name in now if was.get(name) != now[name] and name not in but]
     if differ:
         listed = ", ".join(f"{name} {was.get(name)} instead of {now[name]}" for name in differ)
@@ -135,31 +147,39 @@ def read_results(output_dir: Path) -> list[Result]:
     """Return the results of all trials below a folder.
 
     Raises:
-        ValueError: If there is none, one cannot be read, or those on a data set are of runs with different settings.
+        ValueError: If there is none, one cannot be read, or two do not belong in one table.
     """
-    results = []
+    results: dict[Path, Result] = {}
     for path in sorted(output_dir.rglob(TRIAL_FILE)):
         try:
-            results.append(json.loads(path.read_text(encoding="utf-8")))
+            results[path] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
     if not results:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
-    _check_alike([result for result in results if not result["held_out"]], output_dir)
-    return results
+    _check_one_benchmark(results)
+    return list(results.values())
 
 
-def _check_alike(results: list[Result], output_dir: Path) -> None:
-    """Refuse to compare variants that were trained with different settings."""
-    settings: dict[str, dict[str, Any]] = {}
-    for result in results:
-        own, first = result["settings"], settings.setdefault(result["folder"].split("/")[0], result["settings"])
-        differ = [f"{name} {own.get(name)} and {first.get(name)}" for name in own if own[name] != first.get(name)]
-        if differ:
-            raise ValueError(
-                f"`output_dir` must hold trials with the same settings, got {output_dir} with {', '.join(differ)} in "
-                f"{result['folder']} and others. Give each run an --output-dir of its own."
-            )
+def _check_one_benchmark(results: dict[Path, Result]) -> None:
+    """Refuse trials that were run with different settings, or that are the same trial of two runs."""
+    known: dict[str, tuple[Path, Any]] = {}
+    for path, result in results.items():
+        settings = {**result["settings"], "mixed_precision": result["mixed_precision"]}
+        named = {name: value for name, value in settings.items() if name not in _PER_DATA_SET}
+        data = result["folder"].split("/")[0]
+        named[f"{data}: dataset"] = result["dataset"]
+        if not result["held_out"]:
+            named[f"{data}: lr"] = settings["lr"]
+        named[result["folder"]] = str(path)
+        for name, value in named.items():
+            other, expected = known.setdefault(name, (path, value))
+            if value != expected:
+                what = "of the same name" if name == result["folder"] else f"with another {name}"
+                raise ValueError(
+                    f"`output_dir` must hold the trials of one benchmark, got {other} and {path} {what}. "
+                    "Give the folder of one of them, or each run an --output-dir of its own."
+                )
 
 
 def card_results(results: list[Result], command: str) -> dict[str, Any]:

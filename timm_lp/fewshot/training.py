@@ -121,10 +121,10 @@ class Training:
             on_epoch(self.progress)
             if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
-        model = self._ema.module if self._ema else self.network
-        for buffer in model.buffers():
-            broadcast(buffer)  # each process has BatchNorm statistics of its own, and the main process's are saved
-        return model
+        network = self._ema.module if self._ema else self.network
+        for buffer in network.buffers():  # on CPUs each process has BatchNorm statistics of its own
+            buffer.copy_(broadcast(buffer))
+        return network
 
     def _run_epoch(self) -> None:
         epoch = self._sampler.epoch = self.progress.epochs

@@ -135,12 +135,7 @@ def run_trial(
     training = Training(config, network, pixels, data_config, trial.seed, accelerator)
     checkpoint = None
     if folder is not None:
-        settings = {
-            **config.trial_settings(),
-            "mixed_precision": accelerator.mixed_precision,  # the launcher's, where the settings leave it open
-            "trial": str(trial.folder),
-            "dataset": trial.data.info.as_dict(),
-        }
+        settings = {**decisive_settings(config, trial.data, accelerator), "trial": str(trial.folder)}
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
     model = training.run(checkpoint, on_epoch)
     start = time.perf_counter()
@@ -149,6 +144,20 @@ def run_trial(
     seconds = time.perf_counter() - start
     memory = _peak_memory_mib(accelerator.device)
     return Outcome(model, data_config, metrics, len(tested), drawn, training.progress, seconds, memory)
+
+
+def decisive_settings(config: FewShotConfig, data: DataSet, accelerator: Accelerator) -> dict[str, Any]:
+    """Return all on which a trial's result depends, but for its variant and seed; a file by its contents.
+
+    Args:
+        config: Settings.
+        data: The data set.
+        accelerator: Has the launcher's number format, where the settings leave it open.
+    """
+    beside = {"mixed_precision": accelerator.mixed_precision, "labels_sha256": data.labels_sha256}
+    settings = {**config.trial_settings(), **beside, "dataset": data.info.as_dict()}
+    del settings["checkpoint"]  # its sha256 is there
+    return settings
 
 
 def preprocessing(config: FewShotConfig, network: nn.Module) -> dict[str, Any]:
