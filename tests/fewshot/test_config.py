@@ -17,6 +17,7 @@ from timm_lp.fewshot.config import FewShotConfig
         ("lr", "fast", "`lr` must be of type float, got 'fast'"),
         ("pretrained", "false", "`pretrained` must be of type bool, got 'false'"),
         ("seeds", 3, "`seeds` must be a list, got 3"),
+        ("seeds", [2**32], "`seeds` must be between 0 and 4.29497e\\+09, got 4294967296"),
         ("seeds", ["a"], "`seeds` must be of type int, got 'a'"),
         ("variants", "lp2", "`variants` must be a list, got 'lp2'"),
         ("model_kwargs", [1], r"`model_kwargs` must be of type dict, got \[1\]"),

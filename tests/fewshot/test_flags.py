@@ -47,7 +47,11 @@ def test_other_actions(flag: str, action: str) -> None:
     assert parse_arguments([flag])[1] == action
 
 
-@pytest.mark.parametrize("flags", [["--sampler", "random"], ["--mixed-precision", "fp8"], ["--shots", "few"]], ids=str)
+@pytest.mark.parametrize(
+    "flags",
+    [["--sampler", "random"], ["--mixed-precision", "fp8"], ["--shots", "few"], ["--model-kwargs", "x"]],
+    ids=str,
+)
 def test_flags_with_other_values_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments(flags)

@@ -32,6 +32,12 @@ def test_an_augmentation_depends_on_seed_epoch_and_image_alone(auto_augment: str
     assert not torch.equal(one[0, 3][0], _pixels(seed=2, auto_augment=auto_augment)[0, 3][0])
 
 
+@pytest.mark.parametrize("policy", ["foo", "rand-z9"])
+def test_unknown_augmentations_are_refused(policy: str) -> None:
+    with pytest.raises(ValueError, match=f"`auto_augment` must be a policy of timm's .*got '{policy}': Unknown"):
+        train_transform(config(auto_augment=policy), DATA_CONFIG)
+
+
 def test_augmenting_leaves_the_generators_as_they_were() -> None:
     pixels = _pixels(auto_augment="rand-m9-mstd0.5")
     draws = []

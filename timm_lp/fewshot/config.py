@@ -54,7 +54,7 @@ class FewShotConfig:
     test_split: str | None = _setting(None, "split to test on", str)
     shots: int = _setting(16, "training images of each class; all or 0 for all", limits=(0, inf))
     sampler: str = _setting("nested", "how images are drawn; coop as CoOp does", choices=("nested", "coop"))
-    seeds: list[int] = _setting([1, 2, 3, 4, 5], "one trial of each variant for each seed", int, (0, inf))
+    seeds: list[int] = _setting([1, 2, 3, 4, 5], "one trial of each variant for each seed", int, (0, 2**32 - 1))
 
     epochs: int = _setting(100, "passes over the training images", limits=(1, inf))
     batch_size: int = _setting(32, "images of an update, over all processes and accumulation steps", limits=(1, inf))

@@ -30,7 +30,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[FewShotConf
         The settings, and `"run"`, `"report"` or `"measure"`.
     """
     parser = _parser()
-    flags = vars(parser.parse_args(arguments))
+    try:
+        flags = vars(parser.parse_args(arguments))
+    except ValueError:  # timm's ParseKwargs does not say it in argparse's way
+        parser.error("argument --model-kwargs: must be key=value, with Python's literals as values")
     recipe, action = flags.pop("config"), flags.pop("action")
     if recipe is None and not flags.keys() & {"model", "dataset"}:
         recipe = DIGITS_RECIPE

@@ -24,17 +24,26 @@ _MIB = 2**20
 
 
 def train_transform(config: FewShotConfig, data_config: dict[str, Any]) -> Transform:
-    """Return timm's augmentations up to the pixels: `uint8`, `(3, H, W)`."""
-    return create_transform(
-        input_size=data_config["input_size"],
-        interpolation=data_config["interpolation"],
-        is_training=True,
-        scale=(config.crop_scale_min, 1.0),
-        hflip=config.hflip,
-        auto_augment=config.auto_augment,
-        color_jitter=None,  # type: ignore[arg-type] # timm leaves it out then
-        use_prefetcher=True,  # timm's word for pixels that are normalized on the device
-    )
+    """Return timm's augmentations up to the pixels: `uint8`, `(3, H, W)`.
+
+    Raises:
+        ValueError: If timm does not know the policy.
+    """
+    try:
+        return create_transform(
+            input_size=data_config["input_size"],
+            interpolation=data_config["interpolation"],
+            is_training=True,
+            scale=(config.crop_scale_min, 1.0),
+            hflip=config.hflip,
+            auto_augment=config.auto_augment,
+            color_jitter=None,  # type: ignore[arg-type] # timm leaves it out then
+            use_prefetcher=True,  # timm's word for pixels that are normalized on the device
+        )
+    except AssertionError as error:
+        raise ValueError(
+            f"`auto_augment` must be a policy of timm's (as rand-m9-mstd0.5), got {config.auto_augment!r}: {error}"
+        ) from error
 
 
 def test_transform(data_config: dict[str, Any]) -> Transform:
