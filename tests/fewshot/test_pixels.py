@@ -34,7 +34,7 @@ def test_an_augmentation_depends_on_seed_epoch_and_image_alone(auto_augment: str
 
 @pytest.mark.parametrize("policy", ["foo", "rand-z9"])
 def test_unknown_augmentations_are_refused(policy: str) -> None:
-    with pytest.raises(ValueError, match=f"`auto_augment` must be a policy of timm's, .*got '{policy}': Unknown"):
+    with pytest.raises(ValueError, match=f"`auto_augment` must be a policy of timm's .*got '{policy}': Unknown"):
         train_transform(config(auto_augment=policy), DATA_CONFIG)
 
 

@@ -151,6 +151,8 @@ def test_a_training_that_diverges_says_when() -> None:
 def test_batches_must_divide_among_processes() -> None:
     with pytest.raises(ValueError, match=r"must be a multiple of 1 processes x 3 .*Use --batch-size 6"):
         _training(grad_accum_steps=3)
+    with pytest.raises(ValueError, match=r"1 processes x 40 accumulation .*got 30 of 30 training images\. Use fewer"):
+        _training(grad_accum_steps=40, batch_size=40)
 
 
 def test_a_batch_is_no_larger_than_the_images() -> None:

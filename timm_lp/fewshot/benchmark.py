@@ -21,17 +21,17 @@ from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
 from .networks import parse_variant
 from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result
-from .training import DivergedError, Progress
-from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, run_trial
+from .training import DivergedError, Progress, whole_batch_size
+from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, check_held_out, run_trial
 
 _logger = logging.getLogger(__name__)
 
 
 def load_all(config: FewShotConfig, accelerator: Accelerator) -> list[DataSet]:
-    """Return the data sets, after a check that the sampler can draw from each.
+    """Return the data sets, after a check that each has the images that the settings ask for.
 
     Raises:
-        ValueError: If one cannot be had, or two would share a folder.
+        ValueError: If one cannot be had, has too few images, or two would share a folder.
     """
     with accelerator.main_process_first():  # one process downloads, the others find it in the cache
         datasets = [load_data(name, config) for name in config.dataset]
@@ -39,7 +39,11 @@ def load_all(config: FewShotConfig, accelerator: Accelerator) -> list[DataSet]:
     if len(set(folders)) < len(folders):
         raise ValueError(f"`dataset` must not name two with the same folder, got {', '.join(folders)}.")
     for data in datasets:
-        short = draw(data, config.sampler, config.shots, config.seeds[0]).short
+        drawn = draw(data, config.sampler, config.shots, config.seeds[0])
+        short = drawn.short
+        whole_batch_size(config, len(drawn.train), accelerator)
+        if config.lr_sweep:
+            check_held_out(data, drawn)
         if short and accelerator.is_main_process:
             _logger.warning(
                 "%s: %d of %d classes have fewer than %d training images and give all they have (%s %d, the fewest).",

@@ -42,8 +42,7 @@ def train_transform(config: FewShotConfig, data_config: dict[str, Any]) -> Trans
         )
     except AssertionError as error:
         raise ValueError(
-            "`auto_augment` must be a policy of timm's, rand-m9-mstd0.5 for instance, "
-            f"got {config.auto_augment!r}: {error}"
+            f"`auto_augment` must be a policy of timm's (as rand-m9-mstd0.5), got {config.auto_augment!r}: {error}"
         ) from error
 
 

@@ -186,18 +186,10 @@ def _train_loader(
     config: FewShotConfig, images: TrainPixels, sampler: EpochSampler, accelerator: Accelerator
 ) -> DataLoader:
     """Return whole batches over all processes; `accelerator.prepare` gives each process its share of each."""
-    batch_size = min(config.batch_size, len(images))
-    parts = accelerator.num_processes * config.grad_accum_steps
-    if batch_size % parts:
-        raise ValueError(
-            f"`batch_size` must be a multiple of {accelerator.num_processes} processes x {config.grad_accum_steps} "
-            f"accumulation steps, got {batch_size} of {len(images)} training images. "
-            f"Use --batch-size {max(batch_size // parts, 1) * parts}."
-        )
     workers = num_workers(config, accelerator)
     return DataLoader(
         images,
-        batch_size=batch_size,
+        batch_size=whole_batch_size(config, len(images), accelerator),
         sampler=sampler,
         drop_last=True,
         num_workers=workers,
@@ -205,6 +197,23 @@ def _train_loader(
         generator=torch.Generator(),  # starting workers would draw from that of drop path
         pin_memory=accelerator.device.type == "cuda",
     )
+
+
+def whole_batch_size(config: FewShotConfig, num_images: int, accelerator: Accelerator) -> int:
+    """Return the images of a batch over all processes, no more than there are.
+
+    Raises:
+        ValueError: If they cannot be divided among the processes and their accumulation steps.
+    """
+    batch_size = min(config.batch_size, num_images)
+    parts = accelerator.num_processes * config.grad_accum_steps
+    if batch_size % parts:
+        way = f"Use --batch-size {batch_size // parts * parts}" if batch_size > parts else "Use fewer of them"
+        raise ValueError(
+            f"`batch_size` must be a multiple of {accelerator.num_processes} processes x {config.grad_accum_steps} "
+            f"accumulation steps, got {batch_size} of {num_images} training images. {way}."
+        )
+    return batch_size
 
 
 def num_workers(config: FewShotConfig, accelerator: Accelerator) -> int:

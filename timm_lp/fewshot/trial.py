@@ -166,13 +166,22 @@ def preprocessing(config: FewShotConfig, network: nn.Module) -> dict[str, Any]:
     return resolve_data_config({key: value for key, value in overrides.items() if value is not None}, model=network)
 
 
-def _with_test(data: DataSet, drawn: Draw) -> DataSet:
-    """Return a data set that is tested on the held-out images."""
+def check_held_out(data: DataSet, drawn: Draw) -> None:
+    """Refuse a draw that leaves no images to choose a learning rate with.
+
+    Raises:
+        ValueError: If there are none.
+    """
     if not len(drawn.held_out):
         raise ValueError(
             f"`lr_sweep` must have images to choose with, got none of {data.info.id} beyond those that are drawn. "
             "Lower --shots, or give --lr."
         )
+
+
+def _with_test(data: DataSet, drawn: Draw) -> DataSet:
+    """Return a data set that is tested on the held-out images."""
+    check_held_out(data, drawn)
     return DataSet(data.info, data.folder, data.train, drawn.held_out)
 
 
