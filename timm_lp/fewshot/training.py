@@ -27,7 +27,7 @@ _MAX_WORKERS = 8
 
 
 class DivergedError(Exception):
-    """The loss of a trial is not a number any more."""
+    """The loss of a trial, or what its network says, is not a number any more."""
 
 
 @dataclass
@@ -237,6 +237,9 @@ def predict(
         data_config: The network's preprocessing.
         config: Settings.
         accelerator: Distributes the work.
+
+    Raises:
+        DivergedError: If an output is not a number, as after an update that went wrong and was the last.
     """
     batch_size = max(1, 4 * config.batch_size // accelerator.num_processes)
     workers = 0 if images.kept else num_workers(config, accelerator)
@@ -246,9 +249,11 @@ def predict(
     predicted = np.full(len(images), -1, dtype=np.int64)
     for pixels, positions in accelerator.prepare(loader):
         with accelerator.autocast():
-            classes = network(normalize(pixels)).argmax(dim=1)
+            logits = network(normalize(pixels))
         # The last batch is filled up with images that were there before; they land in the same places.
-        classes, positions = accelerator.gather((classes, positions))
+        classes, positions, broken = accelerator.gather((logits.argmax(dim=1), positions, logits.isnan().any(dim=1)))
+        if broken.any():
+            raise DivergedError("the network's outputs became nan in the last epoch")
         predicted[positions.cpu().numpy()] = classes.cpu().numpy()
     return predicted
 
