@@ -30,7 +30,7 @@ class TrialError(Exception):
 
 
 class DivergedError(TrialError):
-    """The loss of a trial is not a number any more."""
+    """The loss or an output of a trial is not a number any more."""
 
 
 @dataclass
@@ -236,6 +236,9 @@ def predict(
         data_config: The network's preprocessing.
         config: Settings.
         accelerator: Distributes the work.
+
+    Raises:
+        DivergedError: If an output is infinite or not a number.
     """
     batch_size = max(1, 4 * config.batch_size // accelerator.num_processes)
     loader = accelerator.prepare(DataLoader(images, batch_size=batch_size * accelerator.num_processes))
@@ -244,10 +247,14 @@ def predict(
     predicted = np.full(len(images), -1, dtype=np.int64)
     for pixels, positions in loader:
         with accelerator.autocast():
-            classes = network(normalize(pixels)).argmax(dim=1)
+            logits = network(normalize(pixels))
+        classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
         # The last batch is filled up with images that were there before; they land in the same places.
         classes, positions = accelerator.gather((classes, positions))
         predicted[positions.cpu().numpy()] = classes.cpu().numpy()
+    if (predicted < 0).any():
+        failed = (predicted < 0).sum()
+        raise DivergedError(f"the outputs on {failed} of {len(images)} test images are infinite or not a number")
     return predicted
 
 
