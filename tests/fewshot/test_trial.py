@@ -6,6 +6,7 @@ from accelerate import Accelerator
 
 from timm_lp.fewshot.data import DataSet, draw, load_data
 from timm_lp.fewshot.results import trial_result
+from timm_lp.fewshot.training import DivergedError
 from timm_lp.fewshot.trial import Outcome, TestImages, Trial, run_trial
 
 from .conftest import forget_format
@@ -29,6 +30,11 @@ def test_a_trial_reports_what_it_did() -> None:
     assert outcome.data_config["input_size"] == (3, 32, 32)
     assert outcome.progress.train_seconds > outcome.progress.data_wait_seconds > 0
     assert outcome.peak_memory_mib is None or outcome.peak_memory_mib > 50
+
+
+def test_a_trial_that_diverges_in_its_last_step_fails() -> None:
+    with pytest.raises(DivergedError, match=r"the outputs on \d+ of 797 test images are infinite or not a number"):
+        _run(Trial(DIGITS, "base", 1), lr=1e30, batch_size=20)
 
 
 def test_seeds_settle_images_and_weights() -> None:

@@ -27,7 +27,7 @@ _MAX_WORKERS = 8
 
 
 class DivergedError(Exception):
-    """The loss of a trial, or what its network says, is not a number any more."""
+    """The loss or an output of a trial is not a number any more."""
 
 
 @dataclass
@@ -239,7 +239,7 @@ def predict(
         accelerator: Distributes the work.
 
     Raises:
-        DivergedError: If an output is not a number, as after an update that went wrong and was the last.
+        DivergedError: If an output is infinite or not a number.
     """
     batch_size = max(1, 4 * config.batch_size // accelerator.num_processes)
     workers = 0 if images.kept else num_workers(config, accelerator)
@@ -250,11 +250,13 @@ def predict(
     for pixels, positions in accelerator.prepare(loader):
         with accelerator.autocast():
             logits = network(normalize(pixels))
+        classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
         # The last batch is filled up with images that were there before; they land in the same places.
-        classes, positions, broken = accelerator.gather((logits.argmax(dim=1), positions, logits.isnan().any(dim=1)))
-        if broken.any():
-            raise DivergedError("the network's outputs became nan in the last epoch")
+        classes, positions = accelerator.gather((classes, positions))
         predicted[positions.cpu().numpy()] = classes.cpu().numpy()
+    if (predicted < 0).any():
+        failed = (predicted < 0).sum()
+        raise DivergedError(f"the outputs on {failed} of {len(images)} test images are infinite or not a number")
     return predicted
 
 

@@ -113,7 +113,7 @@ def run_trial(
         folder: Where the trial's state is kept on the way; None to keep none.
 
     Raises:
-        DivergedError: If the loss becomes infinite or not a number, or an output not a number.
+        DivergedError: If the loss or an output becomes infinite or not a number.
         UnreadableImageError: If an image cannot be decoded.
         ValueError: If the settings do not fit the network or the number of processes.
     """
