@@ -83,6 +83,12 @@ def test_loading_processes_share_the_machines_cores(monkeypatch: pytest.MonkeyPa
     assert num_workers(FewShotConfig(workers=3), on_gpus) == 3
 
 
+def test_the_launchers_accumulation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    with pytest.raises(ValueError, match=r"of `accelerate launch` must be 1, got 2\. Use --grad-accum-steps\."):
+        create_accelerator(FewShotConfig())
+
+
 def test_accelerate_launch_leaves_no_core_idle(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

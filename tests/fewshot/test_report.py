@@ -18,7 +18,7 @@ def test_markdown() -> None:
     tables = text.split("\n\n")
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables[2].splitlines()[2:]] == [
         ["base", "81.00 ± 1.00", "**70.00 ± 1.00**", "75.50", "1", "1,234,567", "4.0"],
-        ["large", "1 of 1 failed", "-", "-", "0", "-", "-"],
+        ["large", "1 of 1 failed, 1 of 3 seeds", "-", "-", "0", "-", "-"],
         ["lp2", "**90.50 ± 0.71** (1 of 3 failed)", "69.17 ± 1.26", "79.83", "1", "1,234,567", "3.5"],
     ]
     assert "Mean of the classes' accuracies" in tables[3]

@@ -30,7 +30,8 @@ def test_presets_stand_in_the_papers_order_and_before_others() -> None:
 
 
 def test_equal_means_both_win() -> None:
-    table = tabulate([result("base", 1, 50.0), result("lp2", 1, 50.0)])
+    table = tabulate([result("base", 1, 0.1 + 0.2), result("lp2", 1, 0.3)])
+    assert table.mean("base", "dtd") != table.mean("lp2", "dtd"), "rounded differently"
     assert table.best("dtd") == ["base", "lp2"]
 
 
@@ -86,6 +87,12 @@ def test_no_spread_or_no_base_is_no_test() -> None:
     assert (cell.p_value, cell.paired_p_value) == (None, None)
     cell = tabulate(same[2:]).cells["lp2", "dtd"]
     assert (cell.p_value, cell.paired_p_value) == (None, None)
+
+
+def test_one_group_without_spread_has_a_p_value() -> None:
+    trials = [result("base", seed, 50.0) for seed in (1, 2, 3)]
+    trials += [result("lp2", seed, 50.0 + seed) for seed in (1, 2, 3)]
+    assert tabulate(trials).cells["lp2", "dtd"].p_value == pytest.approx(_welch([51.0, 52.0, 53.0], [50.0] * 3))
 
 
 def test_equal_differences_are_no_pairs() -> None:

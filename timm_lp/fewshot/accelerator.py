@@ -25,7 +25,8 @@ def create_accelerator(config: FewShotConfig) -> Accelerator:
     """Return what distributes the work: `batch_size` images over all processes, in the format that is asked for.
 
     Raises:
-        ValueError: If the tracker is not installed, or the device has no such number format.
+        ValueError: If the tracker is not installed, the device has no such number format, or the launcher accumulates
+            gradients.
     """
     installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
     if config.tracker and not installed[config.tracker]():
@@ -39,6 +40,11 @@ def create_accelerator(config: FewShotConfig) -> Accelerator:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
         project_dir=config.output_dir,
     )
+    if accelerator.gradient_accumulation_steps > 1:
+        raise ValueError(
+            f"`gradient_accumulation_steps` of `accelerate launch` must be 1, got "
+            f"{accelerator.gradient_accumulation_steps}. Use --grad-accum-steps."
+        )
     if accelerator.device.type == "cpu":
         if accelerator.mixed_precision == "fp16":
             raise ValueError("`mixed_precision` must be no or bf16 on CPUs, got 'fp16'. Use --mixed-precision bf16.")

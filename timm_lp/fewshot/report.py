@@ -84,6 +84,7 @@ def _accuracy(table: Table) -> str:
     costs = table.metric == "top1"  # once is enough
     average, cost = ["average"] if several else [], ["parameters", "training (s)"] if costs else []
     header = ["variant", *table.datasets.values(), *average, "wins", *cost]
+    seeds = table.num_seeds()
     lines = []
     for variant in table.variants:
         cells = {dataset: table.cells.get((variant, dataset)) for dataset in table.datasets}
@@ -92,7 +93,7 @@ def _accuracy(table: Table) -> str:
         lines.append(
             [
                 variant,
-                *(_mean_and_std(cell, variant in table.best(dataset)) for dataset, cell in cells.items()),
+                *(_mean_and_std(cell, variant in table.best(dataset), seeds) for dataset, cell in cells.items()),
                 *([_number(table.average(variant), ".2f")] if several else []),
                 str(table.wins(variant)),
                 *([_number(known[0].parameters if known else None, ","), _number(seconds, ".1f")] if costs else []),
@@ -101,15 +102,16 @@ def _accuracy(table: Table) -> str:
     return markdown_rows(header, lines)
 
 
-def _mean_and_std(cell: Cell | None, best: bool) -> str:
+def _mean_and_std(cell: Cell | None, best: bool, seeds: int) -> str:
     if cell is None:
         return "-"
     trials = len(cell.values) + len(cell.failures)
-    failed = f"{len(cell.failures)} of {trials} failed" if cell.failures else ""
+    remarks = [f"{len(cell.failures)} of {trials} failed"] if cell.failures else []
+    remarks += [f"{trials} of {seeds} seeds"] if trials < seeds else []
     if cell.mean is None:
-        return failed
+        return ", ".join(remarks)
     text = f"{cell.mean:.2f}" if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
-    return (f"**{text}**" if best else text) + (f" ({failed})" if failed else "")
+    return (f"**{text}**" if best else text) + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def _tests(table: Table) -> str:

@@ -2,12 +2,11 @@
 
 import json
 import logging
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import accelerate
-import numpy
-import timm
 import torch
 from accelerate import Accelerator
 from timm.models import save_for_hf
@@ -71,14 +70,14 @@ def trial_result(
         "cpu_threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
         "mixed_precision": accelerator.mixed_precision,
-        "versions": {
-            "timm-lp": __version__,
-            "timm": timm.__version__,
-            "torch": torch.__version__,
-            "accelerate": accelerate.__version__,
-            "numpy": numpy.__version__,
-        },
+        "versions": {"timm-lp": __version__, "python": platform.python_version(), **_versions()},
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what draws, decodes, augments and computes."""
+    names = ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow")
+    return {name: version(name) for name in names}
 
 
 def _figures(config: FewShotConfig, outcome: Outcome | None) -> dict[str, Any]:
@@ -250,3 +249,5 @@ def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], cla
     model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
     model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
     save_for_hf(model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True)
+    rights = (folder / "config.json").stat().st_mode
+    (folder / "model.safetensors").chmod(rights)  # safetensors lets nobody else read, whatever the umask

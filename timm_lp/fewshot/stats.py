@@ -10,6 +10,8 @@ from .presets import PRESETS
 
 Result = dict[str, Any]
 
+_ROUNDING = 1e-9  # percent; what differs by less is equal
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -72,11 +74,15 @@ class Table:
         """Return the variants with the highest mean on a data set."""
         means = {variant: self.mean(variant, dataset) for variant in self.variants}
         known = [mean for mean in means.values() if mean is not None]
-        return [variant for variant, mean in means.items() if known and mean == max(known)]
+        return [variant for variant, mean in means.items() if mean is not None and max(known) - mean <= _ROUNDING]
 
     def wins(self, variant: str) -> int:
         """Return on how many data sets a variant has the highest mean."""
         return sum(variant in self.best(dataset) for dataset in self.datasets)
+
+    def num_seeds(self) -> int:
+        """Return the number of seeds over all trials."""
+        return len({seed for cell in self.cells.values() for seed in [*cell.values, *cell.failures]})
 
 
 def tabulate(results: list[Result], metric: str = "top1") -> Table:
@@ -120,7 +126,7 @@ def _cell(group: list[Result], metric: str) -> Cell:
 
 def _with_p_values(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], Cell]:
     """Compare every cell with the base network's on the same data set, and correct for the number of comparisons."""
-    from scipy.stats import ttest_ind, ttest_rel
+    from scipy.stats import ttest_ind_from_stats, ttest_rel
 
     welch: dict[tuple[str, str], float] = {}
     paired: dict[tuple[str, str], float] = {}
@@ -128,9 +134,9 @@ def _with_p_values(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], 
         base = cells.get((BASE, dataset))
         if variant == BASE or base is None:
             continue
-        if base.std is not None and cell.std is not None and base.std + cell.std:
-            both = list(cell.values.values()), list(base.values.values())
-            welch[variant, dataset] = float(ttest_ind(*both, equal_var=False).pvalue)
+        if base.std is not None and cell.std is not None and base.std + cell.std > _ROUNDING:
+            both = (cell.mean, cell.std, len(cell.values)), (base.mean, base.std, len(base.values))
+            welch[variant, dataset] = float(ttest_ind_from_stats(*both[0], *both[1], equal_var=False).pvalue)
         seeds = sorted(cell.values.keys() & base.values.keys())
         if _differ([cell.values[seed] - base.values[seed] for seed in seeds]):
             pairs = [cell.values[seed] for seed in seeds], [base.values[seed] for seed in seeds]
@@ -144,7 +150,7 @@ def _with_p_values(cells: dict[tuple[str, str], Cell]) -> dict[tuple[str, str], 
 
 def _differ(differences: list[float]) -> bool:
     """Tell whether there is a spread that is not rounding's; without one there is no t."""
-    return len(differences) > 1 and max(differences) - min(differences) > 1e-9
+    return len(differences) > 1 and max(differences) - min(differences) > _ROUNDING
 
 
 def _corrected(p_values: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
