@@ -12,8 +12,8 @@ from timm_lp.layers import LpConv2d, lp_mask
 from timm_lp.layers.mask_cache import MaskCache
 from timm_lp.layers.window import Window
 
-from .test_lp_conv2d import image, output_and_gradients, randomize
-from .test_masked_conv2d import plain
+from .comparison import image, output_and_gradients, randomize
+from .shapes import plain
 
 
 def build(**arguments: Any) -> LpConv2d:

@@ -1,108 +1,18 @@
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 
-from timm_lp.layers import LpConv2d, lp_mask, masked_conv2d, masked_kernel, operators, plan, reach
+from timm_lp.layers import LpConv2d, lp_mask, masked_conv2d
 from timm_lp.layers.kernel_cache import KernelCache
 from timm_lp.layers.mask_cache import MaskCache
-from timm_lp.layers.masked_conv2d import can_mask_fast, plain_conv2d
-from timm_lp.layers.window import Geometry
+from timm_lp.layers.masked_conv2d import plain_conv2d
 
-from .test_lp_conv2d import assert_matches_reference, image, output_and_gradients, randomize, seeded, sides
-
-LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
-# In and out channels, kernel, the other arguments of the layer, size of the map.
-SHAPES: dict[str, tuple[int, int, Any, dict[str, Any], tuple[int, int]]] = {
-    "3x3": (2, 3, 3, {"padding": 1}, (4, 5)),
-    "map_smaller_than_kernel": (2, 3, 7, {"padding": 3}, (2, 3)),
-    "one_pixel": (3, 2, 5, {"padding": 2}, (1, 1)),
-    "one_pixel_even": (2, 2, 4, {"padding": 2}, (1, 1)),
-    "even": (2, 3, (4, 2), {"padding": (2, 1)}, (5, 3)),
-    "one_channel": (1, 1, 3, {"padding": 1}, (6, 4)),
-    "one_channel_in": (1, 5, 3, {"padding": 1, "bias": False}, (3, 4)),
-    "one_channel_out": (5, 1, 3, {"padding": 1}, (3, 4)),
-    "stride": (2, 5, 3, {"padding": 1, "stride": 2}, (6, 5)),
-    "stride_uneven": (2, 3, (3, 5), {"padding": (1, 2), "stride": (1, 2)}, (3, 6)),
-    "patchify": (3, 5, 4, {"stride": 4}, (9, 4)),
-    "dilation": (2, 3, 3, {"padding": 2, "dilation": 2}, (4, 3)),
-    "dilation_uneven": (2, 3, (3, 2), {"padding": (3, 1), "dilation": (3, 2), "stride": (2, 1)}, (4, 5)),
-    "depthwise": (3, 3, 5, {"padding": 2, "groups": 3}, (4, 6)),
-    "depthwise_15x15": (2, 2, 15, {"padding": 7, "groups": 2}, (9, 5)),
-    "depthwise_15x15_stride": (2, 2, 15, {"padding": 7, "groups": 2, "stride": 2}, (9, 5)),
-    "multiplier": (2, 4, 3, {"padding": 1, "groups": 2}, (4, 3)),
-    "groups": (4, 6, (2, 3), {"padding": 1, "groups": 2}, (3, 4)),
-    "1x1": (3, 5, 1, {}, (4, 3)),
-    "1x1_large": (2, 3, 1, {"bias": False}, (8, 8)),
-    "1x1_stride": (3, 2, 1, {"stride": 2}, (4, 3)),
-    "1x1_padding": (2, 3, 1, {"padding": 1}, (8, 8)),
-    "more_padding_than_needed": (2, 3, 3, {"padding": 4}, (2, 3)),
-    "valid": (2, 3, (3, 2), {"padding": "valid"}, (4, 5)),
-    "same": (2, 3, (3, 5), {"padding": "same"}, (4, 5)),
-}
-each_shape = pytest.mark.parametrize("name", SHAPES)
-# torch's own code for forward-mode differentiation uses what torch deprecates.
-ignore_script = pytest.mark.filterwarnings("ignore:`torch.jit.script`")
-
-
-@contextmanager
-def small_blocks() -> Iterator[None]:
-    """Make every block, and everything that is multiplied at a time, one or two channels."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operators, "_BLOCK_NUMBERS", 1)
-        patch.setattr(operators, "_BLOCK_CHANNELS", 2)
-        patch.setattr(operators, "_POINTWISE_PIXELS", 1)
-        patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
-        patch.setattr(plan, "_WORTH_A_CONVOLUTION", -1)
-        patch.setattr(reach, "_BLOCK_CHANNELS", 1)
-        plan.make_plan.cache_clear()
-        yield
-    plan.make_plan.cache_clear()
-
-
-@pytest.fixture(params=["whole", "blocks"])
-def blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param == "whole":
-        yield
-        return
-    with small_blocks():
-        yield
-
-
-def build(name: str, dtype: torch.dtype = torch.float64, **more: Any) -> tuple[LpConv2d, Tensor]:
-    in_channels, out_channels, kernel_size, arguments, size = SHAPES[name]
-    layer = randomize(LpConv2d(in_channels, out_channels, kernel_size, **arguments, **more, dtype=dtype))
-    assert isinstance(layer, LpConv2d)
-    return layer, image(in_channels, size, dtype)
-
-
-def geometry_of(layer: LpConv2d) -> Geometry:
-    padding = tuple(before for before, _ in sides(layer))
-    return Geometry(layer.stride, padding, layer.dilation, layer.groups)
-
-
-def plain(layer: LpConv2d) -> Callable[[Tensor], Tensor]:
-    """Return what a layer computes, in torch's own operators."""
-    return lambda x: plain_conv2d(x, layer.weight, layer.bias, layer.C, layer.log2p, geometry_of(layer))
-
-
-def is_fast(layer: LpConv2d, x: Tensor) -> bool:
-    return can_mask_fast(x, layer.weight, layer.bias, layer.C, layer.log2p, geometry_of(layer))
-
-
-def assert_matches_plain(layer: LpConv2d, x: Tensor, tolerance: float = 1e-9) -> None:
-    assert is_fast(layer, x)
-    parameters = [*layer.parameters()]
-    expected = output_and_gradients(plain(layer), x, *parameters)
-    for value, reference in zip(output_and_gradients(layer, x, *parameters), expected, strict=True):
-        torch.testing.assert_close(value, reference, rtol=tolerance, atol=tolerance)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), expected[0], rtol=tolerance, atol=tolerance)
+from .comparison import assert_matches_reference, image, output_and_gradients
+from .shapes import CONTIGUOUS, LAST, SHAPES, assert_matches_plain, build, each_shape, geometry_of, is_fast, plain
 
 
 # The reference's mask of a single tap has no graph.
@@ -227,103 +137,6 @@ def test_gradients_have_their_parameters_strides(
     gradients = torch.autograd.grad(layer(x.to(memory_format=input_format)).sum(), [*layer.parameters()])
     for gradient, parameter in zip(gradients, layer.parameters(), strict=True):
         assert gradient.stride() == parameter.stride()
-
-
-def test_backward_twice_and_through_two_layers() -> None:
-    first, second = (randomize(LpConv2d(2, 2, 5, padding=2, dtype=torch.float64)) for _ in range(2))
-    leaves = [*first.parameters(), *second.parameters()]
-    x = image(2, (3, 4), torch.float64)
-    loss = second(first(second(x)).relu()).square().sum()
-    reference = plain(second)(plain(first)(plain(second)(x)).relu()).square().sum()
-    expected = torch.autograd.grad(reference, leaves)
-    for keep in (True, False):
-        values = torch.autograd.grad(loss, leaves, retain_graph=keep)
-        for value, gradient in zip(values, expected, strict=True):
-            torch.testing.assert_close(value, gradient, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("in_channels", "arguments"),
-    [(1, {"padding": 1}), (2, {"padding": (2, 1), "stride": (1, 2)}), (2, {"groups": 2, "padding": 1})],
-    ids=str,
-)
-def test_gradgradcheck(in_channels: int, arguments: dict[str, Any]) -> None:
-    layer = randomize(LpConv2d(in_channels, 2, (3, 2), p_init=3, **arguments, dtype=torch.float64))
-    x = image(in_channels, (2, 3), torch.float64)[:1].requires_grad_()
-    tensors = (x, layer.weight, layer.bias, layer.C, layer.log2p)
-
-    def convolve(*tensors: Tensor) -> Tensor:
-        return masked_conv2d.masked_conv2d(*tensors, geometry_of(layer), MaskCache(), KernelCache())
-
-    assert torch.autograd.gradcheck(convolve, tensors)
-    assert torch.autograd.gradgradcheck(convolve, tensors)
-
-
-@each_shape
-def test_gradients_of_gradients_match_the_plain_formula(name: str) -> None:
-    layer, x = build(name)
-    leaves = [x.requires_grad_(), *layer.parameters()]
-
-    def second(convolve: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        # The input and the loss depend on the leaves in other ways, too.
-        gradients = torch.autograd.grad(convolve(x * x).square().sum(), leaves, create_graph=True)
-        penalty = sum(gradient.square().sum() for gradient in gradients)
-        return [*gradients, *torch.autograd.grad(penalty, leaves)]
-
-    for value, reference in zip(second(layer), second(plain(layer)), strict=True):
-        torch.testing.assert_close(value.detach(), reference.detach(), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["3x3", "depthwise"])
-def test_batched_gradients(name: str) -> None:
-    layer, x = build(name)
-    leaves = [x.requires_grad_(), *layer.parameters()]
-    reference = plain(layer)(x)
-    directions = torch.randn(4, *reference.shape, generator=seeded(), dtype=torch.float64)
-    expected = torch.autograd.grad(reference, leaves, directions, is_grads_batched=True)
-    values = torch.autograd.grad(layer(x), leaves, directions, is_grads_batched=True)
-    for value, reference in zip(values, expected, strict=True):
-        torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
-
-
-@ignore_script
-@pytest.mark.parametrize("name", ["3x3", "depthwise", "1x1_large"])
-def test_torch_func(name: str) -> None:
-    layer, x = build(name)
-    parameters = {key: value.detach() for key, value in layer.named_parameters()}
-    tangents = {key: torch.ones_like(value) for key, value in parameters.items()}
-
-    def fast(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.func.functional_call(layer, parameters, (x,))
-
-    def slow(p: dict[str, Tensor], x: Tensor) -> Tensor:
-        return plain_conv2d(x, p["weight"], p.get("bias"), p["C"], p["log2p"], geometry_of(layer))
-
-    def results(convolve: Callable[[dict[str, Tensor], Tensor], Tensor]) -> list[Any]:
-        def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-            return convolve(parameters, x).square().sum()
-
-        each = torch.func.vmap(torch.func.grad(loss), (None, 0))
-        return [
-            torch.func.grad(loss)(parameters, x),
-            torch.func.vmap(convolve, (None, 0))(parameters, x[:, None]),
-            each(parameters, x[:, None]),
-            torch.func.jvp(convolve, (parameters, x), (tangents, torch.ones_like(x))),
-            torch.func.grad(lambda *p: torch.func.jvp(loss, p, (tangents, torch.ones_like(x)))[1])(parameters, x),
-        ]
-
-    torch.testing.assert_close(results(fast), results(slow), rtol=1e-9, atol=1e-9)
-
-
-@ignore_script
-def test_forward_mode() -> None:
-    layer, x = build("3x3")
-
-    def tangent(convolve: Callable[[Tensor], Tensor]) -> Tensor:
-        with fwAD.dual_level():
-            return fwAD.unpack_dual(convolve(fwAD.make_dual(x, torch.ones_like(x)))).tangent
-
-    torch.testing.assert_close(tangent(layer), tangent(plain(layer)))
 
 
 def test_autocast_computes_what_the_plain_formula_computes() -> None:

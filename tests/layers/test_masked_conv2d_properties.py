@@ -8,8 +8,8 @@ from timm_lp.layers import LpConv2d
 from timm_lp.layers.masked_conv2d import plain_conv2d
 from timm_lp.layers.window import output_size
 
-from .test_lp_conv2d import output_and_gradients, seeded
-from .test_masked_conv2d import LAST, geometry_of, is_fast, small_blocks
+from .comparison import output_and_gradients, seeded
+from .shapes import LAST, geometry_of, is_fast, small_blocks
 
 pixels, taps, few = st.integers(1, 9), st.integers(1, 7), st.integers(1, 3)
 

@@ -5,7 +5,7 @@ from timm_lp.layers import masked_kernel
 from timm_lp.layers.masked_kernel import MaskedKernel, memory_format_of, slices
 from timm_lp.layers.window import Window
 
-from .test_lp_conv2d import seeded
+from .comparison import seeded
 
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 FORMATS = [CONTIGUOUS, LAST]

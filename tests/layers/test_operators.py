@@ -12,7 +12,7 @@ from timm_lp.layers.masked_kernel import slices
 from timm_lp.layers.operators import Operators, choose_operators
 from timm_lp.layers.window import Geometry, output_size
 
-from .test_lp_conv2d import seeded
+from .comparison import seeded
 
 LAST = torch.channels_last
 FAMILIES = {

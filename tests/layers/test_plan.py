@@ -8,8 +8,8 @@ from timm_lp.layers.plan import make_plan
 from timm_lp.layers.reach import Reach
 from timm_lp.layers.window import Geometry, Window
 
-from .test_lp_conv2d import image, output_and_gradients, randomize
-from .test_masked_conv2d import CONTIGUOUS, LAST, geometry_of, plain, small_blocks
+from .comparison import image, output_and_gradients, randomize
+from .shapes import CONTIGUOUS, LAST, geometry_of, plain, small_blocks
 
 WHOLE, INNER = Window(0, 7, 0, 7), Window(2, 5, 2, 5)
 SAME = Geometry((1, 1), (3, 3), (1, 1), 1)

@@ -8,7 +8,7 @@ from timm_lp.layers import reach
 from timm_lp.layers.reach import Reach, reach_of
 from timm_lp.layers.window import Window, support
 
-from .test_lp_conv2d import seeded
+from .comparison import seeded
 
 
 def boxes(height: int, width: int, *rings: tuple[int, int]) -> Tensor:

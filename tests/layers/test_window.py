@@ -7,7 +7,7 @@ from torch import Tensor
 
 from timm_lp.layers.window import Geometry, Window, cropped_geometry, needed_window, output_size, support
 
-from .test_lp_conv2d import seeded
+from .comparison import seeded
 
 DIMENSIONS = list(product((1, 2, 3, 5, 8), (1, 2, 3, 4, 7), (1, 2, 3), (0, 1, 2, 3, 7), (1, 2, 3)))
 # The other axis, which a window must not confuse with the first: size, taps, stride, padding, dilation, support.
