@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from timm_lp.fewshot.config import FewShotConfig
-from timm_lp.fewshot.networks import NamedVariant, create_network, parse_variant, variant_order
+from timm_lp.fewshot.networks import NamedVariant, check_variant, create_network, parse_variant, variant_order
 
 from .images import TINY, config
 
@@ -81,7 +81,10 @@ def test_reinitialized_kernels_have_weights_everywhere(base: tuple[nn.Module, st
 
 def test_kernels_that_are_not_enlarged_are_not_reinitialized() -> None:
     with pytest.raises(ValueError, match="must not name large-reinit for RepLKNet, got it"):
-        create_network(FewShotConfig(model="replknet31", pretrained=False), "large-reinit", 10)
+        check_variant(FewShotConfig(model="replknet31"), "large-reinit")
+    check_variant(FewShotConfig(model="resnet18"), "large-reinit")
+    with pytest.raises(ValueError, match="got 'lp2-reinit' of"):
+        check_variant(FewShotConfig(model="resnet18"), "lp2-reinit")
 
 
 def test_settings_that_do_not_fit_the_network_are_refused() -> None:

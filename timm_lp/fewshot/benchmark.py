@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..files import write_json
 from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
-from .networks import parse_variant
+from .networks import check_variant
 from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result
 from .training import DivergedError, Progress, whole_batch_size
 from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, check_held_out, run_trial
@@ -40,10 +40,10 @@ def load_all(config: FewShotConfig, accelerator: Accelerator) -> list[DataSet]:
         raise ValueError(f"`dataset` must not name two with the same folder, got {', '.join(folders)}.")
     for data in datasets:
         drawn = draw(data, config.sampler, config.shots, config.seeds[0])
-        short = drawn.short
         whole_batch_size(config, len(drawn.train), accelerator)
         if config.lr_sweep:
             check_held_out(data, drawn)
+        short = drawn.short
         if short and accelerator.is_main_process:
             _logger.warning(
                 "%s: %d of %d classes have fewer than %d training images and give all they have (%s %d, the fewest).",
@@ -69,7 +69,7 @@ class Benchmark:
         self.output_dir = Path(config.output_dir)
         self.results: list[Result] = []
         for variant in config.variants:
-            parse_variant(config.model, variant)
+            check_variant(config, variant)
         if config.checkpoint is not None and not Path(config.checkpoint).is_file():
             raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
         self.datasets = load_all(config, accelerator)

@@ -1,6 +1,6 @@
 """The network that a variant starts from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import timm
@@ -66,6 +66,17 @@ def variant_order(variant: str) -> tuple[int, str]:
     """Return a sort key that puts variants in the order of the paper's Table 4."""
     prefix = variant.removesuffix(_PAPER)
     return (_ORDER.index(prefix) if prefix in _ORDER else len(_ORDER), variant)
+
+
+def check_variant(config: FewShotConfig, variant: str) -> None:
+    """Refuse a variant that the base network does not have, before anything is loaded.
+
+    Raises:
+        ValueError: If there is no such model or variant, or no kernel that it would start at random.
+    """
+    if parse_variant(config.model, variant).reinit:
+        with torch.device("meta"):
+            create_network(replace(config, pretrained=False, checkpoint=None), variant, num_classes=1)
 
 
 def create_network(config: FewShotConfig, variant: str, num_classes: int) -> nn.Module:
