@@ -3,7 +3,8 @@
 import json
 import logging
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,11 @@ def trial_result(
 
 def _versions() -> dict[str, str]:
     """Return the versions of what draws, decodes, augments and computes."""
-    names = ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow")
-    return {name: version(name) for name in names}
+    versions = {}
+    for name in ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow"):
+        with suppress(PackageNotFoundError):  # `datasets`, where only folders are read
+            versions[name] = version(name)
+    return versions
 
 
 def _figures(config: FewShotConfig, outcome: Outcome | None) -> dict[str, Any]:
