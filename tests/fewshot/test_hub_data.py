@@ -65,6 +65,16 @@ def _write(root: Path, rows: dict[str, list[Any]], features: datasets.Features) 
         table.to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
 
 
+def test_files_that_number_their_classes_otherwise_are_refused(tmp_path: Path) -> None:
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
+    for split, names in (("train", ["a", "b"]), ("test", ["b", "a"])):
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        table = datasets.Dataset.from_dict({"image": images, "label": [0, 1]}, features=features)
+        table.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=r"must number its classes alike .*test-0.*\.parquet with b, a and .* a, b in"):
+        _load(tmp_path)
+
+
 def test_classes_may_be_words_or_numbers(tmp_path: Path) -> None:
     images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(3)]
     features = datasets.Features(

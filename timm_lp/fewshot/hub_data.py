@@ -46,6 +46,8 @@ def load_hub_data(source: str, folder: str, config: "FewShotConfig", preset: Pre
     train_names, train_labels = _labels(train, label_column)
     test_names, test_labels = _labels(test, label_column)
     check_classes(train_names, test_names)
+    if local:
+        _check_class_order(source, config.dataset_config, label_column, train_names)
     clips = (preset.clip_columns, preset.frame_column) if preset else ((), None)
     id, name = (Path(source).resolve().name,) * 2 if local else (source, preset.name if preset else source)
     return DataSet(
@@ -151,6 +153,23 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
         return list(names), values
     classes, labels = np.unique(values, return_inverse=True)
     return [str(name) for name in classes], labels
+
+
+def _check_class_order(folder: str, name: str | None, column: str, class_names: list[str]) -> None:
+    """Refuse files that number their classes otherwise: `datasets` reads them all with the names of the first."""
+    from datasets import Features, load_dataset_builder
+    from pyarrow.parquet import read_schema
+
+    files = load_dataset_builder(folder, name).config.data_files or {}
+    for file in [Path(file) for of_split in files.values() for file in of_split]:
+        if file.suffix != ".parquet":
+            continue
+        own = getattr(Features.from_arrow_schema(read_schema(file)).get(column), "names", None)
+        if own is not None and list(own) != class_names:
+            raise ValueError(
+                f"`dataset` must number its classes alike in all files, got {file} with {', '.join(own)} and another "
+                f"with {', '.join(class_names)} in {column!r}. Write them with one ClassLabel."
+            )
 
 
 def _images(
