@@ -80,26 +80,16 @@ def _push(options: argparse.Namespace) -> None:
         if options.dry_run:
             _print_preview(network, options)
             return
-        commit = push(
-            network,
-            options.repo_id,
-            revision=options.revision,
-            private=options.private,
-            create_pr=options.create_pr,
-            tag=options.tag,
-        )
+        commit = push(network, options.repo_id, **_target(options))
     print(commit.pr_url or commit.commit_url)
 
 
+def _target(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("revision", "private", "create_pr", "tag")}
+
+
 def _print_preview(network: Path, options: argparse.Namespace) -> None:
-    files = preview(
-        network,
-        options.repo_id,
-        revision=options.revision,
-        private=options.private,
-        create_pr=options.create_pr,
-        tag=options.tag,
-    )
+    files = preview(network, options.repo_id, **_target(options))
     for name, (size, state) in files.items():
         print(f"{state:8} {size:>12,} bytes  {name}")
     where = "a pull request" if options.create_pr else options.revision

@@ -36,23 +36,16 @@ cpu_threads: 1
 mixed_precision: "no"
 """
 SCRIPT = """
-import torch
 from tests.fewshot.images import config
 from timm_lp.fewshot import speed
 from timm_lp.fewshot.accelerator import create_accelerator
-from timm_lp.fewshot.data import load_data
-from timm_lp.fewshot.trial import TestImages, Trial, run_trial
 
 speed._SECONDS = 0.05
-settings = config(shots=4, epochs=2, batch_size=20, cpu_threads=1, variants=["base"])
+settings = config(shots=4, batch_size=20, cpu_threads=1, variants=["base"])
 accelerator = create_accelerator(settings)
-digits = load_data("digits", settings)
-model = run_trial(settings, Trial(digits, "base", 1), TestImages(digits), accelerator, lambda progress: None).model
-means = accelerator.gather(model.bn1.running_mean[None])
 rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
 if accelerator.is_main_process:
-    print("same", len(means) == 2 and torch.equal(means[0], means[1]))
-    print("rates", all(row["both"] > 0 for (row,) in rows))
+    print(accelerator.num_processes, "processes", all(row["both"] > 0 for (row,) in rows))
 accelerator.end_training()
 """
 ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
@@ -131,12 +124,11 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
     assert _accuracy_columns(again) == _accuracy_columns(table)
 
 
-def test_two_processes_test_the_same_network_and_measure_together(tmp_path: Path) -> None:
+def test_two_processes_measure_together(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     output = _finish(_start([*TORCHRUN, str(script)], {"PYTHONPATH": str(DOOR.parent)}))
-    assert "same True" in output
-    assert "rates True" in output
+    assert "2 processes True" in output
 
 
 def _accuracy_columns(report: str) -> list[list[str]]:

@@ -145,11 +145,6 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
             f"{data.split or 'a split'} without one. Choose other splits or another column."
         )
     if names is not None:
-        if values.min(initial=0) < 0:
-            raise ValueError(
-                f"`label_column` must hold the class of every image, got {values.min()} (none) in {column!r}. "
-                "Choose splits with labels: --train-split, --test-split."
-            )
         return list(names), values
     classes, labels = np.unique(values, return_inverse=True)
     return [str(name) for name in classes], labels
