@@ -1,6 +1,7 @@
 """How timm learns about the models: in fresh processes for every order of imports, and the import hook by itself."""
 
-import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import json
 import logging
@@ -235,6 +236,67 @@ def test_other_finders_may_be_of_any_kind(host: Host) -> None:
     finder = host.finders()[0]
     assert finder.find_spec("json", None) is None
     assert finder.find_spec(HOST, None).origin == str(host.path)
+
+
+class Claims:
+    """A finder of another package, which finds some modules by itself."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        return importlib.machinery.PathFinder.find_spec(fullname, path) if fullname in self.names else None
+
+
+def test_finders_that_come_later_do_not_hide_the_host(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    plugin.install()
+    sys.meta_path.insert(0, Claims(HOST))
+    importlib.util.find_spec("timm_lp_test_nothing")  # as of what a host imports first
+    importlib.import_module(HOST)
+    assert host.registered == [True]
+    assert not host.finders()
+    assert not caplog.messages
+
+
+def test_a_host_that_another_finder_hid_is_said(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    plugin.install()
+    sys.meta_path.insert(0, Claims(HOST))
+    importlib.import_module(HOST)
+    assert not host.registered
+    assert importlib.util.find_spec("timm_lp_test_nothing") is None
+    assert caplog.messages == [
+        f"Another import hook found {HOST} before timm-lp could, so timm does not know its models. "
+        "`import timm_lp` registers them."
+    ]
+    assert not host.finders()
+    plugin.install()
+    assert host.registered == [True]
+
+
+def test_a_loader_of_several_modules_registers_once(host: Host) -> None:
+    class Loader:
+        def exec_module(self, module: ModuleType) -> None:
+            sys.modules[module.__name__] = module
+
+    plugin.install()
+    loader = Loader()
+    host.finders()[0]._register_after(importlib.machinery.ModuleSpec(HOST, loader))  # type: ignore[arg-type]
+    loader.exec_module(ModuleType("timm_lp_test_other"))
+    assert host.finders()
+    loader.exec_module(ModuleType(HOST))
+    assert host.registered == [False]
+    assert not host.finders()
+    del sys.modules["timm_lp_test_other"]
+
+
+def test_a_loader_of_the_old_kind_is_said(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    class Loader:
+        def load_module(self, name: str) -> ModuleType:
+            return sys.modules.setdefault(name, ModuleType(name))
+
+    plugin.install()
+    host.finders()[0]._register_after(importlib.machinery.ModuleSpec(HOST, Loader()))  # type: ignore[arg-type]
+    assert "has no `exec_module`, so timm does not know the models of timm-lp" in caplog.text
 
 
 def test_failing_registration_is_logged_and_swallowed(

@@ -4,7 +4,6 @@ import copy
 import logging
 from functools import partial
 
-from timm.utils import reparameterize_model
 from torch import nn
 
 from .layers import LpConv2d, crop_conv2d, to_large_conv2d
@@ -92,6 +91,8 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
     """
     if not any(isinstance(module, LpConv2d) for module in model.modules()):
         raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
+    from timm.utils import reparameterize_model  # timm's import registers our models, which need this module whole
+
     merged = copy.deepcopy(model)
     # Before timm's own merging, which leaves out a bare layer, and a layer's second name.
     merged = _replace(

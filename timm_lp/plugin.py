@@ -31,6 +31,16 @@ class _HostFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if _is_loaded(_HOST):
+            self._retire()
+            if fullname.partition(".")[0] != __package__:  # importing this package registers them anyway
+                _logger.warning(
+                    "Another import hook found %s before timm-lp could, so timm does not know its models. "
+                    "`import timm_lp` registers them.",
+                    _HOST,
+                )
+            return None
+        self._step_forward()
         if fullname != _HOST:
             return None
         for finder in sys.meta_path:
@@ -42,19 +52,35 @@ class _HostFinder(MetaPathFinder):
                 return spec
         return None
 
+    def _step_forward(self) -> None:
+        """Stand before the finders that came later, since the first one that knows a module hides it from the rest."""
+        if self in sys.meta_path[1:]:
+            sys.meta_path.remove(self)
+            sys.meta_path.insert(0, self)
+
+    def _retire(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
     def _register_after(self, spec: ModuleSpec) -> None:
         loader = spec.loader
-        if loader is None:
+        execute = getattr(loader, "exec_module", None)
+        if execute is None:
+            _logger.warning(
+                "%s is loaded by %r, which has no `exec_module`, so timm does not know the models of timm-lp. "
+                "`import timm_lp` after `import timm` registers them.",
+                _HOST,
+                loader,
+            )
             return
-        execute = loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
             execute(module)
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-            _register()
+            if module.__name__ == _HOST:  # some loaders load many modules
+                self._retire()
+                _register()
 
-        loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        loader.exec_module = execute_and_register  # type: ignore[union-attr,method-assign]
 
 
 def _is_loaded(name: str) -> bool:
