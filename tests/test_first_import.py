@@ -1,4 +1,4 @@
-"""Whatever is imported first, timm knows our models in the end: any module of ours, of timm's or of torch's, any name of ours."""
+"""Whatever is imported first, timm knows our models: any module of ours, of timm or of torch, any name of ours."""
 
 import json
 import os
