@@ -3,23 +3,26 @@ import re
 import shutil
 import signal
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from timm.data import create_transform, resolve_model_data_config
-from torch import nn
 
 from tests.hub_server import environment, serve
-from timm_lp.fewshot import speed
+from timm_lp.fewshot import benchmark, speed
 from timm_lp.fewshot.cli import main
+from timm_lp.fewshot.config import FewShotConfig
 from timm_lp.fewshot.data import load_data
 from timm_lp.fewshot.training import Training
+from timm_lp.fewshot.trial import Outcome, Trial, run_trial
 
-from .images import config, make_folder, make_parquet
+from .images import accuracy, config, make_folder, make_parquet
 
 RECIPE = """
 model: resnet18
@@ -54,14 +57,6 @@ def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return output.getvalue(), progress.getvalue(), output_dir
 
 
-def _accuracy(model: nn.Module) -> float:
-    test = load_data("digits", config()).test
-    transform = create_transform(**resolve_model_data_config(model))
-    images = torch.stack([transform(test.image(i)) for i in range(len(test))])
-    with torch.inference_mode():
-        return 100 * (model.eval()(images).argmax(1) == torch.from_numpy(test.own_labels())).float().mean().item()
-
-
 def test_run_prints_a_table_and_progress(run: Run) -> None:
     output, progress, _ = run
     assert "| base    |" in output
@@ -90,7 +85,9 @@ def test_saved_model_loads_through_timm(run: Run, variant: str) -> None:
     folder = run[-1] / "digits" / f"{variant}-seed1"
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
     result = json.loads((folder / "trial.json").read_text())
-    assert _accuracy(model) == pytest.approx(result["metrics"]["top1"], abs=1e-4)
+    test, transform = load_data("digits", config()).test, create_transform(**resolve_model_data_config(model))
+    images = torch.stack([transform(test.image(i)) for i in range(len(test))])
+    assert result["metrics"]["top1"] == accuracy(model, images, test.own_labels())
     assert json.loads((folder / "config.json").read_text())["label_names"][3] == "3"
 
 
@@ -288,9 +285,28 @@ def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsy
     assert "| lp2     |" in capsys.readouterr().out
 
 
+@pytest.fixture
+def accuracies_by_rate(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
+    """Return where to say which accuracy a learning rate shall give, instead of what a training happens to learn."""
+    by_rate: dict[float, float] = {}
+
+    def run(config: FewShotConfig, trial: Trial, *arguments: Any) -> Outcome:
+        outcome = run_trial(config, trial, *arguments)
+        top1 = by_rate.get(config.lr, 0.0) + trial.seed
+        return replace(outcome, metrics={**outcome.metrics, "top1": top1})
+
+    monkeypatch.setattr(benchmark, "run_trial", run)
+    return by_rate
+
+
 def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    recipe: Path,
+    tmp_path: Path,
+    accuracies_by_rate: dict[float, float],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    accuracies_by_rate.update({1e-9: 50.0, 0.01: 60.0})
     flags = ["--lr-sweep", "1e-9", "0.01", "1e30", "--seeds", "1", "2", "--tracker", "tensorboard"]
     main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     rates = [json.loads(path.read_text())["settings"]["lr"] for path in tmp_path.glob("digits/*-seed*/trial.json")]
@@ -301,8 +317,7 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     ]
     assert [(trial["num_test"], trial["variant"]) for trial in swept] == [(40, "base")] * 2
     assert swept[0]["indices"] != swept[1]["indices"]
-    mean = (swept[0]["metrics"]["top1"] + swept[1]["metrics"]["top1"]) / 2
-    assert f"0.01: {mean:.2f}, 1e+30: failed" in capsys.readouterr().out
+    assert "1e-09: 51.50, 0.01: 61.50, 1e+30: failed" in capsys.readouterr().out
     assert "rate of the sweep" not in caplog.text
     steps = _logged_steps(tmp_path / "timm-lp-fewshot")
     assert len(steps) > 4 * 12
@@ -315,10 +330,20 @@ def _logged_steps(folder: Path) -> list[int]:
     return [event.step for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
 
 
-def test_a_rate_at_the_end_of_the_sweep_is_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    flags = ["--lr-sweep", "1e-9", "0.01", "--variants", "base", "--seeds", "1"]
+@pytest.mark.parametrize(("best", "end"), [(1e-3, "lowest"), (0.01, "highest")])
+def test_a_rate_at_the_end_of_the_sweep_is_said(
+    recipe: Path,
+    tmp_path: Path,
+    accuracies_by_rate: dict[float, float],
+    caplog: pytest.LogCaptureFixture,
+    best: float,
+    end: str,
+) -> None:
+    accuracies_by_rate[best] = 60.0
+    flags = ["--lr-sweep", "1e-3", "0.01", "--variants", "base", "--seeds", "1", "--epochs", "1"]
     main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
-    assert "digits: that is the highest rate of the sweep; a wider one may find a better." in caplog.text
+    assert f"digits: learning rate {best:g} (top-1 61.00 % on held-out images)." in caplog.text
+    assert f"digits: that is the {end} rate of the sweep; a wider one may find a better." in caplog.text
 
 
 def test_a_tracker_that_is_not_installed_is_refused(recipe: Path, tmp_path: Path) -> None:
@@ -341,29 +366,40 @@ def test_loading_and_training_are_measured(
     assert len(lines) == 2
 
 
-def test_a_push_that_fails_says_how_to_try_again(run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = [json.loads(path.read_text()) for path in run[-1].glob("digits/*/trial.json")]
-    assert len({result["metrics"]["top1"] for result in results}) == 2
-    best = max(results, key=lambda result: result["metrics"]["top1"])
+@pytest.fixture(params=["base", "lp2"])
+def judged(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> tuple[Path, str]:
+    """Return a finished run whose best variant is settled, and that variant."""
+    folder = shutil.copytree(run[-1], tmp_path / "judged")
+    for path in folder.glob("digits/*/trial.json"):
+        trial = json.loads(path.read_text())
+        trial["metrics"]["top1"] = 77.77 if trial["variant"] == request.param else 33.33
+        path.write_text(json.dumps(trial))
+    return folder, request.param
+
+
+def test_a_push_that_fails_says_how_to_try_again(
+    judged: tuple[Path, str], recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, best = judged
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(SystemExit) as failure:
-        main(["--config", str(recipe), "--output-dir", str(run[-1]), "--push-to-hub", "me/net"])
-    command = f"-m hub_export push {run[-1] / best['folder']} me/net"
+        main(["--config", str(recipe), "--output-dir", str(folder), "--push-to-hub", "me/net"])
+    command = f"-m hub_export push {folder}/digits/{best}-seed1 me/net"
     assert str(failure.value) == f"finetune.py: the push failed; the trials are kept. Try again with: {command}"
 
 
 def test_the_best_trial_is_pushed_with_its_results(
-    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judged: tuple[Path, str], recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder, best = judged
     with serve() as hub:
         for name, value in environment(hub, tmp_path, "hf_alice").items():
             monkeypatch.setenv(name, value)
-        main(["--config", str(recipe), "--output-dir", str(run[-1]), "--push-to-hub", "alice/net"])
+        main(["--config", str(recipe), "--output-dir", str(folder), "--push-to-hub", "alice/net"])
         files = hub.repositories["models", "alice/net"].head.files
     assert files.keys() >= {"README.md", "config.json", "model.safetensors"}
-    results = [json.loads(path.read_text()) for path in run[-1].glob("digits/*/trial.json")]
-    best = max(result["metrics"]["top1"] for result in results)
-    assert f"{best:.2f}" in files["README.md"].content.decode()
+    assert json.loads(files["config.json"].content)["architecture"] == {"base": "", "lp2": "lp2_"}[best] + "resnet18"
+    assert "Top-1: 77.8 % on" in files["README.md"].content.decode()
 
 
 def test_nothing_is_pushed_where_all_trials_failed(recipe: Path, tmp_path: Path) -> None:
