@@ -2,7 +2,6 @@ from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -50,14 +49,6 @@ def test_an_image_that_its_format_does_not_take_is_named() -> None:
     images = ImageSet([{"bytes": bytes(content), "path": None}], [0], ["ant"], [0])
     with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: Unknown pixel format"):
         images.image(0)
-
-
-def test_images_of_16_bits_keep_their_levels(tmp_path: Path) -> None:
-    levels = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
-    Image.fromarray(levels).save(tmp_path / "x.png")
-    image = ImageSet([str(tmp_path / "x.png")], [0], ["ant"], [0]).image(0)
-    assert image.mode == "RGB"
-    assert np.array_equal(np.asarray(image)[..., 0], levels // 256)
 
 
 @pytest.mark.parametrize("dataset", ["flowers", "no/such/folder"])

@@ -5,13 +5,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from .decoding import decode
 from .presets import DIGITS, PRESETS
 from .sampling import draw_coop, draw_nested, short_classes
 
@@ -53,9 +53,9 @@ class ImageSet:
         index = self.indices[position]
         source = self.sources[index]
         try:
-            return _decode(source)
-        except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:  # Pillow's
-            path = source.get("path") if isinstance(source, dict) else source
+            return decode(source)
+        except Exception as error:  # Pillow's readers raise what they stumble over, be it a TypeError
+            path = source.get("path") if isinstance(source, dict) else source if isinstance(source, str) else None
             raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
 
     def own_labels(self) -> np.ndarray:
@@ -218,16 +218,3 @@ def _digits() -> DataSet:
     train = ImageSet(pixels, digits.target.tolist(), names, range(_NUM_DIGITS_TRAIN))
     test = replace(train, indices=range(_NUM_DIGITS_TRAIN, len(pixels)))
     return DataSet(DataInfo(DIGITS, "digits"), DIGITS, train, test)
-
-
-def _decode(source: Any) -> Image.Image:
-    if isinstance(source, np.ndarray):
-        return Image.fromarray(source).convert("RGB")
-    if isinstance(source, dict):
-        source = BytesIO(source["bytes"]) if source.get("bytes") is not None else source["path"]
-    if source is None:
-        raise ValueError("there is no image in its row")
-    with Image.open(source) as image:
-        if image.mode.startswith("I;16"):  # of 16 bits, Pillow would turn all but the darkest 256 levels into white
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-        return image.convert("RGB")
