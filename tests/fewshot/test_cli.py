@@ -148,8 +148,8 @@ def test_a_checkpoint_may_be_moved(run: Run, recipe: Path, tmp_path: Path) -> No
 
 def test_data_sets_must_have_folders_of_their_own(recipe: Path, tmp_path: Path) -> None:
     for parent in ("a", "b"):
-        make_folder(tmp_path / parent / "bugs", "train", ["ant"])
-        make_folder(tmp_path / parent / "bugs", "test", ["ant"])
+        make_folder(tmp_path / parent / "bugs", "train", ["ant", "bee"])
+        make_folder(tmp_path / parent / "bugs", "test", ["ant", "bee"])
     with pytest.raises(SystemExit, match="`dataset` must not name two with the same folder, got bugs, bugs"):
         main(["--config", str(recipe), "--dataset", str(tmp_path / "a" / "bugs"), str(tmp_path / "b" / "bugs")])
 

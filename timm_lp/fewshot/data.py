@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -17,6 +18,8 @@ from .sampling import draw_coop, draw_nested, short_classes
 
 if TYPE_CHECKING:
     from .config import FewShotConfig
+
+FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub"
 
 _NUM_DIGITS_TRAIN = 1000
 
@@ -166,13 +169,22 @@ def load_data(dataset: str, config: "FewShotConfig") -> DataSet:
         config: Settings that say how to read it.
 
     Raises:
-        ValueError: If there is no such data set, or its splits, columns or classes are not as they must be.
+        ValueError: If there is no such data set, what reads it is not installed, or its splits, columns or classes are
+            not as they must be.
     """
-    return replace(_load(dataset, config), argument=dataset)
+    try:
+        data = _load(dataset, config)
+    except ImportError as error:
+        raise ValueError(
+            f"`dataset` must be readable, got {dataset!r}: {error}. "
+            '`pip install "timm-lp[fewshot]"` brings all that data sets need.'
+        ) from error
+    _check_several_classes(data, dataset)
+    return replace(data, argument=dataset)
 
 
 def _load(dataset: str, config: "FewShotConfig") -> DataSet:
-    path = Path(dataset)
+    path = Path(os.path.abspath(os.path.expanduser(dataset)))
     if dataset == DIGITS:
         return _digits()
     if dataset in PRESETS:
@@ -183,18 +195,62 @@ def _load(dataset: str, config: "FewShotConfig") -> DataSet:
         from .coop import load_split_file
 
         return load_split_file(path)
-    if (path / "train").is_dir():
+    if (path / "train").is_dir() and not any((path / "train").glob("*.parquet")):
         from .folder_data import load_folder
 
-        return load_folder(path)
-    if path.is_dir() or dataset.count("/") == 1:
+        return load_folder(path, config)
+    if path.is_dir() or _is_hub_id(dataset):
         from .hub_data import load_hub_data
 
-        return load_hub_data(dataset, path.resolve().name if path.is_dir() else dataset.replace("/", "--"), config)
+        if path.is_dir():
+            return load_hub_data(str(path), path.resolve().name, config)
+        return load_hub_data(dataset, dataset.replace("/", "--"), config)
+    if any(mark in dataset for mark in "/\\") or dataset.startswith((".", "~")):
+        raise ValueError(
+            f"`dataset` must be a folder or a split file that is there, got {dataset!r}. There is no {path}."
+        )
     raise ValueError(
         f"`dataset` must be one of {', '.join([DIGITS, *PRESETS])}, a Hub id (org/name), a folder or a split file, "
-        f"got {dataset!r}. Folders have train/<class>/ and test/<class>/ images, or parquet files as on the Hub."
+        f"got {dataset!r}. A folder holds {FOLDER_HOLDS}."
     )
+
+
+def _is_hub_id(dataset: str) -> bool:
+    """Tell whether a name is org/name, which no path that starts at a folder or at home is."""
+    return dataset.count("/") == 1 and "\\" not in dataset and dataset[0] not in "./~" and not dataset.endswith("/")
+
+
+def _check_several_classes(data: DataSet, dataset: str) -> None:
+    """Refuse a data set on which any network is right.
+
+    Raises:
+        ValueError: If the training images have fewer than two classes, whatever names there are.
+    """
+    classes = [data.train.class_names[label] for label in np.unique(data.train.own_labels())]
+    if len(classes) < 2:
+        raise ValueError(
+            f"`dataset` must have training images of at least two classes, got {dataset!r} with "
+            f"{', '.join(classes) or 'none'}."
+        )
+
+
+def split_names(split: str) -> list[str]:
+    """Return the splits of which one is joined by plus signs."""
+    return [name.strip() for name in split.split("+")]
+
+
+def check_splits(train_split: str, test_split: str) -> None:
+    """Refuse to test on training images.
+
+    Raises:
+        ValueError: If a split is part of both.
+    """
+    both = set(split_names(train_split)) & set(split_names(test_split))
+    if both:
+        raise ValueError(
+            f"`test_split` must have no split in common with `train_split`, got {', '.join(sorted(both))} in both. "
+            "Choose another."
+        )
 
 
 def check_classes(train_names: Sequence[str], test_names: Sequence[str]) -> None:
