@@ -36,12 +36,12 @@ def encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def make_folder(root: Path, split: str, classes: Sequence[str], count: int = 2) -> None:
-    """Write `root/split/<class>/<number>.png`."""
+def make_folder(root: Path, split: str, classes: Sequence[str], count: int = 2, first: int = 0) -> None:
+    """Write `root/split/<class>/<number>.png`; the pictures are those from `first` on."""
     for label, name in enumerate(classes):
         (root / split / name).mkdir(parents=True)
         for number in range(count):
-            picture(label, number).save(root / split / name / f"{number}.png")
+            picture(label, first + number).save(root / split / name / f"{number}.png")
 
 
 def make_parquet(
@@ -49,6 +49,7 @@ def make_parquet(
     counts: Mapping[str, int],
     classes: Sequence[str] = ("ant", "bee", "cat"),
     columns: tuple[str, str] = ("image", "label"),
+    first: int = 0,
 ) -> None:
     """Write `root/data/<split>-00000-of-00001.parquet` with so many images of each class, as the Hub lays data out.
 
@@ -57,9 +58,10 @@ def make_parquet(
         counts: Images of each class, by split.
         classes: Names of the classes, by their numbers.
         columns: Names of the two columns.
+        first: Number of the first picture.
     """
     (root / "data").mkdir(parents=True)
-    offsets = {split: 100 * place for place, split in enumerate(counts)}
+    offsets = {split: first + 100 * place for place, split in enumerate(counts)}
     order = sorted(classes)  # a class looks the same whatever its number is
     for split, count in counts.items():
         rows = [(name, number) for number in range(count) for name in classes]
@@ -75,8 +77,8 @@ def make_parquet(
         table.to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
 
 
-def make_split_file(root: Path, counts: Mapping[str, int], name: str = "Things") -> Path:
-    """Write one of CoOp's split files, classes in turn, beside its images."""
+def make_split_file(root: Path, counts: Mapping[str, int], name: str = "Things", first: int = 0) -> Path:
+    """Write one of CoOp's split files, classes in turn, beside its images; the pictures are those from `first` on."""
     classes = ("cat", "ant", "bee")
     splits = {}
     for split, count in counts.items():
@@ -86,7 +88,7 @@ def make_split_file(root: Path, counts: Mapping[str, int], name: str = "Things")
         for file, label, _ in rows:
             path = root / "images" / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(label, len(file)).save(path)
+            picture(label, first + len(file)).save(path)
         splits[split] = rows
     path = root / f"split_zhou_{name}.json"
     path.write_text(json.dumps(splits))

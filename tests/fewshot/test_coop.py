@@ -30,7 +30,7 @@ def test_images_may_lie_beside_the_file(tmp_path: Path) -> None:
         ("[1]", "must be a split file of CoOp's, got "),
         ("{", "must be a split file of CoOp's, got "),
         ('{"train": [["a.png", 0]]}', "must be a split file of CoOp's, got "),
-        ('{"train": [["a.png", 0, "a"]]}', "with train, val and test, got .* with train"),
+        ('{"train": [["a.png", 0, "a"]]}', "with train, val and test, got .* with images in train"),
     ],
     ids=["list", "broken", "pair", "train alone"],
 )
@@ -38,6 +38,20 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
     path = tmp_path / "split.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=f"`dataset` .*{message}"):
+        load_data(str(path), config())
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "message"),
+    [(-1, "cow", "'cow' of a negative number, -1"), (0, "cow", "'cow' of the number of 'cat', 0")],
+)
+def test_classes_of_no_number_of_their_own_are_refused(tmp_path: Path, label: int, name: str, message: str) -> None:
+    path = make_split_file(tmp_path, {"train": 2, "val": 1, "test": 1})
+    splits = json.loads(path.read_text())
+    for rows in splits.values():
+        rows.append([rows[0][0], label, name])
+    path.write_text(json.dumps(splits))
+    with pytest.raises(ValueError, match=rf"`dataset` must give each class one number from 0 on, got .*{message}\."):
         load_data(str(path), config())
 
 

@@ -17,7 +17,7 @@ from timm.data import create_transform, resolve_model_data_config
 from tests.hub_server import environment, serve
 from timm_lp.fewshot.data import load_data
 
-from .images import accuracy, config, make_parquet
+from .images import accuracy, config, make_folder, make_parquet
 
 RECIPE = """
 model: convnextv2_tiny
@@ -47,6 +47,25 @@ accelerator = create_accelerator(settings)
 rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
 if accelerator.is_main_process:
     print(accelerator.num_processes, "processes", all(row["both"] > 0 for (row,) in rows))
+accelerator.end_training()
+"""
+READERS = """
+import sys
+from accelerate.utils import gather_object
+from tests.fewshot.images import config
+from timm_lp.fewshot import digests
+from timm_lp.fewshot.accelerator import create_accelerator
+from timm_lp.fewshot.benchmark import load_all
+
+digests._SETTLED_NS = 0
+read, file_digest = [], digests.file_digest
+digests.file_digest = lambda path: read.append(path) or file_digest(path)
+settings = config(dataset=[sys.argv[1]], shots=2, cpu_threads=1)
+accelerator = create_accelerator(settings)
+(data,) = load_all(settings, accelerator)
+rows = gather_object([(len(read), data.contents.sha256)])
+if accelerator.is_main_process:
+    print("read", [count for count, _ in rows], "digests", len({sha256 for _, sha256 in rows}))
 accelerator.end_training()
 """
 ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
@@ -126,6 +145,19 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
         for variant in ("base", "lp16-paper"):
             cells = [_mean_and_std(trials, f"{data}/{variant}") for data in ("us--birds", "us--bugs")]
             assert _cells(report, variant)[:2] == cells
+    for name in one:
+        assert two[name]["data_sha256"] == one[name]["data_sha256"], name
+    assert not list((tmp_path / "home").rglob("digests")), "a commit settles the images"
+
+
+def test_one_of_two_processes_reads_the_images(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        make_folder(tmp_path / "bugs", split, ("ant", "bee"), 3)
+    script = tmp_path / "script.py"
+    script.write_text(READERS)
+    variables = {"PYTHONPATH": str(DOOR.parent), "HF_HOME": str(tmp_path / "home")}
+    for expected in ("read [12, 0] digests 1", "read [0, 0] digests 1"):
+        assert expected in _finish(_start([*TORCHRUN, str(script), str(tmp_path / "bugs")], variables))
 
 
 def test_two_processes_measure_together(tmp_path: Path) -> None:

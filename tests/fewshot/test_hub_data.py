@@ -1,10 +1,13 @@
-import sys
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.compute as pc
 import pytest
+from pyarrow.parquet import read_table, write_table
 
 from timm_lp.fewshot import hub_data
 from timm_lp.fewshot.data import DataSet, UnreadableImageError, draw, load_data
@@ -113,17 +116,19 @@ def test_frames_of_a_clip_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_broken_image_in_a_table_is_named(tmp_path: Path) -> None:
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a"])})
-    _write(tmp_path, {"image": [{"bytes": b"no image", "path": "x.png"}], "label": [0]}, features)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    _write(tmp_path, {"image": [{"bytes": b"no image", "path": "x.png"}] * 2, "label": [0, 1]}, features)
     with pytest.raises(UnreadableImageError, match=r"image 0 \(x\.png\) cannot be read: cannot identify"):
         _load(tmp_path).test.image(0)
 
 
 def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a"])})
-    _write(tmp_path, {"image": [None], "label": [0]}, features)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    _write(tmp_path, {"image": [None, None], "label": [0, 1]}, features)
+    data = _load(tmp_path)
+    assert data.contents.num_shared == 0
     with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: there is no image"):
-        _load(tmp_path).test.image(0)
+        data.test.image(0)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +148,16 @@ def test_images_without_a_class_are_refused(tmp_path: Path, kind: Any, labels: l
         _load(tmp_path, label_column="label")
 
 
+def test_classes_without_a_name_are_refused(tmp_path: Path) -> None:
+    """Numbers beyond the names, which `datasets` itself writes no more than it checks them."""
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    for file in (tmp_path / "data").iterdir():
+        table = read_table(file)
+        write_table(table.set_column(1, table.schema.field("label"), pc.add(table["label"], 1)), file)
+    with pytest.raises(ValueError, match=r"got 'label' with 2 of 6 images of train without one\. Choose"):
+        _load(tmp_path)
+
+
 def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path) -> None:
     make_parquet(tmp_path, {"train": 1, "extra": 1})
     with pytest.raises(ValueError, match=r"`test_split` must name a split of .* none of test, .* among train, extra"):
@@ -151,15 +166,79 @@ def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path) -> None:
 
 def test_what_datasets_cannot_load_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"`dataset` must be readable, got '.*empty': "):
+    with pytest.raises(ValueError, match=r"`dataset` must be a folder that holds .*, got '.*empty': The directory at "):
         _load(tmp_path / "empty")
+    make_parquet(tmp_path / "torn", {"train": 2, "test": 1})
+    for file in (tmp_path / "torn" / "data").iterdir():
+        os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"`dataset` must be a folder that holds .*, got '.*torn': "):
+        _load(tmp_path / "torn")
 
 
-def test_datasets_is_asked_for_where_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match="which needs the package `datasets`"):
-        _load(tmp_path)
+def test_files_in_the_place_of_others_are_read(tmp_path: Path) -> None:
+    """Though they have the same names and times, by which alone `datasets` knows what it read before."""
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    make_parquet(tmp_path / "new", {"train": 5, "test": 2}, first=50)
+    for file in tmp_path.rglob("*.parquet"):
+        os.utime(file, (1e9, 1e9))
+    assert len(_load(tmp_path / "bugs").train) == 9
+    shutil.rmtree(tmp_path / "bugs")
+    (tmp_path / "new").rename(tmp_path / "bugs")
+    data = _load(tmp_path / "bugs")
+    assert len(data.train) == 15
+    assert data.train.image(0).tobytes() == picture(0, 50).tobytes()
+
+
+@pytest.mark.parametrize("layout", ["train/0.parquet", "train-00000-of-00001.parquet"])
+def test_parquet_files_may_lie_in_a_folder_of_each_split(tmp_path: Path, layout: str) -> None:
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    for file in list((tmp_path / "bugs" / "data").iterdir()):
+        place = tmp_path / "laid" / layout.replace("train", file.name.partition("-")[0])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    data = _load(tmp_path / "laid")
+    assert (len(data.train), len(data.test)) == (9, 6)
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "train"), ("train+test", "test"), ("train", "test + train")])
+def test_training_images_are_no_test(tmp_path: Path, train: str, test: str) -> None:
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    with pytest.raises(ValueError, match=r"`test_split` must have no split in common with `train_split`, got t\w+ in"):
+        _load(tmp_path, train_split=train, test_split=test)
+
+
+def test_a_column_that_holds_no_images_is_refused(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    with pytest.raises(
+        ValueError, match=r"`image_column` must hold images, got 'label' of ClassLabel.* There are image,"
+    ):
+        _load(tmp_path, image_column="label")
+
+
+def test_images_may_lie_in_files_that_the_rows_name(tmp_path: Path) -> None:
+    rows = []
+    for number in range(4):
+        picture(number % 2, number).save(tmp_path / f"{number}.png")
+        rows.append(str(tmp_path / f"{number}.png"))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    for split, places in (("train", [0, 1]), ("test", [2, 3])):
+        content = {"image": [rows[place] for place in places], "label": [0, 1]}
+        table = datasets.Dataset.from_dict(content, features=features)
+        (tmp_path / "bugs").mkdir(exist_ok=True)
+        write_table(table.data.table, tmp_path / "bugs" / f"{split}.parquet")  # `to_parquet` would put them into it
+    data = _load(tmp_path / "bugs")
+    before = data.contents
+    assert data.test.image(1).tobytes() == picture(1, 3).tobytes()
+    picture(1, 9).save(tmp_path / "3.png")
+    assert _load(tmp_path / "bugs").contents.sha256 != before.sha256
+
+
+def test_a_folder_does_not_stand_in_for_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_parquet(tmp_path / "mteb" / "dtd", {"train": 2, "test": 1})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"`dataset` must be on the Hub, got 'mteb/dtd', which is a folder here"):
+        load_data("dtd", config())
+    assert len(load_data("mteb/dtd", config()).train) == 6
 
 
 def test_presets_are_pinned_where_a_revision_is_known() -> None:

@@ -85,8 +85,8 @@ def test_the_test_sees_what_timm_gives(limit_mib: float) -> None:
 
 @pytest.mark.parametrize("limit_mib", [10, 0], ids=["kept", "not kept"])
 def test_an_unreadable_image_shows_before_the_training(tmp_path: Path, limit_mib: float) -> None:
-    make_folder(tmp_path, "train", ["ant"], 70)
-    make_folder(tmp_path, "test", ["ant"])
+    make_folder(tmp_path, "train", ["ant", "bee"], 70)
+    make_folder(tmp_path, "test", ["ant", "bee"])
     (tmp_path / "train" / "ant" / "66.png").write_bytes(b"")
     images = load_data(str(tmp_path), config()).train
     with pytest.raises(UnreadableImageError, match=r"66\.png"):

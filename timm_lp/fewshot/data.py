@@ -2,21 +2,25 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from .decoding import decode
+from .digests import NO_IMAGE, DigestCache, image_digests
 from .presets import DIGITS, PRESETS
 from .sampling import draw_coop, draw_nested, short_classes
 
 if TYPE_CHECKING:
     from .config import FewShotConfig
+
+FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub"
 
 _NUM_DIGITS_TRAIN = 1000
 
@@ -34,12 +38,14 @@ class ImageSet:
         labels: Class of each image of the split.
         class_names: Name of each class.
         indices: The images that belong to the set, by their place in the split.
+        pinned: What settles the images for all time, as a commit on the Hub does; None where it is their contents.
     """
 
     sources: Sequence[Any]
     labels: Sequence[int]
     class_names: list[str]
     indices: Sequence[int]
+    pinned: str | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -53,9 +59,9 @@ class ImageSet:
         index = self.indices[position]
         source = self.sources[index]
         try:
-            return _decode(source)
-        except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:  # Pillow's
-            path = source.get("path") if isinstance(source, dict) else source
+            return decode(source)
+        except Exception as error:  # Pillow's readers raise what they stumble over, be it a TypeError
+            path = source.get("path") if isinstance(source, dict) else source if isinstance(source, str) else None
             raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
 
     def own_labels(self) -> np.ndarray:
@@ -91,6 +97,19 @@ class DataInfo:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What is in a data set, whatever it is called and wherever it lies.
+
+    Attributes:
+        sha256: Digest of the classes, and of the labels, places and contents of all images of all splits.
+        num_shared: Test images that are training images too, byte for byte.
+    """
+
+    sha256: str
+    num_shared: int
+
+
+@dataclass(frozen=True)
 class DataSet:
     """A data set of the benchmark.
 
@@ -101,6 +120,7 @@ class DataSet:
         test: The images to test on.
         val: CoOp's validation images, where there are any.
         argument: What `--dataset` called it.
+        location: Its folder or file on this machine; None for what is downloaded or embedded.
     """
 
     info: DataInfo
@@ -109,12 +129,24 @@ class DataSet:
     test: ImageSet
     val: ImageSet | None = None
     argument: str = ""
+    location: Path | None = None
 
     @cached_property
-    def labels_sha256(self) -> str:
-        """The sha256 of all images' classes: data sets of one name differ in it."""
-        splits = [images.own_labels().tolist() for images in (self.train, self.test, self.val) if images]
-        return hashlib.sha256(json.dumps([self.train.class_names, *splits]).encode()).hexdigest()
+    def contents(self) -> Contents:
+        """What settles the results of its trials. All images are read for it that were not read in an earlier run."""
+        splits = [images for images in (self.train, self.test, self.val) if images is not None]
+        cache = DigestCache(self.location)
+        digests = [
+            [] if images.pinned else image_digests(images.sources, images.indices, cache, self.info.name)
+            for images in splits
+        ]
+        cache.save()
+        described = [[images.own_labels().tolist(), list(images.indices), images.pinned] for images in splits]
+        sha256 = hashlib.sha256(json.dumps([self.train.class_names, described]).encode())
+        for of_split in digests:
+            sha256.update(b"".join(of_split))
+        train, test = set(digests[0]) - {NO_IMAGE}, digests[1]
+        return Contents(sha256.hexdigest(), sum(digest in train for digest in test))
 
 
 @dataclass(frozen=True)
@@ -166,13 +198,22 @@ def load_data(dataset: str, config: "FewShotConfig") -> DataSet:
         config: Settings that say how to read it.
 
     Raises:
-        ValueError: If there is no such data set, or its splits, columns or classes are not as they must be.
+        ValueError: If there is no such data set, what reads it is not installed, or its splits, columns or classes are
+            not as they must be.
     """
-    return replace(_load(dataset, config), argument=dataset)
+    try:
+        data = _load(dataset, config)
+    except ImportError as error:
+        raise ValueError(
+            f"`dataset` must be readable, got {dataset!r}: {error}. "
+            '`pip install "timm-lp[fewshot]"` brings all that data sets need.'
+        ) from error
+    _check_several_classes(data, dataset)
+    return replace(data, argument=dataset)
 
 
 def _load(dataset: str, config: "FewShotConfig") -> DataSet:
-    path = Path(dataset)
+    path = Path(os.path.abspath(os.path.expanduser(dataset)))
     if dataset == DIGITS:
         return _digits()
     if dataset in PRESETS:
@@ -183,18 +224,62 @@ def _load(dataset: str, config: "FewShotConfig") -> DataSet:
         from .coop import load_split_file
 
         return load_split_file(path)
-    if (path / "train").is_dir():
+    if (path / "train").is_dir() and not any((path / "train").glob("*.parquet")):
         from .folder_data import load_folder
 
-        return load_folder(path)
-    if path.is_dir() or dataset.count("/") == 1:
+        return load_folder(path, config)
+    if path.is_dir() or _is_hub_id(dataset):
         from .hub_data import load_hub_data
 
-        return load_hub_data(dataset, path.resolve().name if path.is_dir() else dataset.replace("/", "--"), config)
+        if path.is_dir():
+            return load_hub_data(str(path), path.resolve().name, config)
+        return load_hub_data(dataset, dataset.replace("/", "--"), config)
+    if any(mark in dataset for mark in "/\\") or dataset.startswith((".", "~")):
+        raise ValueError(
+            f"`dataset` must be a folder or a split file that is there, got {dataset!r}. There is no {path}."
+        )
     raise ValueError(
         f"`dataset` must be one of {', '.join([DIGITS, *PRESETS])}, a Hub id (org/name), a folder or a split file, "
-        f"got {dataset!r}. Folders have train/<class>/ and test/<class>/ images, or parquet files as on the Hub."
+        f"got {dataset!r}. A folder holds {FOLDER_HOLDS}."
     )
+
+
+def _is_hub_id(dataset: str) -> bool:
+    """Tell whether a name is org/name, which no path that starts at a folder or at home is."""
+    return dataset.count("/") == 1 and "\\" not in dataset and dataset[0] not in "./~" and not dataset.endswith("/")
+
+
+def _check_several_classes(data: DataSet, dataset: str) -> None:
+    """Refuse a data set on which any network is right.
+
+    Raises:
+        ValueError: If the training images have fewer than two classes, whatever names there are.
+    """
+    classes = [data.train.class_names[label] for label in np.unique(data.train.own_labels())]
+    if len(classes) < 2:
+        raise ValueError(
+            f"`dataset` must have training images of at least two classes, got {dataset!r} with "
+            f"{', '.join(classes) or 'none'}."
+        )
+
+
+def split_names(split: str) -> list[str]:
+    """Return the splits of which one is joined by plus signs."""
+    return [name.strip() for name in split.split("+")]
+
+
+def check_splits(train_split: str, test_split: str) -> None:
+    """Refuse to test on training images.
+
+    Raises:
+        ValueError: If a split is part of both.
+    """
+    both = set(split_names(train_split)) & set(split_names(test_split))
+    if both:
+        raise ValueError(
+            f"`test_split` must have no split in common with `train_split`, got {', '.join(sorted(both))} in both. "
+            "Choose another."
+        )
 
 
 def check_classes(train_names: Sequence[str], test_names: Sequence[str]) -> None:
@@ -218,16 +303,3 @@ def _digits() -> DataSet:
     train = ImageSet(pixels, digits.target.tolist(), names, range(_NUM_DIGITS_TRAIN))
     test = replace(train, indices=range(_NUM_DIGITS_TRAIN, len(pixels)))
     return DataSet(DataInfo(DIGITS, "digits"), DIGITS, train, test)
-
-
-def _decode(source: Any) -> Image.Image:
-    if isinstance(source, np.ndarray):
-        return Image.fromarray(source).convert("RGB")
-    if isinstance(source, dict):
-        source = BytesIO(source["bytes"]) if source.get("bytes") is not None else source["path"]
-    if source is None:
-        raise ValueError("there is no image in its row")
-    with Image.open(source) as image:
-        if image.mode.startswith("I;16"):  # of 16 bits, Pillow would turn all but the darkest 256 levels into white
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-        return image.convert("RGB")

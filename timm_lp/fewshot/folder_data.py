@@ -1,38 +1,62 @@
 """A data set of the user's own: `train/<class>/` and `test/<class>/` images."""
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .data import DataInfo, DataSet, ImageSet, check_classes
+from .data import FOLDER_HOLDS, DataInfo, DataSet, ImageSet, check_classes, check_splits
+
+if TYPE_CHECKING:
+    from .config import FewShotConfig
 
 _TEST_FOLDERS = ("test", "val", "validation")
+_EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".jfif", ".jp2", ".avif")
 
 
-def load_folder(root: Path) -> DataSet:
+def load_folder(root: Path, config: "FewShotConfig") -> DataSet:
     """Return the images of a folder.
 
     Args:
         root: Holds `train/<class>/` and `test/<class>/` (or `val`, `validation`) images.
+        config: May name the two folders otherwise, as its splits.
 
     Raises:
-        ValueError: If there is no test folder, a class without images, or if the two have different classes.
+        ValueError: If there is no such folder, a class without images, or if the two are one or have different classes.
     """
-    test_folders = [name for name in _TEST_FOLDERS if (root / name).is_dir()]
+    names = (config.test_split,) if config.test_split else _TEST_FOLDERS
+    test_folders = [name for name in names if (root / name).is_dir()]
     if not test_folders:
         raise ValueError(
-            f"`dataset` must be a folder with train/<class>/ and test/<class>/ images, got {str(root)!r}. "
-            f"(The test images may also be in {' or '.join(_TEST_FOLDERS[1:])}.)"
+            f"`dataset` must be a folder that holds {FOLDER_HOLDS}, got {str(root)!r} without {' or '.join(names)}."
         )
-    train, test = _images(root / "train"), _images(root / test_folders[0])
+    train_folder = config.train_split or "train"
+    check_splits(train_folder, test_folders[0])
+    train, test = _images(root / train_folder), _images(root / test_folders[0])
     check_classes(train.class_names, test.class_names)
     name = root.resolve().name
-    return DataSet(DataInfo(name, name, split=test_folders[0]), name, train, test)
+    return DataSet(DataInfo(name, name, split=test_folders[0]), name, train, test, location=root)
+
+
+class _VisibleFolder(ImageFolder):
+    """Leaves hidden folders and files alone: `.ipynb_checkpoints` is no class, and `._1.jpg` no image."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        classes = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
+        if not classes:
+            raise FileNotFoundError(f"There is no class folder in {directory}.")
+        return classes, {name: label for label, name in enumerate(classes)}
 
 
 def _images(root: Path) -> ImageSet:
+    def is_image(path: str) -> bool:
+        shown = not any(part.startswith(".") for part in Path(path).relative_to(root).parts)
+        return shown and path.lower().endswith(_EXTENSIONS)
+
     try:
-        folder = ImageFolder(str(root))
+        folder = _VisibleFolder(str(root), is_valid_file=is_image)
     except FileNotFoundError as error:
         raise ValueError(f"`dataset` must have images in each class folder: {error}") from error
     paths = [path for path, _ in folder.samples]

@@ -1,13 +1,19 @@
 """Data sets on the Hub, and folders that are laid out as there, read through `datasets`."""
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data import DataInfo, DataSet, ImageSet, check_classes
+from ..files import file_state
+from .column import StoredColumn
+from .data import FOLDER_HOLDS, DataInfo, DataSet, ImageSet, check_classes, check_splits, split_names
 from .presets import Preset
 
 if TYPE_CHECKING:
@@ -16,28 +22,35 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _TEST_SPLITS = ("test", "validation", "valid", "val")
-_T = TypeVar("_T")
 
 
 def load_hub_data(source: str, folder: str, config: "FewShotConfig", preset: Preset | None = None) -> DataSet:
     """Return a data set of images; `datasets` downloads it and keeps it in its cache.
 
     Args:
-        source: Its id on the Hub, or a folder of parquet files in the Hub's layout.
+        source: Its id on the Hub, or the absolute path of a folder of parquet files in the Hub's layout.
         folder: Name of its folder among the results.
         config: Says which revision, columns and splits; what it leaves open, the preset says, or the data set itself.
         preset: What is known about the data set.
 
     Raises:
-        ValueError: If `datasets` is not installed or cannot load it, or columns or classes are not as they must be.
+        ImportError: If `datasets` is not installed.
+        ValueError: If `datasets` cannot load it, or splits, columns or classes are not as they must be.
     """
-    local = Path(source).is_dir()
-    revision = config.dataset_revision or getattr(preset, "revision", None)
-    if not local:
-        revision = _reached(source, lambda: _commit(source, revision))
-    parts = _reached(source, lambda: _load(source, config.dataset_config, None if local else revision))
+    local = Path(source).is_absolute()
+    if not local and Path(source).is_dir():  # which `datasets` would read, whatever the revision
+        raise ValueError(f"`dataset` must be on the Hub, got {source!r}, which is a folder here. Start elsewhere.")
+    revision, files = None, []
+    with _reading(source, local, preset):
+        if local:
+            files = _data_files(source, config.dataset_config)
+            parts = _load_local(source, config.dataset_config, files)
+        else:
+            revision = _commit(source, config.dataset_revision or getattr(preset, "revision", None))
+            parts = _load(source, config.dataset_config, revision)
     train_split = config.train_split or (preset.train_split if preset else "train")
     test_split = config.test_split or (preset.test_split if preset else _first_of(_TEST_SPLITS, parts, source))
+    check_splits(train_split, test_split)
     train, test = (_join(parts, split, source) for split in (train_split, test_split))
     image_column, label_column = (
         _column(getattr(config, setting) or getattr(preset, setting, None), setting, kind, train)
@@ -47,29 +60,38 @@ def load_hub_data(source: str, folder: str, config: "FewShotConfig", preset: Pre
     test_names, test_labels = _labels(test, label_column)
     check_classes(train_names, test_names)
     if local:
-        _check_class_order(source, config.dataset_config, label_column, train_names)
+        _check_class_order(files, label_column, train_names)
     clips = (preset.clip_columns, preset.frame_column) if preset else ((), None)
     id, name = (Path(source).resolve().name,) * 2 if local else (source, preset.name if preset else source)
-    return DataSet(
-        DataInfo(id, name, revision, test_split, config.dataset_config),
-        folder,
-        _images(train, train_labels, train_names, image_column, *clips),
-        _images(test, test_labels, train_names, image_column, *clips),
-    )
+    of_train = _images(train, train_labels, train_names, image_column, *clips)
+    of_test = _images(test, test_labels, train_names, image_column, *clips)
+    if not local:  # a commit settles the images, and reading them all might take hours
+        origin = [source, revision, config.dataset_config, image_column]
+        of_train, of_test = (
+            replace(images, pinned=json.dumps([*origin, split]))
+            for images, split in ((of_train, train_split), (of_test, test_split))
+        )
+    info = DataInfo(id, name, revision, test_split, config.dataset_config)
+    return DataSet(info, folder, of_train, of_test, location=Path(source) if local else None)
 
 
-def _reached(source: str, load: Callable[[], _T]) -> _T:
-    """Return what `load` does, or say in one sentence why the data set cannot be had."""
+@contextmanager
+def _reading(source: str, local: bool, preset: Preset | None) -> Iterator[None]:
+    """Say in one sentence why a data set cannot be had."""
     try:
-        return load()
-    except ImportError as error:
-        raise ValueError(
-            f"`dataset` must be readable, got {source!r}, which needs the package `datasets`. "
-            "`pip install datasets` brings it."
-        ) from error
-    except (OSError, ValueError, RuntimeError) as error:  # what the Hub's and `datasets`' errors are made of
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # the Hub's, its HTTP client's, pyarrow's and `datasets`' have nothing in common
         reason = " ".join(str(error).split())
-        raise ValueError(f"`dataset` must be readable, got {source!r}: {reason}") from error
+        if local:
+            start = f"be a folder that holds {FOLDER_HOLDS}, got {source!r}: "
+        elif preset:
+            start = f"be readable, got {source!r}: "
+        else:
+            missing = f"There is no folder {Path(source).absolute()}, and the Hub's cannot be read: "
+            start = f"be a folder or a data set on the Hub (org/name), got {source!r}. {missing}"
+        raise ValueError(f"`dataset` must {start}{reason}") from error
 
 
 def _commit(source: str, revision: str | None) -> str | None:
@@ -87,19 +109,40 @@ def _load(source: str, name: str | None, revision: str | None) -> Any:
     return load_dataset(source, name, revision=revision)
 
 
+def _data_files(folder: str, name: str | None) -> list[Path]:
+    """Return the files from which `datasets` would read a folder."""
+    from datasets import load_dataset_builder
+
+    files = load_dataset_builder(folder, name).config.data_files or {}
+    return [Path(file) for of_split in files.values() for file in of_split]
+
+
+def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
+    """Load a folder, whose files `datasets` itself knows by path and time alone: other files in their place are read.
+
+    What it made of each state of the files lies in a cache of its own.
+    """
+    from datasets import config, load_dataset
+
+    states = json.dumps([[str(file), file_state(file)] for file in files])
+    cache = Path(config.HF_DATASETS_CACHE, "timm-lp", hashlib.sha256(states.encode()).hexdigest()[:16])
+    return load_dataset(folder, name, cache_dir=str(cache))
+
+
 def _first_of(names: tuple[str, ...], parts: Any, source: str) -> str:
     for name in names:
         if name in parts:
             return name
+    advice = f"A folder holds {FOLDER_HOLDS}" if Path(source).is_absolute() and len(parts) == 1 else "Give --test-split"
     raise ValueError(
         f"`test_split` must name a split of {source}, got none of {', '.join(names)} among {', '.join(parts)}. "
-        "Give --test-split."
+        f"{advice}."
     )
 
 
 def _join(parts: Any, split: str, source: str) -> Any:
     """Return a split, or several joined by a plus."""
-    names = [name.strip() for name in split.split("+")]
+    names = split_names(split)
     missing = [name for name in names if name not in parts]
     if missing:
         raise ValueError(
@@ -138,7 +181,7 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
     missing = data.data.column(column).null_count
     values = np.asarray(data.with_format("numpy")[column][:]) if not missing else np.empty(0)
     if names is not None:
-        missing += int((values < 0).sum())
+        missing += int(((values < 0) | (values >= len(names))).sum())
     if missing:
         raise ValueError(
             f"`label_column` must have a class for every image, got {column!r} with {missing} of {len(data)} images of "
@@ -150,13 +193,12 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
     return [str(name) for name in classes], labels
 
 
-def _check_class_order(folder: str, name: str | None, column: str, class_names: list[str]) -> None:
+def _check_class_order(files: list[Path], column: str, class_names: list[str]) -> None:
     """Refuse files that number their classes otherwise: `datasets` reads them all with the names of the first."""
-    from datasets import Features, load_dataset_builder
+    from datasets import Features
     from pyarrow.parquet import read_schema
 
-    files = load_dataset_builder(folder, name).config.data_files or {}
-    for file in [Path(file) for of_split in files.values() for file in of_split]:
+    for file in files:
         if file.suffix != ".parquet":
             continue
         own = getattr(Features.from_arrow_schema(read_schema(file)).get(column), "names", None)
@@ -178,20 +220,25 @@ def _images(
     indices: Any = range(len(data))
     if clip_columns and frame_column:
         indices = _middle_frames(data, clip_columns, frame_column)
-    return ImageSet(_ArrowColumn(data.data.column(image_column)), labels.tolist(), class_names, indices)
+    return ImageSet(_sources(data, image_column), labels.tolist(), class_names, indices)
 
 
-class _ArrowColumn(Sequence[Any]):
-    """Reads a column's rows as they are stored, at a fraction of the time that `datasets` takes for a single row."""
+def _sources(data: Any, image_column: str) -> Sequence[Any]:
+    """Return the images as they are stored: in the rows of the table, or in files that the rows name."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    def __init__(self, column: Any) -> None:
-        self._column = column
-
-    def __len__(self) -> int:
-        return len(self._column)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._column[index].as_py()
+    column = data.data.column(image_column)
+    parts = {field.name for field in column.type} if pa.types.is_struct(column.type) else set()
+    if not parts >= {"bytes", "path"}:
+        raise ValueError(
+            f"`image_column` must hold images, got {image_column!r} of {data.features[image_column]}. "
+            f"There are {', '.join(data.column_names)}."
+        )
+    elsewhere = pc.and_(pc.is_null(pc.struct_field(column, "bytes")), pc.is_valid(pc.struct_field(column, "path")))
+    if not pc.any(elsewhere).as_py():
+        return StoredColumn(column, image_column, [file["filename"] for file in data.cache_files])
+    return [row["path"] if row and row["bytes"] is None else row for row in column.to_pylist()]
 
 
 def _middle_frames(data: Any, clip_columns: tuple[str, ...], frame_column: str) -> list[int]:
