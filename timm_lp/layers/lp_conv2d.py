@@ -4,6 +4,7 @@ import math
 from typing import Any, Literal
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
@@ -13,6 +14,8 @@ from .lp_mask import lp_exponent, lp_mask
 from .mask_cache import MaskCache
 from .masked_conv2d import can_mask_fast, masked_conv2d
 from .window import Geometry
+
+torch.fx.wrap("lp_mask")  # one call in symbolic traces, which do not know the dtype that its constants depend on
 
 
 class LpConv2d(nn.Conv2d):
