@@ -8,6 +8,7 @@ from timm.utils import reparameterize_model
 from torch import nn
 
 from .layers import LpConv2d, crop_conv2d, to_large_conv2d
+from .layers.hooks import has_hooks
 from .layers.lp_conv2d import check_p_init
 from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
 
@@ -77,32 +78,45 @@ def lp_convert(
 def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
     """Return a copy of a network for deployment, in which the masks are folded into plain convolutions.
 
+    The convolutions keep the forward and backward hooks of the layers that they replace.
+
     Args:
         model: A network with `LpConv2d` layers; it is not changed. Put it into evaluation mode first where its blocks
             merge their norms.
         crop: Whether to leave out the outer taps of the convolutions that are 0 for all channels, as those beyond the
-            support of a mask with a large p are. The kernels' sizes then depend on the weights; without it, the state
-            dict is that of the "Large" network.
+            support of a mask with a large p are, but for convolutions with hooks. The kernels' sizes then depend on the
+            weights; without it, the state dict is that of the "Large" network.
 
     Returns:
         A network that computes what `model` computes, with nothing of this package in it.
 
     Raises:
-        ValueError: If the model has no `LpConv2d`.
+        ValueError: If the model has no `LpConv2d`, or hooks on layers that their block merges with others (RepLKNet's
+            convolutions and norms, for instance), which cannot be kept.
     """
     if not any(isinstance(module, LpConv2d) for module in model.modules()):
         raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
     merged = copy.deepcopy(model)
     # Before timm's own merging, which leaves out a bare layer, and a layer's second name.
-    merged = _replace(
-        merged, {module: module.to_conv2d() for module in merged.modules() if isinstance(module, LpConv2d)}
-    )
+    merged = _replace(merged, {module: module.fuse() for module in merged.modules() if isinstance(module, LpConv2d)})
     merged = reparameterize_model(merged, inplace=True)
+    _check_hooks(model, merged)
     if crop:
         tied = tied_parameters(merged)
         convs = [module for module in merged.modules() if isinstance(module, nn.Conv2d)]
         merged = _replace(merged, {conv: crop_conv2d(conv) for conv in convs if not why_left_alone(conv, tied)})
     return merged
+
+
+def _check_hooks(model: nn.Module, merged: nn.Module) -> None:
+    """Refuse a model with hooks on layers that the merged one lacks."""
+    hooked, kept = ([name for name, module in net.named_modules() if has_hooks(module)] for net in (model, merged))
+    lost = [repr(name) for name in hooked if name not in kept]
+    if lost:
+        raise ValueError(
+            f"`model` must have no hooks on layers that are merged with others, got some on {', '.join(lost)}. "
+            "Remove them first."
+        )
 
 
 def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]:

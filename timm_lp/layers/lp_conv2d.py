@@ -8,6 +8,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from .hooks import copy_hooks
 from .kernel_cache import KernelCache
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
 from .lp_mask import lp_exponent, lp_mask
@@ -218,7 +219,14 @@ class LpConv2d(nn.Conv2d):
         copy_weights(self, conv, self.masked_weight())
         return conv
 
-    fuse = to_conv2d  # the name that timm.utils.reparameterize_model looks for
+    def fuse(self) -> nn.Conv2d:
+        """Return the layer to put in this one's place: `to_conv2d` with the forward and backward hooks of this one.
+
+        `timm.utils.reparameterize_model` calls it.
+        """
+        conv = self.to_conv2d()
+        copy_hooks(self, conv)
+        return conv
 
     def extra_repr(self) -> str:
         """Describe the convolution, and the masks by their p and sigma."""
