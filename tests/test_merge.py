@@ -84,6 +84,11 @@ def test_a_convolution_under_two_names_stays_one() -> None:
     assert merged[0].kernel_size == (3, 3)
 
 
+def test_only_modules_are_taken() -> None:
+    with pytest.raises(TypeError, match=r"`model` must be an nn\.Module, got 'resnet18'\. Build it first"):
+        lp_merge("resnet18")
+
+
 def test_nothing_to_merge() -> None:
     with pytest.raises(ValueError, match="`model` must have LpConv2d layers, got Sequential without"):
         lp_merge(nn.Sequential(nn.Conv2d(1, 1, 1)))
