@@ -129,15 +129,19 @@ class LpConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(N, C, H, W)` with the masked kernel to `(N, O, H', W')`."""
+        return self._masked_conv_forward(input, self.weight, self.bias)
+
+    def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Do what `forward` does with another kernel, shape `(O, I, Kh, Kw)`, and bias, shape `(O,)`."""
         padding = self._symmetric_zero_padding()
         if padding is not None:
             geometry = Geometry(self.stride, padding, self.dilation, self.groups)
-            tensors = (input, self.weight, self.bias, self.C, self.log2p)
+            tensors = (input, weight, bias, self.C, self.log2p)
             if can_mask_fast(*tensors, geometry):
                 if self._make_mask is None or self._kept_kernel is None:
                     self._make_mask, self._kept_kernel = MaskCache(), KernelCache()
                 return masked_conv2d(*tensors, geometry, self._make_mask, self._kept_kernel)
-        return self._conv_forward(input, self.masked_weight(), self.bias)
+        return self._conv_forward(input, weight * self.mask().to(weight.dtype), bias)
 
     def _symmetric_zero_padding(self) -> tuple[int, ...] | None:
         """Return the zero padding `(height, width)`, pixels; None where it is not zeros, or two sides differ."""
