@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 from . import plugin
 
 if TYPE_CHECKING:
-    from .convert import lp_convert, lp_merge
+    from .convert import lp_convert, lp_merge, spare_masks_from_weight_decay
     from .layers import LpConv2d, lp_mask
 
 __version__ = "0.1.0"
-__all__ = ["LpConv2d", "lp_convert", "lp_mask", "lp_merge"]
+__all__ = ["LpConv2d", "lp_convert", "lp_mask", "lp_merge", "spare_masks_from_weight_decay"]
 
-_HOMES = {"LpConv2d": ".layers", "lp_convert": ".convert", "lp_mask": ".layers", "lp_merge": ".convert"}
+_HOMES = {
+    "LpConv2d": ".layers",
+    "lp_convert": ".convert",
+    "lp_mask": ".layers",
+    "lp_merge": ".convert",
+    "spare_masks_from_weight_decay": ".convert",
+}
 
 
 def __getattr__(name: str) -> Any:

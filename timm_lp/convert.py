@@ -1,12 +1,14 @@
 """Turn any network's convolutions into Lp-convolutions (the paper's LpConvert, A.21)."""
 
 import copy
+import fnmatch
 import logging
 from functools import partial
 
 from torch import nn
 
 from .layers import LpConv2d, crop_conv2d, to_large_conv2d
+from .layers.hooks import has_hooks
 from .layers.lp_conv2d import check_p_init
 from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
 
@@ -51,10 +53,7 @@ def lp_convert(
         ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model has
             LpConv2d already, or no convolution is left to convert.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"`model` must be an nn.Module, got {model!r}. Build it first, with timm.create_model for instance."
-        )
+    _check_module(model)
     check_p_init(p_init)
     convs = _find_convs(model, filter_fn)
     replacements = {
@@ -76,34 +75,100 @@ def lp_convert(
 def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
     """Return a copy of a network for deployment, in which the masks are folded into plain convolutions.
 
+    The convolutions keep the forward and backward hooks of the layers that they replace.
+
     Args:
         model: A network with `LpConv2d` layers; it is not changed. Put it into evaluation mode first where its blocks
             merge their norms.
         crop: Whether to leave out the outer taps of the convolutions that are 0 for all channels, as those beyond the
-            support of a mask with a large p are. The kernels' sizes then depend on the weights; without it, the state
-            dict is that of the "Large" network.
+            support of a mask with a large p are, but for convolutions with hooks. The kernels' sizes then depend on the
+            weights; without it, the state dict is that of the "Large" network.
 
     Returns:
         A network that computes what `model` computes, with nothing of this package in it.
 
     Raises:
-        ValueError: If the model has no `LpConv2d`.
+        TypeError: If `model` is not an `nn.Module`.
+        ValueError: If the model has no `LpConv2d`, or hooks on layers that their block merges with others (RepLKNet's
+            convolutions and norms, for instance), which cannot be kept.
     """
-    if not any(isinstance(module, LpConv2d) for module in model.modules()):
-        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
     from timm.utils import reparameterize_model  # timm's import registers our models, which need this module whole
 
+    _check_module(model)
+    _check_masked(model)
     merged = copy.deepcopy(model)
     # Before timm's own merging, which leaves out a bare layer, and a layer's second name.
-    merged = _replace(
-        merged, {module: module.to_conv2d() for module in merged.modules() if isinstance(module, LpConv2d)}
-    )
+    merged = _replace(merged, {module: module.fuse() for module in merged.modules() if isinstance(module, LpConv2d)})
     merged = reparameterize_model(merged, inplace=True)
+    _check_hooks(model, merged)
     if crop:
         tied = tied_parameters(merged)
         convs = [module for module in merged.modules() if isinstance(module, nn.Conv2d)]
         merged = _replace(merged, {conv: crop_conv2d(conv) for conv in convs if not why_left_alone(conv, tied)})
     return merged
+
+
+def spare_masks_from_weight_decay(model: nn.Module) -> None:
+    """Let timm's optimizers spare the masks from weight decay, wherever in a model they are.
+
+    Weight decay widens every mask until it masks nothing. `lp_convert` and timm's registry call this for the networks
+    that they return; call it for a model that contains such a network (a segmentation or detection model, a wrapper
+    for distributed training), just before the optimizer is created. The model's `no_weight_decay()`, which
+    `timm.optim.create_optimizer_v2` asks, then names the masks' parameters, besides what it named before.
+
+    For an optimizer of torch's own:
+
+    ```python
+    spare_masks_from_weight_decay(model)
+    groups = timm.optim.param_groups_weight_decay(model, 0.05, no_weight_decay_list=model.no_weight_decay())
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    ```
+
+    Args:
+        model: A model with `LpConv2d` layers, the one that the optimizer is created for; changed in place. Where no
+            other parameter has such a name, the patterns `*.C` and `*.log2p` are named too, which also match once the
+            model is wrapped (by `torch.compile`, say).
+
+    Raises:
+        TypeError: If `model` is not an `nn.Module`.
+        ValueError: If the model has no `LpConv2d`.
+    """
+    _check_module(model)
+    _check_masked(model)
+    own = getattr(model, "no_weight_decay", ())
+    masks = {
+        f"{fqn}.{name}".lstrip(".")
+        for fqn, module in model.named_modules()
+        if isinstance(module, LpConv2d)
+        for name in ("C", "log2p")
+    }
+    others = {name for name, _ in model.named_parameters()} - masks
+    patterns = {pattern for pattern in _MASK_PATTERNS if not fnmatch.filter(others, pattern)}
+    names = {*(own() if callable(own) else own), *masks, *patterns}
+    model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask
+
+
+def _check_module(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be an nn.Module, got {model!r}. Build it first, with timm.create_model for instance."
+        )
+
+
+def _check_masked(model: nn.Module) -> None:
+    if not any(isinstance(module, LpConv2d) for module in model.modules()):
+        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
+
+
+def _check_hooks(model: nn.Module, merged: nn.Module) -> None:
+    """Refuse a model with hooks on layers that the merged one lacks."""
+    hooked, kept = ([name for name, module in net.named_modules() if has_hooks(module)] for net in (model, merged))
+    lost = [repr(name) for name in hooked if name not in kept]
+    if lost:
+        raise ValueError(
+            f"`model` must have no hooks on layers that are merged with others, got some on {', '.join(lost)}. "
+            "Remove them first."
+        )
 
 
 def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]:
@@ -167,19 +232,3 @@ def _leave_unmerged(model: nn.Module, replaced: set[nn.Conv2d]) -> None:
 
 def _stay(module: nn.Module) -> nn.Module:
     return module
-
-
-def spare_masks_from_weight_decay(model: nn.Module) -> None:
-    """Let the model's `no_weight_decay()`, which timm's optimizers ask, name the masks' parameters too.
-
-    It returns their names, and patterns that match them where the model is wrapped (by `torch.compile`, say).
-
-    Args:
-        model: A model with `LpConv2d` layers.
-    """
-    own = getattr(model, "no_weight_decay", ())
-    names = {*(own() if callable(own) else own), *_MASK_PATTERNS}
-    for fqn, module in model.named_modules():
-        if isinstance(module, LpConv2d):
-            names |= {f"{fqn}.{name}".lstrip(".") for name in ("C", "log2p")}
-    model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask

@@ -344,3 +344,14 @@ def test_plain_conv2d_is_the_formula() -> None:
     masked = layer.weight * lp_mask(layer.C, layer.log2p, layer.kernel_size)
     expected = nn.functional.conv2d(x, masked, layer.bias, padding=1, groups=2)
     assert torch.equal(plain(layer)(x), expected)
+
+
+@each_shape
+@pytest.mark.usefixtures("blocks")
+def test_another_default_device(name: str) -> None:
+    layer, x = build(name)
+    with torch.device("meta"):
+        assert layer(x).is_cpu
+        with torch.no_grad():
+            assert all(layer(x).is_cpu for _ in range(3))
+    assert_matches_plain(layer, x)

@@ -77,4 +77,4 @@ class KernelCache:
 @lru_cache(maxsize=64)
 def _probe(length: int, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
-        return torch.randn(length, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        return torch.randn(length, generator=torch.Generator().manual_seed(0), dtype=dtype, device="cpu")

@@ -4,15 +4,19 @@ import math
 from typing import Any, Literal
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from .hooks import copy_hooks
 from .kernel_cache import KernelCache
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
 from .lp_mask import lp_exponent, lp_mask
 from .mask_cache import MaskCache
 from .masked_conv2d import can_mask_fast, masked_conv2d
 from .window import Geometry
+
+torch.fx.wrap("lp_mask")  # one call in symbolic traces, which do not know the dtype that its constants depend on
 
 
 class LpConv2d(nn.Conv2d):
@@ -125,15 +129,19 @@ class LpConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(N, C, H, W)` with the masked kernel to `(N, O, H', W')`."""
+        return self._masked_conv_forward(input, self.weight, self.bias)
+
+    def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Do what `forward` does with another kernel, shape `(O, I, Kh, Kw)`, and bias, shape `(O,)`."""
         padding = self._symmetric_zero_padding()
         if padding is not None:
             geometry = Geometry(self.stride, padding, self.dilation, self.groups)
-            tensors = (input, self.weight, self.bias, self.C, self.log2p)
+            tensors = (input, weight, bias, self.C, self.log2p)
             if can_mask_fast(*tensors, geometry):
                 if self._make_mask is None or self._kept_kernel is None:
                     self._make_mask, self._kept_kernel = MaskCache(), KernelCache()
                 return masked_conv2d(*tensors, geometry, self._make_mask, self._kept_kernel)
-        return self._conv_forward(input, self.masked_weight(), self.bias)
+        return self._conv_forward(input, weight * self.mask().to(weight.dtype), bias)
 
     def _symmetric_zero_padding(self) -> tuple[int, ...] | None:
         """Return the zero padding `(height, width)`, pixels; None where it is not zeros, or two sides differ."""
@@ -215,7 +223,14 @@ class LpConv2d(nn.Conv2d):
         copy_weights(self, conv, self.masked_weight())
         return conv
 
-    fuse = to_conv2d  # the name that timm.utils.reparameterize_model looks for
+    def fuse(self) -> nn.Conv2d:
+        """Return the layer to put in this one's place: `to_conv2d` with the forward and backward hooks of this one.
+
+        `timm.utils.reparameterize_model` calls it.
+        """
+        conv = self.to_conv2d()
+        copy_hooks(self, conv)
+        return conv
 
     def extra_repr(self) -> str:
         """Describe the convolution, and the masks by their p and sigma."""

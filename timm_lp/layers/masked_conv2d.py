@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .kernel_cache import KernelCache
 from .lp_mask import lp_mask, lp_mask_gradients
@@ -78,12 +79,14 @@ def can_mask_fast(
 ) -> bool:
     """Tell whether `masked_conv2d` takes these: batches of plain CPU tensors in one full-precision dtype, run eagerly.
 
-    It has no rule for what torch.compile and torch.export trace, for torch.func, forward-mode differentiation and
-    autocast; no measurements for other devices and dtypes; and leaves it to torch to refuse what does not fit.
+    It has no rule for what torch.compile, torch.export and make_fx trace, for fake tensors, torch.func, forward-mode
+    differentiation and autocast; no measurements for other devices and dtypes; and leaves it to torch to refuse what
+    does not fit.
     """
     if (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
+        or is_in_torch_dispatch_mode()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or torch.is_autocast_enabled("cpu")
@@ -168,7 +171,11 @@ class _MaskedConv2d(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad_output):
+        if (
+            torch.is_grad_enabled()
+            or is_in_torch_dispatch_mode()
+            or torch._C._functorch.is_legacy_batchedtensor(grad_output)
+        ):
             return _differentiable_gradients(ctx, grad_output)
         input, weight, C, log2p, mask, wide = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
@@ -218,7 +225,7 @@ def _add_outer(grad: Tensor | None, total: Tensor | None, wide: Tensor, main: Pa
 
 @torch.enable_grad()
 def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the plain formula, which can be differentiated again, and batched."""
+    """Return the gradients of the plain formula, which can be differentiated again, batched, and traced."""
     # Views, so that what the tensors themselves were computed from is not differentiated here.
     input, weight, C, log2p = (tensor.view_as(tensor) for tensor in ctx.saved_tensors[:4])
     needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad

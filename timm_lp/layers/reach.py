@@ -52,7 +52,8 @@ def reach_of(mask: Tensor) -> tuple[Reach, Tensor | None]:
     counts = torch.bincount(tops * size[1] + lefts, minlength=size[0] * size[1]).view(size)
     narrow = counts.flip(0, 1).cumsum(0).cumsum(1).flip(0, 1)  # channels whose first taps are there or further in
     blocks = (out_channels - narrow + _BLOCK_CHANNELS - 1) // _BLOCK_CHANNELS
-    taps = (height - 2 * torch.arange(size[0]))[:, None] * (width - 2 * torch.arange(size[1]))
+    rows, columns = (torch.arange(extent, device=mask.device) for extent in size)
+    taps = (height - 2 * rows)[:, None] * (width - 2 * columns)
     cost = out_channels * taps + _BLOCK_CHANNELS * blocks * taps[top, left]
     top, left = divmod(int(cost.argmin()), size[1])
     wide = ((tops < top) | (lefts < left)).nonzero().flatten()

@@ -28,12 +28,12 @@ def scratch(
     """
     size = math.prod(shape)
     if size * dtype.itemsize > _LARGEST_BYTES:
-        return torch.empty(shape, dtype=dtype, memory_format=memory_format)
+        return torch.empty(shape, dtype=dtype, device="cpu", memory_format=memory_format)
     kept: dict[Any, Tensor] = _thread.__dict__
     memory = kept.get((name, dtype))
     if memory is None or memory.numel() < size:
         with torch.inference_mode(False):  # what inference mode makes could not be written to outside of it
-            memory = kept[name, dtype] = torch.empty(size, dtype=dtype)
+            memory = kept[name, dtype] = torch.empty(size, dtype=dtype, device="cpu")
     if memory_format is not torch.channels_last:
         return memory[:size].view(shape)
     out_channels, in_channels, height, width = shape

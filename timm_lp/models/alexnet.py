@@ -33,6 +33,8 @@ class AlexNet(nn.Module):
         dtype: As in `nn.Module`.
     """
 
+    feature_info: list[dict[str, Any]]
+
     def __init__(
         self,
         num_classes: int = 1000,
@@ -64,7 +66,7 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(kernel_size=3, stride=2),
         )
-        self.feature_info: list[dict[str, Any]] = [
+        self.feature_info = [
             {"num_chs": 64, "reduction": 4, "module": "features.1"},
             {"num_chs": 192, "reduction": 8, "module": "features.4"},
             {"num_chs": 256, "reduction": 16, "module": "features.11"},
@@ -74,6 +76,7 @@ class AlexNet(nn.Module):
         self.head = ClassifierHead(_HIDDEN_SIZE, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
 
     @property
+    @torch.jit.unused
     def head_hidden_size(self) -> int:
         """Number of features that the classifier sees."""
         return self.head.in_features * self.head.global_pool.feat_mult()

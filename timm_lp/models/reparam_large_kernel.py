@@ -36,7 +36,8 @@ class ReparamLargeKernelConv(nn.Module):
         """Return the sum of both branches, or of the convolution that they were merged into."""
         if self.lkb_reparam is not None:
             return self.lkb_reparam(x)
-        out = self.lkb_origin(x)  # type: ignore[misc] # there until it is merged
+        assert self.lkb_origin is not None  # there until it is merged
+        out = self.lkb_origin(x)
         return out if self.small_conv is None else out + self.small_conv(x)
 
     @torch.no_grad()

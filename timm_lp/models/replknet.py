@@ -175,6 +175,7 @@ class RepLKNet(nn.Module):
         self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
 
     @property
+    @torch.jit.unused
     def head_hidden_size(self) -> int:
         """Number of features that the classifier sees."""
         return self.head.in_features * self.head.global_pool.feat_mult()
