@@ -1,6 +1,7 @@
 """LoRA adapters of the peft package on Lp networks: the function that they say, before and after merging."""
 
 import copy
+import importlib
 import pickle
 import sys
 from collections.abc import Callable
@@ -350,9 +351,12 @@ def test_other_configurations(config: Any) -> None:
 
 
 def test_without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = LoraConfig(target_modules=["0"])
     monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.delitem(sys.modules, "timm_lp.lora")
+    lora = importlib.import_module("timm_lp.lora")
     with pytest.raises(ImportError, match=r"`lp_lora_config` needs peft 0\.20 or newer: pip install"):
-        lp_lora_config(LoraConfig(target_modules=["0"]))
+        lora.lp_lora_config(config)
 
 
 def test_an_older_peft(monkeypatch: pytest.MonkeyPatch) -> None:
