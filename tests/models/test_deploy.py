@@ -118,8 +118,6 @@ def test_exported_program_runs_without_us(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("network", EXPORTED)
 def test_onnx_runs_without_us(network: str, tmp_path: Path) -> None:
-    if network == "resnet18" and torch.__version__ < (2, 6):
-        pytest.skip("torch 2.5 exports no batch norm to ONNX, that of timm's own networks neither")
     model = NETWORKS[network]()
     path = tmp_path / "model.onnx"
     batch = torch.export.Dim("batch")
