@@ -1,10 +1,11 @@
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from timm_lp.files import file_digest, write_json
+from timm_lp.files import file_digest, file_state, write_json
 
 
 def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -20,3 +21,16 @@ def test_a_files_digest_is_its_contents(tmp_path: Path, size: int) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"7" * size)
     assert file_digest(path) == hashlib.sha256(b"7" * size).hexdigest()
+
+
+def test_a_files_state_tells_another_file_in_its_place(tmp_path: Path) -> None:
+    """Of the same size and time."""
+    path, other = tmp_path / "weights", tmp_path / "other"
+    path.write_bytes(b"7")
+    other.write_bytes(b"8")
+    for file in (path, other):
+        os.utime(file, (1e9, 1e9))
+    before = file_state(path)
+    assert file_state(str(path)) == before
+    os.replace(other, path)
+    assert file_state(path) != before

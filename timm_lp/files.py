@@ -27,3 +27,12 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_state(path: str | Path) -> str:
+    """Return what changes with a file's contents, without a look at them: size, times and place on the disk.
+
+    A copy or a file that was put in its place differs in it, whatever its modification time says.
+    """
+    state = os.stat(path)
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"

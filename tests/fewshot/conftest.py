@@ -2,14 +2,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what `datasets` caches out of the home folder."""
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what `datasets` and we ourselves cache out of the home folder."""
     datasets.config.HF_DATASETS_CACHE = Path(tmp_path_factory.mktemp("datasets"))
+    huggingface_hub.constants.HF_ASSETS_CACHE = str(tmp_path_factory.mktemp("assets"))
     datasets.disable_progress_bars()
 
 

@@ -24,6 +24,7 @@ def result(
             "config": None,
         },
         "dataset_argument": dataset,
+        "data_sha256": f"digest of {dataset}",
         "folder": folder,
         "base_model": "timm/resnet18.a1_in1k",
         "variant": variant,

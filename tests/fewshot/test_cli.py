@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
@@ -19,7 +21,7 @@ from timm_lp.fewshot.cli import main
 from timm_lp.fewshot.data import load_data
 from timm_lp.fewshot.training import Training
 
-from .images import config, make_folder, make_parquet
+from .images import config, make_folder, make_parquet, make_split_file
 
 RECIPE = """
 model: resnet18
@@ -146,6 +148,16 @@ def test_a_checkpoint_may_be_moved(run: Run, recipe: Path, tmp_path: Path) -> No
     assert (tmp_path / "out" / "digits" / "base-seed1" / "trial.json").stat().st_mtime_ns == before
 
 
+def test_another_checkpoint_is_refused_in_words(run: Run, recipe: Path, tmp_path: Path) -> None:
+    model = run[-1] / "digits" / "base-seed1" / "model.safetensors"
+    other = tmp_path / "other.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(model).items()}, other)
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    main([*flags, "--checkpoint", str(model)])
+    with pytest.raises(SystemExit, match=r"got \S+trial\.json: the contents of the checkpoint differ\. Choose another"):
+        main([*flags, "--checkpoint", str(other)])
+
+
 def test_data_sets_must_have_folders_of_their_own(recipe: Path, tmp_path: Path) -> None:
     for parent in ("a", "b"):
         make_folder(tmp_path / parent / "bugs", "train", ["ant", "bee"])
@@ -154,14 +166,87 @@ def test_data_sets_must_have_folders_of_their_own(recipe: Path, tmp_path: Path) 
         main(["--config", str(recipe), "--dataset", str(tmp_path / "a" / "bugs"), str(tmp_path / "b" / "bugs")])
 
 
-def test_trials_of_another_data_set_of_the_same_name_are_not_mixed(recipe: Path, tmp_path: Path) -> None:
-    for parent, count in (("a", 3), ("b", 4)):
-        for split in ("train", "test"):
-            make_folder(tmp_path / parent / "bugs", split, ("dark", "light"), count)
+def _bugs(root: Path, kind: str, first: int = 0, count: int = 4) -> str:
+    """Write a data set of one of the kinds that lie on this machine, and return what `--dataset` calls it."""
+    if kind == "split file":
+        return str(make_split_file(root, {"train": count, "val": 2, "test": 2}, first=first))
+    if kind == "parquet":
+        make_parquet(root / "bugs", {"train": count, "test": 2}, first=first)
+    else:
+        make_folder(root / "bugs", "train", ("dark", "light"), count, first)
+        make_folder(root / "bugs", "test", ("dark", "light"), 2, first + 50)
+    return str(root / "bugs")
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "split file"])
+@pytest.mark.parametrize(("first", "count"), [(200, 4), (0, 5)], ids=["other images", "more images"])
+def test_trials_of_another_data_set_of_the_same_name_are_not_mixed(
+    recipe: Path, tmp_path: Path, kind: str, first: int, count: int
+) -> None:
     flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
-    main([*flags, "--dataset", str(tmp_path / "a" / "bugs")])
-    with pytest.raises(SystemExit, match=r"must not hold trials with other settings, .* with labels_sha256 "):
-        main([*flags, "--dataset", str(tmp_path / "b" / "bugs")])
+    main([*flags, "--dataset", _bugs(tmp_path / "clean", kind)])
+    with pytest.raises(SystemExit) as refusal:
+        main([*flags, "--dataset", _bugs(tmp_path / "noise", kind, first, count)])
+    assert re.fullmatch(
+        r"finetune\.py: `output_dir` must not hold trials with other settings, got \S+trial\.json: "
+        r"the images or classes of the data set differ\. Choose another --output-dir\.",
+        str(refusal.value),
+    )
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "split file"])
+def test_a_data_set_may_be_moved_and_touched(recipe: Path, tmp_path: Path, kind: str) -> None:
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    dataset = _bugs(tmp_path / "here", kind)
+    main([*flags, "--dataset", dataset])
+    (path,) = (tmp_path / "out").rglob("trial.json")
+    before = path.stat().st_mtime_ns
+    (tmp_path / "here").rename(tmp_path / "there")
+    for file in (tmp_path / "there").rglob("*.p*"):
+        os.utime(file)
+        (file.parent / "notes.md").touch()
+    moved = str(tmp_path / "there" / Path(dataset).name)
+    main([*flags, "--dataset", moved])
+    assert path.stat().st_mtime_ns == before
+    assert f"--dataset {moved}" in json.loads((path.parent / "results.json").read_text())["recipe"]["command"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_a_data_set_may_be_renamed(
+    recipe: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--epochs", "1"]
+    dataset = Path(_bugs(tmp_path, kind))
+    main([*flags, "--dataset", str(dataset), "--variants", "base"])
+    path = tmp_path / "out" / "bugs" / "base-seed1" / "trial.json"
+    before = path.stat().st_mtime_ns
+    renamed = str(dataset.rename(tmp_path / "insects"))
+    main([*flags, "--dataset", renamed])
+    assert path.stat().st_mtime_ns == before
+    assert "insects has the contents of bugs, and goes on as that." in caplog.text
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"bugs"}
+    capsys.readouterr()
+    main(["--report", "--output-dir", str(tmp_path / "out")])
+    assert "| lp2     |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="the images or classes of the data set differ"):
+        main([*flags, "--dataset", _bugs(tmp_path / "other", kind, 200)])
+
+
+def test_two_data_sets_of_the_same_contents_stay_two(recipe: Path, tmp_path: Path) -> None:
+    """A run of both that ended after the first goes on with the second."""
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
+    dataset = _bugs(tmp_path, "folder")
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    main([*flags, "--dataset", dataset])
+    main([*flags, "--dataset", dataset, str(copy)])
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"bugs", "copy"}
+
+
+def test_training_images_in_the_test_are_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = Path(_bugs(tmp_path, "folder"))
+    shutil.copy(dataset / "train" / "dark" / "0.png", dataset / "test" / "light")
+    main(["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--epochs", "1", "--dataset", str(dataset)])
+    assert caplog.text.count("bugs: 1 of 4 test images are among the training images too.") == 1
 
 
 @pytest.mark.parametrize(

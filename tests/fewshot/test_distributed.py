@@ -16,7 +16,7 @@ from timm.data import create_transform, resolve_model_data_config
 from tests.hub_server import environment, serve
 from timm_lp.fewshot.data import load_data
 
-from .images import config, make_parquet
+from .images import config, make_folder, make_parquet
 
 RECIPE = """
 model: convnextv2_tiny
@@ -46,6 +46,22 @@ accelerator = create_accelerator(settings)
 rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
 if accelerator.is_main_process:
     print(accelerator.num_processes, "processes", all(row["both"] > 0 for (row,) in rows))
+accelerator.end_training()
+"""
+READERS = """
+import sys
+from tests.fewshot.images import config
+from timm_lp.fewshot import digests
+from timm_lp.fewshot.accelerator import create_accelerator
+from timm_lp.fewshot.benchmark import load_all
+
+digests._SETTLED_NS = 0
+read, file_digest = [], digests.file_digest
+digests.file_digest = lambda path: read.append(path) or file_digest(path)
+settings = config(dataset=[sys.argv[1]], shots=2, cpu_threads=1)
+accelerator = create_accelerator(settings)
+(data,) = load_all(settings, accelerator)
+sys.stdout.write(f"process {accelerator.process_index} read {len(read)} of {data.contents.sha256}\\n")
 accelerator.end_training()
 """
 ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
@@ -120,8 +136,23 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
         assert one[name]["num_test"] == {"us--bugs": 21, "us--birds": 20}[name.split("/")[0]]
     assert {name: two[name]["train_seconds"] for name in finished} == finished, "finished trials are not run again"
     assert one["us--bugs/base-seed1"]["dataset"]["revision"] == commit
+    for name in one:
+        assert two[name]["data_sha256"] == one[name]["data_sha256"], name
+    assert not list((tmp_path / "home").rglob("digests")), "a commit settles the images"
     assert max(trial["metrics"]["top1"] for trial in one.values()) > 50
     assert _accuracy_columns(again) == _accuracy_columns(table)
+
+
+def test_one_of_two_processes_reads_the_images(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        make_folder(tmp_path / "bugs", split, ("ant", "bee"), 3)
+    script = tmp_path / "script.py"
+    script.write_text(READERS)
+    variables = {"PYTHONPATH": str(DOOR.parent), "HF_HOME": str(tmp_path / "home")}
+    said = [_finish(_start([*TORCHRUN, str(script), str(tmp_path / "bugs")], variables)) for _ in range(2)]
+    lines = sorted(line.split(" of ") for output in said for line in output.splitlines() if line.startswith("process"))
+    assert [line for line, _ in lines] == [f"process {name}" for name in ("0 read 0", "0 read 12", *["1 read 0"] * 2)]
+    assert len({sha256 for _, sha256 in lines}) == 1
 
 
 def test_two_processes_measure_together(tmp_path: Path) -> None:

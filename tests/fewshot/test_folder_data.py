@@ -60,6 +60,7 @@ def test_hidden_files_and_folders_are_left_alone(tmp_path: Path) -> None:
     (path / "train" / ".git").mkdir()
     after = load_data(str(path), config())
     assert (after.train.sources, after.train.class_names) == (before.train.sources, ["ant", "bee"])
+    assert after.contents == before.contents
 
 
 def test_a_hidden_folder_may_hold_a_data_set(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_classes_may_be_links(tmp_path: Path) -> None:
     (path / "train" / "ant").rename(tmp_path / "elsewhere")
     (path / "train" / "ant").symlink_to(tmp_path / "elsewhere")
     after = load_data(str(path), config())
-    assert (len(after.train), len(before.train)) == (4, 4)
+    assert (len(after.train), after.contents) == (4, before.contents)
 
 
 def test_folders_may_be_named_as_splits(tmp_path: Path) -> None:

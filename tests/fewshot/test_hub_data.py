@@ -126,6 +126,7 @@ def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     _write(tmp_path, {"image": [None, None], "label": [0, 1]}, features)
     data = _load(tmp_path)
+    assert data.contents.num_shared == 0
     with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: there is no image"):
         data.test.image(0)
 
@@ -174,6 +175,20 @@ def test_what_datasets_cannot_load_is_said_in_one_sentence(tmp_path: Path) -> No
         _load(tmp_path / "torn")
 
 
+def test_files_in_the_place_of_others_are_read(tmp_path: Path) -> None:
+    """Though they have the same names and times, by which alone `datasets` knows what it read before."""
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    make_parquet(tmp_path / "new", {"train": 5, "test": 2}, first=50)
+    for file in tmp_path.rglob("*.parquet"):
+        os.utime(file, (1e9, 1e9))
+    assert len(_load(tmp_path / "bugs").train) == 9
+    shutil.rmtree(tmp_path / "bugs")
+    (tmp_path / "new").rename(tmp_path / "bugs")
+    data = _load(tmp_path / "bugs")
+    assert len(data.train) == 15
+    assert data.train.image(0).tobytes() == picture(0, 50).tobytes()
+
+
 @pytest.mark.parametrize("layout", ["train/0.parquet", "train-00000-of-00001.parquet"])
 def test_parquet_files_may_lie_in_a_folder_of_each_split(tmp_path: Path, layout: str) -> None:
     make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
@@ -190,6 +205,32 @@ def test_training_images_are_no_test(tmp_path: Path, train: str, test: str) -> N
     make_parquet(tmp_path, {"train": 2, "test": 1})
     with pytest.raises(ValueError, match=r"`test_split` must have no split in common with `train_split`, got t\w+ in"):
         _load(tmp_path, train_split=train, test_split=test)
+
+
+def test_a_column_that_holds_no_images_is_refused(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    with pytest.raises(
+        ValueError, match=r"`image_column` must hold images, got 'label' of ClassLabel.* There are image,"
+    ):
+        _load(tmp_path, image_column="label")
+
+
+def test_images_may_lie_in_files_that_the_rows_name(tmp_path: Path) -> None:
+    rows = []
+    for number in range(4):
+        picture(number % 2, number).save(tmp_path / f"{number}.png")
+        rows.append(str(tmp_path / f"{number}.png"))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    for split, places in (("train", [0, 1]), ("test", [2, 3])):
+        content = {"image": [rows[place] for place in places], "label": [0, 1]}
+        table = datasets.Dataset.from_dict(content, features=features)
+        (tmp_path / "bugs").mkdir(exist_ok=True)
+        write_table(table.data.table, tmp_path / "bugs" / f"{split}.parquet")  # `to_parquet` would put them into it
+    data = _load(tmp_path / "bugs")
+    before = data.contents
+    assert data.test.image(1).tobytes() == picture(1, 3).tobytes()
+    picture(1, 9).save(tmp_path / "3.png")
+    assert _load(tmp_path / "bugs").contents.sha256 != before.sha256
 
 
 def test_a_folder_does_not_stand_in_for_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,7 @@ def test_trials_of_one_benchmark_are_read(tmp_path: Path) -> None:
         ),
         (result("lp2", 1, 60.0, lr=1.0), r"with another dtd: lr\."),
         ({**result("lp2", 1, 60.0), "mixed_precision": "bf16"}, r"with another mixed_precision\."),
+        ({**result("lp2", 1, 60.0), "data_sha256": "of other images"}, r"with another dtd: contents\."),
     ],
 )
 def test_trials_of_two_benchmarks_are_not_mixed(tmp_path: Path, other: dict[str, Any], message: str) -> None:

@@ -100,6 +100,18 @@ def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint.pt").exists()
 
 
+def test_a_trial_does_not_go_on_with_other_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clean, noise = tmp_path / "clean" / "bugs", tmp_path / "noise" / "bugs"
+    make_parquet(clean, {"train": 3, "test": 2})
+    make_parquet(noise, {"train": 3, "test": 2}, first=200)
+    trials = [Trial(load_data(str(path), config()), "base", 1) for path in (clean, noise)]
+    own = _run(trials[1], batch_size=6).progress.losses
+    for expected in (False, True):
+        losses = _run(trials[expected], tmp_path, batch_size=6).progress.losses
+        assert (losses == own) is expected
+        assert ("has other settings, and its trial starts again" in caplog.text) is expected
+
+
 def test_a_trial_does_not_go_on_in_another_number_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,7 +20,7 @@ from ..files import write_json
 from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
 from .networks import check_variant
-from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result
+from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result, under_earlier_name
 from .training import DivergedError, Progress, whole_batch_size
 from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, check_held_out, run_trial
 
@@ -34,11 +34,21 @@ def load_all(config: FewShotConfig, accelerator: Accelerator) -> list[DataSet]:
         ValueError: If one cannot be had, has too few images, or two would share a folder.
     """
     with accelerator.main_process_first():  # one process downloads, the others find it in the cache
-        datasets = [load_data(name, config) for name in config.dataset]
+        loaded = [load_data(name, config) for name in config.dataset]
+        shared = [data.contents.num_shared for data in loaded]  # one reads the images, the others its digests
+    names = {data.folder for data in loaded}
+    datasets = [under_earlier_name(Path(config.output_dir), data, names) for data in loaded]
     folders = [data.folder for data in datasets]
     if len(set(folders)) < len(folders):
         raise ValueError(f"`dataset` must not name two with the same folder, got {', '.join(folders)}.")
-    for data in datasets:
+    for data, own, num_shared in zip(datasets, loaded, shared, strict=True):
+        if data.folder != own.folder and accelerator.is_main_process:
+            _logger.info("%s has the contents of %s, and goes on as that.", own.info.name, data.info.name)
+        if num_shared and accelerator.is_main_process:
+            _logger.warning(
+                "%s: %d of %d test images are among the training images too.",
+                data.info.name, num_shared, len(data.test),
+            )  # fmt: skip
         drawn = draw(data, config.sampler, config.shots, config.seeds[0])
         whole_batch_size(config, len(drawn.train), accelerator)
         if config.lr_sweep:

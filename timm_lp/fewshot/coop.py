@@ -25,7 +25,8 @@ def load_split_file(path: Path) -> DataSet:
     train, val, test = (_images(splits[split], root, class_names) for split in ("train", "val", "test"))
     check_classes(*({class_names[label] for label in images.labels} for images in (train, test)))  # type: ignore[arg-type]
     name = path.stem.removeprefix("split_zhou_")
-    return DataSet(DataInfo(path.name, f"{name} (CoOp's split)"), path.stem, train, test, val)
+    info = DataInfo(path.name, f"{name} (CoOp's split)")
+    return DataSet(info, path.stem, train, test, val, location=path)
 
 
 def _read(path: Path) -> dict[str, list[Any]]:

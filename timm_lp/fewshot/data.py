@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .decoding import decode
+from .digests import NO_IMAGE, DigestCache, image_digests
 from .presets import DIGITS, PRESETS
 from .sampling import draw_coop, draw_nested, short_classes
 
@@ -37,12 +38,14 @@ class ImageSet:
         labels: Class of each image of the split.
         class_names: Name of each class.
         indices: The images that belong to the set, by their place in the split.
+        pinned: What settles the images for all time, as a commit on the Hub does; None where it is their contents.
     """
 
     sources: Sequence[Any]
     labels: Sequence[int]
     class_names: list[str]
     indices: Sequence[int]
+    pinned: str | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -94,6 +97,19 @@ class DataInfo:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What is in a data set, whatever it is called and wherever it lies.
+
+    Attributes:
+        sha256: Digest of the classes, and of the labels, places and contents of all images of all splits.
+        num_shared: Test images that are training images too, byte for byte.
+    """
+
+    sha256: str
+    num_shared: int
+
+
+@dataclass(frozen=True)
 class DataSet:
     """A data set of the benchmark.
 
@@ -104,6 +120,7 @@ class DataSet:
         test: The images to test on.
         val: CoOp's validation images, where there are any.
         argument: What `--dataset` called it.
+        location: Its folder or file on this machine; None for what is downloaded or embedded.
     """
 
     info: DataInfo
@@ -112,12 +129,24 @@ class DataSet:
     test: ImageSet
     val: ImageSet | None = None
     argument: str = ""
+    location: Path | None = None
 
     @cached_property
-    def labels_sha256(self) -> str:
-        """The sha256 of all images' classes: data sets of one name differ in it."""
-        splits = [images.own_labels().tolist() for images in (self.train, self.test, self.val) if images]
-        return hashlib.sha256(json.dumps([self.train.class_names, *splits]).encode()).hexdigest()
+    def contents(self) -> Contents:
+        """What settles the results of its trials. All images are read for it that were not read in an earlier run."""
+        splits = [images for images in (self.train, self.test, self.val) if images is not None]
+        cache = DigestCache(self.location)
+        digests = [
+            [] if images.pinned else image_digests(images.sources, images.indices, cache, self.info.name)
+            for images in splits
+        ]
+        cache.save()
+        described = [[images.own_labels().tolist(), list(images.indices), images.pinned] for images in splits]
+        sha256 = hashlib.sha256(json.dumps([self.train.class_names, described]).encode())
+        for of_split in digests:
+            sha256.update(b"".join(of_split))
+        train, test = set(digests[0]) - {NO_IMAGE}, digests[1]
+        return Contents(sha256.hexdigest(), sum(digest in train for digest in test))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def load_folder(root: Path, config: "FewShotConfig") -> DataSet:
     train, test = _images(root / train_folder), _images(root / test_folders[0])
     check_classes(train.class_names, test.class_names)
     name = root.resolve().name
-    return DataSet(DataInfo(name, name, split=test_folders[0]), name, train, test)
+    return DataSet(DataInfo(name, name, split=test_folders[0]), name, train, test, location=root)
 
 
 class _VisibleFolder(ImageFolder):

@@ -3,7 +3,9 @@
 import json
 import logging
 import platform
+from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from timm.models import save_for_hf
 from .. import __version__
 from ..files import write_json
 from .config import BASE, FewShotConfig
+from .data import DataInfo, DataSet
 from .flags import command_line
 from .networks import parse_variant, variant_prefix
 from .trial import Outcome, Trial, decisive_settings
@@ -27,6 +30,10 @@ RESULTS_FILE = "results.json"
 _PER_DATA_SET = {
     *("checkpoint", "lr", "dataset_config", "dataset_revision"),
     *("image_column", "label_column", "train_split", "test_split"),
+}
+_IN_WORDS = {
+    "data_sha256": "the images or classes of the data set differ",
+    "checkpoint_sha256": "the contents of the checkpoint differ",
 }
 
 _logger = logging.getLogger(__name__)
@@ -53,7 +60,7 @@ def trial_result(
     return {
         "dataset": trial.data.info.as_dict(),
         "dataset_argument": trial.data.argument,
-        "labels_sha256": trial.data.labels_sha256,
+        "data_sha256": trial.data.contents.sha256,
         "folder": trial.folder.as_posix(),
         "model": parse_variant(config.model, trial.variant).model,
         "base_model": _base_model(outcome) if config.pretrained and not config.checkpoint else None,
@@ -135,15 +142,35 @@ def read_finished(
         _logger.warning("%s cannot be read, and its trial runs again: %s", path, error)
         return None
     now = json.loads(json.dumps(decisive_settings(config, trial.data, accelerator)))
-    was = {**before["settings"], **{key: before.get(key) for key in ("mixed_precision", "labels_sha256", "dataset")}}
-    differ = [name for name in now if was.get(name) != now[name] and name not in but]
+    was = {**before["settings"], **{key: before.get(key) for key in ("mixed_precision", "data_sha256")}}
+    passed = but if before["final"] else (*but, "data_sha256")  # what failed may have been mended
+    differ = [name for name in now if was.get(name) != now[name] and name not in passed]
     if differ:
-        listed = ", ".join(f"{name} {was.get(name)} instead of {now[name]}" for name in differ)
+        listed = ", ".join(_IN_WORDS.get(name) or f"{name} {was.get(name)} instead of {now[name]}" for name in differ)
         raise ValueError(
-            f"`output_dir` must not hold trials with other settings, got {path} with {listed}. "
-            "Choose another --output-dir."
+            f"`output_dir` must not hold trials with other settings, got {path}: {listed}. Choose another --output-dir."
         )
-    return before if before["final"] else None
+    return {**before, "dataset_argument": trial.data.argument} if before["final"] else None
+
+
+def under_earlier_name(output_dir: Path, data: DataSet, taken: Collection[str]) -> DataSet:
+    """Return a data set by the name that it had in the trials of an output folder: its own folder may be renamed.
+
+    Args:
+        output_dir: Where the trials are.
+        data: The data set.
+        taken: Names of the other data sets' folders there.
+    """
+    if data.location is None or (output_dir / data.folder).exists():
+        return data
+    for path in sorted(output_dir.rglob(TRIAL_FILE)):
+        with suppress(ValueError, LookupError, TypeError):  # no trial's record: `read_results` says so
+            before = json.loads(path.read_text(encoding="utf-8"))
+            folder = before["folder"].split("/")[0]
+            known = path == output_dir / before["folder"] / TRIAL_FILE and folder not in taken
+            if known and before["data_sha256"] == data.contents.sha256:
+                return replace(data, folder=folder, info=DataInfo(**before["dataset"]))
+    return data
 
 
 def read_results(output_dir: Path) -> list[Result]:
@@ -172,6 +199,7 @@ def _check_one_benchmark(results: dict[Path, Result]) -> None:
         named = {name: value for name, value in settings.items() if name not in _PER_DATA_SET}
         data = result["folder"].split("/")[0]
         named[f"{data}: dataset"] = result["dataset"]
+        named[f"{data}: contents"] = result["data_sha256"]
         if not result["held_out"]:
             named[f"{data}: lr"] = settings["lr"]
         named[result["folder"]] = str(path)

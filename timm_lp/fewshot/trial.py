@@ -154,8 +154,8 @@ def decisive_settings(config: FewShotConfig, data: DataSet, accelerator: Acceler
         data: The data set.
         accelerator: Has the launcher's number format, where the settings leave it open.
     """
-    beside = {"mixed_precision": accelerator.mixed_precision, "labels_sha256": data.labels_sha256}
-    settings = {**config.trial_settings(), **beside, "dataset": data.info.as_dict()}
+    beside = {"mixed_precision": accelerator.mixed_precision, "data_sha256": data.contents.sha256}
+    settings = {**config.trial_settings(), **beside}
     del settings["checkpoint"]  # its sha256 is there
     return settings
 
