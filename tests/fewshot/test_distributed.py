@@ -124,6 +124,16 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
     assert _accuracy_columns(again) == _accuracy_columns(table)
 
 
+def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None:
+    """Though the second waits for the first's download, and may wait long."""
+    run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
+    process = _start([*TORCHRUN, "-m", "timm_lp.fewshot", *run], {})
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "finetune.py: `dataset` must be one of" in errors
+    assert "Traceback" not in errors.split("torch/distributed/elastic")[0], "what follows is torchrun's own"
+
+
 def test_two_processes_measure_together(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
