@@ -39,6 +39,22 @@ def test_a_damaged_state_is_left(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "cannot be read, and its trial starts again" in caplog.text
 
 
+@pytest.mark.parametrize("content", [{"weights": 1}, [1, 2], torch.ones(2)], ids=["dict", "list", "tensor"])
+def test_another_programs_file_is_left(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: object) -> None:
+    torch.save(content, tmp_path / "checkpoint.pt")
+    assert CheckpointFile(tmp_path / "checkpoint.pt", {}, 0).load() is None
+    assert "cannot be read, and its trial starts again" in caplog.text
+
+
+def test_no_damaged_byte_ends_the_run(tmp_path: Path) -> None:
+    file = CheckpointFile(tmp_path / "checkpoint.pt", {}, 0)
+    file.save(STATE)
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    for place in range(0, len(whole), 2):
+        (tmp_path / "checkpoint.pt").write_bytes(whole[:place] + b"\x88" + whole[place + 1 :])
+        file.load()
+
+
 def test_a_full_disk_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = CheckpointFile(tmp_path / "checkpoint.pt", {}, 0)
     file.save(STATE)

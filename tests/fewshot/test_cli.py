@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import re
@@ -113,6 +114,26 @@ def test_a_damaged_result_is_said_and_made_again(
     assert json.loads(path.read_text())["metrics"] == before["metrics"]
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "3", '{"metrics": {"top1": 99.0}}'])
+def test_another_programs_file_is_refused_and_kept(run: Run, recipe: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(run[-1], tmp_path / "out")
+    path = tmp_path / "out" / "digits" / "lp2-seed1" / "trial.json"
+    path.write_text(content)
+    for action in ([], ["--report"]):
+        with pytest.raises(SystemExit, match=rf"must hold trials of this version of timm-lp, got {path}: "):
+            main(["--config", str(recipe), "--output-dir", str(tmp_path / "out"), *action])
+    assert path.read_text() == content
+
+
+def test_another_programs_file_of_the_sweep_is_refused_before_the_training(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "digits" / "lr-sweep" / "lr0.2-seed1" / "trial.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(SystemExit, match=rf"must hold trials of this version of timm-lp, got {path}: "):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), "--lr-sweep", "0.1", "0.2"])
+    assert list(path.parent.parent.iterdir()) == [path.parent]
+
+
 def test_the_report_is_made_at_any_time(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     printed = run[0]
     main(["--report", "--output-dir", str(run[-1])])
@@ -133,6 +154,40 @@ def test_trials_with_other_settings_are_not_mixed(run: Run, recipe: Path, flag: 
 def test_missing_checkpoint_is_refused(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"`checkpoint` must be a file, got 'missing\.pth'"):
         main(["--config", str(recipe), "--output-dir", str(tmp_path), "--checkpoint", "missing.pth"])
+
+
+def test_a_checkpoint_of_another_network_is_refused_before_the_training(recipe: Path, tmp_path: Path) -> None:
+    save_file(timm.create_model("convnext_atto").state_dict(), tmp_path / "other.safetensors")
+    flags = ["--checkpoint", str(tmp_path / "other.safetensors"), "--output-dir", str(tmp_path / "out")]
+    for action in ([], ["--measure-loading"]):
+        with pytest.raises(
+            SystemExit, match=r"finetune\.py: .*`checkpoint` must fit resnet18, got .*missing keys: conv1"
+        ):
+            main(["--config", str(recipe), *flags, *action])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_batch_norm_does_not_take_is_refused_before_the_training(recipe: Path, tmp_path: Path) -> None:
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--batch-size", "1"]
+    for action in ([], ["--measure-loading"], ["--variants", "lp2", "--lr-sweep", "0.1"]):
+        with pytest.raises(SystemExit, match=r"`batch_size` .*must fit .* of resnet18, got 32x32 pixels: ValueError"):
+            main([*flags, *action])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lost_worker_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+    monkeypatch.setattr(Training, "update", lose)
+    with pytest.raises(SystemExit, match=r"^finetune\.py: DataLoader worker \(pid\(s\) 7\) exited unexpectedly$"):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path)])
+
+
+def test_garbage_collection_is_as_before_when_it_ends(run: Run, recipe: Path) -> None:
+    before = gc.get_freeze_count()
+    main(["--config", str(recipe), "--output-dir", str(run[-1])])
+    assert gc.get_freeze_count() == before
 
 
 def test_a_checkpoint_may_be_moved(run: Run, recipe: Path, tmp_path: Path) -> None:

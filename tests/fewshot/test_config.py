@@ -1,3 +1,5 @@
+import math
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,12 @@ from timm_lp.fewshot.config import FewShotConfig
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("shots", -1, "`shots` must be between 0 and inf, got -1"),
-        ("clip_grad", -1, "`clip_grad` must be between 0 and inf, got -1.0"),
+        ("shots", -1, "`shots` must be at least 0, got -1"),
+        ("clip_grad", 0, "`clip_grad` must be at least 1e-12 and finite, got 0.0"),
+        ("lr", 0, "`lr` must be at least 1e-12 and finite, got 0.0"),
+        ("lr_sweep", [0.1, 0.0], "`lr_sweep` must be at least 1e-12 and finite, got 0.0"),
+        ("crop_scale_min", 0, "`crop_scale_min` must be between 0.01 and 1, got 0.0"),
+        ("workers", 5000, "`workers` must be between 0 and 1024, got 5000"),
         ("hflip", 3, "`hflip` must be between 0 and 1, got 3.0"),
         ("layer_decay", 0.0, "`layer_decay` must be between 1e-06 and 1, got 0.0"),
         ("crop_pct", float("nan"), "`crop_pct` must be between 0.01 and 1, got nan"),
@@ -31,8 +37,55 @@ def test_settings_are_checked(setting: str, value: object, message: str) -> None
         FewShotConfig(**{setting: value})
 
 
+FLOATS = [
+    setting.name
+    for setting in fields(FewShotConfig)
+    if setting.metadata["kind"] is float and setting.name != "lr_sweep"
+]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, "inf", 10**400], ids=["inf", "nan", "text", "overflow"])
+@pytest.mark.parametrize("name", FLOATS)
+def test_numbers_are_finite(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be "):
+        FewShotConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "features_only"),
+        *("checkpoint_path", "scriptable", "exportable", "cache_dir", "preserve"),
+    ],
+)
+def test_arguments_that_the_benchmark_decides_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"`model_kwargs` must not hold what .* decides, got {name}=1\. Leave it out"):
+        FewShotConfig(model_kwargs={"layers": [1], name: 1})
+
+
+def test_drop_path_is_told_once() -> None:
+    assert FewShotConfig(model_kwargs={"drop_path_rate": 0.1, "global_pool": "max"}).drop_path_rate is None
+    with pytest.raises(ValueError, match=r"`model_kwargs` must not hold .*, got drop_path_rate=0\.1"):
+        FewShotConfig(model_kwargs={"drop_path_rate": 0.1}, drop_path_rate=0.2)
+
+
+@pytest.mark.parametrize("value", ["false", "no", "Off"])
+def test_truth_values_of_other_languages_are_refused(value: str) -> None:
+    """A network would take the text for true."""
+    with pytest.raises(
+        ValueError, match=f"must have True and False as Python writes them, got zero_init_last='{value}'"
+    ):
+        FewShotConfig(model_kwargs={"zero_init_last": value})
+
+
+@pytest.mark.parametrize("repo", ["net", "a/b/c", "", "me/net.", "me/ä"])
+def test_a_name_that_the_hub_does_not_allow_is_refused_before_the_training(repo: str) -> None:
+    with pytest.raises(ValueError, match=f"`push_to_hub` must be org/name as the Hub allows it, got '{repo}'"):
+        FewShotConfig(push_to_hub=repo)
+
+
 def test_values_may_be_written_as_yaml_reads_them() -> None:
-    config = FewShotConfig(lr="1e-3", weight_decay=0, seeds=(1, 2), dataset="dtd", shots="all")
+    config = FewShotConfig(lr="1e-3", weight_decay=0, seeds=(1, "2"), dataset="dtd", shots="all")
     assert (config.lr, config.weight_decay, config.seeds) == (1e-3, 0.0, [1, 2])
     assert (config.dataset, config.shots) == (["dtd"], 0)
 

@@ -159,6 +159,16 @@ def test_one_of_two_processes_reads_the_images(tmp_path: Path) -> None:
     assert len({sha256 for _, sha256 in lines}) == 1
 
 
+def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None:
+    """Though the second waits for the first's download, and may wait long."""
+    run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
+    process = _start([*TORCHRUN, "-m", "timm_lp.fewshot", *run], {})
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "finetune.py: `dataset` must be one of" in errors
+    assert "Traceback" not in errors.split("torch/distributed/elastic")[0], "what follows is torchrun's own"
+
+
 def test_two_processes_measure_together(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

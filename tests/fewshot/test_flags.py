@@ -61,24 +61,82 @@ def test_flags_with_other_values_are_refused(flags: list[str], capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("learning_rate: 1", "learning_rate"),
-        ("[1, 2]", "[1, 2]"),
-        ("a: [", "readable YAML"),
-        (None, "readable YAML"),
+        (b"learning_rate: 1", r"hold settings that --help lists, got \['learning_rate'\] in .*recipe\.yaml"),
+        (b"1: 2\nlearning_rate: 1", r"hold settings that --help lists, got \['1', 'learning_rate'\] in"),
+        (b"[1, 2]", r"hold settings that --help lists, got \['1', '2'\] in"),
+        (b"", "hold settings that --help lists, got None in"),
+        (b"a: [", r"be a readable YAML file, got .*recipe\.yaml: while parsing"),
+        (b"lr:\t1\n\tepochs: 2", "be a readable YAML file, got .*: while scanning"),
+        (b"\xff\xfe\x00", "be a readable YAML file, got .*recipe.yaml: 'utf-8' codec"),
+        (b"lr: 1\nepochs: 2\nlr: 2", "be a readable YAML file, got .*: lr stands twice"),
+        (b"model_kwargs: {layers: [1], layers: [2]}", "be a readable YAML file, got .*: layers stands twice"),
+        (b"dataset: 2024-13-45", "be a readable YAML file, got .*: month must be in"),
+        (None, "be a readable YAML file, got .*No such file"),
     ],
-    ids=["unknown", "list", "broken", "missing"],
+    ids=[
+        "unknown",
+        "number",
+        "list",
+        "empty",
+        "broken",
+        "tab",
+        "binary",
+        "twice",
+        "twice inside",
+        "no date",
+        "missing",
+    ],
 )
-def test_unusable_recipes_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
-) -> None:
+def test_unusable_recipes_are_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     recipe = tmp_path / "recipe.yaml"
     if content is not None:
-        recipe.write_text(content)
-    with pytest.raises(SystemExit):
+        recipe.write_bytes(content)
+    with pytest.raises(ValueError, match=f"`--config` must {message}") as refused:
         parse_arguments(["--config", str(recipe)])
-    error = capsys.readouterr().err
-    assert "`--config` must" in error
-    assert message in error
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("mixed_precision: no", "no"),
+        ("label_column: off", "off"),
+        ("dataset_revision: 2024-01-02", "2024-01-02"),
+        ("train_split: 010", "010"),
+        ("image_column: null", None),
+        ("dataset: [on, 1e3]", ["on", "1e3"]),
+        ("epochs: 010", 10),
+        ("epochs: 1_000", 1000),
+        ("seeds: [010, 0]", [10, 0]),
+        ("lr: 1e-3", 1e-3),
+        ("compile: yes", True),
+        ("compile: off", False),
+        ("model_kwargs: {zero_init_last: no}", {"zero_init_last": False}),
+    ],
+)
+def test_what_yaml_reads_otherwise_is_read_as_it_is_written(tmp_path: Path, line: str, expected: object) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(line)
+    assert getattr(_parse("--config", str(recipe)), line.split(":")[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epochs: 1:30", "`epochs` must be of type int, got '1:30'"),
+        ("lr: .inf", r"`lr` must be of type float, got '\.inf'"),
+        ("lr: inf", "`lr` must be at least 1e-12 and finite, got inf"),
+        ("model: null", "`model` must be of type str, got None"),
+        ("epochs:", "`epochs` must be of type int, got None"),
+        ("seeds: 3", r"`seeds` must be a list, got '3'\. Write \[3\] in a recipe"),
+        ("pretrained: 1", "`pretrained` must be of type bool, got 1"),
+    ],
+)
+def test_other_values_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(line)
+    with pytest.raises(ValueError, match=message):
+        _parse("--config", str(recipe))
 
 
 def test_the_command_repeats_the_settings(tmp_path: Path) -> None:

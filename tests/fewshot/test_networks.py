@@ -7,7 +7,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from timm_lp.fewshot.config import FewShotConfig
-from timm_lp.fewshot.networks import NamedVariant, check_variant, create_network, parse_variant, variant_order
+from timm_lp.fewshot.networks import (
+    NamedVariant,
+    check_checkpoint,
+    check_variant,
+    create_network,
+    parse_variant,
+    variant_order,
+)
 
 from .images import TINY, config
 
@@ -90,6 +97,87 @@ def test_kernels_that_are_not_enlarged_are_not_reinitialized() -> None:
 def test_settings_that_do_not_fit_the_network_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must fit lp2_densenet121, got .*drop_path_rate"):
         create_network(FewShotConfig(model="densenet121", pretrained=False, drop_path_rate=0.1), "lp2", 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_images", "message"),
+    [
+        ({"model_kwargs": {"layers": 3}}, 2, r"`model_kwargs`.* must fit resnet18, got TypeError: 'int' object"),
+        ({"model_kwargs": {"act_layer": "sofa"}}, 2, r"`model_kwargs`.* must fit resnet18, got KeyError: 'sofa'"),
+        ({"model_kwargs": {"layers": [1]}}, 2, r"`model_kwargs`.* must fit resnet18, got ZeroDivisionError"),
+        ({"model_kwargs": {"sofa": 3}}, 2, "must fit resnet18, got TypeError: .*unexpected keyword argument 'sofa'"),
+        ({"model_kwargs": {"channels": [8]}}, 2, r"`model_kwargs` must fit base of resnet18, got 32x32 pixels: Attri"),
+        ({"model": "resnet18.sofa"}, 2, r"must fit resnet18\.sofa, got RuntimeError: Invalid pretrained tag \(sofa\)"),
+        ({"model": "alexnet", "model_kwargs": {}, "img_size": 30}, 2, "must fit base of alexnet, got 30x30 pixels: Ru"),
+        ({}, 1, "`batch_size` .*must fit base of resnet18, got 32x32 pixels: ValueError: Expected more than 1 value"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused_without_weights(
+    settings: dict[str, object], num_images: int, message: str
+) -> None:
+    check_variant(config(checkpoint="nowhere", pretrained=True), "base")
+    with pytest.raises(ValueError, match=message):
+        check_variant(config(**settings), "base", num_images)
+
+
+def test_a_large_batch_is_no_case_of_its_own() -> None:
+    check_variant(config(), "lp2", 10**30)
+
+
+def test_a_checkpoint_that_fits_passes(base: tuple[nn.Module, str], tmp_path: Path) -> None:
+    check_checkpoint(config(), 10)
+    check_checkpoint(config(checkpoint=base[1], variants=["base", "lp2-paper", "large-reinit"]), 10)
+    torch.save({"state_dict": base[0].state_dict(), "epoch": 3}, tmp_path / "base.pth")
+    check_checkpoint(config(checkpoint=str(tmp_path / "base.pth"), variants=["base", "lp2"]), 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.pth", None),
+        ("empty.safetensors", None),
+        ("text.pth", b"weights"),
+        ("half.pth", b"PK\x03\x04"),
+        ("junk.safetensors", bytes(range(256))),
+        ("module.pth", nn.Linear(2, 2)),
+        ("list.pth", [1, 2]),
+        ("numbers.pth", {"conv1.weight": 3}),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, name: str, content: object) -> None:
+    path = tmp_path / name
+    if content is None or isinstance(content, bytes):
+        path.write_bytes(content or b"")
+    else:
+        torch.save(content, path)
+    for variant in ("base", "lp2"):
+        with pytest.raises(
+            ValueError, match=rf"`checkpoint` must be a file of weights .*, got '.*{name}'\. It is damaged"
+        ):
+            check_checkpoint(config(checkpoint=str(path), variants=[variant]), 10)
+
+
+def test_a_checkpoint_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.pth"):
+        with pytest.raises(ValueError, match=f"`checkpoint` must be a file, got '{path}'"):
+            check_checkpoint(config(checkpoint=str(path)), 10)
+
+
+@pytest.mark.parametrize("variant", ["base", "lp2"])
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [("convnext_atto", {}, "missing keys: conv1.weight"), ("resnet18", {"channels": [4] * 4}, "shapes that differ")],
+    ids=["architecture", "size"],
+)
+def test_a_checkpoint_of_another_network_is_refused(
+    tmp_path: Path, variant: str, model: str, arguments: dict[str, object], message: str
+) -> None:
+    save_file(
+        timm.create_model(model, **{**TINY, **arguments} if arguments else {}).state_dict(),
+        tmp_path / "other.safetensors",
+    )
+    with pytest.raises(ValueError, match=f"must fit .*resnet18, got RuntimeError: .*{message}"):
+        check_checkpoint(config(checkpoint=str(tmp_path / "other.safetensors"), variants=[variant]), 10)
 
 
 @pytest.mark.parametrize("variant", ["base", "lp2"])

@@ -102,6 +102,36 @@ def test_trials_of_two_benchmarks_are_not_mixed(tmp_path: Path, other: dict[str,
         read_results(tmp_path)
 
 
+FOREIGN = [
+    ({}, "dataset, settings, .* missing or of another type"),
+    ([], "record missing"),
+    (3, "record missing"),
+    ({"trials": [1]}, "dataset, settings, "),
+    (
+        {**RESULTS[0], "settings": {"model": "resnet18"}},
+        "model_kwargs, pretrained, shots, epochs, lr, checkpoint missing",
+    ),
+    ({**RESULTS[0], "metrics": {"top1": "high"}}, "top1, mean_per_class missing"),
+    ({key: value for key, value in RESULTS[0].items() if key != "held_out"}, "held_out missing"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), FOREIGN, ids=range(len(FOREIGN)))
+def test_what_is_no_record_of_this_version_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    _write(tmp_path, RESULTS[0])
+    path = tmp_path / "trial.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"must hold trials of this version of timm-lp, got {path}: .*{message}"):
+        read_results(tmp_path)
+
+
+def test_trials_of_two_versions_are_not_mixed(tmp_path: Path) -> None:
+    _write(tmp_path, result("base", 1, 50.0))
+    _write(tmp_path, _changed(result("lp2", 1, 60.0), sharpness=1.0))
+    with pytest.raises(ValueError, match=r"lp2-seed1/trial\.json with another list of settings"):
+        read_results(tmp_path)
+
+
 def test_folders_without_trials_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`output_dir` must hold trials, got .* with no trial\.json"):
         read_results(tmp_path)

@@ -12,10 +12,9 @@ from torch._dynamo.utils import counters
 
 from timm_lp.fewshot.checkpoint import CheckpointFile
 from timm_lp.fewshot.data import ImageSet, draw, load_data
-from timm_lp.fewshot.networks import create_network
+from timm_lp.fewshot.networks import create_network, preprocessing
 from timm_lp.fewshot.pixels import TestPixels, TrainPixels, test_transform, train_transform
 from timm_lp.fewshot.training import DivergedError, Progress, Training, accuracies, predict
-from timm_lp.fewshot.trial import preprocessing
 
 from .images import config
 

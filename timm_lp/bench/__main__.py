@@ -1,6 +1,22 @@
 """`python -m timm_lp.bench`."""
 
-from .cli import main
+from ..command import failures_in_one_line, require_packages
+
+PACKAGES = ("numpy", "PIL", "timm", "torch", "torchvision", "tqdm")  # without matplotlib there is no plot
+
+
+def main() -> None:
+    """Run the command line, if what it needs is installed.
+
+    Raises:
+        SystemExit: If it fails; the message says why.
+    """
+    require_packages("python -m timm_lp.bench", "bench", PACKAGES)
+    with failures_in_one_line("python -m timm_lp.bench"):
+        from .cli import main  # takes seconds, in which the user may interrupt it
+
+        main()
+
 
 if __name__ == "__main__":
     main()

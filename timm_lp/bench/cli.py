@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 
+from ..command import CommandParser, failures_in_one_line
 from ..files import write_json
 from .benchmark import run_benchmark
 from .cases import LAYERS, NETWORKS, Layer, Network
-from .report import plot, to_markdown
+from .report import Results, fraction, plot, to_markdown
 
 _logger = logging.getLogger(__name__)
 
 
+@failures_in_one_line("python -m timm_lp.bench")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark that the command line asks for, and print its tables.
 
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If an argument cannot be used; the message says which.
+        SystemExit: If an argument cannot be used or the results cannot be written; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     parser = _parser()
@@ -34,12 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"`--only` must be part of a case's name, got {options.only!r}. Leave it out to see the names.")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
-    before = None
-    if options.compare:
-        try:
-            before = json.loads(options.compare.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            parser.error(f"`--compare` must be a results.json of this benchmark, got {options.compare}: {error}")
+    before = _read_results(options.compare) if options.compare else None
+    options.output.mkdir(parents=True, exist_ok=True)
     content = run_benchmark(
         cases, runs=options.runs, device=options.device, threads=options.threads, memory=not options.no_memory
     )
@@ -53,8 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{text}\n\nresults.json, results.md, results.png: {options.output}")
 
 
+def _read_results(path: Path) -> Results:
+    """Return the results of another run, if they are what the tables take."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for result in content["results"]:
+            _ = result["name"], fraction(result, "training", "lp"), fraction(result, "evaluation", "lp")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"`--compare` must be a results.json of this benchmark, got {path}: {type(error).__name__}: {error}"
+        ) from error
+    return content
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m timm_lp.bench", description="Speed and memory of Lp-convolution beside plain PyTorch."
     )
     parser.add_argument("--layers", action="store_true", help="measure single layers, not networks")
@@ -73,3 +84,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
+
+
+_positive.__name__ = "positive number"  # what argparse calls it in its message

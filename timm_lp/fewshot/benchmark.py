@@ -1,6 +1,5 @@
 """The benchmark: every variant on every data set with every seed, each trial in a folder of its own."""
 
-import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from tqdm import tqdm
 from ..files import write_json
 from .config import BASE, FewShotConfig
 from .data import DataSet, UnreadableImageError, draw, load_data
-from .networks import check_variant
+from .networks import check_checkpoint, check_variant
 from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result, under_earlier_name
-from .training import DivergedError, Progress, whole_batch_size
+from .training import DivergedError, Progress, images_at_once, whole_batch_size
 from .trial import CHECKPOINT_FILE, Outcome, TestImages, Trial, check_held_out, run_trial
 
 _logger = logging.getLogger(__name__)
@@ -70,22 +69,23 @@ class Benchmark:
         accelerator: Distributes the work.
 
     Raises:
-        ValueError: If a model or a data set is unknown, or `config.output_dir` holds trials with other settings or
-            cannot be written to.
+        ValueError: If a model or a data set is unknown, the settings or `config.checkpoint` do not fit a variant, or
+            `config.output_dir` holds other trials or cannot be written to.
     """
 
     def __init__(self, config: FewShotConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         self.output_dir = Path(config.output_dir)
         self.results: list[Result] = []
-        for variant in config.variants:
-            check_variant(config, variant)
-        if config.checkpoint is not None and not Path(config.checkpoint).is_file():
-            raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
+        for variant in dict.fromkeys([*config.variants, *([BASE] if config.lr_sweep else [])]):
+            check_variant(config, variant, images_at_once(config, accelerator))
         self.datasets = load_all(config, accelerator)
+        for num_classes in {len(data.train.class_names) for data in self.datasets}:
+            check_checkpoint(config, num_classes)
         swept = ("lr",) if config.lr_sweep else ()
-        for trial in [trial for data in self.datasets for trial in self._trials(data)]:
-            read_finished(self.output_dir, trial, config, accelerator, but=swept)
+        for data in self.datasets:
+            for trial in [*self._trials(data), *(trial for lr in config.lr_sweep for trial in self._sweep(data, lr))]:
+                read_finished(self.output_dir, trial, config, accelerator, but=swept)
         if accelerator.is_main_process:
             self._check_writable()
 
@@ -104,7 +104,6 @@ class Benchmark:
 
         Each trial's folder under `config.output_dir` gets `trial.json` and the model as timm's `local-dir:` loads it.
         """
-        gc.freeze()  # what the imports left need not be searched for garbage after each trial
         with self._progress() as bar:
             for data in self.datasets:
                 test_images = TestImages(data)
@@ -115,6 +114,9 @@ class Benchmark:
 
     def _trials(self, data: DataSet) -> list[Trial]:
         return [Trial(data, variant, seed) for seed in self.config.seeds for variant in self.config.variants]
+
+    def _sweep(self, data: DataSet, lr: float) -> list[Trial]:
+        return [Trial(data, BASE, seed, held_out=True, lr=lr) for seed in self.config.seeds]
 
     def _with_lr(self, data: DataSet, test_images: TestImages, bar: tqdm) -> FewShotConfig:
         """Return the settings with the learning rate at which the base network does best on held-out images.
@@ -127,8 +129,7 @@ class Benchmark:
         tried = []
         for lr in sweep:
             config = replace(self.config, lr=lr, lr_sweep=[])
-            trials = [Trial(data, BASE, seed, held_out=True, lr=lr) for seed in self.config.seeds]
-            metrics = [self._run(config, trial, test_images, bar)["metrics"] for trial in trials]
+            metrics = [self._run(config, trial, test_images, bar)["metrics"] for trial in self._sweep(data, lr)]
             if all(metrics):
                 tried.append((fmean(metric["top1"] for metric in metrics), lr))
         name = data.info.name

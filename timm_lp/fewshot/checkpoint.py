@@ -3,18 +3,15 @@
 import io
 import logging
 import os
-import pickle
-import struct
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-_logger = logging.getLogger(__name__)
+from ..command import first_line
 
-_DAMAGE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile)  # torch.load's
+_logger = logging.getLogger(__name__)
 
 
 class CheckpointFile:
@@ -57,13 +54,14 @@ class CheckpointFile:
             return None
         try:
             content = torch.load(self._path, map_location="cpu", weights_only=True)
-        except _DAMAGE as error:
-            _logger.warning("%s cannot be read, and its trial starts again: %s", self._path, error)
+            settings, state = content["settings"], content["state"]
+        except Exception as error:  # whatever the readers of zip archives and pickles stumble over
+            _logger.warning("%s cannot be read, and its trial starts again: %s", self._path, first_line(error))
             return None
-        if content["settings"] != self._settings:
+        if settings != self._settings:
             _logger.warning("%s has other settings, and its trial starts again.", self._path)
             return None
-        return content["state"]
+        return state
 
     def remove(self) -> None:
         """Remove the file."""

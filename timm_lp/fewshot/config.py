@@ -1,15 +1,27 @@
 """What a run of the benchmark is told: one dataclass, from which the flags and the recipe files' keys are made."""
 
+from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
 from ..files import file_digest
 
 BASE = "base"
 DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
+
+# What timm's `create_model` takes beside the arguments of a network itself.
+_DECIDED = (
+    *("num_classes", "in_chans", "features_only", "feature_cfg", "preserve", "device", "dtype"),
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
+    *("pretrained_model_args", "checkpoint_path", "cache_dir", "kwargs_filter", "scriptable", "exportable", "no_jit"),
+)
+_NOT_PYTHON = ("true", "false", "yes", "no", "on", "off")  # as text they would all count as true
+_TINY = 1e-12  # least value where 0 would train nothing
 
 
 def _setting(
@@ -63,9 +75,9 @@ class FewShotConfig:
         limits=(1, inf),
     )
     grad_accum_steps: int = _setting(1, "parts in which a process computes its share of a batch", limits=(1, inf))
-    lr: float = _setting(1e-4, "peak learning rate of AdamW", limits=(0, inf))
+    lr: float = _setting(1e-4, "peak learning rate of AdamW", limits=(_TINY, inf))
     lr_sweep: list[float] = _setting(
-        [], "choose the rate among these, with the base network on held-out images of all seeds", float, (0, inf)
+        [], "choose the rate among these, with the base network on held-out images of all seeds", float, (_TINY, inf)
     )
     mask_lr_scale: float = _setting(1.0, "learning rate of the masks over that of their layer", limits=(0, inf))
     weight_decay: float = _setting(0.05, "weight decay; never of norms, biases and masks", limits=(0, inf))
@@ -73,12 +85,12 @@ class FewShotConfig:
     warmup_epochs: int = _setting(5, "epochs of linear warm-up, at most half of all, then cosine", limits=(0, inf))
     smoothing: float = _setting(0.1, "label smoothing", limits=(0, 1))
     drop_path_rate: float | None = _setting(None, "stochastic depth, of networks that have it", float, (0, 1))
-    clip_grad: float | None = _setting(None, "largest norm of the gradient", float, (0, inf))
+    clip_grad: float | None = _setting(None, "largest norm of the gradient", float, (_TINY, inf))
     model_ema_decay: float | None = _setting(None, "test a moving average of the weights, of this decay", float, (0, 1))
 
     img_size: int | None = _setting(None, "image size, pixels; the model's own if not given", int, (1, inf))
     hflip: float = _setting(0.5, "probability of a horizontal flip", limits=(0, 1))
-    crop_scale_min: float = _setting(0.35, "least area of a random crop, a fraction", limits=(0, 1))
+    crop_scale_min: float = _setting(0.35, "least area of a random crop, a fraction", limits=(0.01, 1))
     auto_augment: str | None = _setting(None, "timm's AutoAugment policy, rand-m9-mstd0.5 for instance", str)
     crop_pct: float | None = _setting(
         None, "part of the image that the test sees; the model's own if not given", float, (0.01, 1)
@@ -89,9 +101,11 @@ class FewShotConfig:
     )
     compile: bool = _setting(False, "compile the network with torch.compile")
     channels_last: bool = _setting(False, "keep images and kernels in the channels-last format")
-    workers: int | None = _setting(None, "processes that load images; chosen by the device if not given", int, (0, inf))
+    workers: int | None = _setting(
+        None, "processes that load images; chosen by the device if not given", int, (0, 1024)
+    )
     cpu_threads: int | None = _setting(
-        None, "threads of a process on CPUs; if not given, OMP_NUM_THREADS or its share of the cores", int, (1, inf)
+        None, "threads of a process on CPUs; if not given, OMP_NUM_THREADS or its share of the cores", int, (1, 1024)
     )
     cache_mib: int = _setting(4096, "keep decoded images in memory up to this size, MiB", limits=(0, inf))
     checkpoint_seconds: float = _setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
@@ -118,9 +132,36 @@ class FewShotConfig:
             values = getattr(self, name)
             if (not values and name != "lr_sweep") or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
-        if self.push_to_hub and (len(self.dataset) > 1 or not self.save_models):
+        self._check_model_kwargs()
+        if self.push_to_hub is not None:
+            self._check_push(self.push_to_hub)
+
+    def _check_model_kwargs(self) -> None:
+        """Refuse arguments that the benchmark or another setting decides, and truth values in other languages."""
+        decided = (*_DECIDED, *(() if self.drop_path_rate is None else ("drop_path_rate",)))
+        for name, value in self.model_kwargs.items():
+            if name in decided:
+                raise ValueError(
+                    f"`model_kwargs` must not hold what the data set or another setting decides, got {name}={value!r}. "
+                    "Leave it out."
+                )
+            if isinstance(value, str) and value.lower() in _NOT_PYTHON:
+                raise ValueError(
+                    f"`model_kwargs` must have True and False as Python writes them, got {name}={value!r}."
+                )
+
+    def _check_push(self, repo: str) -> None:
+        """Refuse now what would fail when everything is trained."""
+        try:
+            validate_repo_id(repo)
+            known = "/" in repo
+        except HFValidationError:
+            known = False
+        if not known:
+            raise ValueError(f"`push_to_hub` must be org/name as the Hub allows it, got {repo!r}.")
+        if len(self.dataset) > 1 or not self.save_models:
             raise ValueError(
-                f"`push_to_hub` must be used with one data set and saved models, got {self.push_to_hub!r} with "
+                f"`push_to_hub` must be used with one data set and saved models, got {repo!r} with "
                 f"{len(self.dataset)} data sets and save_models={self.save_models}."
             )
 
@@ -160,15 +201,16 @@ def _checked(setting: Field[Any], value: Any) -> Any:
 
 def _checked_item(setting: Field[Any], value: Any) -> Any:
     kind, limits, choices = (setting.metadata[key] for key in ("kind", "limits", "choices"))
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            value = float(value)  # YAML takes 1e-3 for a string
-        except ValueError:
-            pass
+    if kind in (int, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            value = kind(value)  # a recipe's numbers come as they are written
     if type(value) is not kind:
         raise ValueError(f"`{setting.name}` must be of type {kind.__name__}, got {value!r}.")
-    if limits and not limits[0] <= value <= limits[1]:
-        raise ValueError(f"`{setting.name}` must be between {limits[0]:g} and {limits[1]:g}, got {value}.")
+    if limits and not (limits[0] <= value <= limits[1] and value < inf):
+        rule = f"between {limits[0]:g} and {limits[1]:g}"
+        if limits[1] == inf:
+            rule = f"at least {limits[0]:g}{' and finite' if kind is float else ''}"
+        raise ValueError(f"`{setting.name}` must be {rule}, got {value}.")
     if choices and value not in choices:
         raise ValueError(f"`{setting.name}` must be {' or '.join(choices)}, got {value!r}.")
     return value

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from timm.utils import ParseKwargs
 
+from ..command import CommandParser
 from .config import FewShotConfig, default
 
 DIGITS_RECIPE = files(__package__) / "recipes" / "digits.yaml"
@@ -28,6 +29,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[FewShotConf
 
     Returns:
         The settings, and `"run"`, `"report"` or `"measure"`.
+
+    Raises:
+        SystemExit: If argparse does not know a flag or its value.
+        ValueError: If the recipe cannot be read, or a setting cannot be used.
     """
     parser = _parser()
     try:
@@ -37,11 +42,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[FewShotConf
     recipe, action = flags.pop("config"), flags.pop("action")
     if recipe is None and not flags.keys() & {"model", "dataset"}:
         recipe = DIGITS_RECIPE
-    try:
-        settings = _read_recipe(recipe) if recipe else {}
-        return FewShotConfig(**{**settings, **flags}), action
-    except ValueError as error:
-        parser.error(str(error))
+    settings = {} if recipe is None else _read_recipe(recipe)
+    return FewShotConfig(**{**settings, **flags}), action
 
 
 def command_line(config: FewShotConfig, **changes: Any) -> str:
@@ -75,7 +77,7 @@ def _words(name: str, value: Any) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="finetune.py",
         description="Few-shot transfer of base, large and Lp networks; without arguments, on embedded digits.",
         argument_default=argparse.SUPPRESS,
@@ -132,11 +134,31 @@ def _read_recipe(path: Any) -> dict[str, Any]:
     if isinstance(path, str) and not source.is_file() and source.name == path and shipped.is_file():
         source = shipped
     try:
-        settings = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"`--config` must be a readable YAML file, got {path}: {error}") from error
-    known = {setting.name for setting in fields(FewShotConfig)}
-    if not isinstance(settings, dict) or not settings.keys() <= known:
-        unknown = sorted(settings.keys() - known) if isinstance(settings, dict) else settings
+        text = source.read_text(encoding="utf-8")
+        settings, written = yaml.safe_load(text), yaml.load(text, _AsWritten)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"`--config` must be a readable YAML file, got {path}: {reason}") from error
+    known = {setting.name: setting.metadata["kind"] for setting in fields(FewShotConfig)}
+    if not isinstance(written, dict) or not written.keys() <= known.keys():
+        unknown = sorted(map(str, written.keys() - known.keys())) if isinstance(written, dict) else written
         raise ValueError(f"`--config` must hold settings that --help lists, got {unknown} in {path}.")
-    return settings
+    return {
+        name: settings[name] if settings[name] is None or known[name] in (bool, dict) else written[name]
+        for name in written
+    }
+
+
+class _AsWritten(yaml.BaseLoader):
+    """Leaves each value as the text that it is, as a flag's: else `no` is False, 010 is 8, and 1:30 is 90.
+
+    A key that stands twice is an error.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [key.value for key, _ in node.value]
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            raise yaml.YAMLError(f"{', '.join(twice)} stands twice")
+        return mapping

@@ -1,13 +1,16 @@
 """The network that a variant starts from."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.data import resolve_data_config
 from timm.models import load_state_dict, split_model_name_tag
 from torch import nn
 
+from ..command import first_line
 from ..models.checkpoint import checkpoint_filter_fn
 from .config import BASE, FewShotConfig
 
@@ -68,15 +71,55 @@ def variant_order(variant: str) -> tuple[int, str]:
     return (_ORDER.index(prefix) if prefix in _ORDER else len(_ORDER), variant)
 
 
-def check_variant(config: FewShotConfig, variant: str) -> None:
-    """Refuse a variant that the base network does not have, before anything is loaded.
+def check_variant(config: FewShotConfig, variant: str, num_images: int = 2) -> None:
+    """Refuse a variant that cannot be trained with the settings: build and run it without memory.
+
+    Args:
+        config: Settings.
+        variant: Name of the variant.
+        num_images: Images over which its BatchNorm layers average.
 
     Raises:
-        ValueError: If there is no such model or variant, or no kernel that it would start at random.
+        ValueError: If there is no such model or variant, no kernel that it would start at random, or the network does
+            not take `config`'s arguments, its image size, or a single image at a time.
     """
-    if parse_variant(config.model, variant).reinit:
-        with torch.device("meta"):
-            create_network(replace(config, pretrained=False, checkpoint=None), variant, num_classes=1)
+    num_images = min(num_images, 2)  # more are no other case, and too many overflow
+    with torch.device("meta"):
+        network = create_network(replace(config, pretrained=False, checkpoint=None), variant, num_classes=2)
+        size = preprocessing(config, network)["input_size"]
+        try:
+            network.train()(torch.empty(num_images, *size))
+        except Exception as error:  # whatever its code stumbles over
+            raise ValueError(
+                f"`img_size`, `batch_size` and `model_kwargs` must fit {variant} of {config.model}, got "
+                f"{size[1]}x{size[2]} pixels: {_reason(error)}"
+            ) from error
+
+
+def check_checkpoint(config: FewShotConfig, num_classes: int) -> None:
+    """Refuse a checkpoint that a variant cannot start from, before anything is trained.
+
+    Raises:
+        ValueError: If there is no such file, it does not hold weights, or they are another network's.
+    """
+    if config.checkpoint is None:
+        return
+    if not Path(config.checkpoint).is_file():
+        raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
+    try:
+        weights = load_state_dict(config.checkpoint)
+        readable = all(isinstance(weight, torch.Tensor) for weight in weights.values())
+    except OSError:
+        raise
+    except Exception:  # whatever the readers of zip archives, pickles and safetensors stumble over
+        readable = False
+    if not readable:
+        raise ValueError(
+            f"`checkpoint` must be a file of weights that torch or safetensors saved, got {config.checkpoint!r}. It is "
+            "damaged, or holds other things."
+        )
+    for variant in config.variants:
+        create_network(config, variant, num_classes)
 
 
 def create_network(config: FewShotConfig, variant: str, num_classes: int) -> nn.Module:
@@ -90,6 +133,12 @@ def create_network(config: FewShotConfig, variant: str, num_classes: int) -> nn.
     rates: dict[str, Any] = {} if config.drop_path_rate is None else {"drop_path_rate": config.drop_path_rate}
     arguments = {"num_classes": num_classes, **rates, **config.model_kwargs}
     try:
+        if variant == BASE and config.checkpoint is not None:
+            # With another number of classes timm takes any file for its own networks; our filter refuses what does
+            # not fit.
+            with torch.device("meta"):
+                empty = timm.create_model(named.model, pretrained_cfg_overlay=overlay, **arguments)
+            checkpoint_filter_fn(load_state_dict(config.checkpoint), empty, kernel_scale=1)
         model = timm.create_model(
             named.model,
             pretrained=config.pretrained or overlay is not None,
@@ -97,20 +146,26 @@ def create_network(config: FewShotConfig, variant: str, num_classes: int) -> nn.
             **arguments,
             **named.options,
         )
-        if variant == BASE and config.checkpoint is not None:
-            # With another number of classes timm takes any file for its own networks; our filter refuses what does
-            # not fit.
-            checkpoint_filter_fn(load_state_dict(config.checkpoint), model, kernel_scale=1)
-        if named.reinit:
-            with torch.device("meta"):
-                small = timm.create_model(config.model, **arguments)
-            _reinitialize(model, small)
-    except (TypeError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever timm's networks stumble over when an argument does not fit
         raise ValueError(
             f"`model`, `model_kwargs`, `drop_path_rate`, `pretrained` and `checkpoint` must fit {named.model}, "
-            f"got {error}"
+            f"got {_reason(error)}"
         ) from error
+    if named.reinit:
+        with torch.device("meta"):
+            small = timm.create_model(config.model, **arguments)
+        _reinitialize(model, small)
     return model
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def preprocessing(config: FewShotConfig, network: nn.Module) -> dict[str, Any]:
+    """Return the network's own preprocessing with what the settings change of it, as timm's transforms take it."""
+    overrides = {"img_size": config.img_size, "crop_pct": config.crop_pct}
+    return resolve_data_config({key: value for key, value in overrides.items() if value is not None}, model=network)
 
 
 def _reinitialize(model: nn.Module, small: nn.Module) -> None:

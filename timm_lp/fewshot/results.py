@@ -3,11 +3,12 @@
 import json
 import logging
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -34,6 +35,21 @@ _PER_DATA_SET = {
 _IN_WORDS = {
     "data_sha256": "the images or classes of the data set differ",
     "checkpoint_sha256": "the contents of the checkpoint differ",
+}
+
+# What the tables read of a record, and what a failed trial has in place of its metrics.
+_RECORD: dict[str, Any] = {
+    "dataset": {"id": str, "name": str},
+    "settings": {"model": str, "model_kwargs": dict, "pretrained": bool, "shots": int, "epochs": int, "lr": float}
+    | {"checkpoint": (str, NoneType)},
+    **{"dataset_argument": str, "data_sha256": str, "folder": str, "variant": str, "seed": int, "held_out": bool},
+    **{"final": bool, "error": (str, NoneType), "mixed_precision": str, "metrics": NoneType},
+}
+_DONE = {
+    "metrics": {"top1": float, "mean_per_class": float},
+    "num_test": int,
+    "parameters": int,
+    "train_seconds": float,
 }
 
 _logger = logging.getLogger(__name__)
@@ -131,7 +147,7 @@ def read_finished(
         but: Settings that may differ.
 
     Raises:
-        ValueError: If it was run with other settings.
+        ValueError: If it was run with other settings, or the file is another program's or version's.
     """
     path = output_dir / trial.folder / TRIAL_FILE
     if not path.exists():
@@ -141,6 +157,7 @@ def read_finished(
     except ValueError as error:
         _logger.warning("%s cannot be read, and its trial runs again: %s", path, error)
         return None
+    _check_record(path, before)
     now = json.loads(json.dumps(decisive_settings(config, trial.data, accelerator)))
     was = {**before["settings"], **{key: before.get(key) for key in ("mixed_precision", "data_sha256")}}
     passed = but if before["final"] else (*but, "data_sha256")  # what failed may have been mended
@@ -173,6 +190,33 @@ def under_earlier_name(output_dir: Path, data: DataSet, taken: Collection[str]) 
     return data
 
 
+def _check_record(path: Path, content: Any) -> None:
+    """Refuse what is no record of a trial, or lacks what this version writes.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    done = isinstance(content, dict) and content.get("metrics") is not None
+    wrong = list(_wrong_fields(content, {**_RECORD, **_DONE} if done else _RECORD, "record"))
+    if wrong:
+        raise ValueError(
+            f"`output_dir` must hold trials of this version of timm-lp, got {path}: {', '.join(wrong)} missing or of "
+            "another type. Choose another --output-dir, or remove the file."
+        )
+
+
+def _wrong_fields(content: Any, expected: Any, name: str) -> Iterator[str]:
+    """Yield the names of fields that are missing or of another type."""
+    if not isinstance(expected, dict):
+        if not isinstance(content, expected):
+            yield name
+    elif not isinstance(content, dict):
+        yield name
+    else:
+        for key, kind in expected.items():
+            yield from _wrong_fields(content.get(key, ...), kind, key)
+
+
 def read_results(output_dir: Path) -> list[Result]:
     """Return the results of all trials below a folder.
 
@@ -185,6 +229,7 @@ def read_results(output_dir: Path) -> list[Result]:
             results[path] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
+        _check_record(path, results[path])
     if not results:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
     _check_one_benchmark(results)
@@ -197,6 +242,7 @@ def _check_one_benchmark(results: dict[Path, Result]) -> None:
     for path, result in results.items():
         settings = {**result["settings"], "mixed_precision": result["mixed_precision"]}
         named = {name: value for name, value in settings.items() if name not in _PER_DATA_SET}
+        named["list of settings"] = sorted(settings)
         data = result["folder"].split("/")[0]
         named[f"{data}: dataset"] = result["dataset"]
         named[f"{data}: contents"] = result["data_sha256"]

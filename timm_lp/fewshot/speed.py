@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader
 
 from .config import FewShotConfig
 from .data import draw, load_data
-from .networks import create_network
+from .networks import check_checkpoint, check_variant, create_network, preprocessing
 from .pixels import TrainPixels, train_transform
-from .training import Training
-from .trial import preprocessing
+from .training import Training, images_at_once
 
 _WARMUP = 3
 _ROUND = 5
@@ -32,7 +31,10 @@ def measure_speed(config: FewShotConfig, accelerator: Accelerator) -> list[dict[
     Returns:
         A row for each variant: `variant`, and `loading`, `training` (on one batch, again and again) and `both`.
     """
+    for variant in config.variants:
+        check_variant(config, variant, images_at_once(config, accelerator))
     data = load_data(config.dataset[0], config)
+    check_checkpoint(config, len(data.train.class_names))
     drawn = draw(data, config.sampler, config.shots, config.seeds[0])
     rows = []
     for variant in config.variants:

@@ -216,6 +216,12 @@ def whole_batch_size(config: FewShotConfig, num_images: int, accelerator: Accele
     return batch_size
 
 
+def images_at_once(config: FewShotConfig, accelerator: Accelerator) -> int:
+    """Return the images over which a BatchNorm layer averages: on GPUs those of all processes."""
+    processes = 1 if accelerator.device.type == "cuda" else accelerator.num_processes
+    return max(1, config.batch_size // (processes * config.grad_accum_steps))
+
+
 def num_workers(config: FewShotConfig, accelerator: Accelerator) -> int:
     """Return how many processes load the images of each process: none on CPUs, where they would compete for cores."""
     if config.workers is not None:

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from timm.data import resolve_data_config
 from timm.utils import random_seed
 from torch import nn
 
 from .checkpoint import CheckpointFile
 from .config import FewShotConfig
 from .data import DataSet, Draw, draw
-from .networks import create_network
+from .networks import create_network, preprocessing
 from .pixels import TestPixels, TrainPixels, test_transform, train_transform
 from .training import Progress, Training, accuracies, predict
 
@@ -158,12 +157,6 @@ def decisive_settings(config: FewShotConfig, data: DataSet, accelerator: Acceler
     settings = {**config.trial_settings(), **beside}
     del settings["checkpoint"]  # its sha256 is there
     return settings
-
-
-def preprocessing(config: FewShotConfig, network: nn.Module) -> dict[str, Any]:
-    """Return the network's own preprocessing with what the settings change of it, as timm's transforms take it."""
-    overrides = {"img_size": config.img_size, "crop_pct": config.crop_pct}
-    return resolve_data_config({key: value for key, value in overrides.items() if value is not None}, model=network)
 
 
 def check_held_out(data: DataSet, drawn: Draw) -> None:

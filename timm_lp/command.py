@@ -1,0 +1,60 @@
+"""What the commands share: what is missing or wrong is said in one line, the last one that is printed."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import NoReturn
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Says what is wrong with a command line without printing all its flags."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with the message and exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. --help lists the flags.\n")
+
+
+def require_packages(command: str, extra: str, modules: Sequence[str]) -> None:
+    """End the process if a command's packages are not installed; nothing is imported for that.
+
+    Args:
+        command: Name of the command.
+        extra: The extra of this package that brings them.
+        modules: Their top-level modules.
+
+    Raises:
+        SystemExit: If one is missing; the message says how to install it.
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise SystemExit(
+            f"{command}: {', '.join(missing)} must be installed. "
+            f'`pip install "timm-lp[{extra}]"` brings what is missing, in a clone `pip install -e ".[{extra}]"`.'
+        )
+
+
+@contextmanager
+def failures_in_one_line(command: str, after_interruption: str = "") -> Iterator[None]:
+    """End the process in one line where its user or its machine is the reason.
+
+    torch has RuntimeError for both: full memory, a killed worker, a process that left the others, a missing compiler.
+
+    Args:
+        command: Name of the command.
+        after_interruption: What to say to a user who interrupted it.
+
+    Raises:
+        SystemExit: In place of what was raised.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(f"{command}: interrupted. {after_interruption}".rstrip()) from None
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        raise SystemExit(f"{command}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, its name where it says nothing."""
+    return next(filter(None, str(error).splitlines()), type(error).__name__)
