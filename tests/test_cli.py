@@ -1,0 +1,110 @@
+"""`timm-lp` in processes of its own: what it prints, imports and hands on, and how it ends."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from setuptools import Distribution
+
+import timm_lp
+from timm_lp.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"accelerate", "huggingface_hub", "hub_export", "matplotlib", "numpy", "timm", "torch"}
+# A command that prints its arguments and ends with exit code 7.
+ECHO = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(7)\n"
+WITH_ECHO = "from timm_lp.cli import COMMANDS, Command, main; COMMANDS['echo'] = Command('echo', ''); main()"
+
+
+def _run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def _imported(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Return the modules that a process under `-X importtime` has imported."""
+    return set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]], ids=["nothing", "-h", "--help"])
+def test_lists_the_commands_and_imports_none(arguments: list[str]) -> None:
+    done = _run("-X", "importtime", "-m", "timm_lp", *arguments)
+    assert done.returncode == 0
+    for name, command in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.summary)}$", done.stdout, re.MULTILINE)
+    assert done.stdout.splitlines()[-1] == "On several processes: accelerate launch -m timm_lp.fewshot ARGUMENTS"
+    imported = _imported(done)
+    assert {name for name in imported if name.startswith("timm_lp")} == {"timm_lp", "timm_lp.plugin", "timm_lp.cli"}
+    assert not imported & HEAVY
+
+
+def test_prints_its_version_and_imports_nothing() -> None:
+    done = _run("-X", "importtime", "-m", "timm_lp", "--version")
+    assert (done.returncode, done.stdout) == (0, f"timm-lp {timm_lp.__version__}\n")
+    assert not _imported(done) & HEAVY
+
+
+def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path: Path) -> None:
+    (tmp_path / "echo.py").write_text(ECHO)
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = _run("-c", WITH_ECHO, "echo", "--help", "--version", "--", "bench", "a b", "", "-x=1", PYTHONPATH=paths)
+    assert done.stdout == '["--help", "--version", "--", "bench", "a b", "", "-x=1"]\n'
+    assert done.returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "last"),
+    [
+        (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
+        (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
+        (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
+    ],
+    ids=["bench", "finetune", "hub"],
+)
+def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
+    done = _run("-X", "importtime", "-m", "timm_lp", *arguments)
+    assert last in [line for line in done.stderr.splitlines() if not line.startswith("import time:")][-1]
+    assert done.returncode == code
+    modules = {name: command.module for name, command in COMMANDS.items()}
+    assert _imported(done) & {*modules.values()} == {modules[arguments[0]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("fine-tune", "Did you mean finetune?"),
+        ("hug", "Did you mean hub?"),
+        ("--versions", "Did you mean --version?"),
+        ("paint", "`timm-lp --help` says what they do."),
+        ("", "`timm-lp --help` says what they do."),
+    ],
+)
+def test_an_unknown_name_ends_in_one_sentence(name: str, advice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([name, "--help"])
+    sentence = f"timm-lp: COMMAND must be one of {', '.join(COMMANDS)}, got {name!r}. {advice}\n"
+    assert capsys.readouterr() == ("", sentence)
+
+
+def test_every_package_that_can_be_run_is_in_the_table() -> None:
+    doors = [door for package in ("timm_lp", "hub_export") for door in (ROOT / package).rglob("__main__.py")]
+    runnable = {".".join(door.relative_to(ROOT).parent.parts) for door in doors}
+    assert {command.module for command in COMMANDS.values()} == runnable - {"timm_lp"}
+
+
+def test_the_package_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    distribution = Distribution()
+    distribution.parse_config_files(["pyproject.toml"])
+    scripts = dict(script.split(" = ") for script in distribution.entry_points["console_scripts"])
+    assert EntryPoint("timm-lp", scripts["timm-lp"], "console_scripts").load() is main

@@ -1,0 +1,82 @@
+"""What a contributor is told and given: the guide, the workflow, and the hooks."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / ".github" / "CONTRIBUTING.md"
+SUFFIXES = (".md", ".py", ".toml", ".yaml", ".yml")
+# Refused by ruff's rules, and by its format.
+UNTIDY = "import os\nx = { }\n"
+
+
+def test_every_path_in_the_guide_is_there() -> None:
+    text = GUIDE.read_text()
+    spans = [span for span in re.findall(r"`([^`\n]+)`", text) if "/" in span or span.endswith(SUFFIXES)]
+    paths = [word for span in spans for word in span.split() if "/" in word or word.endswith(SUFFIXES)]
+    assert {"tests/test_imports.py", "timm_lp/cli.py", ".ci/run", "tests/layers"} <= {*paths}
+    missing = [path for path in paths if not (ROOT / path).exists() and path != "__main__.py"]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert missing + [link for link in links if not (GUIDE.parent / link).exists()] == []
+
+
+def test_every_name_in_the_guide_is_where_it_says() -> None:
+    places = re.findall(r"`([A-Z]+)`\s+in\s+`([^`]+)`", GUIDE.read_text())
+    assert len(places) == 4
+    for name, path in places:
+        assert re.search(rf"^{name}\b.* = ", (ROOT / path).read_text(), re.MULTILINE), f"{path} has no {name}"
+
+
+def test_the_guide_gives_the_test_command_of_the_readme() -> None:
+    assert f"```bash\n{_test_command()}\n```" in GUIDE.read_text()
+
+
+def test_the_workflow_runs_the_tests_on_each_python() -> None:
+    workflow = _yaml(".github/workflows/ci.yml")
+    job = workflow["jobs"]["tests"]
+    assert job["strategy"]["matrix"]["python-version"] == ["3.10", "3.11", "3.12", "3.13"]
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert workflow["permissions"] == {"contents": "read"}
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
+
+
+def test_the_hooks_run_what_the_test_command_does() -> None:
+    hooks = _hooks()
+    assert list(hooks) == ["ruff check", "ruff format", "mypy"]
+    assert {hook["language"] for hook in hooks.values()} == {"system"}
+    commands = _test_command().split(" && ")
+    assert {"ruff check .", "mypy"} <= {*commands}
+    assert hooks["mypy"]["entry"] == "mypy"
+    assert hooks["mypy"]["pass_filenames"] is False
+
+
+@pytest.mark.parametrize("name", ["ruff check", "ruff format"])
+def test_a_hook_finds_an_untidy_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (tmp_path / "untidy.py").write_text(UNTIDY)
+    command = [*shlex.split(_hooks()[name]["entry"]), "untidy.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    changed = (tmp_path / "untidy.py").read_text() != UNTIDY
+    assert (done.returncode, changed) == ((1, False) if name == "ruff check" else (0, True)), done.stderr
+
+
+def _test_command() -> str:
+    found = re.search(r"<!-- test command -->\n```bash\n(.*)\n```", (ROOT / "README.md").read_text())
+    assert found is not None
+    return found[1]
+
+
+def _hooks() -> dict[str, Any]:
+    (repository,) = _yaml(".pre-commit-config.yaml")["repos"]
+    assert repository["repo"] == "local"
+    return {hook["name"]: hook for hook in repository["hooks"]}
+
+
+def _yaml(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text())

@@ -1,0 +1,210 @@
+"""One way down: who may import whom, held for every module, lazy imports and those for types included.
+
+A room that is new, or that may import another one, changes the table here.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from .imports import (
+    Project,
+    Rooms,
+    circles,
+    forbidden_ways,
+    foreign_imports,
+    imports_within,
+    opened_rooms,
+    read_project,
+)
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown")
+DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
+_TRIALS = "timm_lp.experiments.trials"
+# Rooms need not exist.
+ROOMS = Rooms(
+    {
+        **{tool: () for tool in TOOLS},
+        # The library, from the operators up.
+        "timm_lp.ops": TOOLS,
+        "timm_lp.layers": ["timm_lp.ops"],
+        "timm_lp.selection": ["timm_lp.layers"],
+        "timm_lp.convert": ["timm_lp.selection"],
+        "timm_lp.models": ["timm_lp.convert"],
+        "timm_lp._lora_layer": ["timm_lp.layers"],
+        "timm_lp.lora": ["timm_lp._lora_layer"],
+        # The doors, which open it.
+        "timm_lp.plugin": ["timm_lp.models"],
+        "timm_lp": ["timm_lp.plugin"],
+        "timm_lp.cli": ["timm_lp"],
+        "timm_lp.__main__": ["timm_lp.cli"],
+        # What uses it.
+        "timm_lp.masks": ["timm_lp"],
+        "timm_lp.bench": ["timm_lp"],
+        "timm_lp.fewshot": ["timm_lp"],
+        "timm_lp.experiments": (),
+        "timm_lp.experiments.data": ["timm_lp"],
+        _TRIALS: ["timm_lp"],
+        "timm_lp.experiments.classification": ["timm_lp.experiments.data", _TRIALS],
+        "timm_lp.experiments.robustness": ["timm_lp.experiments.classification"],
+        "timm_lp.experiments.sudoku": [_TRIALS],
+        "timm_lp.experiments.receptive_fields": [_TRIALS],
+        "timm_lp.experiments.brain": [_TRIALS],
+        "model_cards": (),
+        "hub_export": ["timm_lp.masks", _TRIALS, "model_cards"],
+    },
+    halls=("timm_lp", "timm_lp.experiments"),
+)
+# What rooms may import from elsewhere beside the standard library; all others may import anything.
+FOREIGN = {**dict.fromkeys((*TOOLS, *DOORS), ()), "timm_lp.ops": ("torch",), "timm_lp.layers": ("torch",)}
+# Circles that are still to be mended. Whoever does it takes them out here; none may be added.
+CIRCLES = {
+    frozenset(f"timm_lp.fewshot.{name}" for name in ("coop", "data", "folder_data", "hub_data")),
+}
+
+
+def test_the_imports_of_each_room_go_down() -> None:
+    found = forbidden_ways(_project(), ROOMS)
+    assert not found, "\n".join(found)
+
+
+def test_the_lowest_rooms_and_the_doors_import_no_other_packages() -> None:
+    found = foreign_imports(_project(), ROOMS, FOREIGN)
+    assert not found, "\n".join(found)
+
+
+def test_the_doors_open_no_room_before_it_is_asked_for() -> None:
+    found = opened_rooms(_project(), (*DOORS, *TOOLS))
+    assert not found, "\n".join(found)
+
+
+def test_no_modules_import_each_other() -> None:
+    project = _project()
+    found = circles(project)
+    unknown = [line for circle in found - CIRCLES for line in imports_within(project, circle)]
+    assert not unknown, "\n".join(unknown)
+    assert CIRCLES - found == set(), "These circles are gone, or have changed: correct CIRCLES."
+
+
+def test_the_table_goes_down_and_keeps_experiments_out_of_the_library() -> None:
+    assert all(room in ROOMS.below for below in ROOMS.below.values() for room in below)
+    experiments = {room for room in ROOMS.below if room.startswith(("timm_lp.experiments.", "timm_lp.fewshot"))}
+    for room in ROOMS.below:
+        assert room not in ROOMS.reachable(room)
+        if room not in experiments:
+            assert ROOMS.reachable(room) & experiments <= ({_TRIALS} if room == "hub_export" else set())
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A project that has every room of the table, each with nothing in it."""
+    for room in ROOMS.below:
+        _write(tmp_path, f"{room.replace('.', '/')}/__init__.py", "")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "sentence"),
+    [
+        (
+            "timm_lp/layers/a.py",
+            "import math\nfrom ..convert import lp_convert",
+            "timm_lp.layers.a, line 2, imports timm_lp.convert: "
+            "timm_lp.layers may import timm_lp.ops, and what these may.",
+        ),
+        (
+            "timm_lp/files/__init__.py",
+            "import timm_lp.ops",
+            "timm_lp.files, line 1, imports timm_lp.ops: timm_lp.files may import no other room.",
+        ),
+        (
+            "timm_lp/layers/a.py",
+            "def f():\n    from .. import models",
+            "timm_lp.layers.a, line 2, imports timm_lp.models",
+        ),
+        ("timm_lp/layers/a.py", "if TYPE_CHECKING:\n    import timm_lp.models as m", "line 2, imports timm_lp.models"),
+        ("timm_lp/layers/a.py", "import_module('..convert', __package__)", "line 1, imports timm_lp.convert"),
+        ("timm_lp/layers/a.py", "importlib.import_module('timm_lp.convert')", "line 1, imports timm_lp.convert"),
+        ("timm_lp/layers/a.py", "from timm_lp import LpConv2d", "line 1, imports timm_lp"),
+        ("timm_lp/ops/a.py", "from ..layers import LpConv2d", "line 1, imports timm_lp.layers"),
+        ("timm_lp/models/a.py", "from ..experiments.trials import read", "line 1, imports timm_lp.experiments.trials"),
+        ("timm_lp/masks/a.py", "from ..bench import measure", "line 1, imports timm_lp.bench"),
+        ("timm_lp/bench/a.py", "import hub_export", "line 1, imports hub_export"),
+        ("timm_lp/experiments/trials/a.py", "from ..data import draw", "line 1, imports timm_lp.experiments.data"),
+        (
+            "timm_lp/experiments/data/a.py",
+            "from ..classification import f",
+            "imports timm_lp.experiments.classification",
+        ),
+        ("timm_lp/experiments/sudoku/a.py", "from .. import brain", "line 1, imports timm_lp.experiments.brain"),
+        ("hub_export/a.py", "import timm_lp.experiments.classification", "imports timm_lp.experiments.classification"),
+        ("hub_export/a.py", "from timm_lp.fewshot import cli", "line 1, imports timm_lp.fewshot"),
+        ("timm_lp/loose.py", "", "timm_lp.loose is in no room: add it to the table of rooms."),
+        ("timm_lp/experiments/loose.py", "", "timm_lp.experiments.loose is in no room: add it to the table of rooms."),
+    ],
+)
+def test_finds_a_way_up(house: Path, path: str, source: str, sentence: str) -> None:
+    assert forbidden_ways(_project(house), ROOMS) == []
+    _write(house, path, source)
+    (found,) = forbidden_ways(_project(house), ROOMS)
+    assert sentence in found
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "sentence"),
+    [
+        (
+            "timm_lp/layers/a.py",
+            "def f():\n    import timm.models",
+            "timm_lp.layers.a, line 2, imports timm.models: "
+            "timm_lp.layers may import only the standard library and torch from elsewhere.",
+        ),
+        ("timm_lp/ops/a.py", "from timm import layers", "line 1, imports timm.layers: timm_lp.ops may import only"),
+        ("timm_lp/plugin/__init__.py", "import torch", "only the standard library from elsewhere."),
+        ("timm_lp/__init__.py", "if TYPE_CHECKING:\n    import torch", "timm_lp, line 2, imports torch"),
+        ("timm_lp/command/__init__.py", "from yaml import load", "timm_lp.command, line 1, imports yaml.load"),
+    ],
+)
+def test_finds_another_package(house: Path, path: str, source: str, sentence: str) -> None:
+    _write(house, "timm_lp/models/a.py", "import timm, torch.nn")
+    _write(house, "timm_lp/layers/b.py", "import math, torch.nn")
+    assert foreign_imports(_project(house), ROOMS, FOREIGN) == []
+    _write(house, path, source)
+    (found,) = foreign_imports(_project(house), ROOMS, FOREIGN)
+    assert sentence in found
+
+
+def test_finds_a_door_that_opens_a_room(house: Path) -> None:
+    _write(house, "timm_lp/__init__.py", "from . import plugin\nif TYPE_CHECKING:\n    from .layers import LpConv2d")
+    _write(house, "timm_lp/plugin/__init__.py", "import_module('timm_lp.models')")
+    assert opened_rooms(_project(house), DOORS) == []
+    _write(house, "timm_lp/cli/__init__.py", "def f():\n    from ..layers import LpConv2d")
+    assert opened_rooms(_project(house), DOORS) == [
+        "timm_lp.cli, line 2, imports timm_lp.layers: a door imports rooms by name, or for types only."
+    ]
+
+
+@pytest.mark.parametrize(
+    "back", ["from .a import f", "def f():\n    from . import a", "if t.TYPE_CHECKING:\n    import timm_lp.bench.a"]
+)
+def test_finds_a_circle(house: Path, back: str) -> None:
+    _write(house, "timm_lp/bench/a.py", "from .b import f\nfrom .d import f")
+    _write(house, "timm_lp/bench/b.py", "from .c import f")
+    _write(house, "timm_lp/bench/d.py", "from .c import f")
+    assert circles(_project(house)) == set()
+    _write(house, "timm_lp/bench/c.py", back)
+    (circle,) = circles(_project(house))
+    assert circle == {f"timm_lp.bench.{name}" for name in "abcd"}
+    sentences = imports_within(_project(house), circle)
+    assert len(sentences) == 5
+    assert sentences[0].startswith("timm_lp.bench.a, line 1, imports timm_lp.bench.b: modules must not import each")
+
+
+def _write(house: Path, path: str, source: str) -> None:
+    (house / path).parent.mkdir(parents=True, exist_ok=True)
+    (house / path).write_text(source)
+
+
+def _project(root: Path = ROOT) -> Project:
+    return read_project(root, ("timm_lp", "hub_export", "model_cards"))
