@@ -21,7 +21,7 @@ from tests.hub_server import environment, serve
 from timm_lp.fewshot import benchmark, speed
 from timm_lp.fewshot.cli import main
 from timm_lp.fewshot.config import FewShotConfig
-from timm_lp.fewshot.data import load_data
+from timm_lp.fewshot.loading import load_data
 from timm_lp.fewshot.training import Training
 from timm_lp.fewshot.trial import Outcome, Trial, run_trial
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from timm_lp.fewshot.data import load_data
+from timm_lp.fewshot.loading import load_data
 
 from .images import config, make_split_file
 

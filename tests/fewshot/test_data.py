@@ -11,7 +11,8 @@ import datasets
 import pytest
 from PIL import Image
 
-from timm_lp.fewshot.data import ImageSet, UnreadableImageError, draw, load_data
+from timm_lp.fewshot.data import ImageSet, UnreadableImageError, draw
+from timm_lp.fewshot.loading import load_data
 
 from .images import config, encoded, make_folder, make_parquet, make_split_file, picture
 
@@ -117,7 +118,7 @@ names, missing = sys.argv[1].split(), sys.argv[2]
 if missing:
     sys.modules[missing] = None
 from timm_lp.fewshot.config import FewShotConfig
-from timm_lp.fewshot.data import load_data
+from timm_lp.fewshot.loading import load_data
 for name in names:
     try:
         load_data(name, FewShotConfig())

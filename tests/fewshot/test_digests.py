@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from timm_lp.fewshot import digests
-from timm_lp.fewshot.data import Contents, DataInfo, DataSet, ImageSet, load_data
+from timm_lp.fewshot.data import Contents, DataInfo, DataSet, ImageSet
+from timm_lp.fewshot.loading import load_data
 
 from .images import config, make_folder, make_parquet, make_split_file
 

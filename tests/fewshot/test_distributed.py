@@ -15,7 +15,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 
 from tests.hub_server import environment, serve
-from timm_lp.fewshot.data import load_data
+from timm_lp.fewshot.loading import load_data
 
 from .images import accuracy, config, make_folder, make_parquet
 

@@ -10,7 +10,8 @@ import pytest
 from pyarrow.parquet import read_table, write_table
 
 from timm_lp.fewshot import hub_data
-from timm_lp.fewshot.data import DataSet, UnreadableImageError, draw, load_data
+from timm_lp.fewshot.data import DataSet, UnreadableImageError, draw
+from timm_lp.fewshot.loading import load_data
 from timm_lp.fewshot.presets import PRESETS
 
 from .images import config, encoded, make_parquet, picture

@@ -7,7 +7,8 @@ import torch
 from timm.data import create_transform, resolve_data_config
 from torch.utils.data import DataLoader
 
-from timm_lp.fewshot.data import UnreadableImageError, load_data
+from timm_lp.fewshot.data import UnreadableImageError
+from timm_lp.fewshot.loading import load_data
 from timm_lp.fewshot.pixels import EpochSampler, Normalize, TestPixels, TrainPixels, test_transform, train_transform
 
 from .images import config, make_folder

@@ -11,7 +11,8 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from timm_lp.fewshot.checkpoint import CheckpointFile
-from timm_lp.fewshot.data import ImageSet, draw, load_data
+from timm_lp.fewshot.data import ImageSet, draw
+from timm_lp.fewshot.loading import load_data
 from timm_lp.fewshot.networks import create_network, preprocessing
 from timm_lp.fewshot.pixels import TestPixels, TrainPixels, test_transform, train_transform
 from timm_lp.fewshot.training import DivergedError, Progress, Training, accuracies, predict

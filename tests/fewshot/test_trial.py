@@ -4,7 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from timm_lp.fewshot.data import DataSet, draw, load_data
+from timm_lp.fewshot.data import DataSet, draw
+from timm_lp.fewshot.loading import load_data
 from timm_lp.fewshot.results import trial_result
 from timm_lp.fewshot.training import DivergedError
 from timm_lp.fewshot.trial import Outcome, TestImages, Trial, run_trial

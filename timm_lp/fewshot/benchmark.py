@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ..files import write_json
 from .config import BASE, FewShotConfig
-from .data import DataSet, UnreadableImageError, draw, load_data
+from .data import DataSet, UnreadableImageError, draw
+from .loading import load_data
 from .networks import check_checkpoint, check_variant
 from .results import TRIAL_FILE, Result, read_finished, save_model, trial_result, under_earlier_name
 from .training import DivergedError, Progress, images_at_once, whole_batch_size

@@ -1,28 +1,21 @@
-"""The images of a data set: what is in its splits, and where they come from."""
+"""The images of a data set: what is in its splits, and which of them are drawn."""
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from .decoding import decode
 from .digests import NO_IMAGE, DigestCache, image_digests
-from .presets import DIGITS, PRESETS
 from .sampling import draw_coop, draw_nested, short_classes
 
-if TYPE_CHECKING:
-    from .config import FewShotConfig
-
 FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub"
-
-_NUM_DIGITS_TRAIN = 1000
 
 
 class UnreadableImageError(Exception):
@@ -190,79 +183,6 @@ def draw(data: DataSet, sampler: str, num_shots: int, seed: int) -> Draw:
     return Draw(data.train.subset(drawn), data.val.subset(held_out), short)
 
 
-def load_data(dataset: str, config: "FewShotConfig") -> DataSet:
-    """Return a data set; the images themselves are not read yet.
-
-    Args:
-        dataset: A preset's name, a folder of images or of parquet files, a split file of CoOp's, or a Hub id.
-        config: Settings that say how to read it.
-
-    Raises:
-        ValueError: If there is no such data set, what reads it is not installed, or its splits, columns or classes are
-            not as they must be.
-    """
-    try:
-        data = _load(dataset, config)
-    except ImportError as error:
-        raise ValueError(
-            f"`dataset` must be readable, got {dataset!r}: {error}. "
-            '`pip install "timm-lp[fewshot]"` brings all that data sets need.'
-        ) from error
-    _check_several_classes(data, dataset)
-    return replace(data, argument=dataset)
-
-
-def _load(dataset: str, config: "FewShotConfig") -> DataSet:
-    path = Path(os.path.abspath(os.path.expanduser(dataset)))
-    if dataset == DIGITS:
-        return _digits()
-    if dataset in PRESETS:
-        from .hub_data import load_hub_data
-
-        return load_hub_data(PRESETS[dataset].id, dataset, config, PRESETS[dataset])
-    if path.is_file():
-        from .coop import load_split_file
-
-        return load_split_file(path)
-    if (path / "train").is_dir() and not any((path / "train").glob("*.parquet")):
-        from .folder_data import load_folder
-
-        return load_folder(path, config)
-    if path.is_dir() or _is_hub_id(dataset):
-        from .hub_data import load_hub_data
-
-        if path.is_dir():
-            return load_hub_data(str(path), path.resolve().name, config)
-        return load_hub_data(dataset, dataset.replace("/", "--"), config)
-    if any(mark in dataset for mark in "/\\") or dataset.startswith((".", "~")):
-        raise ValueError(
-            f"`dataset` must be a folder or a split file that is there, got {dataset!r}. There is no {path}."
-        )
-    raise ValueError(
-        f"`dataset` must be one of {', '.join([DIGITS, *PRESETS])}, a Hub id (org/name), a folder or a split file, "
-        f"got {dataset!r}. A folder holds {FOLDER_HOLDS}."
-    )
-
-
-def _is_hub_id(dataset: str) -> bool:
-    """Tell whether a name is org/name, which no path that starts at a folder or at home is."""
-    return dataset.count("/") == 1 and "\\" not in dataset and dataset[0] not in "./~" and not dataset.endswith("/")
-
-
-def _check_several_classes(data: DataSet, dataset: str) -> None:
-    """Refuse a data set on which any network is right.
-
-    Raises:
-        ValueError: If the training images have fewer than two classes, whatever names there are.
-    """
-    classes = [data.train.class_names[label] for label in np.unique(data.train.own_labels())]
-    if len(classes) < 2:
-        raise ValueError(
-            f"`dataset` must have training images of at least two classes, got {dataset!r} with "
-            f"{', '.join(classes) or 'none'}."
-        )
-
-
 def split_names(split: str) -> list[str]:
     """Return the splits of which one is joined by plus signs."""
     return [name.strip() for name in split.split("+")]
@@ -291,15 +211,3 @@ def check_classes(train_names: Sequence[str], test_names: Sequence[str]) -> None
     differ = sorted(set(train_names) ^ set(test_names))
     if differ:
         raise ValueError(f"`dataset` must have the same classes in train and test, got {differ} in one of them only.")
-
-
-def _digits() -> DataSet:
-    """Return the digits, in the order of their writers, so that test writers are mostly not training writers."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = (digits.images * (255 / 16)).astype(np.uint8)
-    names = [str(name) for name in digits.target_names]
-    train = ImageSet(pixels, digits.target.tolist(), names, range(_NUM_DIGITS_TRAIN))
-    test = replace(train, indices=range(_NUM_DIGITS_TRAIN, len(pixels)))
-    return DataSet(DataInfo(DIGITS, "digits"), DIGITS, train, test)

@@ -11,7 +11,8 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 
 from .config import FewShotConfig
-from .data import draw, load_data
+from .data import draw
+from .loading import load_data
 from .networks import check_checkpoint, check_variant, create_network, preprocessing
 from .pixels import TrainPixels, train_transform
 from .training import Training, images_at_once
