@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from ..ops.window import Window, support
 from .large_kernel import build_like, check_conv2d, copy_weights
-from .window import Window, support
 
 
 def crop_conv2d(conv: nn.Conv2d) -> nn.Conv2d:

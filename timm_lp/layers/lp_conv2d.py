@@ -8,13 +8,10 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from ..ops import Geometry, MaskCache, can_mask_fast, lp_exponent, lp_mask, masked_conv2d
+from ..ops.kernel_cache import KernelCache
 from .hooks import copy_hooks
-from .kernel_cache import KernelCache
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
-from .lp_mask import lp_exponent, lp_mask
-from .mask_cache import MaskCache
-from .masked_conv2d import can_mask_fast, masked_conv2d
-from .window import Geometry
 
 torch.fx.wrap("lp_mask")  # one call in symbolic traces, which do not know the dtype that its constants depend on
 

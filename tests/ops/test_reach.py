@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from timm_lp.layers import reach
-from timm_lp.layers.reach import Reach, reach_of
-from timm_lp.layers.window import Window, support
+from timm_lp.ops import reach
+from timm_lp.ops.reach import Reach, reach_of
+from timm_lp.ops.window import Window, support
 
-from .comparison import seeded
+from ..layers.comparison import seeded
 
 
 def boxes(height: int, width: int, *rings: tuple[int, int]) -> Tensor:

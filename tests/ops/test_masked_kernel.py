@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from timm_lp.layers import masked_kernel
-from timm_lp.layers.masked_kernel import MaskedKernel, memory_format_of, slices
-from timm_lp.layers.window import Window
+from timm_lp.ops import masked_kernel
+from timm_lp.ops.masked_kernel import MaskedKernel, memory_format_of, slices
+from timm_lp.ops.window import Window
 
-from .comparison import seeded
+from ..layers.comparison import seeded
 
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 FORMATS = [CONTIGUOUS, LAST]

@@ -3,12 +3,13 @@ from typing import Any
 import pytest
 import torch
 
-from timm_lp.layers import LpConv2d, plan, reach
-from timm_lp.layers.plan import make_plan
-from timm_lp.layers.reach import Reach
-from timm_lp.layers.window import Geometry, Window
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import plan, reach
+from timm_lp.ops.plan import make_plan
+from timm_lp.ops.reach import Reach
+from timm_lp.ops.window import Geometry, Window
 
-from .comparison import image, output_and_gradients, randomize
+from ..layers.comparison import image, output_and_gradients, randomize
 from .shapes import CONTIGUOUS, LAST, geometry_of, plain, small_blocks
 
 WHOLE, INNER = Window(0, 7, 0, 7), Window(2, 5, 2, 5)

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timm_lp.layers import dense, depthwise, matmul, operators, pointwise
-from timm_lp.layers.masked_kernel import slices
-from timm_lp.layers.operators import Operators, choose_operators
-from timm_lp.layers.window import Geometry, output_size
+from timm_lp.ops import dense, depthwise, matmul, operators, pointwise
+from timm_lp.ops.masked_kernel import slices
+from timm_lp.ops.operators import Operators, choose_operators
+from timm_lp.ops.window import Geometry, output_size
 
-from .comparison import seeded
+from ..layers.comparison import seeded
 
 LAST = torch.channels_last
 FAMILIES = {

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from timm_lp.layers import scratch as module
-from timm_lp.layers.scratch import scratch
+from timm_lp.ops import scratch as module
+from timm_lp.ops.scratch import scratch
 
 F32 = torch.float32
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from timm_lp.layers import LpConv2d, lp_mask
-from timm_lp.layers.mask_cache import MaskCache
-from timm_lp.layers.window import Window
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import lp_mask
+from timm_lp.ops.mask_cache import MaskCache
+from timm_lp.ops.window import Window
 
-from .comparison import image, output_and_gradients, randomize
+from ..layers.comparison import image, output_and_gradients, randomize
 from .shapes import plain
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from timm_lp.layers import LpConv2d, masked_kernel, operators, plan, reach
-from timm_lp.layers.masked_conv2d import can_mask_fast, plain_conv2d
-from timm_lp.layers.window import Geometry
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import masked_kernel, operators, plan, reach
+from timm_lp.ops.masked_conv2d import can_mask_fast, plain_conv2d
+from timm_lp.ops.window import Geometry
 
-from .comparison import image, output_and_gradients, randomize, sides
+from ..layers.comparison import image, output_and_gradients, randomize, sides
 
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 # In and out channels, kernel, the other arguments of the layer, size of the map.

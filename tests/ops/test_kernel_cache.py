@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
 
-from .comparison import image, randomize
+from ..layers.comparison import image, randomize
 
 LAYERS: dict[str, dict[str, Any]] = {
     "dense": {"kernel_size": 5, "padding": 2},
