@@ -49,14 +49,14 @@ each_shape = pytest.mark.parametrize("name", SHAPES)
 
 @contextmanager
 def small_blocks() -> Iterator[None]:
-    """Make every block, and everything that is multiplied at a time, one or two channels."""
+    """Make every block one or two channels, and everything that is multiplied at a time too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operators, "_BLOCK_NUMBERS", 1)
-        patch.setattr(operators, "_BLOCK_CHANNELS", 2)
+        patch.setattr(operators, "_BLOCK_ELEMENTS", 1)
+        patch.setattr(operators, "ONEDNN_CHANNELS", 2)
         patch.setattr(operators, "_POINTWISE_PIXELS", 1)
         patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
         patch.setattr(plan, "_WORTH_A_CONVOLUTION", -1)
-        patch.setattr(reach, "_BLOCK_CHANNELS", 1)
+        patch.setattr(reach, "ONEDNN_CHANNELS", 1)
         plan.make_plan.cache_clear()
         yield
     plan.make_plan.cache_clear()

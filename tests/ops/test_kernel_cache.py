@@ -30,8 +30,8 @@ def expected(layer: LpConv2d, x: Tensor) -> Tensor:
 
 
 def kept(layer: LpConv2d) -> list[list[tuple[slice, Tensor]]] | None:
-    assert layer._kept_kernel is not None
-    last = layer._kept_kernel._last
+    assert layer._caches is not None
+    last = layer._caches.kernel._last
     return None if last is None else last[1]
 
 
@@ -145,7 +145,7 @@ def test_copies_keep_nothing() -> None:
     layer = build(LAYERS["dense"])
     assert_right(layer, image())
     twin = copy.deepcopy(layer)
-    assert twin._kept_kernel is None
+    assert twin._caches is None
     with torch.no_grad():
         twin.weight.zero_()
     assert_right(twin, image())
