@@ -94,10 +94,14 @@ class _Source(NamedTuple):
 class KernelCache:
     """Keeps a masked kernel from the second time that it is asked for, so that a changing weight costs no memory.
 
-    It sees every change that autograd counts, whatever the size: in-place operations (under `torch.no_grad` too),
+    It sees every change that autograd counts, whatever its size: in-place operations (under `torch.no_grad` too),
     optimizer steps, `load_state_dict`, another parameter. It sees a change that autograd does not count, through
-    `.data` or NumPy, by one sum over each output channel. Such a change stays unseen where it is lost in the rounding
-    of that sum: where it is less than about 1e-7 (float32) of the largest number in the channel's kernel.
+    `.data` or NumPy, by one random sum over the kernel of each output channel, and misses it if rounding hides it
+    there. In float32 and for a single number, that happens to 1 in 100 changes by 1e-4 of the channel's largest
+    number, to most by 1e-6, and to none by 1e-3 of those that were tried. Change such kernels under `torch.no_grad`.
+
+    Measured on lp2_resnet18, two cores, as fractions of an evaluation pass: this saves 0.11 to 0.14 at 64 px, batch 16;
+    0.00 to 0.03 at 224 px, batch 1 and batch 8.
     """
 
     def __init__(self) -> None:
