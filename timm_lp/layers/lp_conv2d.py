@@ -18,22 +18,22 @@ torch.fx.wrap("lp_mask")  # one call in symbolic traces, which do not know the d
 class LpConv2d(nn.Conv2d):
     """A `Conv2d` whose kernel is multiplied by a trainable Lp mask, one for each output channel (Eq. 3).
 
-    Takes what `nn.Conv2d` takes, and keeps its parameters' names. The masks add `log2p`, shape `(O,)`, and `C`,
-    shape `(O, 2, 2)`, 1/pixel: the names of the authors' state dicts.
+    The output is `conv2d(input, weight * mask)`. The arguments and parameters are those of `nn.Conv2d`, and the masks
+    add the parameters `log2p`, shape `(O,)`, and `C`, shape `(O, 2, 2)`, 1/pixel, as in the authors' state dicts.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Size of the kernel, pixels.
         stride: Stride of the convolution, pixels.
-        padding: Pixels on each side, or `"same"`, or `"valid"`.
+        padding: Pixels on each side, `"same"`, or `"valid"`.
         dilation: Distance between the kernel's taps, pixels.
-        groups: Groups of channels that do not see each other.
+        groups: As in `nn.Conv2d`.
         bias: Whether to add a trainable bias.
         padding_mode: As in `nn.Conv2d`.
         p_init: Exponent p that the masks start with; 2 is a Gaussian, 16 almost a box.
         sigma_init: Width of the masks at the start, pixels, a number or `(height, width)`; None for a quarter of the
-            kernel, which is half of the kernel that the paper's enlargement started from.
+            kernel. The paper takes half of the small kernel, which is about that.
         device: As in `nn.Conv2d`.
         dtype: As in `nn.Conv2d`.
 
@@ -127,7 +127,7 @@ class LpConv2d(nn.Conv2d):
         return self._masked_conv_forward(input, self.weight, self.bias)
 
     def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Do what `forward` does with another kernel, shape `(O, I, Kh, Kw)`, and bias, shape `(O,)`."""
+        """Do what `forward` does, with another kernel, shape `(O, I, Kh, Kw)`, and another bias, shape `(O,)`."""
         output = self._fast_forward(input, weight, bias)
         if output is None:
             output = self._conv_forward(input, weight * self.mask().to(weight.dtype), bias)
@@ -227,16 +227,16 @@ class LpConv2d(nn.Conv2d):
         return conv
 
     def fuse(self) -> nn.Conv2d:
-        """Return the layer to put in this one's place: `to_conv2d` with the forward and backward hooks of this one.
+        """Return `to_conv2d` with the forward and backward hooks of this layer.
 
-        `timm.utils.reparameterize_model` calls it.
+        `timm.utils.reparameterize_model` calls this to replace the layer.
         """
         conv = self.to_conv2d()
         copy_hooks(self, conv)
         return conv
 
     def extra_repr(self) -> str:
-        """Describe the convolution, and the masks by their p and sigma."""
+        """Return the arguments of the convolution, and p and sigma of the masks."""
         if self.C.is_meta:
             return f"{super().extra_repr()}, p={self.p_init:.4g}, sigma={self.sigma_init}"
         height, width = self.sigma.detach().unbind(dim=1)
