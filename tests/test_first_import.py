@@ -87,7 +87,7 @@ def test_our_names_first() -> None:
 
 def test_any_module_of_ours_first(dependencies: list[str]) -> None:
     modules = [module for package in (timm_lp, hub_export) for module in _modules(package)]
-    assert "timm_lp.layers.lp_mask" in modules
+    assert "timm_lp.ops.lp_mask" in modules
     assert _run(SCRIPT, [dependencies, _imports(modules)], TORCH_DEVICE_BACKEND_AUTOLOAD="0") == {}
 
 

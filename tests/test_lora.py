@@ -18,7 +18,7 @@ from timm_lp import LpConv2d, lp_convert, lp_merge
 from timm_lp.lora import lp_lora_config
 
 from .layers.comparison import image, output_and_gradients, randomize
-from .layers.reference import lp_conv2d_reference
+from .ops.reference import lp_conv2d_reference
 
 transformers = pytest.importorskip("transformers")
 if not transformers.is_torch_available():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
 
-from .reference import lp_conv2d_reference
+from ..ops.reference import lp_conv2d_reference
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""The measurements, case by case."""
+"""Run the measurements, case by case."""
 
 import platform
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def run_benchmark(
 
 
 def describe_machine(device: str, threads: int) -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the hardware and the versions that the figures depend on."""
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
         "threads": threads,

@@ -1,4 +1,4 @@
-"""What is measured: networks and single layers, each in several forms that compute the same kind of thing."""
+"""The networks and single layers that are measured, each in several forms: without masks, with masks, merged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Network:
     """A network at one input size.
 
     Attributes:
-        prefix: Of the Lp network's name.
-        arch: Its base network.
+        prefix: Prefix of the Lp network's name.
+        arch: Name of its base network.
         size: Height and width of the input, pixels.
         batch: Images.
-        perturbed: Whether `C` and p are moved off their start by 5 % (the deviation; at most 10 %), as after some
-            training.
+        perturbed: Whether `C` and p are moved away from their start, as after some training: by random factors with a
+            standard deviation of 5 %, and by at most 10 %.
     """
 
     prefix: str
@@ -47,7 +47,7 @@ class Network:
         return torch.randn(self.batch, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
 
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
-        """Return how to build the network with large kernels, as it is, with masks, merged, and merged and cropped."""
+        """Return a builder for each form: large kernels, no change, masks, merged masks, merged and cropped masks."""
         return {
             "large": lambda: _filled(timm.create_model(self.large), False),
             "base": lambda: _filled(timm.create_model(self.arch), False),
@@ -84,12 +84,12 @@ class Layer:
         return f"{kind} {kernel}, {self.channels} channels, {self.size}x{self.size}, batch {self.batch}"
 
     def input(self) -> Tensor:
-        """Return a batch of maps, shape `(N, C, H, W)`, that asks for its gradient."""
+        """Return a batch of maps, shape `(N, C, H, W)`, with `requires_grad`."""
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.batch, self.channels, self.size, self.size, generator=generator).requires_grad_()
 
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
-        """Return how to build torch's convolution and the masked one."""
+        """Return a builder for each form: torch's convolution, and the masked one."""
         groups = self.channels if self.depthwise else 1
         arguments = (self.channels, self.channels, self.kernel_size, 1, self.kernel_size // 2, 1, groups)
         return {"large": lambda: nn.Conv2d(*arguments), "lp": lambda: LpConv2d(*arguments)}
@@ -119,7 +119,7 @@ LAYERS = tuple(
 
 @torch.no_grad()
 def _filled(model: nn.Module, perturbed: bool) -> nn.Module:
-    """Fill a network's convolutions as training does: no ring of taps is 0 as in kernels just embedded."""
+    """Fill all taps of a network's convolutions, as training does; a kernel just embedded has rings of zeros."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

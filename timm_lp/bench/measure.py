@@ -1,4 +1,4 @@
-"""Times of interleaved runs, and the peak memory of a process that does nothing else."""
+"""Measure the times of interleaved runs, and the peak memory of training in a process of its own."""
 
 import multiprocessing
 import os
@@ -23,9 +23,9 @@ _RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": 
 
 
 def training_step(model: nn.Module, x: Tensor) -> Step:
-    """Return a step that computes a loss and all its gradients; the optimizer's own time is not in it.
+    """Return a step that computes a loss and all its gradients, without an optimizer.
 
-    Masks are moved a little after each step, so that the next one has to make them anew as it does in training.
+    Each step ends by moving the masks a little, so that the next step has to compute them again, as in training.
     """
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
 
@@ -57,11 +57,11 @@ def evaluation_step(model: nn.Module, x: Tensor) -> Step:
 
 
 def interleaved_ms(steps: dict[str, Step], runs: int, device: str) -> dict[str, list[float]]:
-    """Return each step's times, milliseconds, of runs that take turns, so that a slow moment slows all of them.
+    """Return the times of each step, milliseconds. The steps take turns, so that a slow moment slows all of them.
 
     Args:
         steps: The steps by name.
-        runs: How often each is measured, after two runs that are not.
+        runs: Measured runs of each step; two runs before them are not measured.
         device: What they run on.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
@@ -87,8 +87,8 @@ def summary(times: list[float]) -> dict[str, Any]:
 def training_peak_mib(case: Network | Layer, form: str, device: str, threads: int) -> float | None:
     """Return the peak memory of two training steps, MiB: the parameters, and all that is added while training.
 
-    On the CPU it is measured in a fresh process whose C library gives memory back at once, so that what it would keep
-    for later is not counted; None where the system does not tell.
+    On the CPU it is measured in a new process whose C library returns freed memory at once, so that only memory in use
+    counts. It is None if the system does not tell.
     """
     before = dict(os.environ)
     os.environ.update(_RETURN_MEMORY)
@@ -113,7 +113,7 @@ def _training_peak_mib(case: Network | Layer, form: str, device: str, threads: i
         return torch.cuda.max_memory_allocated() / _MIB - before + parameters
     if not _STATUS.exists():
         return None
-    _CLEAR.write_text("5")  # the peak starts anew: building the model is no training
+    _CLEAR.write_text("5")  # reset the peak: building the model is not part of training
     resident = _resident_mib("VmRSS")
     step()
     step()
@@ -125,7 +125,7 @@ def _resident_mib(field: str) -> float:
 
 
 def machine_limits(runs: int = 5) -> dict[str, float]:
-    """Return what the CPU gives at best: GFLOP/s of a large product of matrices, GB/s of a copy that fits no cache."""
+    """Return the CPU's best speeds: GFLOP/s of a large matrix product, GB/s of a copy too large for any cache."""
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     source = torch.randn(2**26)
     target = torch.empty_like(source)

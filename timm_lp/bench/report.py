@@ -22,11 +22,11 @@ _COLUMNS = (
 def to_markdown(content: Results, before: Results | None = None) -> str:
     """Return the results as Markdown: a line about the machine, and a table for each kind of case.
 
-    Times of "large" are in milliseconds, those of the other forms fractions of it; all are medians.
+    All times are medians: milliseconds for "large", fractions of that for the other forms.
 
     Args:
         content: What `run_benchmark` returned.
-        before: What it returned another time, to compare the Lp form's fractions with.
+        before: What `run_benchmark` returned another time, to compare the fractions of the Lp form.
     """
     parts = [_machine_line(content)]
     for kind in dict.fromkeys(result["kind"] for result in content["results"]):
@@ -35,7 +35,7 @@ def to_markdown(content: Results, before: Results | None = None) -> str:
 
 
 def fraction(result: dict[str, Any], mode: str, form: str) -> float | None:
-    """Return the time of a form as a fraction of that of "large", None where it was not measured."""
+    """Return the time of a form as a fraction of that of "large", None if it was not measured."""
     times = result[mode]
     return times[form]["median_ms"] / times["large"]["median_ms"] if form in times else None
 

@@ -1,22 +1,22 @@
-"""Convolutions without the outer taps that are 0 in every kernel."""
+"""Cropping: a convolution without the outer taps that are 0 in every kernel."""
 
 from torch import nn
 
+from ..ops.window import Window, support
 from .large_kernel import build_like, check_conv2d, copy_weights
-from .window import Window, support
 
 
 def crop_conv2d(conv: nn.Conv2d) -> nn.Conv2d:
     """Return the smallest convolution that computes what `conv` computes.
 
-    Rings of taps that are 0 for all channels are left out, and the padding shrinks with the kernel. Without padding
-    the kernel stays, since its size is also the output's.
+    It leaves out the outer rings of taps that are 0 for all channels, and shrinks the padding with the kernel. A
+    convolution without padding keeps its kernel, because the kernel's size sets the size of the output.
 
     Args:
         conv: A convolution; it is not changed.
 
     Returns:
-        A new convolution, or `conv` itself where there is nothing to crop.
+        A new convolution, or `conv` itself if there is nothing to crop.
 
     Raises:
         TypeError: If `conv` does not compute as a plain `nn.Conv2d` does.

@@ -1,4 +1,4 @@
-"""A layer's forward and backward hooks, for the layer that takes its place."""
+"""The forward and backward hooks of a layer that another layer replaces; torch keeps them in private attributes."""
 
 from torch import nn
 from torch.nn.utils.prune import BasePruningMethod
@@ -7,7 +7,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _OPTIONS = ("_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
-_MAKE_WEIGHT = (BasePruningMethod, SpectralNorm, WeightNorm)  # of parameters that only the layer itself has
+_MAKE_WEIGHT = (BasePruningMethod, SpectralNorm, WeightNorm)  # from parameters that only the layer itself has
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -16,10 +16,10 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def copy_hooks(source: nn.Module, target: nn.Module) -> None:
-    """Give the forward and backward hooks of `source` to `target`, which has none, with their options.
+    """Copy the forward and backward hooks of `source`, with their options, to `target`, which has none.
 
-    Those with which `torch.nn.utils` makes a weight before each forward pass (pruning, weight and spectral norm) are
-    left out: `target` has the weight that they made.
+    This leaves out the hooks with which `torch.nn.utils` makes a weight before each forward pass (pruning, weight and
+    spectral norm): `target` already has the weight that they made.
     """
     for name in _HOOKS:
         hooks = getattr(source, name)

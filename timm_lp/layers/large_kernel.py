@@ -40,8 +40,8 @@ def large_padding(conv: nn.Conv2d, kernel_size: tuple[int, ...]) -> str | tuple[
         kernel_size: `(Kh, Kw)` of the larger kernel, each an even number of pixels larger than the original.
 
     Returns:
-        `"same"` where the original has it, otherwise `(height, width)`, pixels. Where the padding mode is "reflect" or
-        "circular", torch asks for maps larger than that.
+        `"same"` if the original has it, otherwise `(height, width)`, pixels. With the padding modes "reflect" and
+        "circular", torch refuses maps that are not larger than the padding.
     """
     if conv.padding == "same" or kernel_size == conv.kernel_size:
         return conv.padding
@@ -121,7 +121,7 @@ def build_like(
     padding: str | tuple[int, ...],
     **kwargs: object,
 ) -> ConvT:
-    """Return an uninitialised layer of type `cls` with `conv`'s arguments but another kernel; draws nothing random."""
+    """Return an uninitialised layer of type `cls` with `conv`'s arguments but another kernel; it draws no numbers."""
     arguments = {
         "stride": conv.stride,
         "padding": padding,
@@ -138,7 +138,7 @@ def build_like(
 
 @torch.no_grad()
 def copy_weights(source: nn.Conv2d, target: nn.Conv2d, weight: Tensor) -> None:
-    """Fill `target` with `weight` and `source`'s bias, and take over what training knows of them."""
+    """Copy `weight` to `target`, and from `source` the bias, `requires_grad` and the training mode."""
     target.weight.copy_(weight)
     target.weight.requires_grad_(source.weight.requires_grad)
     if source.bias is not None and target.bias is not None:

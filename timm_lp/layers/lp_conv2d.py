@@ -6,15 +6,11 @@ from typing import Any, Literal
 import torch
 import torch.fx
 from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
 
+from ..ops import Caches, Geometry, can_mask_fast, lp_exponent, lp_mask, masked_conv2d
+from ..ops.torch_internals import pair
 from .hooks import copy_hooks
-from .kernel_cache import KernelCache
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
-from .lp_mask import lp_exponent, lp_mask
-from .mask_cache import MaskCache
-from .masked_conv2d import can_mask_fast, masked_conv2d
-from .window import Geometry
 
 torch.fx.wrap("lp_mask")  # one call in symbolic traces, which do not know the dtype that its constants depend on
 
@@ -22,22 +18,22 @@ torch.fx.wrap("lp_mask")  # one call in symbolic traces, which do not know the d
 class LpConv2d(nn.Conv2d):
     """A `Conv2d` whose kernel is multiplied by a trainable Lp mask, one for each output channel (Eq. 3).
 
-    Takes what `nn.Conv2d` takes, and keeps its parameters' names. The masks add `log2p`, shape `(O,)`, and `C`,
-    shape `(O, 2, 2)`, 1/pixel: the names of the authors' state dicts.
+    The output is `conv2d(input, weight * mask)`. The arguments and parameters are those of `nn.Conv2d`, and the masks
+    add the parameters `log2p`, shape `(O,)`, and `C`, shape `(O, 2, 2)`, 1/pixel, as in the authors' state dicts.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Size of the kernel, pixels.
         stride: Stride of the convolution, pixels.
-        padding: Pixels on each side, or `"same"`, or `"valid"`.
+        padding: Pixels on each side, `"same"`, or `"valid"`.
         dilation: Distance between the kernel's taps, pixels.
-        groups: Groups of channels that do not see each other.
+        groups: As in `nn.Conv2d`.
         bias: Whether to add a trainable bias.
         padding_mode: As in `nn.Conv2d`.
         p_init: Exponent p that the masks start with; 2 is a Gaussian, 16 almost a box.
         sigma_init: Width of the masks at the start, pixels, a number or `(height, width)`; None for a quarter of the
-            kernel, which is half of the kernel that the paper's enlargement started from.
+            kernel. The paper takes half of the small kernel, which is about that.
         device: As in `nn.Conv2d`.
         dtype: As in `nn.Conv2d`.
 
@@ -49,8 +45,7 @@ class LpConv2d(nn.Conv2d):
             pair of them.
     """
 
-    _make_mask: MaskCache | None = None
-    _kept_kernel: KernelCache | None = None
+    _caches: Caches | None = None  # made when they are needed; they are neither copied nor saved
 
     def __init__(
         self,
@@ -70,7 +65,7 @@ class LpConv2d(nn.Conv2d):
         dtype: Any = None,
     ) -> None:
         check_p_init(p_init)
-        sigma_init = tuple(k / 4 for k in _pair(kernel_size)) if sigma_init is None else tuple(_pair(sigma_init))
+        sigma_init = tuple(k / 4 for k in pair(kernel_size)) if sigma_init is None else tuple(pair(sigma_init))
         if len(sigma_init) != 2 or not all(math.isfinite(s) and s > 0 for s in sigma_init):
             raise ValueError(
                 f"`sigma_init` must be a positive, finite number or a pair of them, got {sigma_init}. "
@@ -128,23 +123,31 @@ class LpConv2d(nn.Conv2d):
         return self.weight * self.mask().to(self.weight.dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve `(N, C, H, W)` with the masked kernel to `(N, O, H', W')`."""
+        """Convolve `(N, C, H, W)` with the masked kernel to `(N, O, H', W')` (Eq. 3)."""
         return self._masked_conv_forward(input, self.weight, self.bias)
 
     def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Do what `forward` does with another kernel, shape `(O, I, Kh, Kw)`, and bias, shape `(O,)`."""
+        """Do what `forward` does, with another kernel, shape `(O, I, Kh, Kw)`, and another bias, shape `(O,)`."""
+        output = self._fast_forward(input, weight, bias)
+        if output is None:
+            output = self._conv_forward(input, weight * self.mask().to(weight.dtype), bias)
+        return output
+
+    def _fast_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Return the same output sooner, or None where `timm_lp.ops` has no fast way."""
         padding = self._symmetric_zero_padding()
-        if padding is not None:
-            geometry = Geometry(self.stride, padding, self.dilation, self.groups)
-            tensors = (input, weight, bias, self.C, self.log2p)
-            if can_mask_fast(*tensors, geometry):
-                if self._make_mask is None or self._kept_kernel is None:
-                    self._make_mask, self._kept_kernel = MaskCache(), KernelCache()
-                return masked_conv2d(*tensors, geometry, self._make_mask, self._kept_kernel)
-        return self._conv_forward(input, weight * self.mask().to(weight.dtype), bias)
+        if padding is None:
+            return None
+        geometry = Geometry(self.stride, padding, self.dilation, self.groups)
+        tensors = (input, weight, bias, self.C, self.log2p)
+        if not can_mask_fast(*tensors, geometry):
+            return None
+        if self._caches is None:
+            self._caches = Caches()
+        return masked_conv2d(*tensors, geometry, self._caches)
 
     def _symmetric_zero_padding(self) -> tuple[int, ...] | None:
-        """Return the zero padding `(height, width)`, pixels; None where it is not zeros, or two sides differ."""
+        """Return the zero padding `(height, width)`, pixels; None if it is not zeros, or if opposite sides differ."""
         if self.padding_mode != "zeros":
             return None
         if not isinstance(self.padding, str):
@@ -155,8 +158,8 @@ class LpConv2d(nn.Conv2d):
         return None if any(pixels % 2 for pixels in both_sides) else tuple(pixels // 2 for pixels in both_sides)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is copied and pickled: everything but what is kept to be computed once."""
-        return {name: value for name, value in vars(self).items() if name not in ("_make_mask", "_kept_kernel")}
+        """Return what is copied and pickled: everything but the caches."""
+        return {name: value for name, value in vars(self).items() if name != "_caches"}
 
     @classmethod
     def from_conv2d(
@@ -224,16 +227,16 @@ class LpConv2d(nn.Conv2d):
         return conv
 
     def fuse(self) -> nn.Conv2d:
-        """Return the layer to put in this one's place: `to_conv2d` with the forward and backward hooks of this one.
+        """Return `to_conv2d` with the forward and backward hooks of this layer.
 
-        `timm.utils.reparameterize_model` calls it.
+        `timm.utils.reparameterize_model` calls this to replace the layer.
         """
         conv = self.to_conv2d()
         copy_hooks(self, conv)
         return conv
 
     def extra_repr(self) -> str:
-        """Describe the convolution, and the masks by their p and sigma."""
+        """Return the arguments of the convolution, and p and sigma of the masks."""
         if self.C.is_meta:
             return f"{super().extra_repr()}, p={self.p_init:.4g}, sigma={self.sigma_init}"
         height, width = self.sigma.detach().unbind(dim=1)

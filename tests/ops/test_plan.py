@@ -3,27 +3,28 @@ from typing import Any
 import pytest
 import torch
 
-from timm_lp.layers import LpConv2d, plan, reach
-from timm_lp.layers.plan import make_plan
-from timm_lp.layers.reach import Reach
-from timm_lp.layers.window import Geometry, Window
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import plan, reach
+from timm_lp.ops.plan import make_plan
+from timm_lp.ops.reach import Reach
+from timm_lp.ops.window import Geometry, Window
 
-from .comparison import image, output_and_gradients, randomize
+from ..layers.comparison import image, output_and_gradients, randomize
 from .shapes import CONTIGUOUS, LAST, geometry_of, plain, small_blocks
 
 WHOLE, INNER = Window(0, 7, 0, 7), Window(2, 5, 2, 5)
 SAME = Geometry((1, 1), (3, 3), (1, 1), 1)
 
 
-def make(reach: Reach, size: tuple[int, ...] = (4, 64, 28, 28), groups: int = 1, is_one: bool = False) -> plan.Plan:
+def make(reach: Reach, size: tuple[int, ...] = (4, 64, 28, 28), groups: int = 1, all_ones: bool = False) -> plan.Plan:
     geometry, shape = SAME._replace(groups=groups), (64, 64 // groups, 7, 7)
-    return make_plan(size, shape, reach, is_one, geometry, input_last=False, kernel_last=False)
+    return make_plan(size, shape, reach, all_ones, geometry, input_last=False, kernel_last=False)
 
 
-def test_wide_channels_are_convolved_by_themselves() -> None:
-    main, rest = make(Reach(WHOLE, INNER, 16)).parts
-    assert (main.window, main.geometry.padding, main.blocks) == (INNER, (1, 1), (slice(0, 64),))
-    assert (rest.window, rest.geometry.padding, rest.blocks) == (WHOLE, (3, 3), (slice(0, 16),))
+def test_outlier_channels_are_convolved_by_themselves() -> None:
+    main, outliers = make(Reach(WHOLE, INNER, 16)).parts
+    assert (main.window, main.geometry.padding, main.ranges) == (INNER, (1, 1), (slice(0, 64),))
+    assert (outliers.window, outliers.geometry.padding, outliers.ranges) == (WHOLE, (3, 3), (slice(0, 16),))
 
 
 @pytest.mark.parametrize(
@@ -40,15 +41,15 @@ def test_where_that_saves_nothing_all_are_convolved_at_once(made: plan.Plan) -> 
 
 
 def test_where_masks_are_one() -> None:
-    assert make(Reach(WHOLE, WHOLE, 0), is_one=True).main.is_one
-    main, rest = make(Reach(WHOLE, INNER, 16), is_one=True).parts
-    assert main.is_one
-    assert not rest.is_one
+    assert make(Reach(WHOLE, WHOLE, 0), all_ones=True).main.all_ones
+    main, outliers = make(Reach(WHOLE, INNER, 16), all_ones=True).parts
+    assert main.all_ones
+    assert not outliers.all_ones
     # A small map, where all taps are convolved at once and the outer ones are not 1.
-    assert not make(Reach(WHOLE, INNER, 16), (1, 64, 6, 6), is_one=True).main.is_one
+    assert not make(Reach(WHOLE, INNER, 16), (1, 64, 6, 6), all_ones=True).main.all_ones
 
 
-WIDE: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
+OUTLIERS: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
     "padding": (9, {"padding": 4}, (11, 12)),
     "little_padding": ((7, 9), {"padding": (2, 3)}, (10, 13)),
     "stride": (9, {"padding": 4, "stride": 2}, (13, 12)),
@@ -60,27 +61,27 @@ WIDE: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
 
 @pytest.mark.parametrize("needs", ["all", "weight", "masks", "input"])
 @pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=str)
-@pytest.mark.parametrize(("kernel_size", "arguments", "size"), WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize(("kernel_size", "arguments", "size"), OUTLIERS.values(), ids=OUTLIERS)
 def test_few_channels_with_wide_masks(
     kernel_size: Any, arguments: dict[str, Any], size: tuple[int, int], memory_format: torch.memory_format, needs: str
 ) -> None:
     layer = randomize(LpConv2d(3, 12, kernel_size, **arguments, dtype=torch.float64))
     assert isinstance(layer, LpConv2d)
-    wide = torch.tensor([2, 3, 9])
+    outliers = torch.tensor([2, 3, 9])
     with torch.no_grad():
         layer.log2p.fill_(4)
         layer.C.copy_(torch.eye(2) / 1.5 + 0.01 * layer.C)
-        layer.C[wide] *= torch.tensor([0.5, 0.6, 0.4])[:, None, None]
+        layer.C[outliers] *= torch.tensor([0.5, 0.6, 0.4])[:, None, None]
     x = image(3, size, torch.float64).to(memory_format=memory_format)
     with small_blocks():
         found, channels = reach.reach_of(layer.mask())
         assert channels is not None
-        assert torch.equal(channels, wide)
+        assert torch.equal(channels, outliers)
         shapes = (tuple(x.shape), tuple(layer.weight.shape))
         chosen = plan.make_plan(
             *shapes, found, False, geometry_of(layer), input_last=memory_format is LAST, kernel_last=False
         )
-        assert chosen.rest is not None
+        assert chosen.outliers is not None
         for name, parameter in layer.named_parameters():
             parameter.requires_grad_(
                 {"all": True, "weight": name == "weight", "masks": name in ("C", "log2p"), "input": False}[needs]

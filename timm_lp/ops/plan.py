@@ -1,4 +1,4 @@
-"""How to convolve an input of one size with a masked kernel: which taps, by what, in which order."""
+"""How to convolve an input of one size with a masked kernel: which taps, with which operators, in which blocks."""
 
 import math
 from functools import lru_cache
@@ -6,53 +6,54 @@ from typing import NamedTuple
 
 import torch
 
+from .masked_kernel import channel_ranges
 from .operators import Operators, choose_operators
 from .reach import Reach
-from .slices import slices
 from .window import Geometry, Window, cropped_geometry, needed_window, output_size
 
-_WORTH_A_CONVOLUTION = 2**24  # multiplications that take longer than to convolve once more
+_WORTH_A_CONVOLUTION = 2**24  # this many multiplications take longer than to start another convolution
 
 
 class Part(NamedTuple):
-    """Some taps, and how to convolve with them.
+    """One of the convolutions that are added up, with some of the kernel's taps.
 
     Attributes:
         window: The taps.
-        is_one: Whether the mask is 1 there.
-        geometry: Of the convolution with these taps.
-        operators: What convolves them.
-        blocks: Ranges of output channels to convolve one after the other.
+        all_ones: Whether the mask is 1 at all of them.
+        geometry: Geometry of the convolution with these taps.
+        operators: The operators that convolve them.
+        ranges: Ranges of output channels, one for each block.
         kernel_format: Memory format of the masked kernel.
     """
 
     window: Window
-    is_one: bool
+    all_ones: bool
     geometry: Geometry
     operators: Operators
-    blocks: tuple[slice, ...]
+    ranges: tuple[slice, ...]
     kernel_format: torch.memory_format
 
 
 class Plan(NamedTuple):
-    """How to convolve an input of one size with a kernel and mask.
+    """How to convolve an input of one size with a kernel and its mask.
 
     Attributes:
-        geometry: Of the convolution with the whole kernel.
+        geometry: Geometry of the convolution with the whole kernel.
         output_format: Memory format of the output, and of the input's gradient.
-        main: Taps that all channels have.
-        rest: Taps of the wide channels, of which only those outside of `main.window` count; None where all count.
+        main: The convolution of all output channels.
+        outliers: The convolution of the outlier channels, in which only the taps outside of `main.window` count; None
+            if `main` has every tap.
     """
 
     geometry: Geometry
     output_format: torch.memory_format
     main: Part
-    rest: Part | None
+    outliers: Part | None
 
     @property
     def parts(self) -> list[Part]:
-        """The parts that there are."""
-        return [self.main] if self.rest is None else [self.main, self.rest]
+        """The one or two parts."""
+        return [self.main] if self.outliers is None else [self.main, self.outliers]
 
 
 @lru_cache(maxsize=4096)
@@ -60,7 +61,7 @@ def make_plan(
     size: tuple[int, ...],
     shape: tuple[int, ...],
     reach: Reach,
-    is_one: bool,
+    all_ones: bool,
     geometry: Geometry,
     *,
     input_last: bool,
@@ -71,11 +72,11 @@ def make_plan(
     Args:
         size: Size of the input, `(N, C, H, W)`.
         shape: Shape of the kernel, `(O, I, Kh, Kw)`.
-        reach: Of the masks.
-        is_one: Whether all of them are 1 in `reach.inner`.
-        geometry: Of the convolution with the whole kernel.
+        reach: Reach of the masks.
+        all_ones: Whether all masks are 1 in `reach.inner`.
+        geometry: Geometry of the convolution with the whole kernel.
         input_last: Whether the input is in channels_last.
-        kernel_last: Whether the kernel is.
+        kernel_last: Whether the kernel is in channels_last.
     """
     channels_last = input_last or kernel_last
     output_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -88,21 +89,21 @@ def make_plan(
         operators = choose_operators(size, needed, cropped, strided=strided, channels_last=channels_last)
         return Part(
             window,
-            is_one and _is_within(window, reach.inner),
+            all_ones and _is_within(window, reach.inner),
             cropped,
             operators,
-            tuple(slices(out_channels, operators.block)),
+            tuple(channel_ranges(out_channels, operators.block_channels)),
             operators.memory_format or output_format,
         )
 
     whole = part(reach.support, shape[0])
-    if reach.num_wide and geometry.groups == 1:
-        main, rest = part(reach.inner, shape[0]), part(reach.support, reach.num_wide)
+    if reach.num_outliers and geometry.groups == 1:
+        main, outliers = part(reach.inner, shape[0]), part(reach.support, reach.num_outliers)
         positions = size[0] * math.prod(output_size(size[2:], shape[2:], geometry))
-        taps = shape[0] * (math.prod(whole.window.size) - math.prod(main.window.size))
-        more = reach.num_wide * math.prod(rest.window.size)
-        if positions * shape[1] * (taps - more) > _WORTH_A_CONVOLUTION:
-            return Plan(geometry, output_format, main, rest)
+        saved_taps = shape[0] * (math.prod(whole.window.size) - math.prod(main.window.size))
+        added_taps = reach.num_outliers * math.prod(outliers.window.size)
+        if positions * shape[1] * (saved_taps - added_taps) > _WORTH_A_CONVOLUTION:
+            return Plan(geometry, output_format, main, outliers)
     return Plan(geometry, output_format, whole, None)
 
 

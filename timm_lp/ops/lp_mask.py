@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_NEGLIGIBLE = 2.0**-17  # of the dtype's rounding step, for a mask's value
+_NEGLIGIBLE = 2.0**-17  # times the dtype's rounding step: masks below this become 0
 
 
 def lp_exponent(log2p: Tensor) -> Tensor:
     """Return the exponent p >= 1 of the Lp norm from its trainable logarithm.
 
-    p is `2 ** |log2p|`: below zero the logarithm is reflected instead of clipped, so no optimizer step can bring p
-    under 1, the gradient is that of the function that is computed, and it never dies (its slope at 0 is +1).
+    p is `2 ** |log2p|`. A logarithm below zero is reflected, so no optimizer step can bring p under 1. Clipping would
+    stop its gradient. The slope of `|log2p|` at 0 is taken as +1.
 
     Args:
         log2p: Base-2 logarithm of p, any shape.
@@ -31,8 +31,8 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
 
     `mask[o, 0, h, w] = exp(-sum_i |C[o] @ d(h, w)|_i ** p[o])`, with `d` the offset from the kernel's centre
     `((Kh - 1) / 2, (Kw - 1) / 2)`. Values and gradients are finite for 1 <= p <= 256, the centre included. Values far
-    below the dtype's rounding step, under 2**-40 in float32, are 0: beside the 1 in the centre no rounded sum shows
-    them, and the taps there need not be convolved.
+    below the dtype's rounding step, under 2**-40 in float32, are set to 0, so that the taps there need not be
+    convolved: a rounded sum would not show them beside the 1 in the centre.
 
     Args:
         C: Inverse width of the mask, shape `(O, 2, 2)`, 1/pixel.
@@ -55,10 +55,10 @@ def lp_mask_gradients(grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor)
     """Return the gradients of `lp_mask` in closed form.
 
     With `z = C d`: the mask's derivative is `-mask * p * |z_i| ** p / z_i * d_j` in `C[i, j]`, 0 where `z_i` is 0, and
-    `-mask * sum_i |z_i| ** p * ln|z_i| * p * ln(2)` in `|log2p|`. Offsets `d` and `-d` have the same.
+    `-mask * sum_i |z_i| ** p * ln|z_i| * p * ln(2)` in `|log2p|`. Offsets `d` and `-d` have equal derivatives.
 
     Args:
-        grad_mask: Gradient in the mask, shape `(O, 1, Kh, Kw)`.
+        grad_mask: Gradient of the loss in the mask, shape `(O, 1, Kh, Kw)`.
         mask: The mask, of the same shape.
         C: As `lp_mask` took it.
         log2p: As `lp_mask` took it.
@@ -69,8 +69,8 @@ def lp_mask_gradients(grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor)
     norm = _lp_norm(C, log2p, tuple(mask.shape[-2:]))
     grad_norm = (grad_mask * mask).flatten(1).neg_()
     half = norm.power.shape[2]
-    rest = grad_norm.shape[1] - half
-    grad_norm[:, :rest] += grad_norm[:, half:].flip(1)
+    mirrored = grad_norm.shape[1] - half  # taps
+    grad_norm[:, :mirrored] += grad_norm[:, half:].flip(1)
     grad_power = norm.power * grad_norm[:, None, :half]
     grad_p = (grad_power * norm.log2_distance).sum(dim=(1, 2))
     p = norm.p.flatten()
@@ -82,10 +82,10 @@ def lp_mask_gradients(grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor)
 
 
 class _LpNorm(NamedTuple):
-    """The Lp norm of offsets from a kernel's centre, and the steps to it.
+    """The Lp norm of offsets from a kernel's centre, and the steps of its computation.
 
-    The norm of an offset is also that of the opposite one, so it is that of the first `T = (Kh * Kw + 1) // 2` taps,
-    row by row: the others are these in reverse order.
+    Opposite offsets have the same norm. So this holds the first `T = (Kh * Kw + 1) // 2` taps, row by row; the others
+    are the same in reverse order.
 
     Attributes:
         dh: Offsets along the height, shape `(T,)`, pixels.

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from timm_lp.layers import masked_kernel
-from timm_lp.layers.masked_kernel import MaskedKernel, memory_format_of, slices
-from timm_lp.layers.window import Window
+from timm_lp.ops import masked_kernel
+from timm_lp.ops.masked_kernel import MaskedKernel, channel_ranges
+from timm_lp.ops.window import Window
 
-from .comparison import seeded
+from ..layers.comparison import seeded
 
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 FORMATS = [CONTIGUOUS, LAST]
@@ -35,14 +35,14 @@ def test_products_and_their_gradients(
     weight, grad = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     weight = weight.contiguous(memory_format=weight_format)
     mask = torch.rand(shape[0], 1, *shape[2:], generator=generator, dtype=torch.float64)
-    parts = [*slices(shape[0], step)]
+    ranges = [*channel_ranges(shape[0], step)]
     for window in windows(shape):
         kernel = MaskedKernel(weight, mask, window, False, memory_format)
         product = window.crop(weight * mask)
         assert kernel.shape == product.shape
         seen = 0
-        for part, block in kernel.blocks(parts):
-            assert torch.equal(block, product[part])
+        for channels, block in kernel.blocks(ranges):
+            assert torch.equal(block, product[channels])
             assert block.is_contiguous(memory_format=memory_format)
             seen += len(block)
         assert seen == len(weight)
@@ -51,7 +51,7 @@ def test_products_and_their_gradients(
         window.crop(inside).fill_(1)
         for needs_weight in (False, True):
             for needs_mask in (False, True):
-                grads = (window.crop(grad)[part].clone(memory_format=memory_format) for part in parts)
+                grads = (window.crop(grad)[channels].clone(memory_format=memory_format) for channels in ranges)
                 grad_weight, grad_mask = kernel.gradients(grads, needs_weight, needs_mask)
                 assert (grad_weight is not None, grad_mask is not None) == (needs_weight, needs_mask)
                 if grad_weight is not None:
@@ -65,8 +65,8 @@ def test_a_mask_that_is_1_is_not_multiplied() -> None:
     weight, mask = torch.randn(4, 2, 5, 5, generator=seeded()), torch.ones(4, 1, 5, 5)
     for window in (Window(0, 5, 0, 5), Window(1, 4, 2, 3)):
         kernel = MaskedKernel(weight, mask, window, True, CONTIGUOUS)
-        for part, block in kernel.blocks([slice(0, 3), slice(3, 4)]):
-            assert torch.equal(block, window.crop(weight)[part])
+        for channels, block in kernel.blocks([slice(0, 3), slice(3, 4)]):
+            assert torch.equal(block, window.crop(weight)[channels])
             assert block.untyped_storage().data_ptr() == weight.data_ptr()
 
 
@@ -74,13 +74,5 @@ def test_a_mask_that_is_1_is_not_multiplied() -> None:
     ("length", "step", "expected"),
     [(5, 2, [(0, 2), (2, 4), (4, 5)]), (4, 2, [(0, 2), (2, 4)]), (3, 7, [(0, 3)]), (0, 2, [])],
 )
-def test_slices(length: int, step: int, expected: list[tuple[int, int]]) -> None:
-    assert [(part.start, part.stop) for part in slices(length, step)] == expected
-
-
-def test_memory_format_of() -> None:
-    contiguous = torch.zeros(2, 3, 4, 5)
-    last = contiguous.to(memory_format=LAST)
-    assert memory_format_of(contiguous, contiguous) is CONTIGUOUS
-    assert memory_format_of(contiguous, contiguous.transpose(2, 3)) is CONTIGUOUS
-    assert memory_format_of(last, contiguous) is memory_format_of(contiguous, last) is LAST
+def test_channel_ranges(length: int, step: int, expected: list[tuple[int, int]]) -> None:
+    assert [(part.start, part.stop) for part in channel_ranges(length, step)] == expected

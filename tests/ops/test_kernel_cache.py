@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
 
-from .comparison import image, randomize
+from ..layers.comparison import image, randomize
 
 LAYERS: dict[str, dict[str, Any]] = {
     "dense": {"kernel_size": 5, "padding": 2},
@@ -30,8 +30,8 @@ def expected(layer: LpConv2d, x: Tensor) -> Tensor:
 
 
 def kept(layer: LpConv2d) -> list[list[tuple[slice, Tensor]]] | None:
-    assert layer._kept_kernel is not None
-    last = layer._kept_kernel._last
+    assert layer._caches is not None
+    last = layer._caches.kernel._last
     return None if last is None else last[1]
 
 
@@ -96,6 +96,40 @@ def test_never_stale(arguments: dict[str, Any], edit: Callable[[LpConv2d], Any],
     assert_right(layer, image(), grad_mode)
 
 
+def kernel_of_range_1e10() -> LpConv2d:
+    layer = build(LAYERS["dense"])
+    with torch.no_grad():
+        layer.weight[3, 0, 0, 0] = 1e10
+    return layer
+
+
+CENTRE = (3, 1, 2, 2)
+COUNTED: dict[str, Callable[[LpConv2d], Any]] = {
+    "no_grad": lambda layer: torch.no_grad()(layer.weight[CENTRE].add_)(1),
+    "copy": lambda layer: torch.no_grad()(layer.weight.copy_)(layer.weight + 1),
+    "parameter": lambda layer: setattr(layer, "weight", nn.Parameter(layer.weight.detach() + 1)),
+}
+
+
+@pytest.mark.parametrize("edit", COUNTED.values(), ids=COUNTED)
+def test_sees_what_autograd_counts_whatever_the_range(edit: Callable[[LpConv2d], Any]) -> None:
+    layer, x = kernel_of_range_1e10(), image()
+    with torch.no_grad():
+        before = [layer(x) for _ in range(3)][-1]
+        edit(layer)
+        assert not torch.equal(layer(x), before)
+
+
+def test_cannot_see_what_rounding_hides_behind_autograds_back() -> None:
+    layer, x = kernel_of_range_1e10(), image()
+    with torch.no_grad():
+        before = [layer(x) for _ in range(3)][-1]
+        layer.weight.data[CENTRE] += 1  # 1e-10 of the largest number in this channel's kernel
+        assert torch.equal(layer(x), before)
+        layer.weight.data[CENTRE] += 1e5  # 1e-5 of it
+        assert not torch.equal(layer(x), before)
+
+
 @pytest.mark.parametrize("name", ["dense", "cropped", "grouped"])
 def test_keeps_what_is_asked_for_twice(name: str) -> None:
     layer, x = build(LAYERS[name]), image()
@@ -145,7 +179,7 @@ def test_copies_keep_nothing() -> None:
     layer = build(LAYERS["dense"])
     assert_right(layer, image())
     twin = copy.deepcopy(layer)
-    assert twin._kept_kernel is None
+    assert twin._caches is None
     with torch.no_grad():
         twin.weight.zero_()
     assert_right(twin, image())

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from timm_lp.layers import reach
-from timm_lp.layers.reach import Reach, reach_of
-from timm_lp.layers.window import Window, support
+from timm_lp.ops import reach
+from timm_lp.ops.reach import Reach, reach_of
+from timm_lp.ops.window import Window, support
 
-from .comparison import seeded
+from ..layers.comparison import seeded
 
 
 def boxes(height: int, width: int, *rings: tuple[int, int]) -> Tensor:
@@ -21,38 +21,38 @@ def boxes(height: int, width: int, *rings: tuple[int, int]) -> Tensor:
     return masks
 
 
-def test_equal_masks_have_no_wide_channels() -> None:
-    found, wide = reach_of(boxes(7, 9, (1, 2), (1, 2), (1, 2)))
+def test_equal_masks_have_no_outlier_channels() -> None:
+    found, outliers = reach_of(boxes(7, 9, (1, 2), (1, 2), (1, 2)))
     window = Window(1, 6, 2, 7)
     assert found == Reach(window, window, 0)
-    assert wide is None
+    assert outliers is None
 
 
-def test_few_wide_channels() -> None:
+def test_few_outlier_channels() -> None:
     rings = [(2, 3)] * 40
     rings[5], rings[17] = (0, 3), (2, 1)
-    found, wide = reach_of(boxes(7, 9, *rings))
+    found, outliers = reach_of(boxes(7, 9, *rings))
     assert found == Reach(Window(0, 7, 1, 8), Window(2, 5, 3, 6), 2)
-    assert wide is not None
-    assert wide.tolist() == [5, 17]
+    assert outliers is not None
+    assert outliers.tolist() == [5, 17]
 
 
-def test_many_wide_channels_are_not_convolved_twice() -> None:
-    found, wide = reach_of(boxes(7, 7, *[(0, 0)] * 30, *[(1, 1)] * 10))
+def test_many_outlier_channels_are_not_convolved_twice() -> None:
+    found, outliers = reach_of(boxes(7, 7, *[(0, 0)] * 30, *[(1, 1)] * 10))
     assert found == Reach(Window(0, 7, 0, 7), Window(0, 7, 0, 7), 0)
-    assert wide is None
+    assert outliers is None
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (6, 4), (1, 5), (5, 1)])
 def test_the_least_taps(height: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Brute force over all windows."""
-    monkeypatch.setattr(reach, "_BLOCK_CHANNELS", 4)
+    monkeypatch.setattr(reach, "ONEDNN_CHANNELS", 4)
     generator = seeded(3)
     sizes = ((height + 1) // 2, (width + 1) // 2)
     for channels in (1, 5, 30):
         rings = [tuple(int(torch.randint(size, (), generator=generator)) for size in sizes) for _ in range(channels)]
         masks = boxes(height, width, *rings)  # type: ignore[arg-type]
-        found, wide = reach_of(masks)
+        found, outliers = reach_of(masks)
         assert found.support == support(masks)
         outer = (height - 2 * found.support.top) * (width - 2 * found.support.left)
 
@@ -64,8 +64,8 @@ def test_the_least_taps(height: int, width: int, monkeypatch: pytest.MonkeyPatch
         assert found.inner == Window(top, height - top, left, width - left)
         assert costs[top, left] == min(costs.values())
         expected = [i for i, (rows, columns) in enumerate(rings) if rows < top or columns < left]
-        assert (wide.tolist() if wide is not None else []) == expected
-        assert found.num_wide == len(expected)
+        assert (outliers.tolist() if outliers is not None else []) == expected
+        assert found.num_outliers == len(expected)
 
 
 def test_nan_and_masks_of_nothing() -> None:

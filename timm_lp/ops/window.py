@@ -1,4 +1,4 @@
-"""The taps of a kernel that a convolution needs: those that meet a pixel, and that are not 0."""
+"""The taps of a kernel that a convolution needs: those that are not 0 and meet a pixel of the input."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Geometry(NamedTuple):
-    """Where a convolution puts its kernel; each as in `nn.Conv2d`, with the zero padding in pixels."""
+    """The arguments of `nn.Conv2d` that place its kernel; `padding` counts zeros on each side, in pixels."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -28,7 +28,7 @@ class Window(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     def crop(self, kernel: Tensor) -> Tensor:
-        """Return the view of a kernel, shape `(O, I, Kh, Kw)`, that has these taps only."""
+        """Return a view of a kernel, shape `(O, I, Kh, Kw)`, with these taps only."""
         if self.size == kernel.shape[2:]:
             return kernel
         return kernel[..., self.top : self.bottom, self.left : self.right]
@@ -58,15 +58,15 @@ def _extent(magnitudes: list[float]) -> tuple[int, int]:
 
 
 def needed_window(size: tuple[int, ...], within: Window, kernel_size: tuple[int, ...], geometry: Geometry) -> Window:
-    """Return the taps that have to be convolved, so that nothing but products with 0 is left out.
+    """Return the taps that have to be convolved; the others add only products with 0.
 
-    A tap that meets only padding, as those far from the centre of a large kernel do on a small map, adds nothing.
+    On a small map, a tap far from the centre of a large kernel meets only padding.
 
     Args:
         size: `(H, W)` of the input, pixels.
-        within: Taps outside of it are 0.
+        within: The window outside of which the kernel is 0.
         kernel_size: `(Kh, Kw)`, pixels.
-        geometry: Of the convolution with the whole kernel.
+        geometry: Geometry of the convolution with the whole kernel.
 
     Returns:
         A window that `cropped_geometry` can convolve to an output of the same size.
@@ -89,8 +89,8 @@ def _needed_extent(
 ) -> tuple[int, int]:
     """Return the needed taps along one axis.
 
-    Tap t meets the pixels `t * dilation - padding + stride * i`. Both sides get the same padding, so there may be more
-    than one way to keep the output's size; the one that starts last is taken.
+    Tap t meets the pixels `t * dilation - padding + stride * i`. Both sides get the same padding, so several ranges may
+    keep the output's size; this takes the one that starts last.
     """
     reach = (size + 2 * padding - dilation * (taps - 1) - 1) // stride * stride
     first = max(within[0], -((reach - padding) // dilation))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from timm_lp.layers import lp_exponent, lp_mask
-from timm_lp.layers.lp_mask import lp_mask_gradients
+from timm_lp.ops import lp_exponent, lp_mask
+from timm_lp.ops.lp_mask import lp_mask_gradients
 
 from .reference import lp_mask_reference
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from timm_lp.layers import scratch as module
-from timm_lp.layers.scratch import scratch
+from timm_lp.ops import memory
+from timm_lp.ops.memory import memory_format_of, scratch
 
 F32 = torch.float32
+LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 
 
 def test_the_second_request_gets_the_same_memory() -> None:
@@ -41,7 +42,7 @@ def test_names_and_dtypes_do_not_share_memory() -> None:
 def test_memory_formats(
     largest: int, memory_format: torch.memory_format, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LARGEST_BYTES", largest)
+    monkeypatch.setattr(memory, "_LARGEST_BYTES", largest)
     result = scratch("formats", shape, F32, memory_format)
     assert result.shape == shape
     assert result.is_contiguous(memory_format=memory_format)
@@ -52,7 +53,7 @@ def test_memory_formats(
 
 
 def test_large_requests_get_memory_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LARGEST_BYTES", 40)
+    monkeypatch.setattr(memory, "_LARGEST_BYTES", 40)
     kept = scratch("limit", (10,), F32).fill_(1)
     assert scratch("limit", (10,), F32).data_ptr() == kept.data_ptr()
     first, second = (scratch("limit", (11,), F32) for _ in range(2))
@@ -87,3 +88,11 @@ def test_memory_from_inference_mode_can_be_used_outside() -> None:
     with torch.inference_mode():
         scratch("inference", (4,), F32).fill_(4)
     assert torch.equal(outside, torch.full((4,), 4.0))
+
+
+def test_memory_format_of() -> None:
+    contiguous = torch.zeros(2, 3, 4, 5)
+    last = contiguous.to(memory_format=LAST)
+    assert memory_format_of(contiguous, contiguous) is CONTIGUOUS
+    assert memory_format_of(contiguous, contiguous.transpose(2, 3)) is CONTIGUOUS
+    assert memory_format_of(last, contiguous) is memory_format_of(contiguous, last) is LAST

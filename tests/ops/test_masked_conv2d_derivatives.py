@@ -8,12 +8,10 @@ import torch
 import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
-from timm_lp.layers import LpConv2d, masked_conv2d
-from timm_lp.layers.kernel_cache import KernelCache
-from timm_lp.layers.mask_cache import MaskCache
-from timm_lp.layers.masked_conv2d import plain_conv2d
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import Caches, masked_conv2d, plain_conv2d
 
-from .comparison import image, randomize, seeded
+from ..layers.comparison import image, randomize, seeded
 from .shapes import build, each_shape, geometry_of, plain
 
 # torch's own code for forward-mode differentiation uses what torch deprecates.
@@ -44,7 +42,7 @@ def test_gradgradcheck(in_channels: int, arguments: dict[str, Any]) -> None:
     tensors = (x, layer.weight, layer.bias, layer.C, layer.log2p)
 
     def convolve(*tensors: Tensor) -> Tensor:
-        return masked_conv2d.masked_conv2d(*tensors, geometry_of(layer), MaskCache(), KernelCache())
+        return masked_conv2d(*tensors, geometry_of(layer), Caches())
 
     assert torch.autograd.gradcheck(convolve, tensors)
     assert torch.autograd.gradgradcheck(convolve, tensors)

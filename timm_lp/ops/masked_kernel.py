@@ -1,31 +1,36 @@
-"""The product of a kernel and its mask, and its gradients, a few output channels at a time."""
+"""The product of a kernel and its mask, and the product's gradients, a few output channels at a time."""
 
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from .memory_format import memory_format_of
-from .scratch import scratch
-from .slices import slices
+from .memory import memory_format_of, scratch
 from .window import Window
+
+Block = tuple[slice, Tensor]  # a range of output channels, and their kernel
 
 _CHUNK_BYTES = 2**19  # what is read twice is read from a core's cache the second time
 
 
+def channel_ranges(channels: int, step: int) -> Iterator[slice]:
+    """Return the ranges of at most `step` channels that cover all channels."""
+    return (slice(start, min(start + step, channels)) for start in range(0, channels, step))
+
+
 class MaskedKernel:
-    """The needed taps of a kernel, times their mask.
+    """The taps of a kernel that are needed, times their mask.
 
     Args:
         weight: Kernel, shape `(O, I, Kh, Kw)`.
         mask: Mask, shape `(O, 1, Kh, Kw)`.
         window: The needed taps.
-        is_one: Whether the mask is 1 there.
-        memory_format: Of the products.
+        all_ones: Whether the mask is 1 at all of them.
+        memory_format: Memory format of the products.
     """
 
     def __init__(
-        self, weight: Tensor, mask: Tensor, window: Window, is_one: bool, memory_format: torch.memory_format
+        self, weight: Tensor, mask: Tensor, window: Window, all_ones: bool, memory_format: torch.memory_format
     ) -> None:
         self.weight = weight
         self.mask = mask
@@ -33,16 +38,16 @@ class MaskedKernel:
         self._needed_mask = window.crop(mask)
         self.shape = tuple(self._needed_weight.shape)
         self._window = window
-        self._is_one = is_one
+        self._all_ones = all_ones
         self._memory_format = memory_format
 
-    def blocks(self, ranges: Iterable[slice]) -> Iterator[tuple[slice, Tensor]]:
-        """Return ranges of output channels and their products, each valid until the next is asked for."""
+    def blocks(self, ranges: Iterable[slice]) -> Iterator[Block]:
+        """Return a block for each range of output channels; it is valid until the next one is asked for."""
         for channels in ranges:
             weight, mask = self._needed_weight, self._needed_mask
             if channels.stop - channels.start < len(weight):
                 weight, mask = weight[channels], mask[channels]
-            if self._is_one:
+            if self._all_ones:
                 yield channels, weight
                 continue
             product = scratch("block", tuple(weight.shape), weight.dtype, self._memory_format)
@@ -50,15 +55,15 @@ class MaskedKernel:
             yield channels, product
 
     def gradients(self, grads: Iterable[Tensor], weight: bool, mask: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of weight and mask, both of them from one reading of the products' gradients.
+        """Return the gradients of weight and mask. The gradients of the product are read once for both.
 
         Args:
-            grads: Gradients in the products, of some output channels after the other; they are overwritten.
+            grads: Gradients of the blocks, in the order of their channels; they are overwritten.
             weight: Whether the weight's gradient is wanted.
             mask: Whether the mask's gradient is wanted.
 
         Returns:
-            Gradients of the whole weight and mask, None where they are not wanted.
+            Gradients of the whole weight and the whole mask, None for those that are not wanted.
         """
         cropped = self.shape != self.weight.shape
         empty_like = torch.zeros_like if cropped else torch.empty_like
@@ -69,19 +74,19 @@ class MaskedKernel:
             if weight and grad_weight is None:
                 in_place = grad.shape == self.weight.shape and grad.stride() == self.weight.stride()
                 grad_weight = grad if in_place else empty_like(self.weight)
-            for part in slices(len(grad), _chunk(grad)):
-                rows = slice(start + part.start, start + part.stop)
+            for chunk in channel_ranges(len(grad), _chunk_channels(grad)):
+                channels = slice(start + chunk.start, start + chunk.stop)
                 if grad_mask is not None:
-                    self._sum_products(grad[part], rows, grad_mask)
+                    self._sum_products(grad[chunk], channels, grad_mask)
                 if grad_weight is not None:
-                    _multiply(grad[part], self._needed_mask[rows], self._window.crop(grad_weight)[rows])
+                    _multiply(grad[chunk], self._needed_mask[channels], self._window.crop(grad_weight)[channels])
             start += len(grad)
         return grad_weight, grad_mask
 
-    def _sum_products(self, grad: Tensor, rows: slice, grad_mask: Tensor) -> None:
+    def _sum_products(self, grad: Tensor, channels: slice, grad_mask: Tensor) -> None:
         products = scratch("products to sum", grad.shape, grad.dtype, memory_format_of(grad))
-        torch.mul(grad, self._needed_weight[rows], out=products)
-        torch.sum(products, dim=1, keepdim=True, out=self._window.crop(grad_mask)[rows])
+        torch.mul(grad, self._needed_weight[channels], out=products)
+        torch.sum(products, dim=1, keepdim=True, out=self._window.crop(grad_mask)[channels])
 
 
 def _multiply(factor: Tensor, mask: Tensor, product: Tensor) -> None:
@@ -92,13 +97,14 @@ def _multiply(factor: Tensor, mask: Tensor, product: Tensor) -> None:
     # Along the input channels first: the rows of a cropped kernel are too short to be multiplied one by one.
     last = torch.channels_last
     directly = product.is_contiguous(memory_format=last)
-    for part in slices(len(factor), _chunk(factor)):
-        out = product[part] if directly else scratch("product in channels_last", factor[part].shape, factor.dtype, last)
-        torch.mul(factor[part], mask[part], out=out)
+    for chunk in channel_ranges(len(factor), _chunk_channels(factor)):
+        shape = factor[chunk].shape
+        out = product[chunk] if directly else scratch("product in channels_last", shape, factor.dtype, last)
+        torch.mul(factor[chunk], mask[chunk], out=out)
         if not directly:
-            product[part].copy_(out)
+            product[chunk].copy_(out)
 
 
-def _chunk(kernel: Tensor) -> int:
+def _chunk_channels(kernel: Tensor) -> int:
     """Return how many output channels of a kernel to multiply at a time."""
     return max(_CHUNK_BYTES // kernel[0].nbytes, 1)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from timm_lp.layers import LpConv2d, lp_mask
-from timm_lp.layers.mask_cache import MaskCache
-from timm_lp.layers.window import Window
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import lp_mask
+from timm_lp.ops.caches import MaskCache
+from timm_lp.ops.window import Window
 
-from .comparison import image, output_and_gradients, randomize
+from ..layers.comparison import image, output_and_gradients, randomize
 from .shapes import plain
 
 
@@ -117,49 +118,49 @@ def test_a_change_of_dtype() -> None:
 
 
 def test_a_change_of_dtype_that_rounds_nothing() -> None:
-    make_mask = MaskCache()
+    cache = MaskCache()
     C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
     for dtype in (torch.float32, torch.float64, torch.float32):
-        values = make_mask(C.to(dtype), log2p.to(dtype), (3, 4)).values
+        values = cache.get(C.to(dtype), log2p.to(dtype), (3, 4)).values
         assert values.dtype == dtype
         assert torch.equal(values, lp_mask(C.to(dtype), log2p.to(dtype), (3, 4)))
 
 
 def test_a_hit_returns_the_same_mask_without_a_graph() -> None:
-    make_mask = MaskCache()
+    cache = MaskCache()
     C, log2p = (parameter.requires_grad_() for parameter in (torch.eye(2)[None] / 3, torch.ones(1)))
-    mask = make_mask(C, log2p, (3, 4))
+    mask = cache.get(C, log2p, (3, 4))
     assert not mask.values.requires_grad
-    assert make_mask(C, log2p, (3, 4)) is mask
-    assert make_mask(C.detach().clone(), log2p.detach().clone(), (3, 4)) is mask
+    assert cache.get(C, log2p, (3, 4)) is mask
+    assert cache.get(C.detach().clone(), log2p.detach().clone(), (3, 4)) is mask
     with torch.no_grad():
         log2p += 1
-        assert make_mask(C, log2p, (3, 4)) is not mask
+        assert cache.get(C, log2p, (3, 4)) is not mask
         log2p -= 1
-    assert torch.equal(make_mask(C, log2p, (3, 4)).values, mask.values)
+    assert torch.equal(cache.get(C, log2p, (3, 4)).values, mask.values)
 
 
 def test_the_kept_parameters_are_copies() -> None:
-    make_mask = MaskCache()
+    cache = MaskCache()
     C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
-    mask = make_mask(C, log2p, (3, 3))
+    mask = cache.get(C, log2p, (3, 3))
     C.mul_(2)
-    changed = make_mask(C, log2p, (3, 3))
+    changed = cache.get(C, log2p, (3, 3))
     assert torch.equal(changed.values, lp_mask(C, log2p, (3, 3)))
     assert not torch.equal(changed.values, mask.values)
 
 
 def test_each_kernel_size_has_its_mask() -> None:
-    make_mask = MaskCache()
+    cache = MaskCache()
     C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
     for kernel_size in [(3, 3), (5, 3), (3, 5), (3, 3)]:
-        assert torch.equal(make_mask(C, log2p, kernel_size).values, lp_mask(C, log2p, kernel_size))
+        assert torch.equal(cache.get(C, log2p, kernel_size).values, lp_mask(C, log2p, kernel_size))
 
 
 def test_a_number_of_masks_that_changes() -> None:
-    make_mask = MaskCache()
+    cache = MaskCache()
     for masks in (1, 2, 1):
-        assert len(make_mask(torch.eye(2).repeat(masks, 1, 1), torch.ones(masks), (3, 3)).values) == masks
+        assert len(cache.get(torch.eye(2).repeat(masks, 1, 1), torch.ones(masks), (3, 3)).values) == masks
 
 
 def test_parameters_that_are_not_numbers() -> None:
@@ -174,7 +175,7 @@ def test_parameters_that_are_not_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "scale", "support", "is_one"),
+    ("p", "scale", "support", "all_ones"),
     [
         (256, 1 / 1.5, (2, 5, 2, 5), True),
         (256, 1 / 9, (0, 7, 0, 7), True),
@@ -182,23 +183,23 @@ def test_parameters_that_are_not_numbers() -> None:
         (256, 9.0, (3, 4, 3, 4), True),
     ],
 )
-def test_what_follows_from_a_masks_values(p: float, scale: float, support: tuple[int, ...], is_one: bool) -> None:
-    mask = MaskCache()(scale * torch.eye(2)[None], torch.tensor([p]).float().log2(), (7, 7))
+def test_what_follows_from_a_masks_values(p: float, scale: float, support: tuple[int, ...], all_ones: bool) -> None:
+    mask = MaskCache().get(scale * torch.eye(2)[None], torch.tensor([p]).float().log2(), (7, 7))
     assert mask.reach.support == Window(*support)
-    assert mask.is_one is is_one
+    assert mask.all_ones is all_ones
 
 
 def test_a_mask_from_inference_mode_is_made_anew_outside() -> None:
-    make_mask = MaskCache()
+    cache = MaskCache()
     C, log2p = torch.eye(2)[None] / 3, torch.ones(1)
     with torch.inference_mode():
-        first = make_mask(C, log2p, (3, 3))
-        assert make_mask(C, log2p, (3, 3)) is first
-    second = make_mask(C, log2p, (3, 3))
+        first = cache.get(C, log2p, (3, 3))
+        assert cache.get(C, log2p, (3, 3)) is first
+    second = cache.get(C, log2p, (3, 3))
     assert not second.values.is_inference()
     assert torch.equal(first.values, second.values)
     with torch.inference_mode():
-        assert make_mask(C, log2p, (3, 3)) is second
+        assert cache.get(C, log2p, (3, 3)) is second
 
 
 def through_pickle(layer: LpConv2d) -> LpConv2d:
@@ -210,12 +211,12 @@ def test_copies_have_no_mask(copied: Callable[[LpConv2d], LpConv2d]) -> None:
     layer, x = build(), image()
     size = len(pickle.dumps(layer))
     layer(x)
-    assert "_make_mask" in vars(layer)
+    assert "_caches" in vars(layer)
     assert len(pickle.dumps(layer)) == size
     twin = copied(layer)
-    assert "_make_mask" not in vars(twin)
+    assert "_caches" not in vars(twin)
     assert torch.equal(twin(x), layer(x))
-    assert twin._make_mask is not layer._make_mask
+    assert twin._caches is not layer._caches
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, through_pickle])

@@ -1,4 +1,4 @@
-"""Mask, product and convolution as one differentiable function (Eq. 3)."""
+"""Convolution with a masked kernel as one differentiable function (Eq. 3)."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -7,15 +7,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from .kernel_cache import KernelCache
+from .caches import Caches
 from .lp_mask import lp_mask, lp_mask_gradients
-from .mask_cache import MaskCache
-from .masked_kernel import MaskedKernel
-from .memory_format import memory_format_of
+from .masked_kernel import Block, MaskedKernel
+from .memory import memory_format_of
 from .plan import Part, Plan, make_plan
+from .torch_internals import in_dispatch_mode, in_forward_mode, in_function_transform, is_batched_gradient
 from .window import Geometry, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
@@ -29,66 +27,66 @@ def masked_conv2d(
     C: Tensor,
     log2p: Tensor,
     geometry: Geometry,
-    make_mask: MaskCache,
-    kept_kernel: KernelCache,
+    caches: Caches,
 ) -> Tensor:
-    """Convolve with a masked kernel (Eq. 3), with the fastest operators and no more taps than are needed.
+    """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
 
-    For training, the masked kernel is made some output channels at a time, in the forward pass and once more in the
-    backward pass, so that a large one is never in memory as a whole. Gradients of gradients are those of the plain
-    formula.
+    Training makes the masked kernel a few output channels at a time, in the forward pass and again in the backward
+    pass, so that the whole of a large one is never in memory. Second derivatives are those of the plain formula.
 
     Args:
-        input: Input, shape `(N, C, H, W)`, for which `can_mask_fast` holds.
+        input: Input, shape `(N, C, H, W)`. `can_mask_fast` must hold for all arguments.
         weight: Kernel, shape `(O, I, Kh, Kw)`.
         bias: Bias, shape `(O,)`.
         C: As in `lp_mask`.
         log2p: As in `lp_mask`.
         geometry: Stride, zero padding, dilation and groups.
-        make_mask: Makes the mask.
-        kept_kernel: Keeps the masked kernel while gradients are off.
+        caches: Keeps the mask, and the masked kernel while gradients are off.
 
     Returns:
         Output, shape `(N, O, H', W')`.
     """
-    mask = make_mask(C, log2p, tuple(weight.shape[2:]))
+    mask = caches.mask.get(C, log2p, tuple(weight.shape[2:]))
     plan = make_plan(
         tuple(input.shape),
         tuple(weight.shape),
         mask.reach,
-        mask.is_one,
+        mask.all_ones,
         geometry,
         input_last=memory_format_of(input) is torch.channels_last,
         kernel_last=memory_format_of(weight) is torch.channels_last,
     )
     if torch.is_grad_enabled():
-        kept_kernel.clear()
-        output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask.values, mask.wide, plan)
+        caches.kernel.clear()
+        arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, plan)
+        output: Tensor = _MaskedConv2d.apply(*arguments)
         return output
+
+    def blocks() -> list[Iterable[Block]]:
+        return _blocks(weight, mask.values, mask.outlier_channels, plan)
+
     kept = None
-    if weight.shape[1] > 1 and not plan.main.is_one:  # a depthwise kernel is multiplied sooner than it is checked
-        form = tuple((part.window, part.operators.block, part.kernel_format) for part in plan.parts)
-        kept = kept_kernel.get(weight, mask.values, form, lambda: _copies(weight, mask.values, mask.wide, plan))
-    return _convolve(
-        input, kept or _products(_kernels(weight, mask.values, mask.wide, plan), plan), bias, mask.wide, plan
-    )
+    if weight.shape[1] > 1 and not plan.main.all_ones:  # a depthwise kernel is multiplied sooner than it is checked
+        layout = tuple((part.window, part.operators.block_channels, part.kernel_format) for part in plan.parts)
+        kept = caches.kernel.get(weight, mask.values, layout, lambda: _copies(blocks()))
+    return _convolve(input, kept or blocks(), bias, mask.outlier_channels, plan)
 
 
 def can_mask_fast(
     input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
 ) -> bool:
-    """Tell whether `masked_conv2d` takes these: batches of plain CPU tensors in one full-precision dtype, run eagerly.
+    """Tell whether `masked_conv2d` takes these arguments: plain CPU tensors, float32 or float64, that run eagerly.
 
-    It has no rule for what torch.compile, torch.export and make_fx trace, for fake tensors, torch.func, forward-mode
-    differentiation and autocast; no measurements for other devices and dtypes; and leaves it to torch to refuse what
-    does not fit.
+    It takes nothing under torch.compile, torch.export, make_fx, fake tensors, torch.func, forward-mode differentiation
+    or autocast, and no other device or dtype. Where shapes do not fit it takes nothing either, so that torch's own
+    convolution raises its own error.
     """
     if (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
-        or is_in_torch_dispatch_mode()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        or in_dispatch_mode()
+        or in_function_transform()
+        or in_forward_mode()
         or torch.is_autocast_enabled("cpu")
     ):
         return False
@@ -113,42 +111,44 @@ def _fits(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometr
 def plain_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
 ) -> Tensor:
-    """Do what `masked_conv2d` does in torch's own operators."""
+    """Convolve with a masked kernel in torch's own operators: Eq. 3 as it is written."""
     masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:])).to(weight.dtype)
     return F.conv2d(input, masked, bias, *geometry)
 
 
-def _kernels(weight: Tensor, mask: Tensor, wide: Tensor | None, plan: Plan) -> list[MaskedKernel]:
-    """Return the masked kernel, in its parts."""
+def _masked_kernels(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan: Plan) -> list[MaskedKernel]:
+    """Return the masked kernel of each part of the plan."""
     main = plan.main
-    kernels = [MaskedKernel(weight, mask, main.window, main.is_one, main.kernel_format)]
-    if plan.rest is not None and wide is not None:
-        outer_mask = mask[wide]
+    kernels = [MaskedKernel(weight, mask, main.window, main.all_ones, main.kernel_format)]
+    if plan.outliers is not None and outlier_channels is not None:
+        outer_mask = mask[outlier_channels]
         main.window.crop(outer_mask).zero_()
-        kernels.append(MaskedKernel(weight[wide], outer_mask, plan.rest.window, False, plan.rest.kernel_format))
+        window, kernel_format = plan.outliers.window, plan.outliers.kernel_format
+        kernels.append(MaskedKernel(weight[outlier_channels], outer_mask, window, False, kernel_format))
     return kernels
 
 
-def _products(kernels: list[MaskedKernel], plan: Plan) -> list[Iterable[tuple[slice, Tensor]]]:
-    return [kernel.blocks(part.blocks) for kernel, part in zip(kernels, plan.parts, strict=True)]
+def _blocks(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan: Plan) -> list[Iterable[Block]]:
+    """Return the blocks of each part's masked kernel, which are made when they are asked for."""
+    kernels = _masked_kernels(weight, mask, outlier_channels, plan)
+    return [kernel.blocks(part.ranges) for kernel, part in zip(kernels, plan.parts, strict=True)]
 
 
-def _copies(weight: Tensor, mask: Tensor, wide: Tensor | None, plan: Plan) -> list[list[tuple[slice, Tensor]]]:
-    parts = _products(_kernels(weight, mask, wide, plan), plan)
-    return [[(channels, block.clone()) for channels, block in blocks] for blocks in parts]
+def _copies(blocks: list[Iterable[Block]]) -> list[list[Block]]:
+    return [[(channels, kernel.clone()) for channels, kernel in of_part] for of_part in blocks]
 
 
 def _convolve(
     input: Tensor,
-    products: Sequence[Iterable[tuple[slice, Tensor]]],
+    blocks: Sequence[Iterable[Block]],
     bias: Tensor | None,
-    wide: Tensor | None,
+    outlier_channels: Tensor | None,
     plan: Plan,
 ) -> Tensor:
-    main, *rest = products
-    output = plan.main.operators.convolve(input, main, bias, plan.main.geometry)
-    if plan.rest is not None and wide is not None:
-        output.index_add_(1, wide, plan.rest.operators.convolve(input, rest[0], None, plan.rest.geometry))
+    output = plan.main.operators.convolve(input, blocks[0], bias, plan.main.geometry)
+    if plan.outliers is not None and outlier_channels is not None:
+        added = plan.outliers.operators.convolve(input, blocks[1], None, plan.outliers.geometry)
+        output.index_add_(1, outlier_channels, added)
     return output.contiguous(memory_format=plan.output_format)
 
 
@@ -162,42 +162,39 @@ class _MaskedConv2d(torch.autograd.Function):
         C: Tensor,
         log2p: Tensor,
         mask: Tensor,
-        wide: Tensor | None,
+        outlier_channels: Tensor | None,
         plan: Plan,
     ) -> Tensor:
-        ctx.save_for_backward(input, weight, C, log2p, mask, wide)
+        ctx.save_for_backward(input, weight, C, log2p, mask, outlier_channels)
         ctx.plan = plan
-        return _convolve(input, _products(_kernels(weight, mask, wide, plan), plan), bias, wide, plan)
+        return _convolve(input, _blocks(weight, mask, outlier_channels, plan), bias, outlier_channels, plan)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        if (
-            torch.is_grad_enabled()
-            or is_in_torch_dispatch_mode()
-            or torch._C._functorch.is_legacy_batchedtensor(grad_output)
-        ):
+        if torch.is_grad_enabled() or in_dispatch_mode() or is_batched_gradient(grad_output):
             return _differentiable_gradients(ctx, grad_output)
-        input, weight, C, log2p, mask, wide = ctx.saved_tensors
+        input, weight, C, log2p, mask, outlier_channels = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
         needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
         plan: Plan = ctx.plan
 
         grad_input = grad_weight = grad_mask = grad_C = grad_log2p = None
-        for part, kernel in zip(plan.parts, _kernels(weight, mask, wide, plan), strict=True):
+        kernels = _masked_kernels(weight, mask, outlier_channels, plan)
+        for part, kernel in zip(plan.parts, kernels, strict=True):
             is_main = part is plan.main
-            grads = grad_output if is_main else grad_output[:, wide]
+            grads = grad_output if is_main else grad_output[:, outlier_channels]
             operators, geometry = part.operators, part.geometry
             if needs_input:
-                grad = operators.input_gradient(grads, kernel.blocks(part.blocks), tuple(input.shape), geometry)
+                grad = operators.input_gradient(grads, kernel.blocks(part.ranges), tuple(input.shape), geometry)
                 grad_input = grad if grad_input is None else grad_input.add_(grad)
             if needs_weight or needs_mask:
-                kernel_grads = operators.kernel_gradient(input, grads, kernel.shape, part.blocks, geometry)
+                kernel_grads = operators.kernel_gradient(input, grads, kernel.shape, part.ranges, geometry)
                 of_weight, of_mask = kernel.gradients(kernel_grads, needs_weight, needs_mask)
                 if is_main:
                     grad_weight, grad_mask = of_weight, of_mask
                 else:
-                    _add_outer(of_weight, grad_weight, wide, plan.main)
-                    _add_outer(of_mask, grad_mask, wide, plan.main)
+                    _add_outliers(of_weight, grad_weight, outlier_channels, plan.main)
+                    _add_outliers(of_mask, grad_mask, outlier_channels, plan.main)
         if grad_input is not None:
             grad_input = grad_input.contiguous(memory_format=plan.output_format)
         if grad_mask is not None:
@@ -216,16 +213,16 @@ class _MaskedConv2d(torch.autograd.Function):
         )
 
 
-def _add_outer(grad: Tensor | None, total: Tensor | None, wide: Tensor, main: Part) -> None:
-    """Add the gradient of the wide channels, outside of the main part's taps, to that of all."""
+def _add_outliers(grad: Tensor | None, total: Tensor | None, outlier_channels: Tensor, main: Part) -> None:
+    """Add the outlier channels' gradient, outside of the main part's taps, to the gradient of all channels."""
     if grad is not None and total is not None:
         main.window.crop(grad).zero_()
-        total.index_add_(0, wide, grad)
+        total.index_add_(0, outlier_channels, grad)
 
 
 @torch.enable_grad()
 def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the plain formula, which can be differentiated again, batched, and traced."""
+    """Return the gradients of the plain formula, which can be differentiated again, batched and traced."""
     # Views, so that what the tensors themselves were computed from is not differentiated here.
     input, weight, C, log2p = (tensor.view_as(tensor) for tensor in ctx.saved_tensors[:4])
     needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad

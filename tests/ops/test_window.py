@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timm_lp.layers.window import Geometry, Window, cropped_geometry, needed_window, output_size, support
+from timm_lp.ops.window import Geometry, Window, cropped_geometry, needed_window, output_size, support
 
-from .comparison import seeded
+from ..layers.comparison import seeded
 
 DIMENSIONS = list(product((1, 2, 3, 5, 8), (1, 2, 3, 4, 7), (1, 2, 3), (0, 1, 2, 3, 7), (1, 2, 3)))
 # The other axis, which a window must not confuse with the first: size, taps, stride, padding, dilation, support.

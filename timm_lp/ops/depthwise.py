@@ -1,4 +1,4 @@
-"""Depthwise convolutions, whose blocks are the whole kernel (see `operators`)."""
+"""Depthwise convolutions, with the whole kernel as a single block (see `operators`)."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,51 +7,54 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
-from .padded import padded
-from .scratch import scratch
+from .masked_kernel import Block
+from .memory import padded, scratch
 from .window import Geometry
 
 
 def convolve(
     input: Tensor,
-    blocks: Iterable[tuple[slice, Tensor]],
+    blocks: Iterable[Block],
     bias: Tensor | None,
     geometry: Geometry,
     memory_format: torch.memory_format = torch.preserve_format,
 ) -> Tensor:
-    """Convolve in a memory format, whatever the input's is."""
+    """Return the output, computed in a memory format that need not be the input's."""
     ((_, kernel),) = blocks
     return F.conv2d(_converted("input", input, memory_format), kernel, bias, *geometry)
 
 
 def input_gradient(
     grad_output: Tensor,
-    blocks: Iterable[tuple[slice, Tensor]],
+    blocks: Iterable[Block],
     size: tuple[int, ...],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.preserve_format,
 ) -> Tensor:
-    """Return the input's gradient, in a memory format: with stride 1, a convolution with the turned kernel."""
+    """Return the input's gradient, computed in a memory format.
+
+    With stride 1 it is a convolution with the flipped kernel.
+    """
     ((_, kernel),) = blocks
     grad_output = _converted("output gradient", grad_output, memory_format)
-    padding = turned_padding(tuple(kernel.shape[2:]), geometry)
+    padding = flipped_padding(tuple(kernel.shape[2:]), geometry)
     if max(geometry.stride) > 1 or min(padding) < 0:
         return conv2d_input(size, kernel, grad_output, *geometry)
     return F.conv2d(grad_output, kernel.flip(2, 3), None, *geometry._replace(padding=padding))
 
 
-def turned_padding(kernel_size: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
-    """Return the padding with which the turned kernel convolves the output's gradient to the input's."""
+def flipped_padding(kernel_size: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
+    """Return the padding with which the output's gradient and the flipped kernel give the input's gradient."""
     return tuple(d * (k - 1) - p for d, k, p in zip(geometry.dilation, kernel_size, geometry.padding, strict=True))
 
 
 def kernel_gradient(
-    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], blocks: Iterable[slice], geometry: Geometry
+    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], ranges: Iterable[slice], geometry: Geometry
 ) -> Iterator[Tensor]:
     """Return the kernel's gradient as a depthwise convolution of the input with the output's gradient.
 
-    Each image's channels become channels of one image; stride and dilation change places. The padding is made before,
-    since oneDNN is slow where it has to pad by more than 6 pixels.
+    The channels of all images become channels of one image, and stride and dilation change places. The input is padded
+    first, because oneDNN is slow if it has to pad by more than 6 pixels.
     """
     images, channels = input.shape[:2]
     pixels = padded(input, geometry)
@@ -63,12 +66,12 @@ def kernel_gradient(
         dilation=geometry.stride,
         groups=images * channels,
     )
-    # Where the stride does not divide the padded size, rows are left that no tap meets.
+    # If the stride does not divide the padded size, some of the last rows meet no tap.
     yield taps[..., : shape[2], : shape[3]].reshape(images, *shape).sum(dim=0)
 
 
 def _converted(name: str, tensor: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Return a tensor in a memory format: itself, or a copy that is this thread's until it asks for the name again."""
+    """Return a tensor in a memory format: itself, or a copy in the `scratch` memory of that name."""
     if memory_format is torch.preserve_format or tensor.is_contiguous(memory_format=memory_format):
         return tensor
     return scratch(name, tuple(tensor.shape), tensor.dtype, memory_format).copy_(tensor)

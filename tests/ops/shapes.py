@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from timm_lp.layers import LpConv2d, masked_kernel, operators, plan, reach
-from timm_lp.layers.masked_conv2d import can_mask_fast, plain_conv2d
-from timm_lp.layers.window import Geometry
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import masked_kernel, operators, plan, reach
+from timm_lp.ops.masked_conv2d import can_mask_fast, plain_conv2d
+from timm_lp.ops.window import Geometry
 
-from .comparison import image, output_and_gradients, randomize, sides
+from ..layers.comparison import image, output_and_gradients, randomize, sides
 
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
 # In and out channels, kernel, the other arguments of the layer, size of the map.
@@ -48,14 +49,14 @@ each_shape = pytest.mark.parametrize("name", SHAPES)
 
 @contextmanager
 def small_blocks() -> Iterator[None]:
-    """Make every block, and everything that is multiplied at a time, one or two channels."""
+    """Make every block one or two channels, and everything that is multiplied at a time too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operators, "_BLOCK_NUMBERS", 1)
-        patch.setattr(operators, "_BLOCK_CHANNELS", 2)
+        patch.setattr(operators, "_BLOCK_ELEMENTS", 1)
+        patch.setattr(operators, "ONEDNN_CHANNELS", 2)
         patch.setattr(operators, "_POINTWISE_PIXELS", 1)
         patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
         patch.setattr(plan, "_WORTH_A_CONVOLUTION", -1)
-        patch.setattr(reach, "_BLOCK_CHANNELS", 1)
+        patch.setattr(reach, "ONEDNN_CHANNELS", 1)
         plan.make_plan.cache_clear()
         yield
     plan.make_plan.cache_clear()

@@ -1,12 +1,12 @@
 """The operators that convolve, and the one rule that chooses among them.
 
-An operator is exact for every geometry that it is chosen for; they differ in speed alone. Measured on two cores with
-AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_lp.bench --layers` measures them anew):
+All operators that fit a convolution compute the same; they differ in speed. The rule follows from these times on two
+cores with AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_lp.bench --layers` measures them again):
 
 - depthwise 15x15, 192 channels, 28x28, batch 2: forward 14.8 contiguous, 0.9 with both conversions to channels_last;
   31x31, 64 channels, 56x56: 108.6 and 3.7. oneDNN's contiguous kernel takes up to 6 pixels of padding, and is then
   the faster one where the kernel is large (13x13, 384 channels, 14x14: 0.34 and, in channels_last, 0.80).
-- its input gradient by torch, and as a convolution with the turned kernel: the same 13x13: 0.66 and 0.30; 5x5, 256
+- its input gradient by torch, and as a convolution with the flipped kernel: the same 13x13: 0.66 and 0.30; 5x5, 256
   channels, 14x14: 0.15 and 0.11.
 - its kernel gradient: 31x31, 64 channels, 56x56: 171.9 by torch, 6.0 as a convolution; 7x7, 96 channels: 13.2 and 1.1.
 - dense 7x7, 512 to 512 channels, 7x7, batch 4: the kernel gradient 44.3 by torch, 32 as a product of matrices; batch
@@ -25,35 +25,34 @@ import torch
 from torch import Tensor
 
 from . import dense, depthwise, matmul, pointwise
+from .masked_kernel import Block
+from .memory import ONEDNN_CHANNELS
 from .window import Geometry, output_size
 
-Blocks = Iterable[tuple[slice, Tensor]]
-
-_CONTIGUOUS_PADDING = 6  # of depthwise convolutions, on each side
-_CHANNELS_LAST_KERNEL = 9
-_BLOCK_NUMBERS = 6 * 2**18  # 6 MiB in float32
-_BLOCK_CHANNELS = 16  # oneDNN's own blocks of channels
-_POINTWISE_PIXELS = 64
+_CONTIGUOUS_PADDING = 6  # pixels of padding up to which depthwise convolutions are fast in the contiguous format
+_CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep the format of their input
+_BLOCK_ELEMENTS = 6 * 2**18  # 6 MiB in float32
+_POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
 
 
 class Operators(NamedTuple):
-    """How to convolve, and how to differentiate that.
+    """A function that convolves, and the functions that compute its gradients.
 
-    A kernel comes in blocks, each a range of output channels and the kernel of these, and so does its gradient.
+    A kernel comes in blocks, each a range of output channels and the kernel of these channels. So does its gradient.
 
     Attributes:
         convolve: `(input, blocks, bias, geometry)` to the output.
         input_gradient: `(grad_output, blocks, size of the input, geometry)` to the input's gradient.
         kernel_gradient: `(input, grad_output, shape of the kernel, ranges of output channels, geometry)` to the
             kernel's gradient, block by block.
-        block: Output channels of a block.
-        memory_format: Of the kernel, where the operators need one.
+        block_channels: Output channels of a block.
+        memory_format: Memory format of the kernel, if the operators need one.
     """
 
-    convolve: Callable[[Tensor, Blocks, Tensor | None, Geometry], Tensor]
-    input_gradient: Callable[[Tensor, Blocks, tuple[int, ...], Geometry], Tensor]
+    convolve: Callable[[Tensor, Iterable[Block], Tensor | None, Geometry], Tensor]
+    input_gradient: Callable[[Tensor, Iterable[Block], tuple[int, ...], Geometry], Tensor]
     kernel_gradient: Callable[[Tensor, Tensor, tuple[int, ...], Iterable[slice], Geometry], Iterator[Tensor]]
-    block: int
+    block_channels: int
     memory_format: torch.memory_format | None = None
 
 
@@ -65,46 +64,46 @@ def choose_operators(
     Args:
         size: Size of the input, `(N, C, H, W)`.
         shape: Shape of the kernel, `(O, I, Kh, Kw)`.
-        geometry: Of the convolution.
-        strided: Whether the rows of the kernel's taps lie apart in memory, as part of a larger one or in channels_last.
+        geometry: Geometry of the convolution.
+        strided: Whether the kernel's rows of taps lie apart in memory, as in a cropped or a channels_last kernel.
         channels_last: Whether the input or the kernel is in channels_last.
     """
     out_channels, _, *kernel_size = shape
     if geometry.groups == out_channels == size[1]:
-        turned = depthwise.turned_padding(tuple(kernel_size), geometry)
+        flipped = depthwise.flipped_padding(tuple(kernel_size), geometry)
         return Operators(
             partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding)),
-            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, turned)),
+            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, flipped)),
             depthwise.kernel_gradient,
             out_channels,
         )
     if geometry.groups > 1:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, out_channels)
 
-    blocks = math.ceil(math.prod(shape) / _BLOCK_NUMBERS)
-    block = math.ceil(out_channels / blocks / _BLOCK_CHANNELS) * _BLOCK_CHANNELS
+    num_blocks = math.ceil(math.prod(shape) / _BLOCK_ELEMENTS)
+    block_channels = math.ceil(out_channels / num_blocks / ONEDNN_CHANNELS) * ONEDNN_CHANNELS
     pixels = math.prod(output_size(size[2:], tuple(kernel_size), geometry))
     is_pointwise = kernel_size == [1, 1] and geometry.stride == (1, 1) and geometry.padding == (0, 0)
     if is_pointwise and not channels_last and pixels >= _POINTWISE_PIXELS:
-        return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block)
+        return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block_channels)
     # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
     if 2 * size[0] * pixels > out_channels:
-        return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block)
+        return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
     if not channels_last and not strided:
-        return Operators(dense.convolve, dense.input_gradient, matmul.kernel_gradient, block)
-    # Rows that lie apart are too short to be copied one by one.
+        return Operators(dense.convolve, dense.input_gradient, matmul.kernel_gradient, block_channels)
+    # Rows with gaps between them are too short to be copied one by one.
     memory_format = torch.channels_last if strided else torch.contiguous_format
     return Operators(
         partial(matmul.convolve, memory_format=memory_format),
         partial(matmul.input_gradient, memory_format=memory_format),
         partial(matmul.kernel_gradient, memory_format=memory_format),
-        block,
+        block_channels,
         memory_format,
     )
 
 
 def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...]) -> torch.memory_format:
-    """Return the memory format in which oneDNN is fast, that of the input where both are."""
+    """Return the memory format in which oneDNN is fast; the input's own format if it is fast in both."""
     if max(padding) > _CONTIGUOUS_PADDING:
         return torch.channels_last
     return torch.contiguous_format if max(kernel_size) > _CHANNELS_LAST_KERNEL else torch.preserve_format

@@ -5,19 +5,19 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from .padded import padded
-from .scratch import scratch
+from .masked_kernel import Block
+from .memory import padded, scratch
 from .window import Geometry, output_size
 
 
 def convolve(
     input: Tensor,
-    blocks: Iterable[tuple[slice, Tensor]],
+    blocks: Iterable[Block],
     bias: Tensor | None,
     geometry: Geometry,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """Convolve with a kernel in a memory format; the output is in channels_last."""
+    """Return the output, in channels_last, from a kernel in a memory format."""
     columns: Tensor | None = None
     size: tuple[int, ...] = ()
     products = []
@@ -34,27 +34,27 @@ def convolve(
 
 def input_gradient(
     grad_output: Tensor,
-    blocks: Iterable[tuple[slice, Tensor]],
+    blocks: Iterable[Block],
     size: tuple[int, ...],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
     """Return the input's gradient, in channels_last, from a kernel in a memory format."""
-    images, channels, height, width = size
+    images, in_channels, height, width = size
     grads = grad_output.permute(0, 2, 3, 1).flatten(0, 2)
-    rest = iter(blocks)
-    part, kernel = next(rest)
+    remaining = iter(blocks)
+    channels, kernel = next(remaining)
     kernel_size = tuple(kernel.shape[2:])
-    total = grads[:, part] @ _matrix(kernel, memory_format)
-    for part, kernel in rest:
-        total.addmm_(grads[:, part], _matrix(kernel, memory_format))
+    total = grads[:, channels] @ _matrix(kernel, memory_format)
+    for channels, kernel in remaining:
+        total.addmm_(grads[:, channels], _matrix(kernel, memory_format))
     positions = (images, *grad_output.shape[2:])
     if memory_format is torch.channels_last:
-        columns = total.view(*positions, *kernel_size, channels)
+        columns = total.view(*positions, *kernel_size, in_channels)
     else:
-        columns = total.view(*positions, channels, *kernel_size).permute(0, 1, 2, 4, 5, 3)
+        columns = total.view(*positions, in_channels, *kernel_size).permute(0, 1, 2, 4, 5, 3)
     (top, left), (row_stride, column_stride) = geometry.padding, geometry.stride
-    result = total.new_zeros(images, height + 2 * top, width + 2 * left, channels)
+    result = total.new_zeros(images, height + 2 * top, width + 2 * left, in_channels)
     for i in range(kernel_size[0]):
         rows = result[:, i * geometry.dilation[0] :: row_stride][:, : columns.shape[1]]
         for j in range(kernel_size[1]):
@@ -66,7 +66,7 @@ def kernel_gradient(
     input: Tensor,
     grad_output: Tensor,
     shape: tuple[int, ...],
-    blocks: Iterable[slice],
+    ranges: Iterable[slice],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[Tensor]:
@@ -74,7 +74,7 @@ def kernel_gradient(
     out_channels, in_channels, height, width = shape
     columns = _columns(input, shape, tuple(grad_output.shape[2:]), geometry, memory_format)
     grads = grad_output.transpose(0, 1).flatten(1)
-    for channels in blocks:
+    for channels in ranges:
         rows = grads[channels]
         product_shape = (len(rows), columns.shape[1])
         out = scratch("block", product_shape, rows.dtype) if len(rows) < out_channels else None
@@ -97,7 +97,7 @@ def _columns(
     geometry: Geometry,
     memory_format: torch.memory_format,
 ) -> Tensor:
-    """Return what a kernel of some shape meets at each position, `(N * H' * W', I * Kh * Kw)` in the kernel's order."""
+    """Return the pixels under the kernel at each position, `(N * H' * W', I * Kh * Kw)` in the kernel's order."""
     pixels = padded(input, geometry, memory_format)
     image, channel, row, column = pixels.stride()
     (row_stride, column_stride), (row_dilation, column_dilation) = geometry.stride, geometry.dilation

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from timm_lp.layers import LpConv2d, lp_mask, masked_conv2d
-from timm_lp.layers.kernel_cache import KernelCache
-from timm_lp.layers.mask_cache import MaskCache
-from timm_lp.layers.masked_conv2d import plain_conv2d
+from timm_lp.layers import LpConv2d
+from timm_lp.ops import Caches, lp_mask, masked_conv2d, plain_conv2d
 
-from .comparison import assert_matches_reference, image, output_and_gradients
+from ..layers.comparison import assert_matches_reference, image, output_and_gradients
 from .shapes import CONTIGUOUS, LAST, SHAPES, assert_matches_plain, build, each_shape, geometry_of, is_fast, plain
 
 
@@ -334,7 +332,7 @@ def test_parameters_that_were_computed() -> None:
         weight, C = (leaf * leaf.detach().cos() for leaf in leaves)
         return convolve(x, weight, layer.bias, C, C[:, 0, 0].abs(), geometry_of(layer), *more).square().sum()
 
-    values = torch.autograd.grad(loss(masked_conv2d.masked_conv2d, MaskCache(), KernelCache()), leaves)
+    values = torch.autograd.grad(loss(masked_conv2d, Caches()), leaves)
     for value, reference in zip(values, torch.autograd.grad(loss(plain_conv2d), leaves), strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
 

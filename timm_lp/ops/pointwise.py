@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from .masked_kernel import Block
 from .window import Geometry
 
 
-def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """Convolve."""
+def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """Return the output."""
     pixels = input.flatten(2)
     products = [_multiply(kernel.flatten(1), pixels) for _, kernel in blocks]
     output = products[0] if len(products) == 1 else torch.cat(products, dim=1)
@@ -18,24 +19,22 @@ def convolve(input: Tensor, blocks: Iterable[tuple[slice, Tensor]], bias: Tensor
     return output.view(len(input), -1, *input.shape[2:])
 
 
-def input_gradient(
-    grad_output: Tensor, blocks: Iterable[tuple[slice, Tensor]], size: tuple[int, ...], geometry: Geometry
-) -> Tensor:
+def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry) -> Tensor:
     """Return the input's gradient."""
     grads = grad_output.flatten(2)
-    parts = (_multiply(kernel.flatten(1).t(), grads[:, channels]) for channels, kernel in blocks)
-    total = next(parts)
-    for part in parts:
-        total += part
+    products = (_multiply(kernel.flatten(1).t(), grads[:, channels]) for channels, kernel in blocks)
+    total = next(products)
+    for product in products:
+        total += product
     return total.view(size)
 
 
 def kernel_gradient(
-    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], blocks: Iterable[slice], geometry: Geometry
+    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], ranges: Iterable[slice], geometry: Geometry
 ) -> Iterator[Tensor]:
-    """Return the kernel's gradient, block by block: the images' gradients, added up."""
+    """Return the kernel's gradient, block by block: the sum over the images."""
     pixels, grads = input.flatten(2), grad_output.flatten(2)
-    for channels in blocks:
+    for channels in ranges:
         total = grads[0, channels] @ pixels[0].t()
         for image in range(1, len(input)):
             total.addmm_(grads[image, channels], pixels[image].t())

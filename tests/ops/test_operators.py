@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timm_lp.layers import dense, depthwise, matmul, operators, pointwise
-from timm_lp.layers.masked_kernel import slices
-from timm_lp.layers.operators import Operators, choose_operators
-from timm_lp.layers.window import Geometry, output_size
+from timm_lp.ops import dense, depthwise, matmul, operators, pointwise
+from timm_lp.ops.masked_kernel import channel_ranges
+from timm_lp.ops.operators import Operators, choose_operators
+from timm_lp.ops.window import Geometry, output_size
 
-from .comparison import seeded
+from ..layers.comparison import seeded
 
 LAST = torch.channels_last
 FAMILIES = {
@@ -85,7 +85,7 @@ def test_operators_match_torch(
     kernel = draw(out_channels, in_channels // groups, *kernel_size)
     for images, bias, step in [(1, None, out_channels), (3, draw(out_channels), out_channels), (3, None, 2)]:
         step = out_channels if groups > 1 else step
-        parts = [*slices(out_channels, step)]
+        parts = [*channel_ranges(out_channels, step)]
         kernel_format = family_operators.memory_format or torch.contiguous_format
         blocks = [(part, kernel[part].contiguous(memory_format=kernel_format)) for part in parts]
         x = in_format(draw(images, in_channels, *size), memory_format)
@@ -174,7 +174,7 @@ def test_choice(
     assert [family_of(operator) for operator in chosen[:3]] == expected
     contiguous = torch.contiguous_format
     assert chosen.memory_format == ((LAST if strided else contiguous) if expected[0] == "matmul" else None)
-    blocks = [*slices(shape[0], chosen.block)]
+    blocks = [*channel_ranges(shape[0], chosen.block_channels)]
     assert [i for block in blocks for i in range(shape[0])[block]] == [*range(shape[0])]
     if groups > 1:
         assert len(blocks) == 1
@@ -186,10 +186,10 @@ def test_choice(
     ids=str,
 )
 def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators, "_BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr(operators, "_BLOCK_ELEMENTS", numbers)
     geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
     chosen = choose_operators((9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, strided=False, channels_last=False)
-    assert [part.stop - part.start for part in slices(out_channels, chosen.block)] == expected
+    assert [part.stop - part.start for part in channel_ranges(out_channels, chosen.block_channels)] == expected
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -203,7 +203,7 @@ def test_what_is_chosen_matches_torch(
     channels_last: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("_BLOCK_NUMBERS", "_BLOCK_CHANNELS", "_POINTWISE_PIXELS"):
+    for name in ("_BLOCK_ELEMENTS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
         monkeypatch.setattr(operators, name, 1)
     size, kernel_size, *rest = geometry_arguments
     in_channels, out_channels, groups = channels
@@ -220,7 +220,7 @@ def test_what_is_chosen_matches_torch(
         chosen = choose_operators(
             tuple(x.shape), tuple(kernel.shape), geometry, strided=strided, channels_last=channels_last
         )
-        parts = [*slices(out_channels, chosen.block)]
+        parts = [*channel_ranges(out_channels, chosen.block_channels)]
         last = LAST if channels_last else torch.contiguous_format
         blocks = [(part, kernel[part].contiguous(memory_format=chosen.memory_format or last)) for part in parts]
         x = x.contiguous(memory_format=last)

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timm_lp.layers import LpConv2d
-from timm_lp.layers.masked_conv2d import plain_conv2d
-from timm_lp.layers.window import output_size
+from timm_lp.ops.masked_conv2d import plain_conv2d
+from timm_lp.ops.window import output_size
 
-from .comparison import output_and_gradients, seeded
+from ..layers.comparison import output_and_gradients, seeded
 from .shapes import LAST, geometry_of, is_fast, small_blocks
 
 pixels, taps, few = st.integers(1, 9), st.integers(1, 7), st.integers(1, 3)

@@ -1,0 +1,17 @@
+"""Lp masks (Eq. 2) and fast masked convolutions (Eq. 3) as functions of tensors; nothing in here knows a layer."""
+
+from .caches import Caches
+from .lp_mask import lp_exponent, lp_mask, lp_mask_gradients
+from .masked_conv2d import can_mask_fast, masked_conv2d, plain_conv2d
+from .window import Geometry
+
+__all__ = [
+    "Caches",
+    "Geometry",
+    "can_mask_fast",
+    "lp_exponent",
+    "lp_mask",
+    "lp_mask_gradients",
+    "masked_conv2d",
+    "plain_conv2d",
+]

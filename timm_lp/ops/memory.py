@@ -1,0 +1,80 @@
+"""Where intermediate results lie: memory that each thread keeps, and the memory formats of torch."""
+
+import math
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .window import Geometry
+
+ONEDNN_CHANNELS = 16  # oneDNN computes this many output channels at once
+
+_LARGEST_BYTES = 2**23
+
+_thread = threading.local()
+
+
+def scratch(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Return memory on the CPU for a result that is used up before the same name is asked for again.
+
+    Each thread keeps this memory, because new pages cost more time than writing to them.
+
+    Args:
+        name: Name of the result.
+        shape: Shape of the result; it has four dimensions if the result is in channels_last.
+        dtype: Dtype of the result.
+        memory_format: Memory format of the result.
+    """
+    size = math.prod(shape)
+    if size * dtype.itemsize > _LARGEST_BYTES:
+        return torch.empty(shape, dtype=dtype, device="cpu", memory_format=memory_format)
+    kept: dict[Any, Tensor] = _thread.__dict__
+    memory = kept.get((name, dtype))
+    if memory is None or memory.numel() < size:
+        with torch.inference_mode(False):  # what inference mode makes could not be written to outside of it
+            memory = kept[name, dtype] = torch.empty(size, dtype=dtype, device="cpu")
+    if memory_format is not torch.channels_last:
+        return memory[:size].view(shape)
+    out_channels, in_channels, height, width = shape
+    return memory[:size].view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)
+
+
+def padded(input: Tensor, geometry: Geometry, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Return the input with zero padding around it, in memory that this thread uses again at the next call."""
+    images, channels, height, width = input.shape
+    top, left = geometry.padding
+    shape = (images, channels, height + 2 * top, width + 2 * left)
+    result = scratch("padded", shape, input.dtype, memory_format).zero_()
+    result[:, :, top : top + height, left : left + width] = input
+    return result
+
+
+def memory_format_of(*tensors: Tensor) -> torch.memory_format:
+    """Return channels_last if the strides of any of these four-dimensional tensors say so, else contiguous.
+
+    This is the memory format that torch's convolution gives its output.
+    """
+    return torch.channels_last if any(map(_is_channels_last, tensors)) else torch.contiguous_format
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Tell whether, by the strides, channels vary fastest, then columns, then rows, then images.
+
+    A tensor with an extent of 1 may be contiguous as well; torch then lets the strides decide.
+    """
+    strides, shape = tensor.stride(), tensor.shape
+    least = 1
+    for dim in (1, 3, 2, 0):
+        if strides[dim] < least:
+            return False
+        if dim == 0 and strides[0] == strides[1]:
+            return False  # a single pixel of a single channel
+        least = strides[dim] * shape[dim]
+    return True
