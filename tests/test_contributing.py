@@ -61,7 +61,7 @@ def test_a_hook_finds_an_untidy_file(name: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     (tmp_path / "untidy.py").write_text(UNTIDY)
     command = [*shlex.split(_hooks()[name]["entry"]), "untidy.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     changed = (tmp_path / "untidy.py").read_text() != UNTIDY
     assert (done.returncode, changed) == ((1, False) if name == "ruff check" else (0, True)), done.stderr
 

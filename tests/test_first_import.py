@@ -68,7 +68,7 @@ def _beyond(package: str, modules: list[str]) -> list[str]:
 def _run(code: str, *arguments: Any, **environment: str) -> Any:
     command = [sys.executable, "-W", "ignore", "-c", code, *map(json.dumps, arguments)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    process = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    process = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
 

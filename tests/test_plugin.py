@@ -124,7 +124,7 @@ def run_cases(before: str, autoload: bool, folder: Path) -> dict[str, Any]:
     }
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": str(int(autoload))}
     command = [sys.executable, "-c", SCRIPT, json.dumps([before, cases])]
-    process = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False)
+    process = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     return json.loads(process.stdout)

@@ -77,7 +77,7 @@ def _start(arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[
 
 
 def _finish(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return output
 
@@ -163,7 +163,7 @@ def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None
     """Though the second waits for the first's download, and may wait long."""
     run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
     process = _start([*TORCHRUN, "-m", "timm_lp.fewshot", *run], {})
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "finetune.py: `dataset` must be one of" in errors
     assert "Traceback" not in errors.split("torch/distributed/elastic")[0], "what follows is torchrun's own"

@@ -35,7 +35,7 @@ SHORT = ["--variants", "base", "lp2", "--seeds", "1", "--shots", "2", "--epochs"
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, "PYTHONPATH": str(DOOR.parent), "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(
-        [sys.executable, *command], env=variables, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, *command], env=variables, capture_output=True, text=True, check=False, timeout=600
     )
 
 
