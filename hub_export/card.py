@@ -3,14 +3,15 @@
 from typing import Any
 
 from huggingface_hub import ModelCardData
-from timm.models import get_model_input_config
+from timm.models import get_model_args, get_model_input_config
 from torch import nn
 
 from . import sections
-from .evaluation import Evaluation, parse_results
+from .evaluation import Evaluation
 from .mask_report import mask_statistics
-from .naming import ModelName, parse_name
+from .naming import ModelName, is_ours, parse_name
 from .provenance import BaseWeights, base_weights
+from .results import Results
 from .templates import architecture_facts, render
 
 REPOSITORY = "OWNER/NAME"  # stands in a card for the repository's name, which is known when it is pushed
@@ -21,8 +22,7 @@ def render_card(
     *,
     merged: bool,
     label_names: list[str] | None,
-    results: dict[str, Any] | None,
-    base_model: str | None = None,
+    results: Results | None,
     masks_image: str | None = None,
 ) -> str:
     """Return the README.md of a model's repository.
@@ -33,10 +33,7 @@ def render_card(
         model: A registered model, as `timm.create_model` builds it, or what `lp_merge` made of one.
         merged: Whether the repository holds the merged form, plain convolutions with the masks folded in.
         label_names: Names of the classes, by index.
-        results: The content of a `results.json`: the recipe, results by seed, and optionally under `speed` the content
-            of the file that `python -m timm_lp.bench` writes.
-        base_model: The weights that training started from, `timm/resnet18.a1_in1k` for instance; None to take them
-            from the recipe, or from the model's configuration.
+        results: The recipe, results by seed, and times.
         masks_image: The repository's file with the picture that `draw_masks` made.
 
     Returns:
@@ -44,7 +41,7 @@ def render_card(
 
     Raises:
         ValueError: If the model is no registered one, `label_names` are not one for each class, or `results` are not
-            of the benchmark's form or not this model's.
+            this model's.
     """
     config: Any = getattr(model, "pretrained_cfg", {})
     num_classes: Any = model.num_classes
@@ -54,32 +51,32 @@ def render_card(
             f"`label_names` must name each of the model's {num_classes} classes, got {len(label_names)} names. "
             "Give them in the order of the classifier's outputs."
         )
-    results = results or {}
-    evaluations = parse_results(results)
-    recipe = results.get("recipe") or {}
-    own = _own(evaluations, name, merged)
-    base = base_weights(model, base_model, recipe)
+    results = results or Results()
+    recipe, evaluations = results.recipe, results.evaluations
+    own = _own(model, name, results, merged)
+    base = base_weights(model, recipe.start)
     input_size = tuple(get_model_input_config(model)["input_size"])
     masks = [] if merged else mask_statistics(model)
     return render(
         "model",
         _metadata(name, base, own, num_classes),
         title=sections.title(name, merged, own),
-        description=sections.description(name, merged, own),
-        facts=sections.facts(model, name, merged, base, input_size),
+        description=sections.description(model, name, merged, own),
+        facts=sections.facts(model, name, merged, base, recipe, input_size),
         sizes=sections.sizes(model, merged, input_size),
         image_size=sections.by(input_size[1:]),
+        in_chans=input_size[0],
         results_table=sections.results_table(evaluations),
-        results_note=sections.results_note(own),
-        recipe=recipe,
-        command=recipe.get("command"),
-        settings=sections.settings(recipe),
-        speed_table=sections.speed_table(name, results.get("speed")),
-        speed_note=sections.speed_note(results.get("speed")),
+        results_note=sections.results_note(own, recipe),
+        command=recipe.command,
+        settings=sections.settings(recipe, own),
+        speed_table=sections.speed_table(name, results.speed),
+        speed_note=sections.speed_note(name, results.speed),
         masks_note=sections.masks_note(model) if masks else "",
         masks_table=sections.masks_table(masks),
         layers_table=sections.layers_table(masks),
         masks_image=masks_image,
+        needs_package=merged or is_ours(name.name),
         repository=REPOSITORY,
         label_names=label_names,
         label_list=sections.label_list(label_names or []),
@@ -99,16 +96,37 @@ def fill_repo_id(card: str, repo_id: str) -> str:
     return card.replace(REPOSITORY, repo_id)
 
 
-def _own(evaluations: list[Evaluation], name: ModelName, merged: bool) -> list[Evaluation]:
-    """Return the evaluations of this model's variant; the others are there to compare."""
-    variants = {evaluation.variant for evaluation in evaluations}
-    own = [evaluation for evaluation in evaluations if evaluation.variant in (None, name.variant)]
-    if merged and not own and len(variants) == 1:  # merged weights may go by the name of the large network
-        return evaluations
-    if evaluations and not own:
-        listed = ", ".join(sorted(str(variant) for variant in variants))
-        raise ValueError(f"`results` must hold some of {name.variant!r}, got those of {listed}. Give the model's own.")
+def _own(model: nn.Module, name: ModelName, results: Results, merged: bool) -> list[Evaluation]:
+    """Return the evaluations of a model's own variant; the others are there to compare."""
+    variant = _own_variant(model, name, results, merged)
+    own = [evaluation for evaluation in results.evaluations if evaluation.variant in (None, variant)]
+    if results.evaluations and not own:
+        listed = ", ".join(sorted({str(evaluation.variant) for evaluation in results.evaluations}))
+        raise ValueError(f"`results` must hold some of {variant!r}, got those of {listed}. Give the model's own.")
+    if len(trained_on := list(dict.fromkeys(evaluation.setting for evaluation in own))) > 1:
+        raise ValueError(
+            f"`results` must be those of the data that the model was trained on, got {' and '.join(trained_on)}. Give "
+            "the results.json in the trial's folder."
+        )
     return own
+
+
+def _own_variant(model: nn.Module, name: ModelName, results: Results, merged: bool) -> str:
+    """Return which variant of the benchmark a model is."""
+    named = {evaluation.variant for evaluation in results.evaluations}
+    trial = results.recipe.variant
+    if merged and name.variant == "large" and len(named) == 1:  # merged weights may go by the large network's name
+        return named.pop() or name.variant
+    if trial is not None:
+        if trial not in (name.variant, f"{name.variant}-paper", f"{name.variant}-reinit"):
+            raise ValueError(f"`results` must be those of {name.name}, got those of {trial!r}. Give the model's own.")
+        return trial
+    if name.variant == "large" and {"large", "large-reinit"} <= named:
+        raise ValueError(
+            f"`results` must say whether {name.name} is large or large-reinit, got those of both. Give the "
+            "results.json in the trial's folder."
+        )
+    return f"{name.variant}-paper" if get_model_args(model).get("preserve") is False else name.variant
 
 
 def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation], num_classes: int) -> ModelCardData:
@@ -120,7 +138,7 @@ def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation], num_cla
         library_name="timm",
         pipeline_tag=task,
         tags=[task, "timm", "lp-convolution"],
-        base_model=base.hub_id if base.known == "stated" else None,
+        base_model=base.hub_id,
         datasets=sorted({evaluation.hub_dataset for evaluation in own if evaluation.hub_dataset}) or None,
         metrics=sorted({result.metric_type for result in measured}) or None,
         model_name=name.name if measured else None,

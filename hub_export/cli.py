@@ -8,24 +8,33 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from textwrap import shorten
+from typing import Any, NoReturn
+from zipfile import BadZipFile
 
 import timm
+import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
+from timm.models import load_state_dict
 from torch import nn
 
 from . import architecture_cards
+from .config import NO_MODEL_ARGS
 from .download import pull
 from .errors import HubError, VerificationError, clear_errors
-from .files import MANIFEST
+from .files import is_staged
 from .listing import list_networks
 from .staging import stage
 from .upload import preview, push
 from .verification import verify
+from .weights import BUILD_ERRORS
 
-_BUILD_ERRORS = (AssertionError, EOFError, LookupError, RuntimeError, SafetensorError, TypeError, struct.error)
+_READ_ERRORS = (*BUILD_ERRORS, BadZipFile, EOFError, OSError, SafetensorError, UnpicklingError, struct.error)
+_MAX_SHOWN = 100  # letters of an argument
+_MAX_REASON = 300  # letters; torch lists every weight that does not fit
 _NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
 
 
@@ -51,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _message(error: Exception) -> str:
-    """Return what an error says; the system's own errors say it with their file's name first."""
+    """Return what an error says on one line; the system's own errors say it with their file's name first."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
-    return str(error)
+    return " ".join(str(error).split())
 
 
 def _stage(options: argparse.Namespace) -> None:
@@ -71,9 +80,9 @@ def _verify(options: argparse.Namespace) -> None:
 def _push(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as work:
         network = Path(options.network).expanduser()
-        if not (network / MANIFEST).is_file():
+        if not is_staged(network):
             network = _staged(options, Path(work) / "staged")
-        elif options.merged or options.label_names or options.results or options.checkpoint:
+        elif options.merged or options.label_names or options.results or options.checkpoint or options.model_args:
             raise ValueError(
                 f"`network` must not be staged with these options, got {options.network!r}. Stage it anew."
             )
@@ -128,11 +137,13 @@ def _read_names(path: Path) -> list[str]:
 
 
 def _network(options: argparse.Namespace) -> nn.Module | str:
-    arguments: dict[str, Any] = options.model_args
-    if options.checkpoint is not None:
-        if not Path(options.checkpoint).is_file():
-            raise ValueError(f"--checkpoint must be a file, got {options.checkpoint!r}.")
-        overlay = {"file": options.checkpoint, "num_classes": arguments.get("num_classes", 1000)}
+    arguments, checkpoint = options.model_args, options.checkpoint
+    if checkpoint is not None:
+        if not timm.is_model(options.network.partition(".")[0]):
+            raise ValueError(f"`network` must be a name that timm knows with --checkpoint, got {options.network!r}.")
+        if not Path(checkpoint).is_file():
+            raise ValueError(f"--checkpoint must be a file, got {checkpoint!r}.")
+        overlay = {"file": checkpoint, "num_classes": arguments.get("num_classes", 1000)}
         arguments = {**arguments, "pretrained_cfg_overlay": overlay}
     if not arguments:
         return options.network
@@ -141,23 +152,55 @@ def _network(options: argparse.Namespace) -> nn.Module | str:
             return timm.create_model(options.network, pretrained=True, **arguments)
     except HubError:
         raise
-    except _BUILD_ERRORS as error:  # an unknown name, other or no weights, arguments that it does not take
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{options.network} cannot be built with these arguments: {reason}") from error
+    except _READ_ERRORS as error:  # an unknown name, other or no weights, arguments that it does not take
+        raise ValueError(_fault(options, error)) from error
+
+
+def _fault(options: argparse.Namespace, error: Exception) -> str:
+    """Return which option is why a network could not be built."""
+    if options.checkpoint is not None:
+        try:
+            load_state_dict(options.checkpoint)
+        except _READ_ERRORS as unreadable:
+            return f"--checkpoint must be a file of weights, got {options.checkpoint!r}: {_reason(unreadable)}"
+        try:
+            with torch.device("meta"):
+                timm.create_model(options.network, **options.model_args)
+        except _READ_ERRORS as unbuilt:
+            error = unbuilt
+        else:
+            return f"--checkpoint must fit {options.network}, got {options.checkpoint!r}: {_reason(error)}"
+    return f"{options.network} cannot be built with these arguments: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says on one line, with its type where that alone is telling."""
+    text, kind = shorten(str(error), _MAX_REASON, placeholder=" ..."), type(error).__name__
+    return text if isinstance(error, (OSError, RuntimeError, ValueError)) and text else f"{kind}: {text}"
 
 
 def _model_args(text: str) -> dict[str, Any]:
     try:
         arguments = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be JSON, got {text!r}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"must be JSON, got {text[:_MAX_SHOWN]!r}: {error}") from error
     if not isinstance(arguments, dict):
-        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text[:_MAX_SHOWN]!r}")
+    if refused := sorted(arguments.keys() & NO_MODEL_ARGS):
+        raise argparse.ArgumentTypeError(f"must be arguments of the network, got {', '.join(refused)}")
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the message, and where more is said."""
+        self.exit(2, f"timm-lp-hub: error: {message}; see `{self.prog} --help`.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="timm-lp-hub", description="Publish networks, and bring them back, verified.")
+    parser = _Parser(prog="timm-lp-hub", description="Publish networks, and bring them back, verified.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("stage", help="write a network into a folder as it is published")

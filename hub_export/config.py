@@ -11,28 +11,32 @@ from .errors import VerificationError
 from .files import CONFIG
 
 # What timm's factory takes for itself, or what points to other files.
-_NO_MODEL_ARGS = {
+NO_MODEL_ARGS = {
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
     *("pretrained_model_args", "checkpoint_path", "cache_dir", "features_only", "feature_cfg"),
-    *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name"),
+    *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name", "pruned"),
 }
 _NO_WEIGHT_SOURCES = ("url", "file", "hf_hub_id", "hf_hub_filename", "state_dict", "source", "custom_load")
+# What timm's configuration says of the weights that it knows, not of the network.
+_OF_WEIGHTS = ("tag", "license", "origin_url", "paper_ids", "description", "notes")
 _MAX_CONFIG_SIZE = 2**24  # bytes
 _MAX_IMAGE_SIZE = 1024  # pixels
 
 
-def finish_config(path: Path, label_names: list[str] | None, dropped_args: frozenset[str]) -> None:
-    """Change what timm has written into what transformers loads as well.
+def finish_config(path: Path, label_names: list[str] | None, dropped_args: frozenset[str], timm_weights: bool) -> None:
+    """Change what timm has written into what transformers loads as well, and what is true of the weights.
 
     Args:
         path: The config.json.
         label_names: Names of the classes, in the order of the logits; or None.
         dropped_args: Model arguments that the saved network does not take.
+        timm_weights: Whether training may have started from the weights that timm's configuration is about.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     dropped = dropped_args | {"num_classes"}  # transformers passes it itself; timm takes the one at the root
     config["model_args"] = {key: value for key, value in config.get("model_args", {}).items() if key not in dropped}
-    config["pretrained_cfg"].pop("label_names", None)
+    for key in ("label_names", *(() if timm_weights else _OF_WEIGHTS)):
+        config["pretrained_cfg"].pop(key, None)
     config.pop("label_names", None)
     if label_names is not None:
         config["label_names"] = label_names
@@ -70,7 +74,7 @@ def _problem(config: Any) -> str | None:
         return f"with num_classes = {config.get('num_classes')!r}"
     if not isinstance(arguments, dict):
         return f"with model_args = {arguments!r}"
-    if refused := sorted(arguments.keys() & _NO_MODEL_ARGS):
+    if refused := sorted(arguments.keys() & NO_MODEL_ARGS):
         return f"with the model arguments {refused}"
     if found := [key for key in _NO_WEIGHT_SOURCES if source.get(key)]:
         return f"that says where else weights are ({found[0]} = {source[found[0]]!r})"

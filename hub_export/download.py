@@ -17,6 +17,7 @@ from .files import (
     PUBLISHED,
     WEIGHTS,
     check_new_folder,
+    check_regular_files,
     clear_disk_errors,
     new_folder,
     published_files,
@@ -88,7 +89,7 @@ def fetch(api: HfApi, repo_id: str, revision: str | None, cache_dir: Path | None
 
     Raises:
         HubError: If the repository holds no network of ours.
-        VerificationError: If a file is damaged, and again when downloaded anew.
+        VerificationError: If a file is damaged, and again when downloaded anew, or the cache links to another place.
     """
 
     def download(wanted: str) -> Path:
@@ -96,7 +97,10 @@ def fetch(api: HfApi, repo_id: str, revision: str | None, cache_dir: Path | None
             return api.snapshot_download(repo_id, revision=wanted, allow_patterns=list(PUBLISHED), cache_dir=cache_dir)
 
         with clear_disk_errors(f"{cache_dir or constants.HF_HUB_CACHE}, the cache,"):
-            return Path(retry(attempt))
+            snapshot = Path(retry(attempt))
+        with naming(snapshot):
+            check_regular_files(snapshot)
+        return snapshot
 
     try:
         commit = retry(lambda: api.model_info(repo_id, revision=revision, timeout=_TIMEOUT_S).sha) or ""

@@ -1,4 +1,4 @@
-"""The results that a card shows: what was measured, on which data, with which seeds."""
+"""What was measured of a network: on which data, with which seeds."""
 
 import re
 import statistics
@@ -20,6 +20,7 @@ class Evaluation:
         shots: Training images of each class, None for all.
         variant: Of the network, None where the results name none.
         num_test: Test images.
+        lr: The learning rate, None where the results name none.
         metric: `top1` for instance.
         by_seed: Percent by seed; None where training failed.
     """
@@ -28,6 +29,7 @@ class Evaluation:
     shots: int | None
     variant: str | None
     num_test: int | None
+    lr: float | None
     metric: str
     by_seed: dict[str, float | None]
 
@@ -35,6 +37,13 @@ class Evaluation:
     def values(self) -> list[float]:
         """The seeds' values, percent, without those that failed."""
         return [value for value in self.by_seed.values() if value is not None]
+
+    @property
+    def averaged(self) -> str:
+        """What the mean is taken over, in words."""
+        count, failed = len(self.values), len(self.by_seed) - len(self.values)
+        seeds = "one seed" if count == 1 else f"mean of {count} seeds"
+        return f"{seeds}, {failed} more failed" if failed else seeds
 
     @property
     def mean(self) -> float | None:
@@ -63,7 +72,6 @@ class Evaluation:
 
     def eval_result(self) -> EvalResult:
         """Return the metadata of the mean over seeds."""
-        count = len(self.values)
         shots = "" if self.shots is None else f"{self.shots}-shot "
         return EvalResult(
             task_type="image-classification",
@@ -74,59 +82,6 @@ class Evaluation:
             dataset_split=self.dataset.get("split"),
             dataset_revision=self.dataset.get("revision"),
             metric_type=_METRICS.get(self.metric, (self.metric, ""))[0],
-            metric_name=f"{shots}{self.label}, mean of {count} seed{'s' if count > 1 else ''}",
+            metric_name=f"{shots}{self.label}, {self.averaged}",
             metric_value=None if self.mean is None else round(self.mean, 2),
         )
-
-
-def parse_results(results: dict[str, Any]) -> list[Evaluation]:
-    """Return the evaluations in the content of a `results.json`.
-
-    Args:
-        results: `{"recipe": {...}, "results": [{"dataset": {"id", "name", ...}, "shots", "variant", "num_test",
-            "metrics": {name: {seed: percent}}}]}`.
-
-    Raises:
-        ValueError: If something in it is missing or of another kind; the message says where.
-    """
-    _check(isinstance(results, dict), "be a dictionary", results)
-    recipe = results.get("recipe") or {}
-    _check(isinstance(recipe, dict), "have a dictionary under 'recipe'", recipe)
-    settings = recipe.get("settings") or {}
-    _check(isinstance(settings, dict), "have a dictionary under 'recipe'['settings']", settings)
-    speed = results.get("speed")
-    known = isinstance(speed, dict) and {"machine", "runs"} <= speed.keys() and isinstance(speed.get("results"), list)
-    _check(speed is None or known, "have the benchmark of speed's file under 'speed'", speed)
-    entries = results.get("results", [])
-    _check(isinstance(entries, list), "have a list under 'results'", entries)
-    return [evaluation for index, entry in enumerate(entries) for evaluation in _evaluations(index, entry)]
-
-
-def _evaluations(index: int, entry: Any) -> list[Evaluation]:
-    place = f"'results'[{index}]"
-    _check(isinstance(entry, dict), f"have a dictionary at {place}", entry)
-    dataset, metrics = entry.get("dataset"), entry.get("metrics")
-    named = (
-        isinstance(dataset, dict)
-        and isinstance(dataset.get("id", 0), (str, type(None)))
-        and isinstance(dataset.get("name"), str)
-    )
-    _check(named, f"have an 'id' and a 'name' at {place}['dataset']", dataset)
-    for key in ("shots", "num_test"):
-        count = entry.get(key)
-        _check(count is None or isinstance(count, int), f"have a whole number or null at {place}[{key!r}]", count)
-    _check(isinstance(metrics, dict), f"have a dictionary at {place}['metrics']", metrics)
-    for name, by_seed in metrics.items():
-        numbers = isinstance(by_seed, dict) and all(_is_percent(value) for value in by_seed.values())
-        _check(numbers, f"have percent by seed at {place}['metrics'][{name!r}]", by_seed)
-    context = (dataset, entry.get("shots"), entry.get("variant"), entry.get("num_test"))
-    return [Evaluation(*context, name, by_seed) for name, by_seed in metrics.items()]
-
-
-def _is_percent(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and 0 <= value <= 100)
-
-
-def _check(fulfilled: bool, rule: str, value: Any) -> None:
-    if not fulfilled:
-        raise ValueError(f"`results` must {rule}, got {value!r}. The benchmark's results.json is of that form.")

@@ -1,10 +1,13 @@
 """The files that are published, and folders that are whole or not there."""
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import VerificationError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -70,6 +73,33 @@ def clear_disk_errors(place: str) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(f"{place} cannot be written: {error.strerror}.") from error
+
+
+def is_staged(folder: Path) -> bool:
+    """Tell whether a folder has a manifest, be it one that nothing can be read from."""
+    return os.path.lexists(folder / MANIFEST)
+
+
+def check_regular_files(folder: Path) -> None:
+    """Refuse what has a published name and is no regular file, before anything is read.
+
+    The client's cache is made of symbolic links to its blobs; those alone are followed.
+
+    Raises:
+        VerificationError: If there is one.
+    """
+    for name in PUBLISHED:
+        path = folder / name
+        if path.is_symlink() and not _is_cached(path):
+            raise VerificationError(f"{name} must be a regular file, got a symbolic link. Put a file in its place.")
+        if os.path.lexists(path) and not path.is_file():
+            raise VerificationError(f"{name} must be a regular file, got something else. Remove it.")
+
+
+def _is_cached(link: Path) -> bool:
+    """Tell whether a link in the client's cache leads to the blobs of its repository."""
+    snapshot, target = Path(os.path.realpath(link.parent)), Path(os.path.realpath(link))
+    return snapshot.parent.name == "snapshots" and target.parent == snapshot.parent.parent / "blobs"
 
 
 def published_files(folder: Path) -> dict[str, Path]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from timm.models import model_entrypoint
+
 from timm_lp.models import ARCHITECTURES, VARIANTS
 
 _BASE = "the network as it is"
@@ -16,6 +18,7 @@ class ModelName:
         variant: Its prefix, `lp2`, or `base` where it has none.
         architecture: The base network, `resnet18`.
         enlarged: Whether the variants have larger kernels than the base network.
+        frozen: Whether the variant's masks are never trained.
         summary: What the variant is, in words.
     """
 
@@ -23,6 +26,7 @@ class ModelName:
     variant: str
     architecture: str
     enlarged: bool
+    frozen: bool
     summary: str
 
 
@@ -38,11 +42,17 @@ def parse_name(name: str) -> ModelName:
     for architecture in ARCHITECTURES:
         enlarged = architecture.kernel_scale > 1
         if name == architecture.name:
-            return ModelName(name, "base", architecture.name, enlarged, _BASE)
+            return ModelName(name, "base", architecture.name, enlarged, False, _BASE)
         for variant in VARIANTS:
             if name == f"{variant.prefix}_{architecture.name}":
-                return ModelName(name, variant.prefix, architecture.name, enlarged, variant.summary)
+                frozen = variant.conversion.get("trainable_mask") is False
+                return ModelName(name, variant.prefix, architecture.name, enlarged, frozen, variant.summary)
     raise ValueError(
         f"`model` must be one of timm_lp's registered models or their base networks, got {name!r}. "
         "timm.list_models('lp*') lists them."
     )
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether timm has a registered model from this package."""
+    return model_entrypoint(name).__module__.startswith("timm_lp.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from timm_lp.files import file_digest
 
 from .errors import VerificationError
-from .files import CONFIG, MANIFEST, PUBLISHED, WEIGHTS, published_files
+from .files import CARD, CONFIG, MANIFEST, PUBLISHED, WEIGHTS, published_files
 
 _TOLERANCE = 1e-3  # of the largest logit: float32 rounding differs between machines, another network by far more
 
@@ -99,7 +99,7 @@ def _is_manifest(content: dict[str, Any]) -> bool:
     files, tensors, logits = (content.get(key) for key in ("files", "tensors", "logits"))
     return (
         isinstance(files, dict)
-        and {CONFIG, WEIGHTS} <= files.keys() <= set(PUBLISHED) - {MANIFEST}
+        and {CARD, CONFIG, WEIGHTS} <= files.keys() <= set(PUBLISHED) - {MANIFEST}
         and isinstance(tensors, dict)
         and isinstance(logits, list)
         and all(isinstance(logit, float) for logit in logits)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from timm.models import get_model_args
 from torch import nn
 
 from timm_lp import lp_merge
@@ -14,59 +15,70 @@ from timm_lp.layers import LpConv2d
 from .complexity import count_macs, count_parameters, to_meta
 from .evaluation import Evaluation
 from .mask_report import MaskStatistics, Spread
-from .naming import ModelName
+from .naming import ModelName, is_ours
 from .provenance import BaseWeights
+from .results import Recipe, Speed
 from .templates import PAPER_URL, architecture_facts, one_line, table
 
+# How a variant of the benchmark starts that does not start as the base network's function.
+_STARTS = {
+    "paper": ", in kernels that the masks damped",
+    "reinit": ", but for the enlarged kernels, which started at random",
+}
+_ROUNDING = 1e-5  # of a mask's numbers, as a fraction
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"
 
 
 def title(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
     """Return the card's heading: the model, and what it was trained on."""
-    settings = list(dict.fromkeys(evaluation.setting for evaluation in own))
-    trained = f": {'; '.join(settings)}" if settings else ""
+    trained = f": {one_line(own[0].setting)}" if own else ""
     return f"{name.name}{' (merged)' if merged else ''}{trained}"
 
 
-def description(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
+def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
     """Return what the model is, in a few sentences."""
     network = architecture_facts()["architectures"][name.architecture]
     base = f"[{network['title']}]({network['source']['url']})"
     if name.variant == "base":
         text = f"{base} as it is, without Lp-convolutions: what those with them are compared with."
     elif name.variant == "large" and not merged:
-        text = f"{base} with the large kernels of {_PAPER}, but without its masks: what the masks are compared with."
+        kernels = f"the large kernels of {_PAPER}" if name.enlarged else "its own kernels"
+        compared = "what networks with masks are compared with"
+        text = f"{base} with {kernels}, but without masks: {compared}"
+        text += "." if own else ", or what is left of one whose masks were folded in."
     else:
         grown = "made about twice as large and " if name.enlarged else ""
         text = (
             f"{base} with Lp-convolutions ({_PAPER}): each kernel of its feature extractor is {grown}multiplied by a "
-            "smooth mask, one for each output channel, whose shape and exponent p are parameters."
+            f"smooth mask, one for each output channel, whose shape and exponent p are "
+            f"{'fixed' if _has_frozen_masks(model, name) else 'parameters'}."
         )
     if merged:
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
-    best = [f"{e.mean:.1f} % on {e.setting}" for e in own if e.metric == "top1" and e.mean is not None]
-    return f"{text} Top-1: {', '.join(best)} (mean over seeds, see below)." if best else text
+    best = [f"{e.mean:.1f} % on {one_line(e.setting)} ({e.averaged})" for e in own if e.metric == "top1" and e.values]
+    return f"{text} Top-1: {', '.join(best)}, see below." if best else text
 
 
-def facts(model: Any, name: ModelName, merged: bool, base: BaseWeights, input_size: tuple[int, ...]) -> dict[str, str]:
+def facts(
+    model: Any, name: ModelName, merged: bool, base: BaseWeights, recipe: Recipe, input_size: tuple[int, ...]
+) -> dict[str, str]:
     """Return the model's properties, as text by name."""
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
     loads_as, what = (f"large_{name.architecture}", f"{name.name}, merged") if merged else (name.name, name.summary)
-    lines = {"Architecture": f"`{loads_as}` in timm's registry, after timm-lp is installed ({what})"}
+    needed = ", after timm-lp is installed" if is_ours(loads_as) else ""
+    lines = {"Architecture": f"`{loads_as}` in timm's registry{needed} ({what})"}
     if layers:
         sizes = Counter(layer.kernel_size for layer in layers)
         kernels = ", ".join(f"{count} of {by(size)}" for size, count in sorted(sizes.items(), reverse=True))
         lines["Lp-convolutions"] = f"{len(layers)} ({kernels} pixels)"
     if layers and not merged:
-        starts = sorted({layer.p_init for layer in layers})
-        frozen = not any(layer.log2p.requires_grad for layer in layers)
-        ends = Spread.over(layer.p for layer in layers)
-        start = ", ".join(f"{p:g}" for p in starts)
-        unmoved = frozen or str(ends) == start
-        lines["Exponent p"] = f"{start}{', frozen' if frozen else ''}" if unmoved else f"started at {start}, now {ends}"
+        start = ", ".join(f"{p:g}" for p in sorted({layer.p_init for layer in layers}))
+        now = str(Spread.over(layer.p for layer in layers))
+        frozen = ", frozen" if _has_frozen_masks(model, name) else ""
+        lines["Exponent p"] = f"{now}{frozen}" if now == start else f"{now}{frozen}; new masks have {start}"
     lines["Classes"] = str(model.num_classes) if model.num_classes else "none: the model returns features"
     lines["Images"] = f"{input_size[0]} channels, {by(input_size[1:])} pixels"
-    lines["Base weights"] = _base_text(base)
+    lines["Base weights"] = _base_text(base, recipe.variant)
     lines["Licence"] = _licence_text(base)
     return lines
 
@@ -106,52 +118,58 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
     return table([*header, "mean", "std"], rows, left=2 if compares else 1)
 
 
-def results_note(own: Sequence[Evaluation]) -> str:
+def results_note(own: Sequence[Evaluation], recipe: Recipe) -> str:
     """Return what the table of results needs to be understood."""
-    tested = {
-        e.dataset["name"]: f"{e.dataset['name']}: {e.num_test:,} images of its {e.dataset.get('split') or 'test'} split"
-        for e in own
-        if e.num_test is not None
-    }
+    tested = {e.dataset["name"]: _tested(e) for e in own if e.num_test is not None}
     revisions = {e.hub_dataset: e.dataset["revision"] for e in own if e.hub_dataset and e.dataset.get("revision")}
     pinned = [f"[{id}](https://huggingface.co/datasets/{id}) at `{revision}`" for id, revision in revisions.items()]
+    spread = ", and std their sample standard deviation" if any(e.std is not None for e in own) else ""
+    seed = "one run" if recipe.seed is None else f"seed {recipe.seed}"
     note = [
         *(["Tested on " + "; ".join(tested.values()) + "."] if tested else []),
         *(["Data: " + "; ".join(pinned) + "."] if pinned else []),
-        "Each seed is a training run of its own, and std their sample standard deviation; the weights here are those "
-        "of one run.",
+        *([f"Each seed is a training run of its own{spread}; the weights here are those of {seed}."] if own else []),
     ]
     return "\n" + " ".join(note)
 
 
-def settings(recipe: dict[str, Any]) -> str:
-    """Return the recipe's settings as YAML, one on a line, those that are null left out."""
-    given = {key: value for key, value in (recipe.get("settings") or {}).items() if value is not None}
-    return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
+def settings(recipe: Recipe, own: Sequence[Evaluation]) -> str:
+    """Return the recipe's settings as YAML, one on a line, those that are null left out.
+
+    Args:
+        recipe: The recipe of all results.
+        own: The model's own results; their learning rate counts.
+    """
+    lr = next((evaluation.lr for evaluation in own if evaluation.lr is not None), recipe.settings.get("lr"))
+    given = {key: value for key, value in {**recipe.settings, "lr": lr}.items() if value is not None}
+    return "\n".join(
+        f"{key if key.isidentifier() else json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in given.items()
+    )
 
 
-def speed_table(name: ModelName, speed: dict[str, Any] | None) -> str:
-    """Return the measured times of this network in its forms as a table; empty where none was measured."""
-    cases = [case for case in (speed or {}).get("results", []) if case["name"].startswith(f"{name.name},")]
+def speed_table(name: ModelName, speed: Speed | None) -> str:
+    """Return the measured times of the networks of this name, in their forms, as a table; empty where none are."""
+    cases = {case: times for case, times in (speed.cases if speed else {}).items() if case.startswith(f"{name.name},")}
     columns = [("training", "lp"), ("evaluation", "lp"), ("evaluation", "merged")]
-    rows = [(case["name"], *(_median(case[mode].get(form)) for mode, form in columns)) for case in cases]
+    rows = [(case, *(f"{times[key]:.1f}" if key in times else "-" for key in columns)) for case, times in cases.items()]
     header = ("case", "training step (ms)", "evaluation (ms)", "evaluation, merged (ms)")
     return table(header, rows) if rows else ""
 
 
-def speed_note(speed: dict[str, Any] | None) -> str:
+def speed_note(name: ModelName, speed: Speed | None) -> str:
     """Return what the measured times depend on."""
     if not speed:
         return ""
-    machine = speed["machine"]
     return (
-        f"Medians of {speed['runs']} runs of `python -m timm_lp.bench` on {machine['device']}, "
-        f"{machine['threads']} threads, torch {machine['torch']}."
+        f"Medians of {speed.runs} runs of `python -m timm_lp.bench` on {one_line(speed.device)}, {speed.threads} "
+        f"threads, torch {one_line(speed.torch)}. They are those of a new {name.name} with timm's default arguments, "
+        "not of the weights here."
     )
 
 
 def masks_note(model: nn.Module) -> str:
-    """Return how far the masks are from their start, in words."""
+    """Return how far the masks are from new ones, in words."""
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
     p = Spread.over(layer.p / layer.p_init for layer in layers)
     sigma = Spread.over(layer.sigma / layer.sigma.new_tensor(layer.sigma_init) for layer in layers)
@@ -160,11 +178,14 @@ def masks_note(model: nn.Module) -> str:
         f"Each of the {count:,} masks has an exponent p (2 is a Gaussian, 16 almost a box) and a width sigma along the "
         "kernel's height and width."
     )
+    furthest = max(abs(value - 1) for value in (p.min, p.max, sigma.min, sigma.max))
+    if furthest < _ROUNDING:
+        return f"{text} They are as new."
     if str(p) == str(sigma) == "1":
-        return f"{text} They are as they start before training."
+        return f"{text} Their p and sigma are within 0.5 % of those of new masks."
     return (
-        f"{text} They are now {p} times the p that they started with (median {p.median:.3f}), and {sigma} times the "
-        f"sigma (median {sigma.median:.3f})."
+        f"{text} They have {p} times the p of new masks (median {p.median:.3f}), and {sigma} times their sigma (median "
+        f"{sigma.median:.3f})."
     )
 
 
@@ -197,26 +218,26 @@ def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> li
     """Return what the model is for, and where it cannot be trusted."""
     if num_classes:
         task = (
-            f"It gives each image one of {num_classes} classes, for research and as a starting point for further "
-            "training. It has no class for images of anything else, and its probabilities have not been calibrated."
+            f"It gives each image one of {num_classes} classes, an image of something else too, for research and as a "
+            "starting point for further training. How well its probabilities are calibrated is not reported."
         )
     else:
         task = "It turns images into features, for research and as a starting point for further training."
-    few = [_few_images(e.dataset["name"], e.shots, num_classes) for e in _one_per_setting(own) if e.shots is not None]
+    few = [_few_images(own[0], own[0].shots, num_classes)] if own and own[0].shots is not None else []
     lines = [task, *few]
     if own:
         lines.append(
-            "Only the accuracy above was measured: not the robustness to other cameras, corruptions or places, and not "
+            "Only the accuracy above is reported: not the robustness to other cameras, corruptions or places, and not "
             "the fairness to any group of people. Do not let it decide about people, or where errors do harm."
         )
     else:
         lines.append("No accuracy was reported with it. Measure it on your own images before you rely on it.")
-    if base.known in ("stated", "configured"):
-        lines.append(
-            "What its base weights learned is in it too, with the biases of the images that they learned from."
-        )
+    if base.kind not in (None, "random"):
+        learned = "What its base weights learned is" if base.recorded else "If they were loaded, what they learned is"
+        lines.append(f"{learned} in it too, with the biases of the images that they learned from.")
     if base.non_commercial:
-        lines.append(f"The licence of its base weights ({base.license}) forbids commercial use, and so does its own.")
+        so = "and so does its own" if base.recorded else "and so does its own if they were loaded"
+        lines.append(f"The licence of its base weights ({base.license}) forbids commercial use, {so}.")
     return lines
 
 
@@ -230,37 +251,65 @@ def by(size: Iterable[int]) -> str:
     return "x".join(map(str, size))
 
 
-def _few_images(dataset: str, shots: int, num_classes: int) -> str:
+def _few_images(own: Evaluation, shots: int, num_classes: int) -> str:
     return (
-        f"It was trained on {shots} images of each class of {dataset} ({shots * num_classes:,} at most): images unlike "
-        "those are likely to be recognised worse than the results say."
+        f"It was trained on {shots} images of each class of {one_line(own.dataset['name'])} "
+        f"({shots * num_classes:,} at most): images unlike those are likely to be recognised worse than "
+        "the results say."
     )
 
 
-def _one_per_setting(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    return list({evaluation.setting: evaluation for evaluation in evaluations}.values())
+def _tested(evaluation: Evaluation) -> str:
+    split = evaluation.dataset.get("split")
+    images = f"{one_line(evaluation.dataset['name'])}: {evaluation.num_test:,} images"
+    return f"{images} of its {one_line(split)} split" if split else images
 
 
-def _base_text(base: BaseWeights) -> str:
-    link = f"[{base.hub_id or base.url}]({base.url})"
-    return {
-        "stated": link,
-        "configured": f"{link}, as the model's configuration says; whether they were loaded is not recorded",
-        "none": "none, trained from random weights",
-        "unknown": "not stated",
-    }[base.known]
+def _has_frozen_masks(model: nn.Module, name: ModelName) -> bool:
+    """Tell whether a network's masks are not trained; of a merged one, whether they were not."""
+    layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
+    if layers:
+        return not any(layer.log2p.requires_grad for layer in layers)
+    return name.frozen or get_model_args(model).get("trainable_mask") is False
+
+
+def _base_text(base: BaseWeights, variant: str | None) -> str:
+    if base.start is None:
+        return "not stated"
+    if base.kind == "random":
+        return "none, trained from random weights"
+    if base.kind == "checkpoint":
+        digest = f" (sha256 `{base.start.sha256}`)" if base.start.sha256 else ""
+        what = f"a checkpoint file, `{one_line(base.start.file).replace('`', '')}`{digest}"
+        if base.recorded:
+            return f"{what}{_STARTS.get(_suffix(variant), '')}; what that was trained from is not recorded"
+        loaded = "whether it was loaded, and what it was trained from, is not recorded"
+        return f"{what}, as the model's configuration says; {loaded}"
+    link = f"[{base.start.hub_id or base.url}]({base.url})"
+    if base.recorded:
+        return f"{link}{_STARTS.get(_suffix(variant), '')}"
+    return f"{link}, as the model's configuration says; whether they were loaded is not recorded"
+
+
+def _suffix(variant: str | None) -> str:
+    return (variant or "").partition("-")[2]
 
 
 def _licence_text(base: BaseWeights) -> str:
-    if base.known == "none":
+    if base.start is None:
+        return "not known: look up what it was trained from, and under which licence that is, before you use this model"
+    if base.kind == "random":
         return "not stated; none is inherited, since no base weights were used"
+    if base.kind == "checkpoint":
+        return (
+            "not known: that of the checkpoint applies, and of what it was trained from, so look both up before you "
+            "use this model"
+        )
     if base.license is None:
         return "not known: the base weights' licence applies, so look it up before you use this model"
-    return f"{base.license}, inherited from the base weights"
-
-
-def _median(times: dict[str, Any] | None) -> str:
-    return f"{times['median_ms']:.1f}" if times else "-"
+    if not base.recorded:
+        return f"{one_line(base.license)}, inherited from the base weights if they were loaded"
+    return f"{one_line(base.license)}, inherited from the base weights"
 
 
 def _percent(value: float | None, missing: str) -> str:

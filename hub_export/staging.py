@@ -22,8 +22,10 @@ from .config import check_config, finish_config
 from .errors import HubError, VerificationError, clear_errors, first_line, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, check_new_folder, new_folder
 from .naming import parse_name
+from .provenance import base_weights
 from .reference import reference_logits, write_manifest
-from .weights import check_weights
+from .results import Results, parse_results, read_results
+from .weights import BUILD_ERRORS, check_weights, clear_build_errors
 
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ def stage(
         merged: Whether to publish the form for deployment, in which the masks are folded into plain convolutions; it
             loads as the `large_` network, without the masks.
         label_names: Names of the classes, in the order of the logits; None for those that the model has, if any.
-        results: The benchmark's results for the card, as a dictionary or the path of a JSON file.
+        results: The benchmark's results for the card, as a dictionary or the path of a JSON file. Of local paths in
+            them only the last part is published.
 
     Returns:
         The folder.
@@ -65,25 +68,25 @@ def stage(
     check_new_folder(folder)
     if results is None and not isinstance(model, nn.Module) and (Path(model).expanduser() / RESULTS).is_file():
         results = Path(model).expanduser() / RESULTS
+    given = None if results is None else _results(results)
     network = load_network(model)
     names = _label_names(network, label_names)
-    results = _read_results(results)
     name = _published_name(network, merged)
+    base = base_weights(network, given.recipe.start if given else None)
     if merged:
         _fold_masks(network)
-    logits = reference_logits(network)
+    logits = _logits(network, name)
     if not all(math.isfinite(logit) for logit in logits):
         raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
     with new_folder(folder) as partial:
-        _save(network, partial, folder, name, names, merged)
+        _save(network, partial, folder, name)
+        dropped = _MASK_ARGS if merged else frozenset()
+        finish_config(partial / CONFIG, names, dropped, timm_weights=base.kind not in ("random", "checkpoint"))
         _check_rebuilds(partial, name)
-        if results is not None:
-            (partial / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        if given is not None:
+            (partial / RESULTS).write_text(json.dumps(given.content, indent=2) + "\n", encoding="utf-8")
         image = MASKS if _draw(network, partial / MASKS) else None
-        base = ((results or {}).get("recipe") or {}).get("base_model")
-        card = render_card(
-            network, merged=merged, label_names=names, results=results, base_model=base, masks_image=image
-        )
+        card = render_card(network, merged=merged, label_names=names, results=given, masks_image=image)
         (partial / CARD).write_text(card, encoding="utf-8")
         write_manifest(partial, network, logits)
     _logger.info("Staged %s in %s.", name, folder)
@@ -100,10 +103,10 @@ def load_network(model: nn.Module | str | Path) -> nn.Module:
         ValueError: If there is no such network, or its weights are not float32.
     """
     network = copy.deepcopy(model) if isinstance(model, nn.Module) else _load(model)
-    if not hasattr(network, "pretrained_cfg"):
+    if not (getattr(network, "pretrained_cfg", None) or {}).get("architecture") or not hasattr(network, "num_classes"):
         raise ValueError(
-            f"`model` must be built by timm.create_model, got {type(network).__name__} without a `pretrained_cfg`. "
-            "Take the network out of its wrapper."
+            f"`model` must be built by timm.create_model, got {type(network).__name__} without a `pretrained_cfg` and "
+            "`num_classes`. Take the network out of its wrapper."
         )
     for name, tensor in network.state_dict().items():
         if tensor.dtype not in _KEPT_TYPES or tensor.is_meta:
@@ -118,7 +121,8 @@ def _load(model: str | Path) -> nn.Module:
         with naming(folder):
             check_config(folder)
             check_weights(folder)
-        return timm.create_model(f"local-dir:{folder}", pretrained=True)
+            with clear_build_errors():
+                return timm.create_model(f"local-dir:{folder}", pretrained=True)
     source, _, rest = str(model).partition(":")
     if (source == "hf-hub" and rest) or timm.is_model(str(model).partition(".")[0]):
         try:
@@ -146,16 +150,8 @@ def _label_names(network: Any, given: Sequence[str] | None) -> list[str] | None:
     return list(given)
 
 
-def _read_results(results: dict[str, Any] | str | Path | None) -> dict[str, Any] | None:
-    content: Any = results
-    if isinstance(results, (str, Path)):
-        try:
-            content = json.loads(Path(results).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"`results` must be a JSON file, got {str(results)!r}: {error}.") from error
-    if content is not None and not (isinstance(content, dict) and isinstance(content.get("results"), list)):
-        raise ValueError("`results` must be a dictionary with a list under 'results', as the benchmark writes it.")
-    return content
+def _results(results: dict[str, Any] | str | Path) -> Results:
+    return read_results(Path(results).expanduser()) if isinstance(results, (str, Path)) else parse_results(results)
 
 
 def _published_name(network: Any, merged: bool) -> str:
@@ -168,6 +164,16 @@ def _published_name(network: Any, merged: bool) -> str:
     return f"large_{name.architecture}"
 
 
+def _logits(network: nn.Module, name: str) -> list[float]:
+    try:
+        return reference_logits(network)
+    except BUILD_ERRORS as error:
+        raise ValueError(
+            f"`model` must run on an image of the size in its configuration, got {name} with {type(error).__name__}: "
+            f"{first_line(error)}."
+        ) from error
+
+
 def _fold_masks(network: nn.Module) -> None:
     """Replace the layers with masks by plain ones; unlike timm's merging, nothing else, so that `large_` loads it."""
     for name, module in list(network.named_modules(remove_duplicate=False)):
@@ -175,17 +181,19 @@ def _fold_masks(network: nn.Module) -> None:
             network.set_submodule(name, module.to_conv2d())
 
 
-def _save(
-    network: nn.Module, folder: Path, target: Path, name: str, label_names: list[str] | None, merged: bool
-) -> None:
+def _save(network: nn.Module, folder: Path, target: Path, name: str) -> None:
     try:
         save_for_hf(
             network, str(folder), model_config={"pretrained_cfg": {"architecture": name}}, safe_serialization=True
         )
     except SafetensorError as error:
         raise OSError(f"{target} cannot be written: {error}.") from error
+    except BUILD_ERRORS as error:
+        raise ValueError(
+            f"`model` must have a configuration that timm can save, got {name} with {type(error).__name__}: "
+            f"{first_line(error)}."
+        ) from error
     (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody else read, whatever the umask
-    finish_config(folder / CONFIG, label_names, _MASK_ARGS if merged else frozenset())
 
 
 def _check_rebuilds(folder: Path, name: str) -> None:

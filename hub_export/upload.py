@@ -14,7 +14,7 @@ from .card import fill_repo_id
 from .commit import commit_files, differing_files
 from .download import fetch, hub_api
 from .errors import HubError, VerificationError, clear_errors, naming, retry
-from .files import CARD, MANIFEST, published_files
+from .files import CARD, MANIFEST, PUBLISHED, is_staged
 from .reference import seal_manifest
 from .staging import stage
 from .target import check_names, check_target, open_target
@@ -114,18 +114,27 @@ def prepare(folder_or_model: nn.Module | str | Path, repo_id: str, work: Path) -
         repo_id: Goes into the card.
         work: An empty folder for what has to be written.
     """
-    if isinstance(folder_or_model, nn.Module) or not (Path(folder_or_model).expanduser() / MANIFEST).is_file():
+    if isinstance(folder_or_model, nn.Module) or not is_staged(Path(folder_or_model).expanduser()):
         folder = stage(folder_or_model, work / "staged")
     else:
         folder = Path(folder_or_model).expanduser()
     with naming(folder):
         manifest = verify_edited(folder)
-    files = published_files(folder)
-    card = fill_repo_id(files[CARD].read_text(encoding="utf-8"), repo_id)
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in PUBLISHED):
+        _logger.info("Not published from %s: %s.", folder, ", ".join(others))
+    files = {name: folder / name for name in manifest["files"]}
+    card = fill_repo_id(_read_card(folder), repo_id)
     (work / CARD).write_text(card, encoding="utf-8")
     manifest["files"][CARD] = file_digest(work / CARD)
     seal_manifest(work, manifest)
     return {**files, CARD: work / CARD, MANIFEST: work / MANIFEST}
+
+
+def _read_card(folder: Path) -> str:
+    try:
+        return (folder / CARD).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder / CARD} must be text in UTF-8, got {error}. Save it as such.") from error
 
 
 def _publish(

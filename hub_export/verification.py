@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 
 from timm_lp.files import file_digest
 
-from .errors import VerificationError, first_line, naming
-from .files import CARD, CONFIG, WEIGHTS
+from .errors import VerificationError, naming
+from .files import CARD, MANIFEST, WEIGHTS, check_regular_files, published_files
 from .reference import (
     logits_differ,
     read_manifest,
@@ -18,7 +18,7 @@ from .reference import (
     tensor_digest,
     tensor_digests,
 )
-from .weights import BUILD_ERRORS, check_weights
+from .weights import check_weights, clear_build_errors
 
 _logger = logging.getLogger(__name__)
 
@@ -28,17 +28,18 @@ _LISTED = 3
 def verify(folder: str | Path) -> None:
     """Check that a staged folder is whole, and that timm loads from it the network that was staged.
 
-    Every file is compared with its sha256 in the manifest, and after loading through timm's `local-dir:` each tensor,
-    bit by bit, and the logits for a fixed image. Nothing large is allocated before names, shapes and types agree.
+    Every file is compared with its sha256 in the manifest, which must list all that would be published, and after
+    loading through timm's `local-dir:` each tensor, bit by bit, and the logits for a fixed image. Nothing large is
+    allocated before names, shapes and types agree.
 
     Args:
         folder: What `stage` wrote or `pull` brought.
 
     Raises:
-        VerificationError: If something differs; the message names it.
+        VerificationError: If something differs, is not listed, or is no regular file; the message names it.
     """
     with naming(folder):
-        _verify(Path(folder), read_manifest(Path(folder)))
+        _verify(Path(folder), _read_whole_manifest(Path(folder)))
 
 
 def verify_edited(folder: Path) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def verify_edited(folder: Path) -> dict[str, Any]:
     Raises:
         VerificationError: If something else differs.
     """
-    manifest = read_manifest(folder)
+    manifest = _read_whole_manifest(folder)
     card = folder / CARD
     if card.is_file() and file_digest(card) != manifest["files"].get(CARD):
         _logger.info("%s was edited since it was staged.", card)
@@ -62,15 +63,23 @@ def verify_edited(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _read_whole_manifest(folder: Path) -> dict[str, Any]:
+    """Return a folder's manifest if it lists all that would be published."""
+    check_regular_files(folder)
+    manifest = read_manifest(folder)
+    if added := sorted(published_files(folder).keys() - manifest["files"].keys() - {MANIFEST}):
+        raise VerificationError(
+            f"{_listed(added)} is not in {MANIFEST}, so it was not staged with the network. Remove it, or stage anew."
+        )
+    return manifest
+
+
 def _verify(folder: Path, manifest: dict[str, Any]) -> None:
     _check_files(folder, manifest)
     check_weights(folder)
-    try:
+    with clear_build_errors():
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         tensors, logits = tensor_digests(model), reference_logits(model)
-    except BUILD_ERRORS as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise VerificationError(f"{CONFIG} must say what timm can load and run, but that gives {reason}.") from error
     if changed := _differing(tensors, manifest["tensors"]):
         raise VerificationError(f"timm must load what was saved, but changes {_listed(changed)}.")
     if difference := logits_differ(logits, manifest["logits"]):

@@ -1,5 +1,7 @@
 """Weights against the network that they are for, before anything large is allocated."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,27 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .config import check_config
-from .errors import VerificationError
+from .errors import VerificationError, first_line
 from .files import CONFIG, WEIGHTS
 
 _DTYPES = {"F32": torch.float32, "I64": torch.int64}
 _MAX_MODULES = 20_000
 BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _LISTED = 3
+
+
+@contextmanager
+def clear_build_errors() -> Iterator[None]:
+    """Say in one sentence that timm cannot load, or not run, what a configuration describes.
+
+    Raises:
+        VerificationError: Instead of timm's and torch's own.
+    """
+    try:
+        yield
+    except BUILD_ERRORS as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise VerificationError(f"{CONFIG} must say what timm can load and run, but that gives {reason}.") from error
 
 
 def check_weights(folder: Path) -> None:

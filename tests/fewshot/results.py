@@ -26,7 +26,7 @@ def result(
         "dataset_argument": dataset,
         "data_sha256": f"digest of {dataset}",
         "folder": folder,
-        "base_model": "timm/resnet18.a1_in1k",
+        "start": {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"},
         "variant": variant,
         "seed": seed,
         "held_out": held_out,

@@ -1,10 +1,16 @@
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+from accelerate import Accelerator
 
-from timm_lp.fewshot.results import card_results, read_results, write_card_results
+from timm_lp.fewshot.data import draw, load_data
+from timm_lp.fewshot.results import card_results, read_results, trial_result, write_card_results
+from timm_lp.fewshot.training import Progress
+from timm_lp.fewshot.trial import Outcome, Trial
 
 from .images import config
 from .results import RESULTS, result
@@ -13,7 +19,7 @@ from .results import RESULTS, result
 def test_card_results_are_metrics_by_seed() -> None:
     card = card_results(RESULTS, "accelerate launch finetune.py --model resnet18")
     assert card["recipe"]["command"] == "accelerate launch finetune.py --model resnet18"
-    assert card["recipe"]["base_model"] == "timm/resnet18.a1_in1k"
+    assert card["recipe"]["start"] == {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"}
     assert card["recipe"]["settings"]["epochs"] == 5
     assert [(entry["dataset"]["id"], entry["variant"]) for entry in card["results"]] == [
         ("org/dtd", "base"),
@@ -27,7 +33,7 @@ def test_card_results_are_metrics_by_seed() -> None:
         "variant": "lp2",
         "lr": 0.1,
         "num_test": 1880,
-        "metrics": {"top1": {"1": 90.0, "2": 91.0}, "mean_per_class": {"1": 89.0, "2": 90.0}},
+        "metrics": {"top1": {"1": 90.0, "2": 91.0, "3": None}, "mean_per_class": {"1": 89.0, "2": 90.0, "3": None}},
     }
 
 
@@ -57,12 +63,88 @@ def test_each_trial_has_its_variants_results(tmp_path: Path) -> None:
     assert "--lr-sweep 0.1 1.0" in everything["recipe"]["command"]
 
 
-def test_a_card_names_the_variant_as_its_model_does(tmp_path: Path) -> None:
-    results = [result(variant, 1, 50.0) for variant in ("base", "lp2", "lp2-paper")]
+def test_a_trial_s_results_say_which_it_is(tmp_path: Path) -> None:
+    results = [result(variant, 2, 50.0) for variant in ("base", "lp2", "lp2-paper")]
     write_card_results(tmp_path, results, config(dataset=["dtd"], variants=["base", "lp2", "lp2-paper"]))
-    card = json.loads((tmp_path / "dtd" / "lp2-paper-seed1" / "results.json").read_text())
-    assert [entry["variant"] for entry in card["results"]] == ["lp2", "base"]
+    card = json.loads((tmp_path / "dtd" / "lp2-paper-seed2" / "results.json").read_text())
+    assert [entry["variant"] for entry in card["results"]] == ["lp2-paper", "base"]
+    assert (card["recipe"]["variant"], card["recipe"]["seed"]) == ("lp2-paper", 2)
     assert "--variants lp2-paper" in card["recipe"]["command"]
+
+
+def test_a_record_without_its_start(tmp_path: Path) -> None:
+    trial = result("base", 1, 50.0)
+    del trial["start"]  # as another version of the benchmark leaves it
+    assert card_results([trial], "")["recipe"]["start"] is None
+
+
+CHECKPOINT = "cats/weights.pth"
+STARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
+    "random": ("lp2_resnet18", {"pretrained": False}, {"kind": "random"}),
+    "hub": (
+        "lp2_resnet18",
+        {"pretrained": True},
+        {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"},
+    ),
+    "tag": (
+        "lp2_resnet18.tv_in1k",
+        {"pretrained": True},
+        {"kind": "hub", "hub_id": "timm/resnet18.tv_in1k", "license": "bsd-3-clause"},
+    ),
+    "address": (
+        "lp2_alexnet",
+        {"pretrained": True},
+        {
+            "kind": "url",
+            "url": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            "license": "bsd-3-clause",
+        },
+    ),
+    "checkpoint": ("lp2_resnet18", {"checkpoint": CHECKPOINT, "pretrained": False}, {"kind": "checkpoint"}),
+    "both": ("resnet18", {"checkpoint": CHECKPOINT, "pretrained": True}, {"kind": "checkpoint"}),
+    "argument": (
+        "resnet18",
+        {"pretrained": True, "model_kwargs": {"pretrained_cfg": {"hf_hub_id": "me/cats@v1", "license": "mit"}}},
+        {"kind": "hub", "hub_id": "me/cats", "license": "mit"},
+    ),
+    "file": (
+        "resnet18",
+        {"pretrained": True, "model_kwargs": {"pretrained_cfg": {"file": "/home/me/cats.pth"}}},
+        {"kind": "checkpoint", "file": "cats.pth"},
+    ),
+    "tensors": (
+        "resnet18",
+        {"pretrained": True, "model_kwargs": {"pretrained_cfg": {"state_dict": {"a": 1}}}},
+        None,
+    ),
+    "path": (
+        "resnet18",
+        {"pretrained": True, "model_kwargs": {"checkpoint_path": "/home/me/cats.pth"}},
+        {"kind": "checkpoint", "file": "cats.pth"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STARTS)
+def test_a_trial_records_where_its_weights_started(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, settings, expected = STARTS[kind]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats").mkdir()
+    (tmp_path / CHECKPOINT).write_bytes(b"weights")
+    conf = config(model="resnet18", **{"model_kwargs": {}, **settings})
+    data = load_data("digits", conf)
+    # What timm made of the settings, but for the tensors themselves.
+    overlay = {"file": conf.checkpoint} if conf.checkpoint else None
+    arguments = {key: value for key, value in conf.model_kwargs.items() if key != "checkpoint_path"}
+    model = timm.create_model(name, pretrained_cfg_overlay=overlay, device="meta", **arguments)
+    trial = Trial(data, "lp2", 1)
+    progress = Progress(1, [1.0], 1.0)
+    outcome = Outcome(model, {}, {"top1": 50.0}, 797, draw(data, "nested", 1, 1), progress, 1.0, None)
+    record = json.loads(json.dumps(trial_result(conf, trial, Accelerator(cpu=True), outcome)))
+    if conf.checkpoint:
+        expected = {"kind": "checkpoint", "file": "weights.pth", "sha256": sha256(b"weights").hexdigest()}
+    assert record["start"] == expected
+    assert trial_result(conf, trial, Accelerator(cpu=True), error="nan")["start"] is None
 
 
 def _changed(trial: dict[str, Any], **settings: object) -> dict[str, Any]:

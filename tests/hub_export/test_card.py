@@ -14,6 +14,7 @@ from torch import nn
 
 from hub_export.card import REPOSITORY, fill_repo_id, render_card
 from hub_export.mask_report import draw_masks
+from hub_export.results import parse_results
 from timm_lp import LpConv2d, lp_merge
 
 SIZES = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
@@ -21,7 +22,7 @@ NAMES = ["a cat", "a dog | or two", "<b>neither</b>"]
 RESULTS: dict[str, Any] = {
     "recipe": {
         "command": "accelerate launch finetune.py --dataset mteb/dtd",
-        "base_model": "timm/resnet18.a1_in1k",
+        "start": {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"},
         "settings": {"epochs": 100, "lr": 0.0001, "clip_grad": None},
     },
     "results": [
@@ -52,7 +53,13 @@ def meta(name: str) -> nn.Module:
 
 def render(model: nn.Module | None = None, results: dict[str, Any] | None = None, **kwargs: Any) -> str:
     model = build() if model is None else model
-    return render_card(model, **{"merged": False, "label_names": None, "results": results, **kwargs})
+    parsed = None if results is None else parse_results(results)
+    return render_card(model, **{"merged": False, "label_names": None, "results": parsed, **kwargs})
+
+
+def started(**start: str) -> dict[str, Any]:
+    """Return results of which only the start of the training is known."""
+    return {"recipe": {"start": start}, "results": []}
 
 
 def with_results(**changes: Any) -> dict[str, Any]:
@@ -117,69 +124,121 @@ class TestMetadata:
         assert "transformers" not in card
 
 
-class TestLicence:
+class TestStart:
     @pytest.mark.parametrize(
-        ("name", "base_model", "license", "text"),
+        ("name", "license", "metadata", "text"),
         [
-            ("large_convnextv2_tiny", "timm/convnextv2_tiny.fcmae_ft_in1k", "cc-by-nc-4.0", "forbids commercial use"),
-            ("large_resnet18", "resnet18.tv_in1k", "bsd-3-clause", "bsd-3-clause, inherited from the base weights"),
-            ("large_resnet18", "someone/resnet18", "other", "not known: the base weights' licence applies"),
-            ("large_resnet18", "resnet18.no_such_tag", "other", "not known: the base weights' licence applies"),
-            ("large_resnet50", "timm/resnet50.bamboo", "other", "not known: the base weights' licence applies"),
+            (
+                "convnextv2_tiny.fcmae_ft_in1k",
+                "cc-by-nc-4.0",
+                "cc-by-nc-4.0",
+                "forbids commercial use, and so does its",
+            ),
+            ("resnet18.tv_in1k", "bsd-3-clause", "bsd-3-clause", "bsd-3-clause, inherited from the base weights\n"),
+            ("resnet18.of_somebody", "unknown", "unknown", "not known: the base weights' licence applies"),
+            ("resnet50.bamboo", None, "unknown", "not known: the base weights' licence applies"),
         ],
     )
-    def test_stated(self, name: str, base_model: str, license: str, text: str) -> None:
-        card = render(meta(name), base_model=base_model)
-        assert ModelCard(card).data.license == license
+    def test_licence_of_weights_on_the_hub(self, name: str, license: str | None, metadata: str, text: str) -> None:
+        start = {"kind": "hub", "hub_id": f"timm/{name}"} | ({"license": license} if license else {})
+        card = render(meta(f"large_{name.partition('.')[0]}"), started(**start))
+        data = ModelCard(card).data
+        assert (data.license, data.base_model) == (metadata, f"timm/{name}")
+        assert fact(card, "Base weights") == f"[timm/{name}](https://huggingface.co/timm/{name})"
         assert text in card
 
-    def test_base_model_is_named(self) -> None:
-        assert ModelCard(render(base_model="resnet18.tv_in1k")).data.base_model == "timm/resnet18.tv_in1k"
-        assert ModelCard(render(base_model="someone/resnet18")).data.base_model == "someone/resnet18"
-
     def test_licence_that_the_hub_does_not_list(self) -> None:
-        card = render(meta("large_convnext_tiny"), base_model="convnext_tiny.dinov3_lvd1689m")
-        data = ModelCard(card).data
+        hub_id = "timm/convnext_tiny.dinov3_lvd1689m"
+        data = ModelCard(render(results=started(kind="hub", hub_id=hub_id, license="dinov3-license"))).data
         assert (data.license, data.license_name) == ("other", "dinov3-license")
-        assert data.license_link == "https://huggingface.co/timm/convnext_tiny.dinov3_lvd1689m"
+        assert data.license_link == f"https://huggingface.co/{hub_id}"
 
-    def test_carried_over_if_nothing_says_whether_weights_were_loaded(self) -> None:
+    def test_weights_at_an_address(self) -> None:
+        url = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+        card = render(meta("large_alexnet"), started(kind="url", url=url, license="bsd-3-clause"))
+        data = ModelCard(card).data
+        assert (data.license, data.base_model) == ("bsd-3-clause", None)
+        assert fact(card, "Base weights") == f"[{url}]({url})"
+        assert fact(card, "Licence") == "bsd-3-clause, inherited from the base weights"
+
+    @pytest.mark.parametrize("digest", ["", "5" * 64])
+    def test_checkpoint(self, digest: str) -> None:
+        card = render(results=started(kind="checkpoint", file="cats.pth", **({"sha256": digest} if digest else {})))
+        data = ModelCard(card).data
+        assert (data.license, data.base_model) == ("unknown", None)
+        named = f"`cats.pth` (sha256 `{digest}`)" if digest else "`cats.pth`"
+        assert fact(card, "Base weights") == f"a checkpoint file, {named}; what that was trained from is not recorded"
+        assert fact(card, "Licence").startswith("not known: that of the checkpoint applies, and of what it was trained")
+        assert "What its base weights learned is in it too" in card
+
+    def test_random_weights(self) -> None:
+        card = render(results=started(kind="random"))
+        assert ModelCard(card).data.to_dict().keys() == {"library_name", "pipeline_tag", "tags"}
+        assert fact(card, "Base weights") == "none, trained from random weights"
+        assert fact(card, "Licence") == "not stated; none is inherited, since no base weights were used"
+        assert "base weights learned" not in card
+
+    def test_no_weights_are_known(self) -> None:
+        card = render(meta("large_replknet31"))
+        assert fact(card, "Base weights") == "not stated"
+        assert fact(card, "Licence").startswith("not known: look up what it was trained from")
+        assert ModelCard(card).data.license == "unknown"
+
+    def test_weights_that_only_the_configuration_names(self) -> None:
         card = render(meta("large_convnextv2_tiny"))
         data = ModelCard(card).data
         assert (data.license, data.base_model) == ("cc-by-nc-4.0", None)
         assert "whether they were loaded is not recorded" in fact(card, "Base weights")
+        assert fact(card, "Licence") == "cc-by-nc-4.0, inherited from the base weights if they were loaded"
+        assert "If they were loaded, what they learned is in it too" in card
+        assert "forbids commercial use, and so does its own if they were loaded" in card
 
-    def test_carried_over_by_a_saved_model(self, tmp_path: Path) -> None:
+    def test_a_tag_in_a_saved_model_s_configuration(self, tmp_path: Path) -> None:
         save_for_hf(build(), str(tmp_path), safe_serialization=True)  # timm leaves out where the weights were from
         card = render(timm.create_model(f"local-dir:{tmp_path}", pretrained=True))
         assert "timm/resnet18.a1_in1k" in fact(card, "Base weights")
         assert ModelCard(card).data.license == "apache-2.0"
 
-    def test_weights_that_are_not_on_the_hub(self) -> None:
-        card = render(meta("large_alexnet"), base_model="alexnet.tv_in1k")
-        data = ModelCard(card).data
-        assert (data.license, data.base_model) == ("bsd-3-clause", None)
-        assert "download.pytorch.org" in fact(card, "Base weights")
-
-    def test_own_licence_of_a_model_from_the_hub(self) -> None:
+    def test_a_tag_that_timm_does_not_know(self) -> None:
         model = build()
-        model.pretrained_cfg = {**model.pretrained_cfg, "hf_hub_id": "someone/lp2", "license": "mit"}
-        assert ModelCard(render(model, base_model="someone/lp2")).data.license == "mit"
+        model.pretrained_cfg = {"architecture": "lp2_resnet18", "tag": "mine", "input_size": (3, 224, 224)}
+        assert fact(render(model), "Base weights") == "not stated"
 
-    def test_random_weights(self) -> None:
-        results = copy.deepcopy(RESULTS)
-        results["recipe"]["base_model"] = None
-        card = render(results=results)
-        data = ModelCard(card).data
-        assert (data.license, data.base_model) == ("other", None)
-        assert fact(card, "Base weights") == "none, trained from random weights"
-        assert "none is inherited" in fact(card, "Licence")
-        assert "What its base weights learned" not in card
+    def test_a_checkpoint_that_the_configuration_names(self) -> None:
+        model = build()
+        model.pretrained_cfg = {**model.pretrained_cfg, "file": "/home/me/cats.pth"}
+        card = render(model)
+        assert fact(card, "Base weights").startswith("a checkpoint file, `cats.pth`, as the model's configuration says")
+        assert ModelCard(card).data.license == "unknown"
+        assert "/home/me" not in card
 
-    def test_no_weights_are_known(self) -> None:
-        card = render(meta("large_replknet31"))
-        assert fact(card, "Base weights") == "not stated"
-        assert ModelCard(card).data.license == "other"
+    def test_tensors_that_were_handed_over(self) -> None:
+        model = build()
+        model.pretrained_cfg = {**model.pretrained_cfg, "state_dict": model.state_dict()}
+        assert fact(render(model), "Base weights") == "not stated"
+
+    def test_a_model_that_came_from_the_hub(self) -> None:
+        model = build()
+        model.pretrained_cfg |= {"hf_hub_id": "someone/lp2@v1", "source": "hf-hub", "license": "mit"}
+        card = render(model)
+        assert fact(card, "Base weights").startswith(
+            "[someone/lp2](https://huggingface.co/someone/lp2), as the model's"
+        )
+        assert ModelCard(card).data.license == "mit"
+
+    @pytest.mark.parametrize(
+        ("variant", "text"),
+        [
+            ("lp2-paper", ", in kernels that the masks damped"),
+            ("large-reinit", ", but for the enlarged kernels, which"),
+        ],
+    )
+    def test_variants_that_start_otherwise(self, variant: str, text: str) -> None:
+        results = with_results(variant=variant)
+        results["recipe"]["variant"] = variant
+        card = render(build(f"{variant.partition('-')[0]}_resnet18"), results)
+        assert text in fact(card, "Base weights")
+        assert "71.20" in card
 
 
 class TestResults:
@@ -221,14 +280,21 @@ class TestResults:
     @pytest.mark.parametrize(
         ("results", "match"),
         [
-            ([1], r"`results` must be a dictionary, got \[1\]"),
+            ([1], r"`results` must be a dictionary, got \[1\]\. The benchmark's"),
             ({"recipe": "fast"}, "must have a dictionary under 'recipe', got 'fast'"),
-            ({"recipe": {"settings": [1]}}, r"have a dictionary under 'recipe'\['settings'\], got \[1\]"),
-            ({"speed": {"results": 5}}, "must have the benchmark of speed's file under 'speed', got {'results': 5}"),
+            (
+                {"results": [], "recipe": {"settings": [1]}},
+                r"have a dictionary under 'recipe'\['settings'\], got \[1\]",
+            ),
+            (
+                {"results": [], "speed": {"results": 5}},
+                "have the benchmark of speed's file under 'speed', got {'results'",
+            ),
             (with_results(dataset={"id": 5, "name": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
             (with_results(dataset={"name": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
-            (with_results(shots="16"), r"a whole number or null at 'results'\[0\]\['shots'\], got '16'"),
-            (with_results(num_test=1.5), r"a whole number or null at 'results'\[0\]\['num_test'\], got 1\.5"),
+            (with_results(shots="16"), r"a whole number above 0 or null at 'results'\[0\]\['shots'\], got '16'"),
+            (with_results(num_test=1.5), r"a whole number above 0 or null at 'results'\[0\]\['num_test'\], got 1\.5"),
+            ({}, "must have a list under 'results', got None"),
             ({"results": {}}, "must have a list under 'results', got {}"),
             ({"results": [3]}, r"must have a dictionary at 'results'\[0\], got 3"),
             (with_results(dataset={"id": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
@@ -250,7 +316,7 @@ class TestResults:
         case = {"name": "lp2_resnet18, 64 px, batch 16", "training": {"lp": times["lp"]}, "evaluation": times}
         other = {**case, "name": "lp2_resnet18d, 64 px, batch 16"}
         machine = {"device": "a CPU", "threads": 2, "torch": "2.9"}
-        card = render(results={"speed": {"machine": machine, "runs": 5, "results": [case, other]}})
+        card = render(results={"results": [], "speed": {"machine": machine, "runs": 5, "results": [case, other]}})
         assert rows(card, "Speed")[2:] == [[case["name"], "12.3", "12.3", "5.7"]]
         assert "Medians of 5 runs of `python -m timm_lp.bench` on a CPU, 2 threads, torch 2.9." in card
 
@@ -258,6 +324,104 @@ class TestResults:
         card = render()
         assert not re.search("## Results|## Speed|## Training|Top-1", card)
         assert "No accuracy was reported with it." in card
+
+
+class TestStatements:
+    """Nothing is stated that may be untrue."""
+
+    def test_one_seed(self) -> None:
+        card = render(results=with_results(metrics={"top1": {"4": 71.0}}))
+        assert "Top-1: 71.0 % on DTD, 16-shot (one seed), see below." in card
+        assert "standard deviation" not in card
+        assert (ModelCard(card).data.eval_results or [])[0].metric_name == "16-shot top-1 (%), one seed"
+
+    def test_seeds_that_failed(self) -> None:
+        card = render(results=with_results(metrics={"top1": {"1": 71.0, "2": None, "3": 70.0}}))
+        assert "Top-1: 70.5 % on DTD, 16-shot (mean of 2 seeds, 1 more failed), see below." in card
+        assert "mean of 2 seeds, 1 more failed" in ((ModelCard(card).data.eval_results or [])[0].metric_name or "")
+
+    def test_the_seed_of_the_weights(self) -> None:
+        results = with_results()
+        assert "the weights here are those of one run." in render(results=results)
+        results["recipe"]["seed"] = 2
+        assert "the weights here are those of seed 2." in render(results=results)
+
+    def test_the_split_that_was_tested_on(self) -> None:
+        mine = {"id": None, "name": "mine"}
+        assert "Tested on mine: 1,880 images. Each" in render(results=with_results(dataset=mine))
+        assert "1,880 images of its val split." in render(results=with_results(dataset={**mine, "split": "val"}))
+
+    def test_a_network_is_trained_on_one_data_set(self) -> None:
+        results = with_results()
+        results["results"].append({**results["results"][0], "dataset": {"id": None, "name": "Pets"}})
+        with pytest.raises(
+            ValueError, match=r"be those of the data that the model was trained on, got DTD, 16-shot and"
+        ):
+            render(results=results)
+
+    def test_the_rate_is_that_of_the_data_set(self) -> None:
+        results = with_results(lr=0.003)
+        results["results"].append({**results["results"][0], "variant": "base", "lr": 0.003})
+        assert "lr: 0.003\n" in render(results=results)
+
+    def test_damped_kernels_are_a_variant_of_their_own(self) -> None:
+        results = with_results()
+        results["results"].append({**results["results"][0], "variant": "lp2-paper", "metrics": {"top1": {"1": 60.0}}})
+        assert "Top-1: 71.2 % on DTD" in render(results=results)
+        assert "Top-1: 60.0 % on DTD" in render(build(preserve=False), results)
+        with pytest.raises(ValueError, match=r"`results` must hold some of 'lp2-paper', got those of lp2\."):
+            render(build(preserve=False), with_results())
+
+    def test_random_kernels_are_a_variant_of_their_own(self) -> None:
+        results = with_results(variant="large")
+        results["results"].append({**results["results"][0], "variant": "large-reinit"})
+        with pytest.raises(ValueError, match=r"say whether large_resnet18 is large or large-reinit, got those of both"):
+            render(build("large_resnet18"), results)
+        results["recipe"]["variant"] = "large-reinit"
+        assert "enlarged kernels, which started at random" in render(build("large_resnet18"), results)
+
+    def test_results_of_another_network_s_trial(self) -> None:
+        results = with_results(variant="lp16")
+        results["recipe"]["variant"] = "lp16"
+        with pytest.raises(ValueError, match=r"`results` must be those of lp2_resnet18, got those of 'lp16'\. Give"):
+            render(results=results)
+
+    def test_large_kernels_may_have_had_masks(self) -> None:
+        assert "or what is left of one whose masks were folded in" in render(build("large_resnet18"))
+        known = render(build("large_resnet18"), with_results(variant="large"))
+        assert "without masks: what networks with masks are compared with." in known
+
+    def test_kernels_that_were_not_enlarged(self) -> None:
+        assert "with its own kernels, but without masks" in render(meta("large_replknet31"))
+
+    def test_times_are_not_those_of_the_weights(self) -> None:
+        case = {"name": "lp2_resnet18, 64 px", "training": {}, "evaluation": {}}
+        machine = {"device": "a CPU", "threads": 2, "torch": "2.9"}
+        card = render(results={"results": [], "speed": {"machine": machine, "runs": 5, "results": [case]}})
+        assert "a new lp2_resnet18 with timm's default arguments, not of the weights here." in card
+
+    def test_calibration_is_not_denied(self, card: str) -> None:
+        assert "How well its probabilities are calibrated is not reported." in card
+        assert "Only the accuracy above is reported" in card
+
+    @pytest.mark.parametrize(("name", "needed"), [("resnet18", False), ("lp2_resnet18", True)])
+    def test_what_it_needs(self, name: str, needed: bool) -> None:
+        card = render(build(name))
+        assert ("The model needs timm and the timm-lp package" in card) == needed
+        assert ("after timm-lp is installed" in fact(card, "Architecture")) == needed
+
+    def test_usage_of_other_channels_runs(self, tmp_path: Path) -> None:
+        model = build(in_chans=2)
+        save_for_hf(model, str(tmp_path / "model"), safe_serialization=True)
+        card = render(timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True))
+        (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        names: dict[str, Any] = {}
+        exec(code.replace(f"hf-hub:{REPOSITORY}", f"local-dir:{tmp_path / 'model'}"), names)
+        assert names["probabilities"].shape == (1, 3)
+
+    def test_names_are_no_markup(self) -> None:
+        card = render(results=with_results(dataset={"id": None, "name": "a|b  <i>"}))
+        assert "\n# lp2_resnet18: a\\|b &lt;i>, 16-shot\n" in card
 
 
 class TestForms:
@@ -271,7 +435,7 @@ class TestForms:
 
     def test_masks(self, card: str) -> None:
         assert fact(card, "Lp-convolutions") == "13 (1 of 15x15, 8 of 7x7, 4 of 3x3 pixels)"
-        assert fact(card, "Exponent p") == "started at 2, now 2 to 2.14"
+        assert fact(card, "Exponent p") == "2 to 2.14; new masks have 2"
         assert [row[0] for row in rows(card, "Masks")[2:]] == ["15x15", "7x7", "3x3"]
         assert "](masks.png)" in card
         assert "| layer4.0.downsample.0 |" in card
@@ -279,11 +443,22 @@ class TestForms:
     def test_untrained_masks(self) -> None:
         card = render(timm.create_model("lp2_resnet18", num_classes=3, **SIZES))
         assert fact(card, "Exponent p") == "2"
-        assert "They are as they start before training." in card
+        assert "They are as new." in card
         assert "Every layer" not in card
 
+    def test_masks_that_hardly_moved(self) -> None:
+        model = timm.create_model("lp2_resnet18", num_classes=3, **SIZES)
+        with torch.no_grad():
+            model.conv1.log2p.add_(4e-4)
+        assert "Their p and sigma are within 0.5 % of those of new masks." in render(model)
+
     def test_frozen_masks(self) -> None:
-        assert fact(render(build("lp256f_resnet18")), "Exponent p") == "256, frozen"
+        model = timm.create_model("lp256f_resnet18", num_classes=3, **SIZES)
+        card = render(model)
+        assert fact(card, "Exponent p") == "256, frozen"
+        assert "whose shape and exponent p are fixed" in card
+        assert "whose shape and exponent p are fixed" in render(lp_merge(model), merged=True)
+        assert fact(render(build("lp256f_resnet18")), "Exponent p") == "256 to 274, frozen; new masks have 256"
 
     def test_merged(self) -> None:
         card = render(lp_merge(build()), results=RESULTS, merged=True)

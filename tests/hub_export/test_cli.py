@@ -2,12 +2,16 @@
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import nn
@@ -15,7 +19,7 @@ from torch import nn
 from hub_export.cli import main
 
 from ..hub_server import HubServer
-from ..models.networks import SMALL
+from ..models.networks import SMALL, create
 from .conftest import LABELS, REPO
 
 ROOT = Path(__file__).parents[2]
@@ -85,8 +89,10 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
         ("stage hf-hub:alice/nothing@v1 {folder}/new", "has no repository alice/nothing, or it is private"),
         ('stage resnet18.a1_in1k {folder}/new --model-args {{"num_classes":1}}', "has no repository resnet18.a1_in1k"),
         ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/none", "--checkpoint must be a file, got '"),
-        ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/junk.pth", "cannot be built with these arguments: "),
-        ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/junk.safetensors", "these arguments: Error while des"),
+        ("stage hf-hub:a/b {folder}/new --checkpoint {folder}/vgg.pth", "must be a name that timm knows with --check"),
+        ("stage {staged} {folder}/new --checkpoint {folder}/vgg.pth", "must be a name that timm knows with --checkpoi"),
+        ('push {staged} alice/network --model-args {{"in_chans":1}}', "must not be staged with these options"),
+        ('stage resnet18 {folder}/new --model-args {{"layers":5}}', "cannot be built with these arguments: TypeError:"),
         ("stage {staged} {folder}/new --label-names {folder}/none", "none: No such file or directory."),
         ("stage {staged} {folder}/new --label-names {folder}/junk.pth", "--label-names must be a text file in UTF-8"),
     ],
@@ -104,11 +110,140 @@ def test_what_fails_says_why_and_shows_no_token(
     assert "hf_alice" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "must be JSON, got '{'"), ("[1]", "must be a JSON object")])
-def test_model_arguments_are_a_json_object(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+class Opaque:
+    """What a checkpoint must not hold."""
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "another": (lambda path: torch.save(create("vgg16").state_dict(), path), "--checkpoint must fit {name}, got '"),
+    "cut": (
+        lambda path: (torch.save({}, path), path.write_bytes(path.read_bytes()[:100])),
+        "must be a file of weights",
+    ),
+    "empty": (lambda path: path.write_bytes(b""), "must be a file of weights, got '{path}': EOFError"),
+    "text": (lambda path: path.write_text("hello"), "must be a file of weights, got '{path}': "),
+    "number": (lambda path: torch.save(5, path), "must be a file of weights, got '{path}': AttributeError: 'int'"),
+    "numbers": (
+        lambda path: torch.save([1, 2], path),
+        "must be a file of weights, got '{path}': AttributeError: 'list'",
+    ),
+    "names": (lambda path: torch.save({1: torch.ones(1)}, path), "must be a file of weights, got '{path}': Attribut"),
+    "nothing": (lambda path: torch.save({}, path), "--checkpoint must fit {name}, got '{path}': "),
+    "object": (lambda path: torch.save(Opaque(), path), "must be a file of weights, got '{path}': "),
+    "pickle": (
+        lambda path: path.write_bytes(pickle.dumps({"a": Path()}, 2)),
+        "must be a file of weights, got '{path}': ",
+    ),
+    "zip": (lambda path: ZipFile(path, "w").close(), "must be a file of weights, got '{path}': "),
+}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "lp2_resnet18"])
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_that_does_not_fit_is_one_sentence(kind: str, name: str, tmp_path: Path) -> None:
+    write, message = CHECKPOINTS[kind]
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(SystemExit, match=re.escape(message.format(name=name, path=path))) as caught:
+        main(["push", name, REPO, "--checkpoint", str(path), "--model-args", json.dumps(SMALL["resnet18"])])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_cut_safetensors_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"junk")
+    with pytest.raises(SystemExit, match=r"must be a file of weights, got '.*': SafetensorError: Error while deser"):
+        main(["stage", "resnet18", str(tmp_path / "new"), "--checkpoint", str(tmp_path / "weights.safetensors")])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "timm-lp-hub: error: the following arguments are required: COMMAND; see `timm-lp-hub --help`."),
+        ("fly", "invalid choice: 'fly'"),
+        ("push network", "the following arguments are required: repo; see `timm-lp-hub push --help`."),
+        ("verify a b", "unrecognized arguments: b; see `timm-lp-hub --help`."),
+        ("stage lp2_resnet18 new --model-args {", "argument --model-args: must be JSON, got '{'"),
+        ("stage lp2_resnet18 new --model-args [1]", "argument --model-args: must be a JSON object, got '[1]'"),
+        (f"stage lp2_resnet18 new --model-args {'[' * 100_000}", "argument --model-args: must be JSON, got '[["),
+        (
+            'stage lp2_resnet18 new --model-args {"pretrained":false,"features_only":true}',
+            "argument --model-args: must be arguments of the network, got features_only, pretrained; see",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["stage", "lp2_resnet18", "new", "--model-args", text])
-    assert message in capsys.readouterr().err
+        main(command.split())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("timm-lp-hub: error: ")
+    assert message in line
+    assert len(line) < 300
+
+
+WITHOUT = """
+import sys
+for name in {missing}:
+    sys.modules[name] = None
+from hub_export.cli import main
+main(sys.argv[1:])
+"""
+EXTRAS = ["accelerate", "datasets", "matplotlib", "pandas", "psutil", "scipy", "sklearn", "statsmodels", "transformers"]
+
+
+def test_no_extra_is_needed(trial: Path, tmp_path: Path) -> None:
+    script = ["-W", "ignore", "-c", WITHOUT.format(missing=EXTRAS)]
+    for command in (["stage", str(trial), str(tmp_path / "new")], ["verify", str(tmp_path / "new")]):
+        done = subprocess.run(
+            [sys.executable, *script, *command], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new" / "masks.png").exists()
+
+
+JUNK = [
+    "",
+    "{}",
+    "[]",
+    "5",
+    "null",
+    '"text"',
+    "[" * 100_000,
+    '{"results": 3}',
+    '{"results": [{"dataset": {"id": []}}]}',
+]
+
+
+@pytest.mark.parametrize("text", JUNK, ids=range(len(JUNK)))
+@pytest.mark.parametrize("name", ["results.json", "config.json", "manifest.json"])
+def test_a_foreign_file_in_a_trial_is_one_sentence(
+    name: str, text: str, trial: Path, tmp_path: Path, hub: HubServer
+) -> None:
+    (trial / name).write_text(text)
+    with pytest.raises(SystemExit, match=rf"{name} |`results` must .*results\.json") as caught:
+        main(["push", str(trial), REPO])
+    assert "\n" not in str(caught.value)
+    assert not hub.requests
+
+
+def test_the_sentence_is_the_last_thing_printed(trial: Path, tmp_path: Path) -> None:
+    (trial / "results.json").write_text("{}")
+    torch.save(create("vgg16").state_dict(), tmp_path / "vgg.pth")
+    arguments = ["--checkpoint", str(tmp_path / "vgg.pth"), "--model-args", json.dumps(SMALL["resnet18"])]
+    for command in (["push"], ["push", str(trial), REPO], ["push", "resnet18", REPO, *arguments]):
+        done = subprocess.run(
+            [sys.executable, "-m", "hub_export", *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert done.stderr.splitlines()[-1].startswith("timm-lp-hub: ")
+        assert "Traceback" not in done.stderr
+        assert "usage:" not in done.stderr
 
 
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

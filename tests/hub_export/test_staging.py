@@ -3,6 +3,7 @@ import logging
 import os
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,11 @@ def changed_by_hand() -> nn.Module:
     ("model", "arguments", "message"),
     [
         (lambda: nn.Conv2d(3, 3, 3), {}, "must be built by timm.create_model, got Conv2d without"),
+        (
+            lambda: create("lp2_resnet18", num_classes=None, features_only=True),
+            {},
+            "must be built by timm.create_model, got FeatureListNet without",
+        ),
         (lambda: create("lp2_resnet18").half(), {}, r"must have float32 weights, got torch\.float16 in conv1\.weight"),
         (lambda: create("lp2_resnet18", device="meta"), {}, r"must have float32 weights, got no data in conv1\.weight"),
         (lambda: "no_such_network", {}, "a name that timm knows, got 'no_such_network'"),
@@ -146,12 +152,29 @@ def changed_by_hand() -> nn.Module:
             {"label_names": "abcdefg"},
             "must be 7 names, .*, got 'abcdefg'",
         ),
-        (lambda: create("lp2_resnet18"), {"results": {"top1": 1}}, "`results` must be a dictionary with a list under"),
+        (
+            lambda: create("lp2_resnet18"),
+            {"results": {"top1": 1}},
+            "`results` must have a list under 'results', got None",
+        ),
         (with_nan, {}, "must compute finite numbers, got lp2_resnet18"),
         (mobilenet, {}, "must be one of timm_lp's registered models"),
         (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
     ],
-    ids=["conv", "half", "meta", "name", "merged", "labels", "label", "results", "nan", "unregistered", "changed"],
+    ids=[
+        "conv",
+        "features",
+        "half",
+        "meta",
+        "name",
+        "merged",
+        "labels",
+        "label",
+        "results",
+        "nan",
+        "unregistered",
+        "changed",
+    ],
 )
 def test_what_cannot_be_staged(model: Any, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
@@ -209,3 +232,29 @@ def test_a_staged_folder_has_the_rights_of_new_files(umask: int, mode: int, netw
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {mode}
     assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"pretrained_cfg": {"first_conv": 5}}, VerificationError, "can load and run, but that gives TypeError: "),
+        (
+            {"pretrained_cfg": {"mean": "gelu"}},
+            ValueError,
+            "a configuration that timm can save, got lp2_resnet18 with ",
+        ),
+        ({"model_args": {"global_pool": ""}}, ValueError, "run on an image of the size in its configuration, got lp2_"),
+        ({"pretrained_cfg": {"license": ["mit"]}}, None, ""),
+    ],
+)
+def test_a_foreign_configuration_is_one_sentence(
+    change: dict[str, Any], error: type[Exception] | None, message: str, network: nn.Module, tmp_path: Path
+) -> None:
+    save_for_hf(network, str(tmp_path / "trial"), safe_serialization=True)
+    config = json.loads((tmp_path / "trial" / "config.json").read_text())
+    for part, values in change.items():
+        config[part].update(values)
+    (tmp_path / "trial" / "config.json").write_text(json.dumps(config))
+    with nullcontext() if error is None else pytest.raises(error, match=message):
+        stage(tmp_path / "trial", tmp_path / "network")
+    assert (tmp_path / "network").exists() == (error is None)

@@ -17,10 +17,11 @@ from timm.models import save_for_hf
 
 from .. import __version__
 from ..files import write_json
+from ..start import Start, pretrained_start
 from .config import BASE, FewShotConfig
 from .data import DataInfo, DataSet
 from .flags import command_line
-from .networks import parse_variant, variant_prefix
+from .networks import parse_variant
 from .trial import Outcome, Trial, decisive_settings
 
 Result = dict[str, Any]
@@ -79,7 +80,7 @@ def trial_result(
         "data_sha256": trial.data.contents.sha256,
         "folder": trial.folder.as_posix(),
         "model": parse_variant(config.model, trial.variant).model,
-        "base_model": _base_model(outcome) if config.pretrained and not config.checkpoint else None,
+        "start": _start(config, outcome),
         "variant": trial.variant,
         "seed": trial.seed,
         "held_out": trial.held_out,
@@ -129,9 +130,18 @@ def _figures(config: FewShotConfig, outcome: Outcome | None) -> dict[str, Any]:
     }
 
 
-def _base_model(outcome: Outcome | None) -> str | None:
-    """Return the Hub id of the weights that timm started from."""
-    return getattr(outcome.model, "pretrained_cfg", {}).get("hf_hub_id") if outcome else None
+def _start(config: FewShotConfig, outcome: Outcome | None) -> dict[str, Any] | None:
+    """Return where the network's weights started from, None where that is not known."""
+    if outcome is None:
+        return None
+    if last := config.model_kwargs.get("checkpoint_path"):  # which timm loads after all others
+        return Start("checkpoint", file=Path(last).name).as_dict()
+    if not config.pretrained and config.checkpoint is None:
+        return Start("random").as_dict()
+    start = pretrained_start(getattr(outcome.model, "pretrained_cfg", {}))
+    if start is not None and start.kind == "checkpoint":
+        start = replace(start, sha256=config.trial_settings()["checkpoint_sha256"])
+    return None if start is None else start.as_dict()
 
 
 def read_finished(
@@ -263,30 +273,34 @@ def card_results(results: list[Result], command: str) -> dict[str, Any]:
     """Return results as a model card takes them: the metrics of each variant on each data set, by seed.
 
     Args:
-        results: What `trial_result` returned; failed trials and those on held-out images are left out.
+        results: What `trial_result` returned. Those on held-out images are left out; a trial that failed shows as
+            null beside those of its variant that did not.
         command: The command that repeats them.
     """
-    tested = [result for result in results if result["metrics"] and not result["held_out"]]
     groups: dict[tuple[str, str], list[Result]] = {}
-    for result in tested:
-        groups.setdefault((result["dataset_argument"], result["variant"]), []).append(result)
-    first = tested[0] if tested else {"base_model": None, "settings": {}}
+    for result in results:
+        if not result["held_out"]:
+            groups.setdefault((result["dataset_argument"], result["variant"]), []).append(result)
+    tested = [group for group in groups.values() if any(result["metrics"] for result in group)]
+    first = next((result for group in tested for result in group if result["metrics"]), {})
     return {
-        "recipe": {"command": command, "base_model": first["base_model"], "settings": first["settings"]},
-        "results": [_card_entry(group) for group in groups.values()],
+        "recipe": {"command": command, "start": first.get("start"), "settings": first.get("settings", {})},
+        "results": [_card_entry(group) for group in tested],
     }
 
 
 def _card_entry(group: list[Result]) -> dict[str, Any]:
     group = sorted(group, key=lambda result: result["seed"])
+    first = next(result for result in group if result["metrics"])
     return {
-        "dataset": group[0]["dataset"],
-        "shots": group[0]["settings"]["shots"] or None,
-        "variant": group[0]["variant"],
-        "lr": group[0]["settings"]["lr"],
-        "num_test": group[0]["num_test"],
+        "dataset": first["dataset"],
+        "shots": first["settings"]["shots"] or None,
+        "variant": first["variant"],
+        "lr": first["settings"]["lr"],
+        "num_test": first["num_test"],
         "metrics": {
-            name: {str(result["seed"]): result["metrics"][name] for result in group} for name in group[0]["metrics"]
+            name: {str(result["seed"]): (result["metrics"] or {}).get(name) for result in group}
+            for name in first["metrics"]
         },
     }
 
@@ -294,7 +308,7 @@ def _card_entry(group: list[Result]) -> dict[str, Any]:
 def write_card_results(output_dir: Path, results: list[Result], config: FewShotConfig) -> None:
     """Write `results.json`: all results in the output folder, and in a trial's folder what its model's card shows.
 
-    That is the trial's variant on its data set, by the name that the model's has, and the base network to compare with.
+    That is the trial's variant on its data set, and the base network to compare with.
 
     Args:
         output_dir: Where the trials are.
@@ -313,12 +327,14 @@ def write_card_results(output_dir: Path, results: list[Result], config: FewShotC
             )
             beside = [other for other in results if other["dataset_argument"] == result["dataset_argument"]]
             own = [
-                {**other, "variant": variant_prefix(other["variant"])}
+                other
                 for kind in dict.fromkeys((result["variant"], BASE))
                 for other in beside
                 if other["variant"] == kind
             ]
-            write_json(output_dir / result["folder"] / RESULTS_FILE, card_results(own, command))
+            content = card_results(own, command)
+            content["recipe"] |= {"variant": result["variant"], "seed": result["seed"]}
+            write_json(output_dir / result["folder"] / RESULTS_FILE, content)
 
 
 def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], class_names: list[str]) -> None:

@@ -1,0 +1,164 @@
+"""From the benchmark to the card: where a trial's weights started, in plain words and in the Hub's metadata."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+from huggingface_hub import ModelCard, ModelCardData
+from timm.models import save_for_hf
+from torch import nn
+
+from hub_export import stage, verify
+from hub_export.cli import main as hub_main
+from timm_lp.fewshot.cli import main
+from timm_lp.files import file_digest
+
+from ..fewshot.conftest import forget_format
+from ..fewshot.images import TINY
+from ..hub_server import HubServer
+from .conftest import REPO
+
+Run = Callable[..., Path]
+WEIGHTS = {"tag", "license", "origin_url", "paper_ids"}  # of timm's, in config.json
+SETTINGS = ["--model", "resnet18", "--dataset", "digits", "--shots", "1", "--epochs", "1", "--batch-size", "10"]
+SETTINGS += ["--img-size", "32", "--model-kwargs", *(f"{key}={value}".replace(" ", "") for key, value in TINY.items())]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a function that runs trials of a variant and returns the first one's folder."""
+
+    def trial(variant: str, *flags: str) -> Path:
+        folder = tmp_path_factory.mktemp("run")
+        forget_format()
+        main([*SETTINGS, "--variants", variant, "--output-dir", str(folder), "--seeds", "1", *flags])
+        forget_format()
+        return folder / "digits" / f"{variant}-seed1"
+
+    return trial
+
+
+@pytest.fixture(scope="module")
+def base(run: Run) -> Path:
+    return run("base", "--no-pretrained")
+
+
+@pytest.fixture(scope="module")
+def random_trial(run: Run) -> Path:
+    return run("lp2", "--no-pretrained")
+
+
+def facts(folder: Path) -> tuple[dict[str, str], ModelCardData]:
+    """Return what a staged card says, its properties by name and its metadata, and nothing of this machine."""
+    text = (folder / "README.md").read_text()
+    published = [path.read_text() for path in folder.iterdir() if path.suffix in (".md", ".json")]
+    assert not any(str(folder.parent.parent) in content for content in published)
+    return dict(re.findall(r"^- \*\*(.*):\*\* (.*)$", text, re.MULTILINE)), ModelCard(text).data  # type: ignore[return-value]
+
+
+def config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())["pretrained_cfg"]
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
+def test_random_weights(merged: bool, random_trial: Path, tmp_path: Path) -> None:
+    folder = stage(random_trial, tmp_path / "network", merged=merged)
+    verify(folder)
+    said, data = facts(folder)
+    assert said["Base weights"] == "none, trained from random weights"
+    assert said["Licence"] == "not stated; none is inherited, since no base weights were used"
+    assert (data.license, data.base_model) == (None, None)
+    assert not WEIGHTS & config(folder).keys()
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
+def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, run: Run, tmp_path: Path) -> None:
+    checkpoint = base / "model.safetensors"
+    trial = run("lp2-paper", "--pretrained", "--checkpoint", str(checkpoint))
+    folder = stage(trial, tmp_path / "network", merged=merged)
+    verify(folder)
+    said, data = facts(folder)
+    digest = file_digest(checkpoint)
+    assert said["Base weights"] == (
+        f"a checkpoint file, `model.safetensors` (sha256 `{digest}`), in kernels that the masks damped; what that was "
+        "trained from is not recorded"
+    )
+    assert said["Licence"].startswith("not known: that of the checkpoint applies")
+    assert (data.license, data.base_model) == ("unknown", None)
+    assert not WEIGHTS & config(folder).keys()
+    assert "--checkpoint model.safetensors" in (folder / "README.md").read_text()
+    assert data.eval_results
+    assert data.eval_results[0].metric_name == "1-shot top-1 (%), one seed"
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
+def test_weights_on_the_hub(merged: bool, hub: HubServer, run: Run, tmp_path: Path) -> None:
+    save_for_hf(timm.create_model("resnet18", **TINY), str(tmp_path / "timm"), safe_serialization=True)
+    hub.seed(tmp_path / "timm", "timm/resnet18.tv_in1k")
+    trial = run("lp2", "--model", "resnet18.tv_in1k")
+    folder = stage(trial, tmp_path / "network", merged=merged)
+    verify(folder)
+    said, data = facts(folder)
+    link = "[timm/resnet18.tv_in1k](https://huggingface.co/timm/resnet18.tv_in1k)"
+    assert (said["Base weights"], said["Licence"]) == (link, "bsd-3-clause, inherited from the base weights")
+    assert (data.license, data.base_model) == ("bsd-3-clause", "timm/resnet18.tv_in1k")
+    assert (config(folder)["tag"], config(folder)["license"]) == ("tv_in1k", "bsd-3-clause")
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
+def test_weights_at_an_address(merged: bool, random_trial: Path, tmp_path: Path) -> None:
+    results = json.loads((random_trial / "results.json").read_text())
+    url = timm.get_pretrained_cfg("alexnet").url
+    results["recipe"]["start"] = {"kind": "url", "url": url, "license": "bsd-3-clause"}
+    folder = stage(random_trial, tmp_path / "network", merged=merged, results=results)
+    said, data = facts(folder)
+    assert said["Base weights"] == f"[{url}]({url})"
+    assert said["Licence"] == "bsd-3-clause, inherited from the base weights"
+    assert (data.license, data.base_model) == ("bsd-3-clause", None)
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
+def test_an_unknown_start(merged: bool, random_trial: Path, tmp_path: Path) -> None:
+    results = json.loads((random_trial / "results.json").read_text())
+    results["recipe"]["start"] = None
+    trial = stage(random_trial, tmp_path / "without_tag")  # or the configuration names timm's weights
+    folder = stage(trial, tmp_path / "network", merged=merged, results=results)
+    said, data = facts(folder)
+    assert said["Base weights"] == "not stated"
+    assert said["Licence"].startswith("not known: look up what it was trained from")
+    assert (data.license, data.base_model) == ("unknown", None)
+
+
+def test_a_network_that_was_never_trained_here(network: nn.Module, tmp_path: Path) -> None:
+    model = timm.create_model("lp2_resnet18", **TINY)
+    said, data = facts(stage(model, tmp_path / "network"))
+    assert said["Base weights"].endswith("as the model's configuration says; whether they were loaded is not recorded")
+    assert said["Licence"] == "apache-2.0, inherited from the base weights if they were loaded"
+    assert (data.license, data.base_model) == ("apache-2.0", None)
+
+
+def test_a_checkpoint_on_the_hub_s_command_line(base: Path, tmp_path: Path) -> None:
+    checkpoint = base / "model.safetensors"
+    arguments = ["--checkpoint", str(checkpoint), "--model-args", json.dumps({**TINY, "num_classes": 10})]
+    hub_main(["stage", "lp2_resnet18", str(tmp_path / "network"), *arguments])
+    said, data = facts(tmp_path / "network")
+    assert said["Base weights"].startswith("a checkpoint file, `model.safetensors`, as the model's configuration says")
+    assert (data.license, data.base_model) == ("unknown", None)
+    assert not WEIGHTS & config(tmp_path / "network").keys()
+
+
+def test_what_comes_back_says_the_same(hub: HubServer, random_trial: Path, tmp_path: Path) -> None:
+    hub_main(["push", str(random_trial), REPO])
+    hub_main(["pull", REPO, "--folder", str(tmp_path / "back")])
+    (said, data), (again, data_again) = facts(tmp_path / "back"), facts(stage(tmp_path / "back", tmp_path / "again"))
+    assert (said, data.to_dict()) == (again, data_again.to_dict())
+
+
+def test_kernels_that_started_at_random(base: Path, run: Run, tmp_path: Path) -> None:
+    trial = run("large-reinit", "--checkpoint", str(base / "model.safetensors"))
+    said, _ = facts(stage(trial, tmp_path / "network"))
+    assert ", but for the enlarged kernels, which started at random; what that was trained from" in said["Base weights"]
