@@ -19,7 +19,7 @@ from .imports import (
 )
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown")
+TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown", "timm_lp.start")
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.experiments.trials"
 # Rooms need not exist.

@@ -7,7 +7,8 @@ import pytest
 import timm
 from accelerate import Accelerator
 
-from timm_lp.fewshot.data import draw, load_data
+from timm_lp.fewshot.data import draw
+from timm_lp.fewshot.loading import load_data
 from timm_lp.fewshot.results import card_results, read_results, trial_result, write_card_results
 from timm_lp.fewshot.training import Progress
 from timm_lp.fewshot.trial import Outcome, Trial
@@ -102,26 +103,6 @@ STARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
     ),
     "checkpoint": ("lp2_resnet18", {"checkpoint": CHECKPOINT, "pretrained": False}, {"kind": "checkpoint"}),
     "both": ("resnet18", {"checkpoint": CHECKPOINT, "pretrained": True}, {"kind": "checkpoint"}),
-    "argument": (
-        "resnet18",
-        {"pretrained": True, "model_kwargs": {"pretrained_cfg": {"hf_hub_id": "me/cats@v1", "license": "mit"}}},
-        {"kind": "hub", "hub_id": "me/cats", "license": "mit"},
-    ),
-    "file": (
-        "resnet18",
-        {"pretrained": True, "model_kwargs": {"pretrained_cfg": {"file": "/home/me/cats.pth"}}},
-        {"kind": "checkpoint", "file": "cats.pth"},
-    ),
-    "tensors": (
-        "resnet18",
-        {"pretrained": True, "model_kwargs": {"pretrained_cfg": {"state_dict": {"a": 1}}}},
-        None,
-    ),
-    "path": (
-        "resnet18",
-        {"pretrained": True, "model_kwargs": {"checkpoint_path": "/home/me/cats.pth"}},
-        {"kind": "checkpoint", "file": "cats.pth"},
-    ),
 }
 
 
@@ -135,8 +116,7 @@ def test_a_trial_records_where_its_weights_started(kind: str, tmp_path: Path, mo
     data = load_data("digits", conf)
     # What timm made of the settings, but for the tensors themselves.
     overlay = {"file": conf.checkpoint} if conf.checkpoint else None
-    arguments = {key: value for key, value in conf.model_kwargs.items() if key != "checkpoint_path"}
-    model = timm.create_model(name, pretrained_cfg_overlay=overlay, device="meta", **arguments)
+    model = timm.create_model(name, pretrained_cfg_overlay=overlay, device="meta")
     trial = Trial(data, "lp2", 1)
     progress = Progress(1, [1.0], 1.0)
     outcome = Outcome(model, {}, {"top1": 50.0}, 797, draw(data, "nested", 1, 1), progress, 1.0, None)

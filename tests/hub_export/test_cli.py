@@ -195,7 +195,7 @@ def test_no_extra_is_needed(trial: Path, tmp_path: Path) -> None:
     script = ["-W", "ignore", "-c", WITHOUT.format(missing=EXTRAS)]
     for command in (["stage", str(trial), str(tmp_path / "new")], ["verify", str(tmp_path / "new")]):
         done = subprocess.run(
-            [sys.executable, *script, *command], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+            [sys.executable, *script, *command], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
@@ -237,7 +237,7 @@ def test_the_sentence_is_the_last_thing_printed(trial: Path, tmp_path: Path) -> 
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=600,
             check=False,
         )
         assert done.returncode != 0
@@ -267,7 +267,7 @@ def test_the_walk_through_in_the_readme_runs_offline(tmp_path: Path) -> None:
         env=variables,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -257,7 +257,7 @@ def test_a_full_disk(hub: HubServer, pushed: str, tmp_path: Path) -> None:
         env={**os.environ, **environment(hub, tmp_path / "home", "hf_alice")},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

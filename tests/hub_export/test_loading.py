@@ -102,7 +102,7 @@ def result(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         env={**os.environ, **environment(hub, home), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=600,
         check=False,
     )
     assert process.returncode == 0, process.stderr

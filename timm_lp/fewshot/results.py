@@ -44,7 +44,7 @@ _RECORD: dict[str, Any] = {
     "settings": {"model": str, "model_kwargs": dict, "pretrained": bool, "shots": int, "epochs": int, "lr": float}
     | {"checkpoint": (str, NoneType)},
     **{"dataset_argument": str, "data_sha256": str, "folder": str, "variant": str, "seed": int, "held_out": bool},
-    **{"final": bool, "error": (str, NoneType), "mixed_precision": str, "metrics": NoneType},
+    **{"start": (dict, NoneType), "final": bool, "error": (str, NoneType), "mixed_precision": str, "metrics": NoneType},
 }
 _DONE = {
     "metrics": {"top1": float, "mean_per_class": float},
@@ -134,8 +134,6 @@ def _start(config: FewShotConfig, outcome: Outcome | None) -> dict[str, Any] | N
     """Return where the network's weights started from, None where that is not known."""
     if outcome is None:
         return None
-    if last := config.model_kwargs.get("checkpoint_path"):  # which timm loads after all others
-        return Start("checkpoint", file=Path(last).name).as_dict()
     if not config.pretrained and config.checkpoint is None:
         return Start("random").as_dict()
     start = pretrained_start(getattr(outcome.model, "pretrained_cfg", {}))
