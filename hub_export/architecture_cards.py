@@ -26,6 +26,7 @@ from .templates import architecture_facts, render, table
 CARDS = Path("model_cards")  # of a clone
 _INPUT_SIZE = (3, 224, 224)
 _NUM_CLASSES = 1000
+_TITLE = re.compile(r"\A---\n.*?^---\n\n# Lp-convolutions in ", re.MULTILINE | re.DOTALL)  # how the template begins
 _WEIGHTS_SECTION = re.compile(r"^## Base weights$.*?(?=^## )", re.MULTILINE | re.DOTALL)
 
 
@@ -71,9 +72,13 @@ def write_cards(folder: Path = CARDS) -> None:
 
 
 def orphans(folder: Path = CARDS) -> list[Path]:
-    """Return the cards in a folder that belong to no registered architecture."""
+    """Return the cards in a folder that belong to no registered architecture; other Markdown files are no cards."""
     known = {architecture.name for architecture in ARCHITECTURES}
-    return sorted(path for path in folder.glob("*.md") if path.stem not in known)
+    return sorted(path for path in folder.glob("*.md") if path.stem not in known and _is_card(path))
+
+
+def _is_card(path: Path) -> bool:
+    return _TITLE.search(path.read_text(encoding="utf-8", errors="replace")) is not None
 
 
 def is_current(name: str, folder: Path = CARDS) -> bool:
