@@ -186,3 +186,30 @@ def test_coop_needs_its_split_file(tmp_path: Path) -> None:
     drawn = draw(data, "coop", 4, seed=1)
     assert (len(drawn.train), len(drawn.held_out)) == (12, 9)
     assert drawn.held_out.sources is data.val.sources
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("digits", set()),
+        ("split file", set()),
+        ("folder", {"--train-split", "--test-split"}),
+        ("parquet", {"--train-split", "--test-split", "--image-column", "--label-column", "--dataset-config"}),
+    ],
+)
+def test_settings_that_say_nothing_about_a_data_set_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, read: set[str]
+) -> None:
+    make_folder(tmp_path / "folder", "train", ("ant", "bee"))
+    make_folder(tmp_path / "folder", "test", ("ant", "bee"))
+    make_parquet(tmp_path / "parquet", {"train": 2, "test": 1})
+    names = {"digits": "digits", "split file": str(make_split_file(tmp_path, {"train": 1, "val": 1, "test": 1}))}
+    settings = {"train_split": "train", "test_split": "test", "image_column": "image", "label_column": "label"}
+    settings |= {"dataset_config": "default", "dataset_revision": "main"}
+    load_data(names.get(kind, str(tmp_path / kind)), config(**settings))
+    (message,) = [record.message for record in caplog.records if "say nothing about" in record.message]
+    flags = {f"--{name.replace('_', '-')}" for name in settings}
+    assert {flag for flag in flags if flag in message} == flags - read
+    caplog.clear()
+    load_data(names.get(kind, str(tmp_path / kind)), config())
+    assert "say nothing about" not in caplog.text

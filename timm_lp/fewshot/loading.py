@@ -1,5 +1,6 @@
 """A data set by its name: a preset, a folder, a split file, or a repository on the Hub."""
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,11 @@ from .presets import DIGITS, PRESETS
 if TYPE_CHECKING:
     from .config import FewShotConfig
 
+_logger = logging.getLogger(__name__)
+
+_FOR_FOLDERS = ("train_split", "test_split")
+_FOR_PARQUET = (*_FOR_FOLDERS, "image_column", "label_column", "dataset_config")
+_FOR_THE_HUB = (*_FOR_PARQUET, "dataset_revision")
 _NUM_DIGITS_TRAIN = 1000
 
 
@@ -28,38 +34,46 @@ def load_data(dataset: str, config: "FewShotConfig") -> DataSet:
             not as they must be.
     """
     try:
-        data = _load(dataset, config)
+        data, read = _load(dataset, config)
     except ImportError as error:
         raise ValueError(
             f"`dataset` must be readable, got {dataset!r}: {error}. "
             '`pip install "timm-lp[fewshot]"` brings all that data sets need.'
         ) from error
     _check_several_classes(data, dataset)
+    unread = [_flag(name) for name in _FOR_THE_HUB if getattr(config, name) is not None and name not in read]
+    if unread:
+        _logger.warning("%s: %s say nothing about a data set of this kind.", data.info.name, ", ".join(unread))
     return replace(data, argument=dataset)
 
 
-def _load(dataset: str, config: "FewShotConfig") -> DataSet:
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _load(dataset: str, config: "FewShotConfig") -> tuple[DataSet, tuple[str, ...]]:
+    """Return a data set, and the settings that say how one of its kind is read."""
     path = Path(os.path.abspath(os.path.expanduser(dataset)))
     if dataset == DIGITS:
-        return _digits()
+        return _digits(), ()
     if dataset in PRESETS:
         from .hub_data import load_hub_data
 
-        return load_hub_data(PRESETS[dataset].id, dataset, config, PRESETS[dataset])
+        return load_hub_data(PRESETS[dataset].id, dataset, config, PRESETS[dataset]), _FOR_THE_HUB
     if path.is_file():
         from .coop import load_split_file
 
-        return load_split_file(path)
+        return load_split_file(path), ()
     if (path / "train").is_dir() and not any((path / "train").glob("*.parquet")):
         from .folder_data import load_folder
 
-        return load_folder(path, config)
+        return load_folder(path, config), _FOR_FOLDERS
     if path.is_dir() or _is_hub_id(dataset):
         from .hub_data import load_hub_data
 
         if path.is_dir():
-            return load_hub_data(str(path), path.resolve().name, config)
-        return load_hub_data(dataset, dataset.replace("/", "--"), config)
+            return load_hub_data(str(path), path.resolve().name, config), _FOR_PARQUET
+        return load_hub_data(dataset, dataset.replace("/", "--"), config), _FOR_THE_HUB
     if any(mark in dataset for mark in "/\\") or dataset.startswith((".", "~")):
         raise ValueError(
             f"`dataset` must be a folder or a split file that is there, got {dataset!r}. There is no {path}."
