@@ -364,3 +364,14 @@ def test_an_older_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "timm_lp._lora_layer", raising=False)
     with pytest.raises(ImportError, match=r"`lp_lora_config` needs peft 0\.20 or newer: pip install"):
         lp_lora_config(LoraConfig(target_modules=["0"]))
+
+
+def test_a_network_with_adapters_is_not_converted() -> None:
+    network = timm.create_model("resnet18", layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
+    adapted = get_peft_model(network, LoraConfig(target_modules=["conv1"]))
+    before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
+    with pytest.raises(ValueError, match=r"must have no adapters yet, got PeftModel with one of peft's at '.*conv1'"):
+        lp_convert(adapted, kernel_scale=1)
+    after = adapted.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

@@ -51,7 +51,7 @@ def lp_convert(
     Raises:
         TypeError: If `model` is not an `nn.Module`.
         ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model has
-            LpConv2d already, or no convolution is left to convert.
+            LpConv2d or adapters of peft already, or no convolution is left to convert.
     """
     _check_module(model)
     check_p_init(p_init)
@@ -178,6 +178,12 @@ def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]
         raise ValueError(
             f"`model` must not be converted yet, got {type(model).__name__} with {len(converted)} LpConv2d "
             f"(the first is {converted[0]!r}). Build the base model again."
+        )
+    adapted = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
+    if adapted:
+        raise ValueError(
+            f"`model` must have no adapters yet, got {type(model).__name__} with one of peft's at {adapted[0]!r}. "
+            "Convert the network first, and adapt it with `timm_lp.lora.lp_lora_config`."
         )
     candidates = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     filter_fn = filter_fn or feature_extractor_filter(model)
