@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 import torch
@@ -6,3 +7,5 @@ import torch
 pytest.register_assert_rewrite("tests.layers.comparison", "tests.layers.shapes", "tests.networks")
 # The suite's tensors are tiny, and pytest-xdist runs it on every core.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+# A shell's background jobs ignore interruptions, and so would the tests of them.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -168,13 +168,13 @@ def test_a_batch_is_no_larger_than_the_images() -> None:
 def test_every_training_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch compiles so many networks, and no more."""
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))  # a tenth of the time
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
-    for variant in ("base", "large"):
-        counters.clear()
-        training = _training(variant, compile=True)
-        pixels, labels = next(iter(training.loader))
-        training.update(pixels, labels, 1)
-        assert counters["stats"]["unique_graphs"] == 1, variant
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for variant in ("base", "large"):
+            counters.clear()
+            training = _training(variant, compile=True)
+            pixels, labels = next(iter(training.loader))
+            training.update(pixels, labels, 1)
+            assert counters["stats"]["unique_graphs"] == 1, variant
     assert not any(name.startswith("_orig_mod") for name in training.network.state_dict())
     torch.compiler.reset()
 
