@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import timm
 import torch
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -19,13 +21,6 @@ from timm_lp.lora import lp_lora_config
 
 from .layers.comparison import image, output_and_gradients, randomize
 from .ops.reference import lp_conv2d_reference
-
-transformers = pytest.importorskip("transformers")
-if not transformers.is_torch_available():
-    pytest.skip("peft needs transformers, of which this version needs a newer torch", allow_module_level=True)
-
-import peft  # noqa: E402 # which cannot be imported without
-from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model  # noqa: E402
 
 LAYERS: dict[str, dict[str, Any]] = {
     "dense": {"kernel_size": 3, "padding": 1},
