@@ -7,51 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from timm_lp.fewshot.config import FewShotConfig
-from timm_lp.fewshot.networks import (
-    NamedVariant,
-    check_checkpoint,
-    check_variant,
-    create_network,
-    parse_variant,
-    variant_order,
-)
+from timm_lp.fewshot.networks import check_checkpoint, check_variant, create_network
 
 from .images import TINY, config
-
-
-@pytest.mark.parametrize(
-    ("variant", "expected"),
-    [
-        ("base", NamedVariant("resnet18.a1_in1k", {})),
-        ("lp2", NamedVariant("lp2_resnet18.a1_in1k", {})),
-        ("lp2-paper", NamedVariant("lp2_resnet18.a1_in1k", {"preserve": False})),
-        ("large-reinit", NamedVariant("large_resnet18.a1_in1k", {}, reinit=True)),
-    ],
-)
-def test_variant_names(variant: str, expected: NamedVariant) -> None:
-    assert parse_variant("resnet18.a1_in1k", variant) == expected
-
-
-@pytest.mark.parametrize(
-    ("model", "variant", "message"),
-    [
-        ("resnet18", "lp3", "got 'lp3' of 'resnet18'. Variants of resnet18: base, large, lp2, lp4"),
-        ("resnet18", "large-paper", "got 'large-paper' of"),
-        ("resnet18", "lp2-reinit", "got 'lp2-reinit' of"),
-        ("resnet18", "base-paper", "got 'base-paper' of"),
-        ("mobilenetv3_small_100", "lp2", "Variants of mobilenetv3_small_100: base;"),
-        ("resnet17", "base", "Variants of resnet17: none, it is unknown;"),
-    ],
-)
-def test_unknown_variants_are_refused(model: str, variant: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse_variant(model, variant)
-
-
-def test_variants_stand_in_the_papers_order() -> None:
-    names = ["lp16", "lp2-paper", "large-reinit", "lp2", "other", "base", "large", "lp16-paper"]
-    expected = ["base", "large", "large-reinit", "lp2", "lp2-paper", "lp16", "lp16-paper", "other"]
-    assert sorted(names, key=variant_order) == expected
 
 
 @pytest.fixture(scope="module")

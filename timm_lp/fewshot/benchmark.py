@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from ..files import write_json
-from .config import BASE, FewShotConfig
+from ..models.variants import BASE
+from .config import FewShotConfig
 from .data import DataSet, UnreadableImageError, draw
 from .loading import load_data
 from .networks import check_checkpoint, check_variant

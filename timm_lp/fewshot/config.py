@@ -10,8 +10,8 @@ from typing import Any
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..files import file_digest
+from ..models.variants import BASE
 
-BASE = "base"
 DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
 
 # What timm's `create_model` takes beside the arguments of a network itself.

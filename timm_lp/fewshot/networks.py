@@ -1,74 +1,19 @@
 """The network that a variant starts from."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from timm.data import resolve_data_config
-from timm.models import load_state_dict, split_model_name_tag
+from timm.models import load_state_dict
 from torch import nn
 
 from ..command import first_line
 from ..models.checkpoint import checkpoint_filter_fn
-from .config import BASE, FewShotConfig
-
-_PAPER, _REINIT = "-paper", "-reinit"
-_ORDER = (BASE, "large", "large-reinit", "lp2", "lp4", "lp8", "lp16", "lp256f", "lp")
-
-
-@dataclass(frozen=True)
-class NamedVariant:
-    """What a variant's name means.
-
-    Attributes:
-        model: Registered name of the network.
-        options: Arguments of the conversion.
-        reinit: Whether the enlarged kernels start at random instead of at the base network's.
-    """
-
-    model: str
-    options: dict[str, Any]
-    reinit: bool = False
-
-
-def parse_variant(model: str, variant: str) -> NamedVariant:
-    """Return what a variant of a base network is.
-
-    Args:
-        model: The base network's name, with or without a tag.
-        variant: `"base"`; the prefix of a registered variant, which starts as the base network's function; a masked
-            one's with `-paper`, where the masks damp the base network's kernels; or `"large-reinit"`, where the
-            enlarged kernels start at random.
-
-    Raises:
-        ValueError: If there is no such model or variant.
-    """
-    prefix = variant_prefix(variant)
-    name = model if prefix == BASE else f"{prefix}_{model}"
-    damped, reinit = variant == prefix + _PAPER, variant == prefix + _REINIT
-    known = timm.is_model(split_model_name_tag(name)[0])
-    if not known or (damped and not prefix.startswith("lp")) or (reinit and prefix != "large"):
-        base, _ = split_model_name_tag(model)
-        prefixes = [known.removesuffix(f"_{base}") for known in timm.list_models(f"*_{base}", module="lp_models")]
-        forms = [BASE] * timm.is_model(base) + prefixes + ["large-reinit"] * bool(prefixes)
-        raise ValueError(
-            f"`model` and `variants` must name registered models, got {variant!r} of {model!r}. "
-            f"Variants of {base}: {', '.join(forms) or 'none, it is unknown'}; those with masks also with {_PAPER}."
-        )
-    return NamedVariant(name, {"preserve": False} if damped else {}, reinit)
-
-
-def variant_prefix(variant: str) -> str:
-    """Return what a variant puts in front of the base network's name, `"base"` where that is nothing."""
-    return variant.removesuffix(_PAPER).removesuffix(_REINIT)
-
-
-def variant_order(variant: str) -> tuple[int, str]:
-    """Return a sort key that puts variants in the order of the paper's Table 4."""
-    prefix = variant.removesuffix(_PAPER)
-    return (_ORDER.index(prefix) if prefix in _ORDER else len(_ORDER), variant)
+from ..models.variants import BASE, parse_variant
+from .config import FewShotConfig
 
 
 def check_variant(config: FewShotConfig, variant: str, num_images: int = 2) -> None:

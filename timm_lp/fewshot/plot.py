@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .config import BASE
+from ..models.variants import BASE
 from .stats import Table, confidence_interval
 
 _COLORS = {"base": "#444444", "large": "#c44e52", "lp": "#3b6fb6"}

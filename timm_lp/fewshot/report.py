@@ -9,7 +9,7 @@ from typing import Any
 
 from ..files import write_text
 from ..markdown import markdown_rows
-from .config import BASE
+from ..models.variants import BASE
 from .stats import Cell, Table, tabulate
 
 Result = dict[str, Any]

@@ -17,11 +17,11 @@ from timm.models import save_for_hf
 
 from .. import __version__
 from ..files import write_json
+from ..models.variants import BASE, parse_variant
 from ..start import Start, pretrained_start
-from .config import BASE, FewShotConfig
+from .config import FewShotConfig
 from .data import DataInfo, DataSet
 from .flags import command_line
-from .networks import parse_variant
 from .trial import Outcome, Trial, decisive_settings
 
 Result = dict[str, Any]

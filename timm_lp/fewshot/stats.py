@@ -4,8 +4,7 @@ import statistics
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .config import BASE
-from .networks import variant_order
+from ..models.variants import BASE, variant_order
 from .presets import PRESETS
 
 Result = dict[str, Any]

@@ -4,8 +4,9 @@ from timm.models import register_notrace_module
 
 from ..layers import LpConv2d
 from . import alexnet, replknet
-from .lp_models import ARCHITECTURES, VARIANTS
+from .lp_models import ARCHITECTURES
+from .variants import BASE, VARIANTS, parse_variant, variant_order
 
-__all__ = ["ARCHITECTURES", "VARIANTS", "alexnet", "replknet"]
+__all__ = ["ARCHITECTURES", "BASE", "VARIANTS", "alexnet", "parse_variant", "replknet", "variant_order"]
 
 register_notrace_module(LpConv2d)  # one node in timm's graphs (features_only with feature_cls="fx")

@@ -1,4 +1,4 @@
-"""The registered models: one table of architectures, one of variants, and a loop."""
+"""The registered models: the table of architectures, and a loop over them and the variants."""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from ..convert import lp_convert, spare_masks_from_weight_decay
 from .alexnet import rename_torchvision as rename_torchvision_alexnet
 from .checkpoint import RenameFn, checkpoint_filter_fn, rename_torchvision_convnext, rename_torchvision_vgg
 from .replknet import rename_original as rename_original_replknet
+from .variants import VARIANTS, Variant
 
 _PAPER = "Brain-inspired Lp-Convolution Benefits Large Kernels and Aligns Better with Visual Cortex"
 _FOUR_STAGES = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
@@ -41,23 +42,6 @@ class Architecture:
     rename: RenameFn | None = None
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A way to convert a network.
-
-    Attributes:
-        prefix: What it puts in front of the base network's name.
-        summary: What it is, in words.
-        conversion: Arguments of `lp_convert`.
-        options: Further arguments of `lp_convert` that the caller may set.
-    """
-
-    prefix: str
-    summary: str
-    conversion: dict[str, Any]
-    options: frozenset[str]
-
-
 ARCHITECTURES = (
     Architecture("alexnet", feature_cfg=_FOUR_STAGES, rename=rename_torchvision_alexnet),
     Architecture(
@@ -76,23 +60,6 @@ ARCHITECTURES = (
     Architecture("replknet31_base", 1, _FOUR_STAGES, rename_original_replknet),
     Architecture("replknet31_large", 1, _FOUR_STAGES, rename_original_replknet),
     Architecture("replknet_xl", 1, _FOUR_STAGES, rename_original_replknet),
-)
-
-_MASK_OPTIONS = frozenset({"trainable_mask", "preserve"})
-
-VARIANTS = (
-    Variant("lp", "Lp-convolution, p from `p_init`", {"p_init": 2.0}, _MASK_OPTIONS | {"p_init"}),
-    *(
-        Variant(f"lp{p}", f"Lp-convolution, p starting at {p}", {"p_init": float(p)}, _MASK_OPTIONS)
-        for p in (2, 4, 8, 16)
-    ),
-    Variant(
-        "lp256f",
-        "Lp-convolution, p = 256 and the masks frozen (the dagger of Table 1)",
-        {"p_init": 256.0, "trainable_mask": False},
-        frozenset({"preserve"}),
-    ),
-    Variant("large", "large kernels without masks", {"masked": False}, frozenset()),
 )
 
 _ALL_OPTIONS = frozenset().union(*(variant.options for variant in VARIANTS))
@@ -140,7 +107,7 @@ def create_variant(variant: Variant, architecture: Architecture, pretrained: boo
         feature_cfg=dict(architecture.feature_cfg),
         **kwargs,
     )
-    if conversion.get("masked", True):
+    if variant.masked:
         spare_masks_from_weight_decay(model)  # timm's wrappers for features lack what the network has
     return model
 
@@ -161,7 +128,7 @@ def _entrypoint(variant: Variant, architecture: Architecture) -> Callable[..., n
     return create
 
 
-__all__ = ["ARCHITECTURES", "VARIANTS", "Architecture", "Variant", "create_variant"]
+__all__ = ["ARCHITECTURES", "Architecture", "create_variant"]
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
