@@ -42,7 +42,10 @@ def test_lists_the_commands_and_imports_none(arguments: list[str]) -> None:
     assert done.returncode == 0
     for name, command in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(command.summary)}$", done.stdout, re.MULTILINE)
-    assert done.stdout.splitlines()[-1] == "On several processes: accelerate launch -m timm_lp.fewshot ARGUMENTS"
+    assert (
+        done.stdout.splitlines()[-1]
+        == "On several processes: accelerate launch -m timm_lp.experiments.classification ARGUMENTS"
+    )
     imported = _imported(done)
     assert {name for name in imported if name.startswith("timm_lp")} == {"timm_lp", "timm_lp.plugin", "timm_lp.cli"}
     assert not imported & HEAVY

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown", "timm_lp.start")
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.experiments.trials"
+_SETTINGS = "timm_lp.experiments.settings"
 # Rooms need not exist.
 ROOMS = Rooms(
     {
@@ -42,10 +43,10 @@ ROOMS = Rooms(
         # What uses it.
         "timm_lp.masks": ["timm_lp"],
         "timm_lp.bench": ["timm_lp"],
-        "timm_lp.fewshot": ["timm_lp"],
         "timm_lp.experiments": (),
-        "timm_lp.experiments.data": ["timm_lp"],
-        _TRIALS: ["timm_lp"],
+        _SETTINGS: (),
+        _TRIALS: ["timm_lp", _SETTINGS],
+        "timm_lp.experiments.data": [_TRIALS],
         "timm_lp.experiments.classification": ["timm_lp.experiments.data", _TRIALS],
         "timm_lp.experiments.robustness": ["timm_lp.experiments.classification"],
         "timm_lp.experiments.sudoku": [_TRIALS],
@@ -83,11 +84,11 @@ def test_no_modules_import_each_other() -> None:
 
 def test_the_table_goes_down_and_keeps_experiments_out_of_the_library() -> None:
     assert all(room in ROOMS.below for below in ROOMS.below.values() for room in below)
-    experiments = {room for room in ROOMS.below if room.startswith(("timm_lp.experiments.", "timm_lp.fewshot"))}
+    experiments = {room for room in ROOMS.below if room.startswith("timm_lp.experiments.")}
     for room in ROOMS.below:
         assert room not in ROOMS.reachable(room)
         if room not in experiments:
-            assert ROOMS.reachable(room) & experiments <= ({_TRIALS} if room == "hub_export" else set())
+            assert ROOMS.reachable(room) & experiments <= ({_TRIALS, _SETTINGS} if room == "hub_export" else set())
 
 
 @pytest.fixture
@@ -133,7 +134,6 @@ def house(tmp_path: Path) -> Path:
         ),
         ("timm_lp/experiments/sudoku/a.py", "from .. import brain", "line 1, imports timm_lp.experiments.brain"),
         ("hub_export/a.py", "import timm_lp.experiments.classification", "imports timm_lp.experiments.classification"),
-        ("hub_export/a.py", "from timm_lp.fewshot import cli", "line 1, imports timm_lp.fewshot"),
         ("timm_lp/loose.py", "", "timm_lp.loose is in no room: add it to the table of rooms."),
         ("timm_lp/experiments/loose.py", "", "timm_lp.experiments.loose is in no room: add it to the table of rooms."),
     ],

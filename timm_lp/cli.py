@@ -22,7 +22,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "finetune": Command("timm_lp.fewshot", "compare base, large and Lp networks on few-shot transfer"),
+    "finetune": Command("timm_lp.experiments.classification", "train and compare base, large and Lp networks"),
     "bench": Command("timm_lp.bench", "measure speed and memory beside plain PyTorch"),
     "hub": Command("hub_export", "publish networks, and bring them back, verified (the same as timm-lp-hub)"),
 }

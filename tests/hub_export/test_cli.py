@@ -256,7 +256,8 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_walk_through_in_the_readme_runs_offline(tmp_path: Path) -> None:
-    block = re.search(r"<!-- walk-through -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    readme = (ROOT / "hub_export" / "README.md").read_text()
+    block = re.search(r"<!-- walk-through -->\n```bash\n(.*?)```", readme, re.DOTALL)
     assert block is not None
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     quiet = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}

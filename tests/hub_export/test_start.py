@@ -14,11 +14,11 @@ from torch import nn
 
 from hub_export import stage, verify
 from hub_export.cli import main as hub_main
-from timm_lp.fewshot.cli import main
+from timm_lp.experiments.classification.cli import main
 from timm_lp.files import file_digest
 
-from ..fewshot.conftest import forget_format
-from ..fewshot.images import TINY
+from ..experiments.conftest import forget_format
+from ..experiments.networks import TINY
 from ..hub_server import HubServer
 from .conftest import REPO
 
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         forget_format()
         main([*SETTINGS, "--variants", variant, "--output-dir", str(folder), "--seeds", "1", *flags])
         forget_format()
-        return folder / "digits" / f"{variant}-seed1"
+        return folder / "digits" / "resnet18" / f"{variant}-seed1"
 
     return trial
 

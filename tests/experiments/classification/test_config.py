@@ -1,0 +1,138 @@
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from timm_lp.experiments.classification.config import FinetuneConfig
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("shots", -1, "`shots` must be at least 0, got -1"),
+        ("clip_grad", 0, "`clip_grad` must be at least 1e-12 and finite, got 0.0"),
+        ("lr", 0, "`lr` must be at least 1e-12 and finite, got 0.0"),
+        ("lr_sweep", [0.1, 0.0], "`lr_sweep` must be at least 1e-12 and finite, got 0.0"),
+        ("crop_scale_min", 0, "`crop_scale_min` must be between 0.01 and 1, got 0.0"),
+        ("workers", 5000, "`workers` must be between 0 and 1024, got 5000"),
+        ("hflip", 3, "`hflip` must be between 0 and 1, got 3.0"),
+        ("layer_decay", 0.0, "`layer_decay` must be between 1e-06 and 1, got 0.0"),
+        ("crop_pct", float("nan"), "`crop_pct` must be between 0.01 and 1, got nan"),
+        ("epochs", 2.5, "`epochs` must be of type int, got 2.5"),
+        ("lr", "fast", "`lr` must be of type float, got 'fast'"),
+        ("pretrained", "false", "`pretrained` must be of type bool, got 'false'"),
+        ("seeds", 3, "`seeds` must be a list, got 3"),
+        ("seeds", [2**32], "`seeds` must be between 0 and 4.29497e\\+09, got 4294967296"),
+        ("seeds", ["a"], "`seeds` must be of type int, got 'a'"),
+        ("variants", "lp2", "`variants` must be a list, got 'lp2'"),
+        ("model_kwargs", [1], r"`model_kwargs` must be of type dict, got \[1\]"),
+        ("sampler", "random", "`sampler` must be nested or coop, got 'random'"),
+        ("mixed_precision", "fp8", "`mixed_precision` must be no or fp16 or bf16, got 'fp8'"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) and " " not in value else None,
+)
+def test_settings_are_checked(setting: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FinetuneConfig(**{setting: value})
+
+
+FLOATS = [
+    setting.name
+    for setting in fields(FinetuneConfig)
+    if setting.metadata["kind"] is float and setting.name != "lr_sweep"
+]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, "inf", 10**400], ids=["inf", "nan", "text", "overflow"])
+@pytest.mark.parametrize("name", FLOATS)
+def test_numbers_are_finite(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be "):
+        FinetuneConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "features_only"),
+        *("checkpoint_path", "scriptable", "exportable", "cache_dir", "preserve"),
+    ],
+)
+def test_arguments_that_the_benchmark_decides_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"`model_kwargs` must not hold what .* decides, got {name}=1\. Leave it out"):
+        FinetuneConfig(model_kwargs={"layers": [1], name: 1})
+
+
+def test_drop_path_is_told_once() -> None:
+    assert FinetuneConfig(model_kwargs={"drop_path_rate": 0.1, "global_pool": "max"}).drop_path_rate is None
+    with pytest.raises(ValueError, match=r"`model_kwargs` must not hold .*, got drop_path_rate=0\.1"):
+        FinetuneConfig(model_kwargs={"drop_path_rate": 0.1}, drop_path_rate=0.2)
+
+
+@pytest.mark.parametrize("value", ["false", "no", "Off"])
+def test_truth_values_of_other_languages_are_refused(value: str) -> None:
+    """A network would take the text for true."""
+    with pytest.raises(
+        ValueError, match=f"must have True and False as Python writes them, got zero_init_last='{value}'"
+    ):
+        FinetuneConfig(model_kwargs={"zero_init_last": value})
+
+
+@pytest.mark.parametrize("repo", ["net", "a/b/c", "", "me/net.", "me/ä"])
+def test_a_name_that_the_hub_does_not_allow_is_refused_before_the_training(repo: str) -> None:
+    with pytest.raises(ValueError, match=f"`push_to_hub` must be org/name as the Hub allows it, got '{repo}'"):
+        FinetuneConfig(push_to_hub=repo)
+
+
+def test_values_may_be_written_as_yaml_reads_them() -> None:
+    config = FinetuneConfig(lr="1e-3", weight_decay=0, seeds=(1, "2"), dataset="dtd", shots="all")
+    assert (config.lr, config.weight_decay, config.seeds) == (1e-3, 0.0, [1, 2])
+    assert (config.dataset, config.shots) == (["dtd"], 0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("variants", ["lp2", "lp2"]),
+        ("seeds", []),
+        ("dataset", ["a", "a"]),
+        ("lr_sweep", [0.1, 0.1]),
+        ("model", ["a", "a"]),
+    ],
+    ids=["variant twice", "no seed", "data set twice", "rate twice", "model twice"],
+)
+def test_lists_name_each_once(setting: str, value: list[object]) -> None:
+    with pytest.raises(ValueError, match=f"`{setting}` must name at least one, and none twice"):
+        FinetuneConfig(**{setting: value})
+
+
+@pytest.mark.parametrize("settings", [{"dataset": ["dtd", "pets"]}, {"model": ["a", "b"]}, {"save_models": False}])
+def test_one_best_trial_is_pushed(settings: dict[str, object]) -> None:
+    with pytest.raises(
+        ValueError, match="`push_to_hub` must be used with one data set, one model and saved models, got 'me/net'"
+    ):
+        FinetuneConfig(push_to_hub="me/net", **settings)
+
+
+def test_a_checkpoint_is_of_one_network(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"`checkpoint` must be used with one model, got 'w\.pth' with a, b\. Run each"
+    ):
+        FinetuneConfig(model=["a", "b"], checkpoint="w.pth")
+
+
+def test_trial_settings_leave_out_what_does_not_change_a_trial() -> None:
+    one = FinetuneConfig(variants=["base"], seeds=[1], output_dir="a")
+    other = FinetuneConfig(variants=["lp2"], seeds=[2], output_dir="b", save_models=False, workers=2, dataset=["dtd"])
+    other = replace(other, model=["a", "b"], shots=4)  # the record has these beside the settings
+    assert one.trial_settings() == other.trial_settings()
+    assert one.trial_settings() != FinetuneConfig(lr=1.0).trial_settings()
+
+
+def test_a_checkpoint_counts_by_its_contents(tmp_path: Path) -> None:
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(b"one")
+    before = FinetuneConfig(checkpoint=str(path)).trial_settings()
+    assert before == FinetuneConfig(checkpoint=str(path)).trial_settings()
+    path.write_bytes(b"two")
+    assert before != FinetuneConfig(checkpoint=str(path)).trial_settings()

@@ -1,0 +1,205 @@
+"""The whole benchmark from a Hub on loopback: one process, and two that are killed and started again."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import fmean, stdev
+
+import psutil
+import pytest
+import timm
+import torch
+from timm.data import create_transform, resolve_model_data_config
+
+from tests.hub_server import environment, serve
+from timm_lp.experiments.data.loading import load_data
+
+from ..images import make_folder, make_parquet
+from ..networks import accuracy
+
+MODULE = "timm_lp.experiments.classification"
+RECIPE = """
+model: [convnextv2_tiny, convnext_tiny]
+model_kwargs: {depths: [1, 1, 1, 1], dims: [8, 8, 16, 16]}
+dataset: [us/bugs, us/birds]
+pretrained: false
+variants: [base, lp16-paper]
+shots: 4
+seeds: [1, 2]
+epochs: 4
+batch_size: 6
+lr: 0.01
+warmup_epochs: 1
+img_size: 32
+checkpoint_seconds: 0
+cpu_threads: 1
+mixed_precision: "no"
+"""
+SCRIPT = """
+from tests.experiments.networks import config
+from timm_lp.experiments.classification import speed
+from timm_lp.experiments.classification.accelerator import create_accelerator
+
+speed._SECONDS = 0.05
+settings = config(shots=4, batch_size=20, cpu_threads=1, variants=["base"])
+accelerator = create_accelerator(settings)
+rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
+if accelerator.is_main_process:
+    print(accelerator.num_processes, "processes", all(row["both"] > 0 for (row,) in rows))
+accelerator.end_training()
+"""
+READERS = """
+import sys
+from tests.experiments.networks import config
+from timm_lp.experiments.data import digests
+from timm_lp.experiments.classification.accelerator import create_accelerator
+from timm_lp.experiments.classification.benchmark import load_all
+
+digests._SETTLED_NS = 0
+read, file_digest = [], digests.file_digest
+digests.file_digest = lambda path: read.append(path) or file_digest(path)
+settings = config(dataset=[sys.argv[1]], shots=2, cpu_threads=1)
+accelerator = create_accelerator(settings)
+(data,) = load_all(settings, accelerator)
+sys.stdout.write(f"process {accelerator.process_index} read {len(read)} of {data.contents.sha256}\\n")
+accelerator.end_training()
+"""
+ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")  # accelerate has no launcher for CPUs
+DOOR = Path(__file__).parents[3] / "finetune.py"
+
+
+def _start(arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", *arguments]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **variables}
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return output
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a process and all that it started, without a word to them."""
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family)
+    process.communicate()
+
+
+def _wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> Path:
+    while process.poll() is None:
+        found = next(folder.glob(pattern), None)
+        if found:
+            return found
+        time.sleep(0.005)
+    raise AssertionError(process.communicate()[1])
+
+
+def _trials(output_dir: Path) -> dict[str, dict]:
+    return {
+        str(path.parent.relative_to(output_dir)): json.loads(path.read_text())
+        for path in output_dir.rglob("trial.json")
+    }
+
+
+def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path) -> None:
+    for name, test, classes in (("bugs", 7, ("ant", "bee", "cat")), ("birds", 5, ("auk", "crow", "duck", "owl"))):
+        make_parquet(tmp_path / "hub" / "datasets" / "us" / name, {"train": 6, "test": test}, classes)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    run = ["--config", str(recipe), "--output-dir"]
+    with serve(tmp_path / "hub") as hub:
+        variables = environment(hub, tmp_path / "home")
+        table = _finish(_start([*ACCELERATE, str(DOOR), *run, str(tmp_path / "one")], variables))
+        pair = _start([*TORCHRUN, "-m", MODULE, *run, str(tmp_path / "two")], variables)
+        _wait_for("us--birds/convnext_tiny/base-seed1/trial.json", tmp_path / "two", pair)
+        torn = _wait_for("us--birds/*/*/checkpoint.pt", tmp_path / "two", pair)
+        _kill(pair)
+        finished = {name: trial["train_seconds"] for name, trial in _trials(tmp_path / "two").items()}
+        torn.with_suffix(".partial").write_bytes(b"as far as it came")
+        again = _finish(_start([*TORCHRUN, "-m", MODULE, *run, str(tmp_path / "two")], variables))
+        commit = hub.commit("us/bugs", "datasets")
+
+    one, two = _trials(tmp_path / "one"), _trials(tmp_path / "two")
+    assert len(one) == 16, "two networks, data sets, variants and seeds"
+    assert one.keys() == two.keys()
+    assert 13 <= len(finished) < 16
+    for name in one:
+        an_image = 100 / one[name]["num_test"]  # rounding, which differs between one process and two, may decide it
+        assert two[name]["metrics"]["top1"] == pytest.approx(one[name]["metrics"]["top1"], abs=1.01 * an_image), name
+        assert two[name]["history"]["loss"] == pytest.approx(one[name]["history"]["loss"], rel=1e-3), name
+        assert two[name]["details"]["indices"] == one[name]["details"]["indices"], name
+        assert [trials[name]["machine"]["num_processes"] for trials in (one, two)] == [1, 2]
+        assert one[name]["num_test"] == {"us--bugs": 21, "us--birds": 20}[name.split("/")[0]]
+    assert {name: two[name]["train_seconds"] for name in finished} == finished, "finished trials are not run again"
+    assert one["us--bugs/convnext_tiny/base-seed1"]["dataset"]["revision"] == commit
+    for report, trials in ((table, one), (again, two)):
+        for variant in ("base", "lp16-paper"):
+            for place, data in enumerate(("us--birds", "us--bugs")):
+                folders = [f"{data}/{model}/{variant}" for model in ("convnextv2_tiny", "convnext_tiny")]
+                assert _cells(report, variant, place)[:2] == [_mean_and_std(trials, folder) for folder in folders]
+    for name in one:
+        assert two[name]["data_sha256"] == one[name]["data_sha256"], name
+    assert not list((tmp_path / "home").rglob("digests")), "a commit settles the images"
+
+
+def test_one_of_two_processes_reads_the_images(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        make_folder(tmp_path / "bugs", split, ("ant", "bee"), 3)
+    script = tmp_path / "script.py"
+    script.write_text(READERS)
+    variables = {"PYTHONPATH": str(DOOR.parent), "HF_HOME": str(tmp_path / "home")}
+    said = [_finish(_start([*TORCHRUN, str(script), str(tmp_path / "bugs")], variables)) for _ in range(2)]
+    lines = sorted(line.split(" of ") for output in said for line in output.splitlines() if line.startswith("process"))
+    assert [line for line, _ in lines] == [f"process {name}" for name in ("0 read 0", "0 read 12", *["1 read 0"] * 2)]
+    assert len({sha256 for _, sha256 in lines}) == 1
+
+
+def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None:
+    """Though the second waits for the first's download, and may wait long."""
+    run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
+    process = _start([*TORCHRUN, "-m", MODULE, *run], {})
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 1
+    assert "finetune.py: `dataset` must be one of" in errors
+    assert "Traceback" not in errors.split("torch/distributed/elastic")[0], "what follows is torchrun's own"
+
+
+def test_two_processes_measure_together(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    output = _finish(_start([*TORCHRUN, str(script)], {"PYTHONPATH": str(DOOR.parent)}))
+    assert "2 processes True" in output
+
+
+def _cells(report: str, variant: str, place: int) -> list[str]:
+    """Return a variant's cells in a data set's first table, without the marks of the best."""
+    (line,) = [line for line in report.split("\n\n")[2 + 2 * place].splitlines() if line.startswith(f"| {variant} ")]
+    return [cell.strip(" *") for cell in line.split("|")[2:-1]]
+
+
+def _mean_and_std(trials: dict[str, dict], prefix: str) -> str:
+    values = [trial["metrics"]["top1"] for name, trial in trials.items() if name.startswith(f"{prefix}-seed")]
+    return f"{fmean(values):.2f} ± {stdev(values):.2f}"
+
+
+def test_two_processes_test_the_model_that_they_save(tmp_path: Path) -> None:
+    """Though each normalizes by its own share of a batch."""
+    network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
+    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "6"]
+    settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
+    run = [*network, *trials, *settings, "--output-dir", str(tmp_path)]
+    _finish(_start([*TORCHRUN, "-m", MODULE, *run], {}))
+    test = load_data("digits").test
+    for name, trial in _trials(tmp_path).items():
+        model = timm.create_model(f"local-dir:{tmp_path / name}", pretrained=True).eval()
+        transform = create_transform(**resolve_model_data_config(model))
+        images = torch.stack([transform(test.image(i)) for i in range(len(test))])
+        assert trial["metrics"]["top1"] == accuracy(model, images, test.own_labels()), name

@@ -1,0 +1,147 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from timm_lp.experiments.classification.config import FinetuneConfig
+from timm_lp.experiments.classification.networks import check_checkpoint, check_variant, create_network
+
+from ..networks import TINY, config
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, str]:
+    """Return a small network and its checkpoint."""
+    model = timm.create_model("resnet18", num_classes=7, **TINY).eval()
+    path = tmp_path_factory.mktemp("base") / "base.safetensors"
+    save_file(model.state_dict(), path)
+    return model, str(path)
+
+
+@pytest.mark.parametrize(
+    ("variant", "same"),
+    [("base", True), ("large", True), ("lp2", True), ("lp2-paper", False), ("large-reinit", False)],
+)
+def test_a_checkpoint_of_the_base_network_starts_every_variant(
+    base: tuple[nn.Module, str], variant: str, same: bool
+) -> None:
+    model = create_network(config(checkpoint=base[1]), "resnet18", variant, num_classes=10).eval()
+    images = torch.randn(2, 3, 32, 32)
+    difference = (model.forward_features(images) - base[0].forward_features(images)).abs().max()
+    assert (difference < 1e-4) == same
+    assert model.num_classes == 10
+    assert torch.equal(model.state_dict()["layer2.0.bn1.weight"], base[0].state_dict()["layer2.0.bn1.weight"])
+
+
+def test_reinitialized_kernels_have_weights_everywhere(base: tuple[nn.Module, str]) -> None:
+    embedded, random = (
+        create_network(config(checkpoint=base[1]), "resnet18", variant, 10) for variant in ("large", "large-reinit")
+    )
+    assert embedded.layer1[0].conv1.weight[:, :, 0].abs().max() == 0
+    assert random.layer1[0].conv1.weight[:, :, 0].abs().min() > 0
+
+
+def test_kernels_that_are_not_enlarged_are_not_reinitialized() -> None:
+    with pytest.raises(ValueError, match="must not name large-reinit for RepLKNet, got it"):
+        check_variant(FinetuneConfig(), "replknet31", "large-reinit")
+    check_variant(FinetuneConfig(), "resnet18", "large-reinit")
+    with pytest.raises(ValueError, match="got 'lp2-reinit' of"):
+        check_variant(FinetuneConfig(), "resnet18", "lp2-reinit")
+
+
+def test_settings_that_do_not_fit_the_network_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must fit lp2_densenet121, got .*drop_path_rate"):
+        create_network(FinetuneConfig(pretrained=False, drop_path_rate=0.1), "densenet121", "lp2", 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_images", "message"),
+    [
+        ({"model_kwargs": {"layers": 3}}, 2, r"`model_kwargs`.* must fit resnet18, got TypeError: 'int' object"),
+        ({"model_kwargs": {"act_layer": "sofa"}}, 2, r"`model_kwargs`.* must fit resnet18, got KeyError: 'sofa'"),
+        ({"model_kwargs": {"layers": [1]}}, 2, r"`model_kwargs`.* must fit resnet18, got ZeroDivisionError"),
+        ({"model_kwargs": {"sofa": 3}}, 2, "must fit resnet18, got TypeError: .*unexpected keyword argument 'sofa'"),
+        ({"model_kwargs": {"channels": [8]}}, 2, r"`model_kwargs` must fit base of resnet18, got 32x32 pixels: Attri"),
+        ({"model": "resnet18.sofa"}, 2, r"must fit resnet18\.sofa, got RuntimeError: Invalid pretrained tag \(sofa\)"),
+        ({"model": "alexnet", "model_kwargs": {}, "img_size": 30}, 2, "must fit base of alexnet, got 30x30 pixels: Ru"),
+        ({}, 1, "`batch_size` .*must fit base of resnet18, got 32x32 pixels: ValueError: Expected more than 1 value"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused_without_weights(
+    settings: dict[str, Any], num_images: int, message: str
+) -> None:
+    check_variant(config(checkpoint="nowhere", pretrained=True), "resnet18", "base")
+    with pytest.raises(ValueError, match=message):
+        check_variant(config(**settings), settings.get("model", "resnet18"), "base", num_images)
+
+
+def test_a_large_batch_is_no_case_of_its_own() -> None:
+    check_variant(config(), "resnet18", "lp2", 10**30)
+
+
+def test_a_checkpoint_that_fits_passes(base: tuple[nn.Module, str], tmp_path: Path) -> None:
+    check_checkpoint(config(), "resnet18", 10)
+    check_checkpoint(config(checkpoint=base[1], variants=["base", "lp2-paper", "large-reinit"]), "resnet18", 10)
+    torch.save({"state_dict": base[0].state_dict(), "epoch": 3}, tmp_path / "base.pth")
+    check_checkpoint(config(checkpoint=str(tmp_path / "base.pth"), variants=["base", "lp2"]), "resnet18", 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.pth", None),
+        ("empty.safetensors", None),
+        ("text.pth", b"weights"),
+        ("half.pth", b"PK\x03\x04"),
+        ("junk.safetensors", bytes(range(256))),
+        ("module.pth", nn.Linear(2, 2)),
+        ("list.pth", [1, 2]),
+        ("numbers.pth", {"conv1.weight": 3}),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, name: str, content: object) -> None:
+    path = tmp_path / name
+    if content is None or isinstance(content, bytes):
+        path.write_bytes(content or b"")
+    else:
+        torch.save(content, path)
+    for variant in ("base", "lp2"):
+        with pytest.raises(
+            ValueError, match=rf"`checkpoint` must be a file of weights .*, got '.*{name}'\. It is damaged"
+        ):
+            check_checkpoint(config(checkpoint=str(path), variants=[variant]), "resnet18", 10)
+
+
+def test_a_checkpoint_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.pth"):
+        with pytest.raises(ValueError, match=f"`checkpoint` must be a file, got '{path}'"):
+            check_checkpoint(config(checkpoint=str(path)), "resnet18", 10)
+
+
+@pytest.mark.parametrize("variant", ["base", "lp2"])
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [("convnext_atto", {}, "missing keys: conv1.weight"), ("resnet18", {"channels": [4] * 4}, "shapes that differ")],
+    ids=["architecture", "size"],
+)
+def test_a_checkpoint_of_another_network_is_refused(
+    tmp_path: Path, variant: str, model: str, arguments: dict[str, object], message: str
+) -> None:
+    save_file(
+        timm.create_model(model, **{**TINY, **arguments} if arguments else {}).state_dict(),
+        tmp_path / "other.safetensors",
+    )
+    with pytest.raises(ValueError, match=f"must fit .*resnet18, got RuntimeError: .*{message}"):
+        check_checkpoint(config(checkpoint=str(tmp_path / "other.safetensors"), variants=[variant]), "resnet18", 10)
+
+
+@pytest.mark.parametrize("variant", ["base", "lp2"])
+def test_a_checkpoint_that_does_not_fit_is_refused(base: tuple[nn.Module, str], tmp_path: Path, variant: str) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file({key: value for key, value in base[0].state_dict().items() if not key.startswith("layer1")}, path)
+    with pytest.raises(ValueError, match=r"must fit .*resnet18, got .*missing keys: layer1\.0\.conv1\.weight"):
+        create_network(config(checkpoint=str(path)), variant, num_classes=10)

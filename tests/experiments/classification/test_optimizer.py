@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch import nn
+
+from timm_lp.experiments.classification.networks import create_network
+from timm_lp.experiments.classification.optimizer import create_optimizer, create_scheduler, parameter_groups
+
+from ..networks import config
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+def test_masks_have_groups_of_their_own(layer_decay: float | None) -> None:
+    settings = config(layer_decay=layer_decay, mask_lr_scale=10.0)
+    network = create_network(settings, "resnet18", "lp2", 10)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = parameter_groups(settings, network)
+    assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
+    for group in groups:
+        of_masks = {names[id(p)].endswith((".C", ".log2p")) for p in group["params"]}
+        assert len(of_masks) == 1
+        if of_masks == {True}:
+            assert group["weight_decay"] == 0
+            assert group["lr_scale"] >= (1.0 if layer_decay is None else 10 * 0.5**12)
+    first = next(g for g in groups if any(names[id(p)] == "conv1.weight" for p in g["params"]))
+    masks = next(g for g in groups if any(names[id(p)] == "conv1.C" for p in g["params"]))
+    assert masks["lr_scale"] == pytest.approx(10 * first.get("lr_scale", 1.0))
+
+
+def test_the_base_network_has_timms_groups() -> None:
+    settings = config()
+    decayed, others = sorted(parameter_groups(settings, create_network(settings, "resnet18", "base", 10)), key=len)[:2]
+    assert {decayed["weight_decay"], others["weight_decay"]} == {0.0, 0.05}
+
+
+def test_frozen_masks_are_not_optimized() -> None:
+    settings = config()
+    network = create_network(settings, "resnet18", "lp256f", 10)
+    optimizer = create_optimizer(settings, network)
+    optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert id(network.conv1.weight) in optimized
+    assert id(network.conv1.C) not in optimized
+
+
+def test_the_schedule_scales_the_masks_rate() -> None:
+    settings = config(lr=1.0, epochs=6, warmup_epochs=2, mask_lr_scale=3.0)
+    optimizer = create_optimizer(settings, create_network(settings, "resnet18", "lp2", 10))
+    create_scheduler(settings, optimizer, updates_per_epoch=5).step_update(10)
+    assert {group["lr"] for group in optimizer.param_groups} == {1.0, 3.0}
+
+
+def test_learning_rate_rises_to_its_peak_and_falls() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = create_scheduler(config(lr=1.0, epochs=6, warmup_epochs=2), optimizer, updates_per_epoch=5)
+    rates = [optimizer.param_groups[0]["lr"]]
+    for update in range(1, 31):
+        scheduler.step_update(update)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[5] == pytest.approx(0.505)
+    assert max(rates) == rates[10] == pytest.approx(1.0)
+    assert rates[20] == pytest.approx(0.5)
+    assert rates[30] == pytest.approx(0.0, abs=1e-6)
+    assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from timm_lp.experiments.classification.results import trial_record
+from timm_lp.experiments.classification.training import DivergedError
+from timm_lp.experiments.classification.trial import EvalImages, Outcome, Trial, run_trial
+from timm_lp.experiments.data.images import DataSet
+from timm_lp.experiments.data.loading import load_data
+from timm_lp.experiments.data.sampling import draw
+
+from ..conftest import forget_format
+from ..images import make_parquet
+from ..networks import config
+
+DIGITS = load_data("digits")
+TRIAL = Trial(DIGITS, "resnet18", "base", 1)
+SETTINGS = {"shots": 2, "epochs": 1, "batch_size": 10}
+
+
+def _run(trial: Trial, folder: Path | None = None, **settings: object) -> Outcome:
+    chosen = config(**{**SETTINGS, **settings})
+    return run_trial(chosen, trial, EvalImages(trial.data), Accelerator(), lambda progress: None, folder)
+
+
+def test_a_trial_reports_what_it_did() -> None:
+    outcome = _run(Trial(DIGITS, "resnet18", "lp2", 3))
+    assert outcome.metrics.keys() == {"top1", "mean_per_class"}
+    assert (outcome.num_test, len(outcome.drawn.train), outcome.progress.epochs) == (797, 20, 1)
+    assert outcome.data_config["input_size"] == (3, 32, 32)
+    assert outcome.progress.train_seconds > outcome.progress.data_wait_seconds > 0
+    assert outcome.peak_memory_mib is None or outcome.peak_memory_mib > 50
+
+
+def test_a_trial_that_diverges_in_its_last_step_fails() -> None:
+    with pytest.raises(DivergedError, match=r"the outputs on \d+ of 797 test images are infinite or not a number"):
+        _run(TRIAL, lr=1e30, batch_size=20)
+
+
+def test_seeds_settle_images_and_weights() -> None:
+    one, two = (_run(Trial(DIGITS, "resnet18", "base", seed)) for seed in (1, 2))
+    drawn = [draw(DIGITS, "nested", 2, seed).train.indices for seed in (1, 2)]
+    assert [one.drawn.train.indices, two.drawn.train.indices] == drawn
+    assert not torch.equal(one.model.conv1.weight, two.model.conv1.weight)
+    assert one.progress.losses != two.progress.losses
+    assert _run(TRIAL).metrics == one.metrics
+
+
+def test_speed_counts_the_images_that_were_trained_on() -> None:
+    outcome = _run(TRIAL, batch_size=15)
+    record = trial_record(config(**{**SETTINGS, "batch_size": 15}), TRIAL, Accelerator(), outcome)
+    assert record.details["train_images_per_second"] == pytest.approx(15 / outcome.progress.train_seconds)
+
+
+def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:
+    outcome = _run(Trial(DIGITS, "resnet18", "base", 1, held_out=True, lr=1e-3))
+    assert outcome.num_test == 20
+    outcome = _run(Trial(DIGITS, "resnet18", "base", 1, held_out=True, lr=1e-3), shots=0, batch_size=200)
+    assert outcome.num_test == sum(
+        len(DIGITS.train.own_labels()[DIGITS.train.own_labels() == k]) // 5 for k in range(10)
+    )
+    assert len(outcome.drawn.train) == len(DIGITS.train) - outcome.num_test
+    assert not set(outcome.drawn.train.indices) & set(outcome.drawn.held_out.indices)
+
+
+def test_no_images_to_hold_out_is_said(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    data: DataSet = load_data(str(tmp_path))
+    with pytest.raises(ValueError, match=r"`lr_sweep` must have images to choose with, got none of .* Lower --shots"):
+        _run(Trial(data, "resnet18", "base", 1, held_out=True, lr=1e-3), batch_size=3)
+
+
+def test_test_images_are_decoded_once() -> None:
+    images = EvalImages(DIGITS)
+    small = {
+        "input_size": (3, 8, 8),
+        "interpolation": "bilinear",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "crop_pct": 1.0,
+    }
+    first = images.pixels(small, 100)
+    assert images.pixels(dict(reversed(small.items())), 100) is first
+    assert images.pixels({**small, "input_size": (3, 16, 16)}, 100)[0][0].shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("trial", "folder"),
+    [
+        (Trial(DIGITS, "resnet18", "lp2-paper", 4), "digits/resnet18/lp2-paper-seed4"),
+        (Trial(DIGITS, "resnet18", "base", 4, True, 1e-3), "digits/resnet18/lr-sweep/lr0.001-seed4"),
+    ],
+)
+def test_folders(trial: Trial, folder: str) -> None:
+    assert trial.folder.as_posix() == folder
+
+
+def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
+    _run(TRIAL, tmp_path)
+    assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_trial_does_not_go_on_with_other_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clean, noise = tmp_path / "clean" / "bugs", tmp_path / "noise" / "bugs"
+    make_parquet(clean, {"train": 3, "test": 2})
+    make_parquet(noise, {"train": 3, "test": 2}, first=200)
+    trials = [Trial(load_data(str(path)), "resnet18", "base", 1) for path in (clean, noise)]
+    own = _run(trials[1], batch_size=6).progress.losses
+    for expected in (False, True):
+        losses = _run(trials[expected], tmp_path, batch_size=6).progress.losses
+        assert (losses == own) is expected
+        assert ("has other settings, and its trial starts again" in caplog.text) is expected
+
+
+def test_a_trial_does_not_go_on_in_another_number_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _run(TRIAL, tmp_path)
+    forget_format()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch --mixed_precision bf16` does
+    outcome = _run(TRIAL, tmp_path)
+    assert "has other settings, and its trial starts again" in caplog.text
+    assert outcome.progress.losses == _run(TRIAL).progress.losses

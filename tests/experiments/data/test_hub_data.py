@@ -1,0 +1,253 @@
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow.compute as pc
+import pytest
+from pyarrow.parquet import read_table, write_table
+
+from timm_lp.experiments.data import hub_data
+from timm_lp.experiments.data.images import DataSet, UnreadableImageError
+from timm_lp.experiments.data.loading import load_data
+from timm_lp.experiments.data.options import ReadOptions
+from timm_lp.experiments.data.presets import PRESETS
+from timm_lp.experiments.data.sampling import draw
+from timm_lp.experiments.trials.record import DataInfo
+
+from ..images import encoded, make_parquet, picture
+
+
+def _load(root: Path, **settings: Any) -> DataSet:
+    return load_data(str(root), ReadOptions(**settings))
+
+
+def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    data = _load(tmp_path / "bugs")
+    assert (len(data.train), len(data.test)) == (9, 6)
+    assert data.info == DataInfo("bugs", "bugs", split="test")
+    assert data.folder == "bugs"
+    assert data.train.image(4).tobytes() == picture(1, 1).tobytes()
+
+
+def test_classes_are_told_by_their_names(tmp_path: Path) -> None:
+    """Two copies of a data set that number their classes differently give the same draw."""
+    copies = []
+    for name, classes in (("one", ["ant", "bee", "cat"]), ("two", ["cat", "ant", "bee"])):
+        make_parquet(tmp_path / name, {"train": 6, "test": 1}, classes)
+        drawn = draw(_load(tmp_path / name), "nested", 2, seed=1).train
+        labels = drawn.own_labels()
+        copies.append({(drawn.class_names[labels[i]], drawn.image(i).tobytes()) for i in range(len(drawn))})
+    assert copies[0] == copies[1]
+    assert len(copies[0]) == 6
+
+
+def test_splits_are_joined_and_chosen(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 1, "validation": 2, "test": 1})
+    data = _load(tmp_path, train_split="train+validation")
+    assert (len(data.train), data.info.split) == (9, "test")
+    assert data.train.own_labels().tolist() == [0, 1, 2] * 3
+    assert data.train.image(8).tobytes() == picture(2, 101).tobytes()
+    assert _load(tmp_path, test_split="validation").info.split == "validation"
+    with pytest.raises(ValueError, match=r"must name splits of .*, got 'val'\. It has train, validation, test"):
+        _load(tmp_path, train_split="train+val")
+
+
+def test_columns_are_found_or_given(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 1, "test": 1}, columns=("img", "fine_label"))
+    assert len(_load(tmp_path).train) == 3
+    with pytest.raises(ValueError, match=r"`image_column` must be a column, got 'image'\. There are img, fine_label"):
+        _load(tmp_path, image_column="image")
+    with pytest.raises(ValueError, match="`label_column` must be a column, got 'label'"):
+        _load(tmp_path, label_column="label")
+
+
+def _write(root: Path, rows: dict[str, list[Any]], features: datasets.Features) -> None:
+    (root / "data").mkdir(parents=True)
+    for split in ("train", "test"):
+        table = datasets.Dataset.from_dict(rows, features=features)
+        table.to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
+
+
+def test_files_that_number_their_classes_otherwise_are_refused(tmp_path: Path) -> None:
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
+    for split, names in (("train", ["a", "b"]), ("test", ["b", "a"])):
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        table = datasets.Dataset.from_dict({"image": images, "label": [0, 1]}, features=features)
+        table.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=r"must number its classes alike .*test-0.*\.parquet with b, a and .* a, b in"):
+        _load(tmp_path)
+
+
+def test_classes_may_be_words_or_numbers(tmp_path: Path) -> None:
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(3)]
+    features = datasets.Features(
+        {"image": datasets.Image(), "word": datasets.Value("string"), "number": datasets.Value("int64")}
+    )
+    _write(tmp_path, {"image": images, "word": ["b", "a", "b"], "number": [9, 10, 9]}, features)
+    words = _load(tmp_path, label_column="word")
+    assert (words.train.class_names, words.train.own_labels().tolist()) == (["a", "b"], [1, 0, 1])
+    numbers = _load(tmp_path, label_column="number")
+    assert (numbers.train.class_names, numbers.train.own_labels().tolist()) == (["9", "10"], [0, 1, 0])
+    with pytest.raises(
+        ValueError, match=r"`label_column` must be given for this data set, got 0 columns of type Class"
+    ):
+        _load(tmp_path)
+
+
+def test_frames_of_a_clip_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("v1", "c1", 2), ("v1", "c1", 0), ("v1", "c2", 5), ("v1", "c1", 1), ("v2", "c1", 3), ("v2", "c1", 4)]
+    names = ("video_id", "clip_id", "frame")
+    content = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    content |= {"image": [{"bytes": encoded(picture(0, row[2])), "path": None} for row in rows]}
+    content |= {"label": [0, 0, 0, 0, 1, 1]}
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["run", "jump"]),
+            **{name: datasets.Value("string") for name in names[:2]},
+            "frame": datasets.Value("int64"),
+        }
+    )
+    _write(tmp_path, content, features)
+    data = hub_data.load_hub_data(str(tmp_path), "ucf101", ReadOptions(), replace(PRESETS["ucf101"], id=str(tmp_path)))
+    assert list(data.train.indices) == [3, 2, 5]
+    assert data.train.own_labels().tolist() == [0, 0, 1]
+    assert data.train.image(0).tobytes() == picture(0, 1).tobytes()
+
+
+def test_a_broken_image_in_a_table_is_named(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    _write(tmp_path, {"image": [{"bytes": b"no image", "path": "x.png"}] * 2, "label": [0, 1]}, features)
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(x\.png\) cannot be read: cannot identify"):
+        _load(tmp_path).test.image(0)
+
+
+def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    _write(tmp_path, {"image": [None, None], "label": [0, 1]}, features)
+    data = _load(tmp_path)
+    assert data.contents.num_shared == 0
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: there is no image"):
+        data.test.image(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        (datasets.ClassLabel(names=["a", "b"]), [0, -1]),
+        (datasets.ClassLabel(names=["a", "b"]), [None, 1]),
+        (datasets.Value("string"), ["a", None]),
+        (datasets.Value("int64"), [None, 1]),
+    ],
+    ids=str,
+)
+def test_images_without_a_class_are_refused(tmp_path: Path, kind: Any, labels: list[Any]) -> None:
+    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
+    _write(tmp_path, {"image": images, "label": labels}, datasets.Features({"image": datasets.Image(), "label": kind}))
+    with pytest.raises(ValueError, match=r"got 'label' with 1 of 2 images of train without one\. Choose"):
+        _load(tmp_path, label_column="label")
+
+
+def test_classes_without_a_name_are_refused(tmp_path: Path) -> None:
+    """Numbers beyond the names, which `datasets` itself writes no more than it checks them."""
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    for file in (tmp_path / "data").iterdir():
+        table = read_table(file)
+        write_table(table.set_column(1, table.schema.field("label"), pc.add(table["label"], 1)), file)
+    with pytest.raises(ValueError, match=r"got 'label' with 2 of 6 images of train without one\. Choose"):
+        _load(tmp_path)
+
+
+def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 1, "extra": 1})
+    with pytest.raises(ValueError, match=r"`test_split` must name a split of .* none of test, .* among train, extra"):
+        _load(tmp_path)
+
+
+def test_what_datasets_cannot_load_is_said_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"`dataset` must be a folder that holds .*, got '.*empty': The directory at "):
+        _load(tmp_path / "empty")
+    make_parquet(tmp_path / "torn", {"train": 2, "test": 1})
+    for file in (tmp_path / "torn" / "data").iterdir():
+        os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"`dataset` must be a folder that holds .*, got '.*torn': "):
+        _load(tmp_path / "torn")
+
+
+def test_files_in_the_place_of_others_are_read(tmp_path: Path) -> None:
+    """Though they have the same names and times, by which alone `datasets` knows what it read before."""
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    make_parquet(tmp_path / "new", {"train": 5, "test": 2}, first=50)
+    for file in tmp_path.rglob("*.parquet"):
+        os.utime(file, (1e9, 1e9))
+    assert len(_load(tmp_path / "bugs").train) == 9
+    shutil.rmtree(tmp_path / "bugs")
+    (tmp_path / "new").rename(tmp_path / "bugs")
+    data = _load(tmp_path / "bugs")
+    assert len(data.train) == 15
+    assert data.train.image(0).tobytes() == picture(0, 50).tobytes()
+
+
+@pytest.mark.parametrize("layout", ["train/0.parquet", "train-00000-of-00001.parquet"])
+def test_parquet_files_may_lie_in_a_folder_of_each_split(tmp_path: Path, layout: str) -> None:
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    for file in list((tmp_path / "bugs" / "data").iterdir()):
+        place = tmp_path / "laid" / layout.replace("train", file.name.partition("-")[0])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    data = _load(tmp_path / "laid")
+    assert (len(data.train), len(data.test)) == (9, 6)
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "train"), ("train+test", "test"), ("train", "test + train")])
+def test_training_images_are_no_test(tmp_path: Path, train: str, test: str) -> None:
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    with pytest.raises(ValueError, match=r"`test_split` must have no split in common with `train_split`, got t\w+ in"):
+        _load(tmp_path, train_split=train, test_split=test)
+
+
+def test_a_column_that_holds_no_images_is_refused(tmp_path: Path) -> None:
+    make_parquet(tmp_path, {"train": 2, "test": 1})
+    with pytest.raises(
+        ValueError, match=r"`image_column` must hold images, got 'label' of ClassLabel.* There are image,"
+    ):
+        _load(tmp_path, image_column="label")
+
+
+def test_images_may_lie_in_files_that_the_rows_name(tmp_path: Path) -> None:
+    rows = []
+    for number in range(4):
+        picture(number % 2, number).save(tmp_path / f"{number}.png")
+        rows.append(str(tmp_path / f"{number}.png"))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    for split, places in (("train", [0, 1]), ("test", [2, 3])):
+        content = {"image": [rows[place] for place in places], "label": [0, 1]}
+        table = datasets.Dataset.from_dict(content, features=features)
+        (tmp_path / "bugs").mkdir(exist_ok=True)
+        write_table(table.data.table, tmp_path / "bugs" / f"{split}.parquet")  # `to_parquet` would put them into it
+    data = _load(tmp_path / "bugs")
+    before = data.contents
+    assert data.test.image(1).tobytes() == picture(1, 3).tobytes()
+    picture(1, 9).save(tmp_path / "3.png")
+    assert _load(tmp_path / "bugs").contents.sha256 != before.sha256
+
+
+def test_a_folder_does_not_stand_in_for_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_parquet(tmp_path / "mteb" / "dtd", {"train": 2, "test": 1})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"`dataset` must be on the Hub, got 'mteb/dtd', which is a folder here"):
+        load_data("dtd")
+    assert len(load_data("mteb/dtd").train) == 6
+
+
+def test_presets_are_pinned_where_a_revision_is_known() -> None:
+    assert {name: preset.id for name, preset in PRESETS.items() if preset.revision is None} == {
+        "flowers102": "dpdl-benchmark/oxford_flowers102"
+    }
+    assert all(len(preset.revision) == 40 for preset in PRESETS.values() if preset.revision)
+    assert PRESETS["flowers102"].train_split == "train+validation"

@@ -1,0 +1,127 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from timm_lp.experiments.trials.folder import check_comparable, find_data, find_finished, read_records
+from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord, as_json
+
+from .records import RECORDS, changed, record
+
+SCOPES = {"free": ("checkpoint",), "of_model": ("model_kwargs",), "of_cell": ("lr",)}
+
+
+def write(root: Path, trial: TrialRecord) -> Path:
+    (root / trial.folder).mkdir(parents=True)
+    path = root / trial.folder / TRIAL_FILE
+    path.write_text(json.dumps(as_json(trial)))
+    return path
+
+
+def _check(root: Path) -> None:
+    check_comparable(read_records(root), **SCOPES)
+
+
+def test_trials_of_one_benchmark_are_read(tmp_path: Path) -> None:
+    for trial in RECORDS:
+        write(tmp_path / trial.variant, trial)  # as machines that shared the work leave them
+    assert len(read_records(tmp_path)) == len(RECORDS)
+    _check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record("base", 1, 60.0, "pets", lr=1.0),  # what a sweep chose for another data set
+        record("base", 1, 60.0, model="alexnet", lr=1.0),  # or another network
+        changed(record("base", 1, 60.0, model="alexnet"), model_kwargs={"a": 1}),
+        changed(record("lp2", 1, 60.0), checkpoint="moved.pth"),
+        record("base", 1, 60.0, held_out=True, lr=1.0),
+    ],
+    ids=["data set", "network", "its arguments", "checkpoint", "sweep"],
+)
+def test_what_may_differ(tmp_path: Path, other: TrialRecord) -> None:
+    write(tmp_path, record("base", 1, 50.0))
+    write(tmp_path, other)
+    _check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (record("base", 1, 60.0), r"a/dtd/resnet18/base-seed1/trial\.json and .*b/dtd/.*\.json of the same name"),
+        (
+            changed(record("lp2", 1, 60.0), epochs=4),
+            r"base-seed1/trial\.json and .*lp2-seed1/trial\.json with another",
+        ),
+        (replace(record("lp2", 1, 60.0), shots=4), r"with another shots\."),
+        (record("lp2", 1, 60.0, lr=1.0), r"with another dtd, resnet18: lr\."),
+        (changed(record("lp2", 1, 60.0), mixed_precision="bf16"), r"with another mixed_precision\."),
+        (changed(record("lp2", 1, 60.0), model_kwargs={"a": 1}), r"with another resnet18: model_kwargs\."),
+        (replace(record("lp2", 1, 60.0), data_sha256="of other images"), r"with another dtd: contents\."),
+        (changed(record("lp2", 1, 60.0), sharpness=1.0), r"with another list of settings\."),
+    ],
+)
+def test_trials_of_two_benchmarks_are_not_mixed(tmp_path: Path, other: TrialRecord, message: str) -> None:
+    write(tmp_path / "a", record("base", 1, 50.0))
+    _check(tmp_path)
+    write(tmp_path / "b", other)
+    with pytest.raises(ValueError, match=rf"must hold the trials of one benchmark, got .*{message}"):
+        _check(tmp_path)
+
+
+def test_folders_without_trials_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`output_dir` must hold trials, got .* with no trial\.json"):
+        read_records(tmp_path)
+
+
+def test_a_finished_trial_is_found(tmp_path: Path) -> None:
+    trial = record("base", 1, 50.0)
+    assert find_finished(tmp_path / trial.folder, trial.decisive()) is None
+    write(tmp_path, trial)
+    assert find_finished(tmp_path / trial.folder, trial.decisive()) == trial
+
+
+@pytest.mark.parametrize(
+    ("trial", "message"),
+    [
+        (changed(record("base", 1, 50.0), epochs=4), "epochs 4 instead of 5"),
+        (replace(record("base", 1, 50.0), shots=None), "shots all instead of 16"),
+        (replace(record("base", 1, 50.0), data_sha256="x"), "the images or classes of the data set differ"),
+        (changed(record("base", 1, 50.0), checkpoint_sha256="x"), "the contents of the checkpoint differ"),
+    ],
+)
+def test_a_trial_with_other_settings_is_refused(tmp_path: Path, trial: TrialRecord, message: str) -> None:
+    write(tmp_path, trial)
+    expected = record("base", 1, 50.0).decisive()
+    with pytest.raises(ValueError, match=rf"must not hold trials with other settings, got .*: {message}\. Choose"):
+        find_finished(tmp_path / trial.folder, expected)
+
+
+def test_what_may_be_mended_runs_again(tmp_path: Path) -> None:
+    trial = replace(record("base", 1, None, error="an image is damaged"), final=False, data_sha256="damaged")
+    write(tmp_path, trial)
+    assert find_finished(tmp_path / trial.folder, record("base", 1, 50.0).decisive()) is None
+
+
+def test_settings_that_may_differ_are_passed(tmp_path: Path) -> None:
+    trial = write(tmp_path, record("base", 1, 50.0, lr=1.0)).parent
+    assert find_finished(trial, record("base", 1, 50.0).decisive(), but=("lr",)) is not None
+
+
+def test_a_damaged_record_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / TRIAL_FILE).write_bytes(b"")
+    assert find_finished(tmp_path, {}) is None
+    assert "trial.json cannot be read, and its trial runs again: Expecting value" in caplog.text
+
+
+def test_a_data_set_is_found_by_its_contents(tmp_path: Path) -> None:
+    trial = record("base", 1, 50.0)
+    write(tmp_path, trial)
+    assert find_data(tmp_path, "digest of dtd", ()) == ("dtd", trial.dataset)
+    assert find_data(tmp_path, "digest of dtd", ("dtd",)) is None
+    assert find_data(tmp_path, "digest of pets", ()) is None
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / TRIAL_FILE).write_text("{}")
+    assert find_data(tmp_path, "digest of dtd", ()) == ("dtd", trial.dataset)

@@ -1,0 +1,64 @@
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord, as_json, read_record
+
+from .records import RECORDS
+
+CONTENT = as_json(RECORDS[0])
+
+
+@pytest.mark.parametrize("place", range(len(RECORDS)))
+def test_a_record_is_read_as_it_was_written(place: int, tmp_path: Path) -> None:
+    path = tmp_path / TRIAL_FILE
+    path.write_text(json.dumps(as_json(RECORDS[place])))
+    assert read_record(path) == RECORDS[place]
+
+
+FOREIGN = [
+    ({}, "folder, dataset, .* missing, unknown or of another type"),
+    ([], "record missing"),
+    (3, "record missing"),
+    ({"trials": [1]}, "trials, folder, dataset"),
+    ({**CONTENT, "settings": None}, "settings missing"),
+    ({**CONTENT, "seed": "1"}, "seed missing"),
+    ({**CONTENT, "seed": True}, "seed missing"),
+    ({**CONTENT, "held_out": 0}, "held_out missing"),
+    ({**CONTENT, "metrics": {"top1": "high"}}, "metrics missing"),
+    ({**CONTENT, "metrics": [1.0]}, "metrics missing"),
+    ({**CONTENT, "history": {"loss": [1.0, None]}}, "history missing"),
+    ({**CONTENT, "start": {"kind": "magic"}}, "start missing"),
+    ({**CONTENT, "machine": {"device": "cpu"}}, "num_processes, cpu_threads missing"),
+    ({**CONTENT, "colour": "red"}, "colour missing, unknown"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), FOREIGN, ids=range(len(FOREIGN)))
+def test_what_is_no_record_of_this_version_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    path = tmp_path / TRIAL_FILE
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"must hold trials of this version of timm-lp, got {path}: .*{message}"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("name", [own.name for own in fields(TrialRecord)])
+def test_every_field_must_be_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / TRIAL_FILE
+    path.write_text(json.dumps({key: value for key, value in CONTENT.items() if key != name}))
+    with pytest.raises(ValueError, match=rf"got {path}: {name} missing"):
+        read_record(path)
+
+
+def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / TRIAL_FILE
+    path.write_text(json.dumps({**CONTENT, "metrics": {"top1": 80}}))
+    assert read_record(path).metrics == {"top1": 80}
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / TRIAL_FILE).write_text("{")
+    with pytest.raises(ValueError, match=r"`output_dir` must hold trials, got .*trial\.json, which is no JSON"):
+        read_record(tmp_path / TRIAL_FILE)

@@ -1,0 +1,47 @@
+from dataclasses import replace
+
+from timm_lp.experiments.trials.summary import summarize
+
+from .records import RECORDS, record
+
+
+def test_results_are_metrics_by_seed() -> None:
+    summary = summarize(RECORDS, "accelerate launch finetune.py --model resnet18")
+    assert summary["recipe"]["command"] == "accelerate launch finetune.py --model resnet18"
+    assert summary["recipe"]["start"] == {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"}
+    settings = summary["recipe"]["settings"]
+    assert (settings["model"], settings["shots"], settings["epochs"]) == ("resnet18", 16, 5)
+    assert [(entry["dataset"]["id"], entry["variant"]) for entry in summary["results"]] == [
+        ("org/dtd", "base"),
+        ("org/dtd", "lp2"),
+        ("org/pets", "base"),
+        ("org/pets", "lp2"),
+    ]
+    assert summary["results"][1] == {
+        "dataset": {"id": "org/dtd", "name": "DTD", "revision": "1" * 40, "split": "test", "config": None},
+        "model": "resnet18",
+        "shots": 16,
+        "variant": "lp2",
+        "lr": 0.1,
+        "num_test": 1880,
+        "metrics": {"top1": {"1": 90.0, "2": 91.0, "3": None}, "mean_per_class": {"1": 89.0, "2": 90.0, "3": None}},
+    }
+
+
+def test_networks_are_apart() -> None:
+    summary = summarize([record("base", 1, 50.0), record("base", 1, 60.0, model="alexnet")], "")
+    results = [(entry["model"], entry["metrics"]["top1"]) for entry in summary["results"]]
+    assert results == [("resnet18", {"1": 50.0}), ("alexnet", {"1": 60.0})]
+    assert "model" not in summary["recipe"]["settings"]
+
+
+def test_all_images_are_shots_of_null() -> None:
+    assert summarize([replace(record("base", 1, 50.0), shots=None)], "")["results"][0]["shots"] is None
+
+
+def test_no_results_are_an_empty_summary() -> None:
+    assert summarize([record("base", 1, None)], "command")["results"] == []
+
+
+def test_a_start_that_is_not_known() -> None:
+    assert summarize([replace(record("base", 1, 50.0), start=None)], "")["recipe"]["start"] is None

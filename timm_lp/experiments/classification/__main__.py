@@ -1,0 +1,26 @@
+"""`python -m timm_lp.experiments.classification`, the same door as `finetune.py`."""
+
+from ...command import failures_in_one_line, require_packages
+
+# matplotlib and datasets are not needed by every run; what needs them says so.
+PACKAGES = (
+    *("accelerate", "numpy", "PIL", "psutil", "scipy", "sklearn", "statsmodels", "timm", "torch", "torchvision"),
+    *("tqdm", "yaml"),
+)
+
+
+def main() -> None:
+    """Run the command line, if what it needs is installed.
+
+    Raises:
+        SystemExit: If it fails; the message says why.
+    """
+    require_packages("finetune.py", "experiments", PACKAGES)
+    with failures_in_one_line("finetune.py"):
+        from .cli import main  # takes seconds, in which the user may interrupt it
+
+        main()
+
+
+if __name__ == "__main__":
+    main()

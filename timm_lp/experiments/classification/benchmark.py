@@ -1,0 +1,249 @@
+"""The benchmark: every variant on every data set with every seed, each trial in a folder of its own."""
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryFile
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from ...files import write_json
+from ...models.variants import BASE
+from ..data.images import DataSet, UnreadableImageError
+from ..data.loading import load_data
+from ..data.sampling import draw
+from ..trials.folder import find_data, find_finished
+from ..trials.record import TRIAL_FILE, TrialRecord, as_json
+from .config import FinetuneConfig
+from .evaluation import DivergedError
+from .networks import check_checkpoint, check_variant
+from .results import save_model, trial_record
+from .training import Progress, images_at_once, whole_batch_size
+from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
+
+_logger = logging.getLogger(__name__)
+
+
+def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
+    """Return the data sets, after a check that each has the images that the settings ask for.
+
+    Raises:
+        ValueError: If one cannot be had, has too few images, or two would share a folder.
+    """
+    with accelerator.main_process_first():  # one process downloads, the others find it in the cache
+        loaded = [load_data(name, config.read_options) for name in config.dataset]
+        shared = [data.contents.num_shared for data in loaded]  # one reads the images, the others its digests
+    names = {data.folder for data in loaded}
+    datasets = [_under_earlier_name(Path(config.output_dir), data, names) for data in loaded]
+    folders = [data.folder for data in datasets]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"`dataset` must not name two with the same folder, got {', '.join(folders)}.")
+    for data, own, num_shared in zip(datasets, loaded, shared, strict=True):
+        if data.folder != own.folder and accelerator.is_main_process:
+            _logger.info("%s has the contents of %s, and goes on as that.", own.info.name, data.info.name)
+        if num_shared and accelerator.is_main_process:
+            _logger.warning(
+                "%s: %d of %d test images are among the training images too.",
+                data.info.name, num_shared, len(data.test),
+            )  # fmt: skip
+        drawn = draw(data, config.sampler, config.shots, config.seeds[0])
+        whole_batch_size(config, len(drawn.train), accelerator)
+        if config.lr_sweep:
+            check_held_out(data, drawn)
+        short = drawn.short
+        if short and accelerator.is_main_process:
+            _logger.warning(
+                "%s: %d of %d classes have fewer than %d training images and give all they have (%s %d, the fewest).",
+                data.info.name, len(short), len(data.train.class_names), config.shots, *min(short.items(), key=_count),
+            )  # fmt: skip
+    return datasets
+
+
+def _under_earlier_name(output_dir: Path, data: DataSet, taken: Collection[str]) -> DataSet:
+    """Return a data set by the name that it had in the trials of an output folder: its own folder may be renamed."""
+    if data.location is None or (output_dir / data.folder).exists():
+        return data
+    known = find_data(output_dir, data.contents.sha256, taken)
+    return data if known is None else replace(data, folder=known[0], info=known[1])
+
+
+class Benchmark:
+    """Runs trials, one after the other.
+
+    Args:
+        config: Settings.
+        accelerator: Distributes the work.
+
+    Raises:
+        ValueError: If a model or a data set is unknown, the settings or `config.checkpoint` do not fit a variant, or
+            `config.output_dir` holds other trials or cannot be written to.
+    """
+
+    def __init__(self, config: FinetuneConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.output_dir = Path(config.output_dir)
+        self.records: list[TrialRecord] = []
+        variants = dict.fromkeys([*config.variants, *([BASE] if config.lr_sweep else [])])
+        for model, variant in product(config.model, variants):
+            check_variant(config, model, variant, images_at_once(config, accelerator))
+        self.datasets = load_all(config, accelerator)
+        counts = {len(data.train.class_names) for data in self.datasets}
+        for model, num_classes in product(config.model, counts):
+            check_checkpoint(config, model, num_classes)
+        swept = ("lr",) if config.lr_sweep else ()
+        for data, model in product(self.datasets, config.model):
+            swept_trials = [trial for lr in config.lr_sweep for trial in self._sweep(data, model, lr)]
+            for trial in [*self._trials(data, model), *swept_trials]:
+                self._find_finished(config, trial, but=swept)
+        if accelerator.is_main_process:
+            self._check_writable()
+
+    def _check_writable(self) -> None:
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.output_dir):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"`output_dir` must be a folder to write to, got {str(self.output_dir)!r}: {error}"
+            ) from error
+
+    def run(self) -> list[TrialRecord]:
+        """Run every trial that has no record yet, and return the records of all.
+
+        Each trial's folder under `config.output_dir` gets `trial.json` and the model as timm's `local-dir:` loads it.
+        """
+        with self._progress() as bar:
+            for data in self.datasets:
+                images = EvalImages(data)
+                for model in self.config.model:
+                    config = self._with_lr(images, model, bar)
+                    for trial in self._trials(data, model):
+                        self._run(config, trial, images, bar)
+        return self.records
+
+    def _trials(self, data: DataSet, model: str) -> list[Trial]:
+        return [Trial(data, model, variant, seed) for seed in self.config.seeds for variant in self.config.variants]
+
+    def _sweep(self, data: DataSet, model: str, lr: float) -> list[Trial]:
+        return [Trial(data, model, BASE, seed, held_out=True, lr=lr) for seed in self.config.seeds]
+
+    def _find_finished(self, config: FinetuneConfig, trial: Trial, but: Collection[str] = ()) -> TrialRecord | None:
+        expected = decisive_settings(config, trial, self.accelerator)
+        record = find_finished(self.output_dir / trial.folder, expected, but)
+        return None if record is None else replace(record, dataset_argument=trial.data.argument)
+
+    def _with_lr(self, images: EvalImages, model: str, bar: tqdm) -> FinetuneConfig:
+        """Return the settings with the learning rate at which the base network does best on held-out images.
+
+        Its accuracies are averaged over the seeds; a rate at which a trial failed is out.
+        """
+        sweep = self.config.lr_sweep
+        if not sweep:
+            return self.config
+        tried = []
+        for lr in sweep:
+            config = replace(self.config, lr=lr, lr_sweep=[])
+            trials = self._sweep(images.data, model, lr)
+            metrics = [self._run(config, trial, images, bar).metrics for trial in trials]
+            if all(metrics):
+                tried.append((fmean(metric["top1"] for metric in metrics if metric), lr))
+        name = images.data.info.name
+        name = f"{name}, {model}" if len(self.config.model) > 1 else name
+        if not tried:
+            _logger.warning("%s: no rate of the sweep could be tried; going on with %g.", name, self.config.lr)
+            return replace(self.config, lr_sweep=[])
+        top1, lr = max(tried, key=lambda pair: (pair[0], -pair[1]))
+        if self._is_main:
+            _logger.info("%s: learning rate %g (top-1 %.2f %% on held-out images).", name, lr, top1)
+            if len(sweep) > 1 and lr in (min(sweep), max(sweep)):
+                end = "lowest" if lr == min(sweep) else "highest"
+                _logger.warning("%s: that is the %s rate of the sweep; a wider one may find a better.", name, end)
+        return replace(self.config, lr=lr, lr_sweep=[])
+
+    def _run(self, config: FinetuneConfig, trial: Trial, images: EvalImages, bar: tqdm) -> TrialRecord:
+        """Return a trial's record: the one that it has, or else that of running it."""
+        folder = self.output_dir / trial.folder
+        done = self._find_finished(config, trial) if self._is_main else None
+        (done,) = broadcast_object_list([done])
+        if done is not None:
+            bar.update(config.epochs)
+            self.records.append(done)
+            return done
+        bar.set_description(trial.folder.as_posix())
+        reached = bar.n
+        outcome, error, final = None, None, True
+        try:
+            outcome = run_trial(config, trial, images, self.accelerator, self._follow(trial, bar), folder)
+        except DivergedError as failure:
+            error = str(failure)
+        except UnreadableImageError as failure:
+            error, final = f"{trial.data.info.name}: {failure}", False
+        except torch.OutOfMemoryError as failure:
+            if self.accelerator.num_processes > 1:
+                raise  # the other processes are in the middle of the trial
+            error, final = f"the device's memory is full: {str(failure).splitlines()[0]}", False
+        record = trial_record(config, trial, self.accelerator, outcome, error, final)
+        if self._is_main:
+            record = self._keep(record, outcome, trial, folder, reached + config.epochs)
+        (record,) = broadcast_object_list([record])
+        bar.update(reached + config.epochs - bar.n)
+        self.records.append(record)
+        self.accelerator.free_memory()
+        self.accelerator.wait_for_everyone()
+        return record
+
+    def _keep(self, record: TrialRecord, outcome: Outcome | None, trial: Trial, folder: Path, step: int) -> TrialRecord:
+        """Write what a trial leaves; a disk that does not take it is the trial's failure."""
+        try:
+            if outcome and self.config.save_models and not trial.held_out:
+                save_model(folder, outcome, self.config.model_kwargs, trial.data.train.class_names)
+            write_json(folder / TRIAL_FILE, as_json(record))
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        except (OSError, SafetensorError) as failure:
+            error = f"its result could not be written: {failure}"
+            record = replace(record, metrics=None, error=error, final=False)
+        if record.error:
+            _logger.warning("%s failed: %s.", record.folder, record.error.rstrip("."))
+        else:
+            values = {f"{record.folder}/{name}": value for name, value in (record.metrics or {}).items()}
+            self.accelerator.log(values, step=step)
+        return record
+
+    @property
+    def _is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _follow(self, trial: Trial, bar: tqdm) -> Any:
+        """Return what shows a trial's epochs: on the bar, and in the tracker."""
+        start = bar.n
+
+        def on_epoch(progress: Progress) -> None:
+            bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
+            bar.update(start + progress.epochs - bar.n)
+            # Steps count the epochs of all trials: wandb drops what is behind the last step.
+            self.accelerator.log({f"{trial.folder.as_posix()}/loss": progress.losses[-1]}, step=bar.n)
+
+        return on_epoch
+
+    @contextmanager
+    def _progress(self) -> Iterator[tqdm]:
+        """Show the epochs of all trials on one bar, in the main process alone."""
+        columns = len(self.datasets) * len(self.config.model)
+        count = columns * len(self.config.seeds) * (len(self.config.variants) + len(self.config.lr_sweep))
+        total = count * self.config.epochs
+        with tqdm(total=total, unit="epoch", disable=not self._is_main, dynamic_ncols=True) as bar:
+            yield bar
+
+
+def _count(item: tuple[str, int]) -> int:
+    return item[1]

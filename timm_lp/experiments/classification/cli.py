@@ -1,0 +1,114 @@
+"""The command line of the benchmark."""
+
+import gc
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from ...command import failures_in_one_line
+from ...markdown import markdown_rows
+from ..trials.record import TrialRecord
+from ..trials.summary import RESULTS_FILE
+from .accelerator import create_accelerator
+from .benchmark import Benchmark
+from .config import FinetuneConfig
+from .flags import parse_arguments
+from .report import read_trials, to_markdown, write_report
+from .results import write_results
+from .speed import measure_speed
+
+
+@failures_in_one_line("finetune.py", "The same command goes on from here.")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark that the command line asks for, and print its tables.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If a setting cannot be used, a report cannot be written, the push fails or the user interrupts; the
+            message says which.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
+    config, action = parse_arguments(arguments)
+    if action == "report":
+        _report(Path(config.output_dir), read_trials(Path(config.output_dir)))
+        return
+    accelerator = create_accelerator(config)
+    if action == "measure":
+        _measure(config, accelerator)
+    else:
+        benchmark = Benchmark(config, accelerator)
+        with _imports_not_collected():
+            _run(benchmark)
+    accelerator.end_training()
+
+
+@contextmanager
+def _imports_not_collected() -> Iterator[None]:
+    """Let garbage collection pass over what the imports left: 0.2 s at each trial, 2 s at the report's p-values."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # or libraries that count at the exit what was not collected report it as leaks
+
+
+def _run(benchmark: Benchmark) -> None:
+    config, accelerator = benchmark.config, benchmark.accelerator
+    if config.tracker:
+        accelerator.init_trackers("timm-lp-finetune", {key: str(value) for key, value in asdict(config).items()})
+    records = benchmark.run()
+    if not accelerator.is_main_process:
+        return
+    output_dir = Path(config.output_dir)
+    print()
+    _report(output_dir, records)
+    write_results(output_dir, records, config)
+    print(
+        f"\nTrials and models: {output_dir}/<data set>/<model>/<variant>-seed<seed>; "
+        f"this report: {output_dir}/report.md, .csv, .png; results: {output_dir / RESULTS_FILE}"
+    )
+    if config.push_to_hub:
+        _push(output_dir, records, config.push_to_hub)
+
+
+def _report(output_dir: Path, records: list[TrialRecord]) -> None:
+    """Print the report before it is written, so that a full disk does not keep it back."""
+    print(to_markdown(records), flush=True)
+    write_report(output_dir, records)
+
+
+def _push(output_dir: Path, records: list[TrialRecord], repo: str) -> None:
+    """Hand the best trial's folder to `hub_export`, in a process of its own."""
+    tested = [(record.metrics["top1"], record) for record in records if record.metrics and not record.held_out]
+    if not tested:
+        raise ValueError(f"`push_to_hub` must have a trial that ended well, got none for {repo!r}.")
+    top1, best = max(tested, key=lambda pair: pair[0])
+    folder = output_dir / best.folder
+    print(f"Pushing {folder} (top-1 {top1:.2f} %, the highest of {len(tested)} trials) to {repo}")
+    command = [sys.executable, "-m", "hub_export", "push", str(folder), repo]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"finetune.py: the push failed; the trials are kept. Try again with: {' '.join(command[1:])}")
+
+
+def _measure(config: FinetuneConfig, accelerator: Accelerator) -> None:
+    rows = measure_speed(config, accelerator)
+    if accelerator.is_main_process:
+        several = len(config.model) > 1
+        header = ("images per second", "loading", "training", "both")
+        lines = [
+            [
+                f"{row['model']}, {row['variant']}" if several else row["variant"],
+                *(f"{row[key]:,.0f}" for key in header[1:]),
+            ]
+            for row in rows
+        ]
+        print(markdown_rows(header, lines))

@@ -1,0 +1,180 @@
+"""What a run of the benchmark is told: one dataclass, from which the flags and the recipe files' keys are made."""
+
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+from ...files import file_digest
+from ...models.variants import BASE
+from ..data.options import ReadOptions
+from ..settings import check_settings, setting
+
+DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
+
+# What timm's `create_model` takes beside the arguments of a network itself.
+_DECIDED = (
+    *("num_classes", "in_chans", "features_only", "feature_cfg", "preserve", "device", "dtype"),
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
+    *("pretrained_model_args", "checkpoint_path", "cache_dir", "kwargs_filter", "scriptable", "exportable", "no_jit"),
+)
+_NOT_PYTHON = ("true", "false", "yes", "no", "on", "off")  # as text they would all count as true
+_TINY = 1e-12  # least value where 0 would train nothing
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings of a run; the same for every variant, as in the paper (Table 4)."""
+
+    model: list[str] = setting(
+        ["convnextv2_tiny"], "one or more: base networks in timm's registry, with or without a tag"
+    )
+    model_kwargs: dict[str, Any] = setting({}, "further arguments of the models, key=value")
+    pretrained: bool = setting(True, "start from timm's pretrained weights")
+    checkpoint: str | None = setting(None, "start from this checkpoint of the (one) base network instead", str)
+    variants: list[str] = setting(
+        DEFAULT_VARIANTS,
+        "base, large, large-reinit, lp2, lp4, lp8, lp16, lp256f; a mask's '-paper' form (lp2-paper) damps the kernels",
+    )
+
+    dataset: list[str] = setting(
+        ["digits"],
+        "one or more: flowers102 dtd pets aircraft ucf101 cifar100 digits, a Hub id (org/name), a folder with "
+        "train/<class>/ and test/<class>/ images or with parquet files, a split file of CoOp's",
+    )
+    dataset_config: str | None = setting(None, "configuration of the Hub data set", str)
+    dataset_revision: str | None = setting(None, "commit, branch or tag of the Hub data set", str)
+    image_column: str | None = setting(None, "column of the images", str)
+    label_column: str | None = setting(None, "column of the classes", str)
+    train_split: str | None = setting(None, "split to draw from, or several joined by +", str)
+    test_split: str | None = setting(None, "split to test on", str)
+    shots: int = setting(16, "training images of each class; all or 0 for all", limits=(0, inf))
+    sampler: str = setting("nested", "how images are drawn; coop as CoOp does", choices=("nested", "coop"))
+    seeds: list[int] = setting([1, 2, 3, 4, 5], "one trial of each variant for each seed", int, (0, 2**32 - 1))
+
+    epochs: int = setting(100, "passes over the training images", limits=(1, inf))
+    batch_size: int = setting(
+        32,
+        "images of an update, over all processes and accumulation steps; what is left of an epoch is left out",
+        limits=(1, inf),
+    )
+    grad_accum_steps: int = setting(1, "parts in which a process computes its share of a batch", limits=(1, inf))
+    lr: float = setting(1e-4, "peak learning rate of AdamW", limits=(_TINY, inf))
+    lr_sweep: list[float] = setting(
+        [], "choose the rate among these, with the base network on held-out images of all seeds", float, (_TINY, inf)
+    )
+    mask_lr_scale: float = setting(1.0, "learning rate of the masks over that of their layer", limits=(0, inf))
+    weight_decay: float = setting(0.05, "weight decay; never of norms, biases and masks", limits=(0, inf))
+    layer_decay: float | None = setting(None, "learning rate of a layer over that of the next one", float, (1e-6, 1))
+    warmup_epochs: int = setting(5, "epochs of linear warm-up, at most half of all, then cosine", limits=(0, inf))
+    smoothing: float = setting(0.1, "label smoothing", limits=(0, 1))
+    drop_path_rate: float | None = setting(None, "stochastic depth, of networks that have it", float, (0, 1))
+    clip_grad: float | None = setting(None, "largest norm of the gradient", float, (_TINY, inf))
+    model_ema_decay: float | None = setting(None, "test a moving average of the weights, of this decay", float, (0, 1))
+
+    img_size: int | None = setting(None, "image size, pixels; the model's own if not given", int, (1, inf))
+    hflip: float = setting(0.5, "probability of a horizontal flip", limits=(0, 1))
+    crop_scale_min: float = setting(0.35, "least area of a random crop, a fraction", limits=(0.01, 1))
+    auto_augment: str | None = setting(None, "timm's AutoAugment policy, rand-m9-mstd0.5 for instance", str)
+    crop_pct: float | None = setting(
+        None, "part of the image that the test sees; the model's own if not given", float, (0.01, 1)
+    )
+
+    mixed_precision: str | None = setting(
+        None, "number format; what `accelerate launch` says if not given", str, choices=("no", "fp16", "bf16")
+    )
+    compile: bool = setting(False, "compile the network with torch.compile")
+    channels_last: bool = setting(False, "keep images and kernels in the channels-last format")
+    workers: int | None = setting(None, "processes that load images; chosen by the device if not given", int, (0, 1024))
+    cpu_threads: int | None = setting(
+        None, "threads of a process on CPUs; if not given, OMP_NUM_THREADS or its share of the cores", int, (1, 1024)
+    )
+    cache_mib: int = setting(4096, "keep decoded images in memory up to this size, MiB", limits=(0, inf))
+    checkpoint_seconds: float = setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
+    tracker: str | None = setting(
+        None, "follow the losses in tensorboard or wandb", str, choices=("tensorboard", "wandb")
+    )
+    save_models: bool = setting(True, "save the trained model of each trial")
+    push_to_hub: str | None = setting(None, "push the best trial's model to this repository (org/name)", str)
+    output_dir: str = setting("output/finetune", "where trials and results go")
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use.
+
+        Raises:
+            ValueError: If a setting is not of its type or out of its limits.
+        """
+        for name in ("model", "dataset"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, [value])
+        if self.shots == "all":
+            object.__setattr__(self, "shots", 0)
+        check_settings(self)
+        for name in ("model", "variants", "seeds", "dataset", "lr_sweep"):
+            values = getattr(self, name)
+            if (not values and name != "lr_sweep") or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
+        self._check_model_kwargs()
+        if self.checkpoint is not None and len(self.model) > 1:
+            raise ValueError(
+                f"`checkpoint` must be used with one model, got {self.checkpoint!r} with {', '.join(self.model)}. Run "
+                "each network with its own."
+            )
+        if self.push_to_hub is not None:
+            self._check_push(self.push_to_hub)
+
+    def _check_model_kwargs(self) -> None:
+        """Refuse arguments that the benchmark or another setting decides, and truth values in other languages."""
+        decided = (*_DECIDED, *(() if self.drop_path_rate is None else ("drop_path_rate",)))
+        for name, value in self.model_kwargs.items():
+            if name in decided:
+                raise ValueError(
+                    f"`model_kwargs` must not hold what the data set or another setting decides, got {name}={value!r}. "
+                    "Leave it out."
+                )
+            if isinstance(value, str) and value.lower() in _NOT_PYTHON:
+                raise ValueError(
+                    f"`model_kwargs` must have True and False as Python writes them, got {name}={value!r}."
+                )
+
+    def _check_push(self, repo: str) -> None:
+        """Refuse now what would fail when everything is trained."""
+        try:
+            validate_repo_id(repo)
+            known = "/" in repo
+        except HFValidationError:
+            known = False
+        if not known:
+            raise ValueError(f"`push_to_hub` must be org/name as the Hub allows it, got {repo!r}.")
+        if len(self.dataset) > 1 or len(self.model) > 1 or not self.save_models:
+            raise ValueError(
+                f"`push_to_hub` must be used with one data set, one model and saved models, got {repo!r} with "
+                f"{len(self.dataset)} data sets, {len(self.model)} models and save_models={self.save_models}."
+            )
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How the data sets are read."""
+        return ReadOptions(**{option.name: getattr(self, option.name) for option in fields(ReadOptions)})
+
+    def trial_settings(self) -> dict[str, Any]:
+        """Return the settings on which a trial's result depends, but for what its record has beside them.
+
+        Those are its data set, model, variant, seed and shots.
+        """
+        settings = {name: value for name, value in asdict(self).items() if name not in _ELSEWHERE}
+        return settings | {"checkpoint_sha256": self._checkpoint_sha256}
+
+    @cached_property
+    def _checkpoint_sha256(self) -> str | None:
+        return None if self.checkpoint is None else file_digest(Path(self.checkpoint))
+
+
+_ELSEWHERE = {
+    *("model", "variants", "seeds", "shots", "dataset", "lr_sweep"),
+    *("workers", "cpu_threads", "cache_mib", "checkpoint_seconds"),
+    *("tracker", "save_models", "push_to_hub", "output_dir"),
+}

@@ -1,0 +1,127 @@
+"""The network that a variant starts from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_data_config
+from timm.models import load_state_dict
+from torch import nn
+
+from ...command import first_line
+from ...models.checkpoint import checkpoint_filter_fn
+from ...models.variants import BASE, parse_variant
+from .config import FinetuneConfig
+
+
+def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: int = 2) -> None:
+    """Refuse a variant that cannot be trained with the settings: build and run it without memory.
+
+    Args:
+        config: Settings.
+        model: The base network.
+        variant: Name of the variant.
+        num_images: Images over which its BatchNorm layers average.
+
+    Raises:
+        ValueError: If there is no such model or variant, no kernel that it would start at random, or the network does
+            not take `config`'s arguments, its image size, or a single image at a time.
+    """
+    num_images = min(num_images, 2)  # more are no other case, and too many overflow
+    with torch.device("meta"):
+        network = create_network(replace(config, pretrained=False, checkpoint=None), model, variant, num_classes=2)
+        size = preprocessing(config, network)["input_size"]
+        try:
+            network.train()(torch.empty(num_images, *size))
+        except Exception as error:  # whatever its code stumbles over
+            raise ValueError(
+                f"`img_size`, `batch_size` and `model_kwargs` must fit {variant} of {model}, got "
+                f"{size[1]}x{size[2]} pixels: {_reason(error)}"
+            ) from error
+
+
+def check_checkpoint(config: FinetuneConfig, model: str, num_classes: int) -> None:
+    """Refuse a checkpoint that a variant cannot start from, before anything is trained.
+
+    Raises:
+        ValueError: If there is no such file, it does not hold weights, or they are another network's.
+    """
+    if config.checkpoint is None:
+        return
+    if not Path(config.checkpoint).is_file():
+        raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
+    try:
+        weights = load_state_dict(config.checkpoint)
+        readable = all(isinstance(weight, torch.Tensor) for weight in weights.values())
+    except OSError:
+        raise
+    except Exception:  # whatever the readers of zip archives, pickles and safetensors stumble over
+        readable = False
+    if not readable:
+        raise ValueError(
+            f"`checkpoint` must be a file of weights that torch or safetensors saved, got {config.checkpoint!r}. It is "
+            "damaged, or holds other things."
+        )
+    for variant in config.variants:
+        create_network(config, model, variant, num_classes)
+
+
+def create_network(config: FinetuneConfig, model: str, variant: str, num_classes: int) -> nn.Module:
+    """Return the network that a trial of a base network's variant starts from.
+
+    Raises:
+        ValueError: If the network does not take `config`'s arguments, or `config.checkpoint` does not fit it.
+    """
+    named = parse_variant(model, variant)
+    overlay = {"file": config.checkpoint} if config.checkpoint else None
+    rates: dict[str, Any] = {} if config.drop_path_rate is None else {"drop_path_rate": config.drop_path_rate}
+    arguments = {"num_classes": num_classes, **rates, **config.model_kwargs}
+    try:
+        if variant == BASE and config.checkpoint is not None:
+            # With another number of classes timm takes any file for its own networks; our filter refuses what does
+            # not fit.
+            with torch.device("meta"):
+                empty = timm.create_model(named.model, pretrained_cfg_overlay=overlay, **arguments)
+            checkpoint_filter_fn(load_state_dict(config.checkpoint), empty, kernel_scale=1)
+        network = timm.create_model(
+            named.model,
+            pretrained=config.pretrained or overlay is not None,
+            pretrained_cfg_overlay=overlay,
+            **arguments,
+            **named.options,
+        )
+    except Exception as error:  # whatever timm's networks stumble over when an argument does not fit
+        raise ValueError(
+            f"`model`, `model_kwargs`, `drop_path_rate`, `pretrained` and `checkpoint` must fit {named.model}, "
+            f"got {_reason(error)}"
+        ) from error
+    if named.reinit:
+        with torch.device("meta"):
+            small = timm.create_model(model, **arguments)
+        _reinitialize(network, small)
+    return network
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def preprocessing(config: FinetuneConfig, network: nn.Module) -> dict[str, Any]:
+    """Return the network's own preprocessing with what the settings change of it, as timm's transforms take it."""
+    overrides = {"img_size": config.img_size, "crop_pct": config.crop_pct}
+    return resolve_data_config({key: value for key, value in overrides.items() if value is not None}, model=network)
+
+
+def _reinitialize(network: nn.Module, small: nn.Module) -> None:
+    """Give the convolutions that are larger than those of `small` torch's random weights."""
+    sizes = {name: module.weight.shape for name, module in small.named_modules() if isinstance(module, nn.Conv2d)}
+    convs = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    enlarged = [conv for name, conv in convs.items() if conv.weight.shape != sizes.get(name)]
+    if not enlarged:
+        raise ValueError(
+            f"`variants` must not name large-reinit for {type(small).__name__}, got it. Its kernels are not enlarged."
+        )
+    for conv in enlarged:
+        conv.reset_parameters()

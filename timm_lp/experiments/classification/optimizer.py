@@ -1,0 +1,62 @@
+"""The optimizer and the learning rate's schedule, timm's both; masks in groups of their own."""
+
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+from ...layers import LpConv2d
+from .config import FinetuneConfig
+
+
+def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Return AdamW over timm's parameter groups, the masks split off."""
+    return create_optimizer_v2(
+        network, opt="adamw", lr=config.lr, param_group_fn=lambda network: parameter_groups(config, network)
+    )
+
+
+def parameter_groups(config: FinetuneConfig, network: nn.Module) -> list[dict[str, Any]]:
+    """Return timm's parameter groups, with each group's mask parameters in a group of their own.
+
+    A mask's group has no weight decay, and its layer's learning rate times `config.mask_lr_scale` (timm's schedulers
+    read `lr_scale`).
+    """
+    arguments: dict[str, Any] = {"weight_decay": config.weight_decay}
+    if hasattr(network, "no_weight_decay"):
+        arguments["no_weight_decay_list"] = network.no_weight_decay()  # type: ignore[operator] # a method
+    if config.layer_decay is None:
+        groups = param_groups_weight_decay(network, **arguments)
+    else:
+        groups = param_groups_layer_decay(network, **arguments, layer_decay=config.layer_decay)
+    layers = [module for module in network.modules() if isinstance(module, LpConv2d)]
+    masks = {id(parameter) for layer in layers for parameter in (layer.C, layer.log2p)}
+    split = []
+    for group in groups:
+        own = [parameter for parameter in group["params"] if id(parameter) in masks]
+        others = [parameter for parameter in group["params"] if id(parameter) not in masks]
+        if others:
+            split.append({**group, "params": others})
+        if own:
+            scale = group.get("lr_scale", 1.0) * config.mask_lr_scale
+            split.append({**group, "params": own, "weight_decay": 0.0, "lr_scale": scale})
+    return split
+
+
+def create_scheduler(config: FinetuneConfig, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Scheduler:
+    """Return timm's cosine schedule behind a linear warm-up, stepped with each update."""
+    warmup_epochs = min(config.warmup_epochs, config.epochs // 2)
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched="cosine",
+        num_epochs=config.epochs - warmup_epochs,
+        warmup_epochs=warmup_epochs,
+        warmup_lr=config.lr / 100,
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler

@@ -1,0 +1,244 @@
+"""The report that is made of the trials' records, at any time: tables, a CSV file, a plot."""
+
+import csv
+import io
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from ...files import write_text
+from ...models.variants import BASE, variant_order
+from ..data.presets import PRESETS
+from ..trials.folder import check_comparable, read_records
+from ..trials.record import TrialRecord
+from ..trials.statistics import Measurement, Table, tabulate
+from ..trials.tables import accuracy_table, count_tests, difference_table, failures, number, number_table
+
+_logger = logging.getLogger(__name__)
+
+_TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}
+_FIELDS = ("model", "variant", "seed", "error", "parameters", "train_seconds")
+_COLUMNS = ("dataset", "model", "variant", "seed", *_TITLES, "error", "parameters", "train_seconds")
+
+# Settings that may differ in one table: anywhere, between networks, between networks and data sets.
+_READING = ("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
+_FREE = ("checkpoint", *_READING)
+_OF_MODEL = ("model_kwargs", "checkpoint_sha256", "drop_path_rate", "img_size", "crop_pct")
+_OF_CELL = ("lr",)
+
+
+def read_trials(output_dir: Path) -> list[TrialRecord]:
+    """Return the records of all trials below a folder.
+
+    Raises:
+        ValueError: If there is none, one cannot be read, or two do not belong in one table.
+    """
+    records = read_records(output_dir)
+    check_comparable(records, free=_FREE, of_model=_OF_MODEL, of_cell=_OF_CELL)
+    return list(records.values())
+
+
+def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
+    """Write `report.md`, `report.csv` and `report.png`, and return the first.
+
+    Args:
+        output_dir: Where to.
+        records: The trials.
+    """
+    text = to_markdown(records)
+    write_text(output_dir / "report.md", text + "\n")
+    write_text(output_dir / "report.csv", to_csv(records))
+    try:
+        from ..trials.plot import plot
+
+        plot(accuracies(records), output_dir / "report.png", "top-1 accuracy (%)")
+    except ImportError:
+        _logger.warning("No plot: matplotlib is not installed. `pip install matplotlib` brings it.")
+    return text
+
+
+def to_markdown(records: Sequence[TrialRecord]) -> str:
+    """Return the tables of a benchmark as Markdown: both metrics, the tests against base, and what failed.
+
+    The rows are variants. With one network the columns are data sets; with several, each data set has a table of its
+    own, and the columns are networks.
+    """
+    top1 = accuracies(records)
+    parts = [_heading(records, top1)]
+    for metric, title in _TITLES.items():
+        parts += _accuracy_tables(accuracies(records, metric), title, records, costs=metric == "top1")
+    parts += _test_tables(top1, records)
+    parts += [part for part in (_rates(records), failures(top1)) if part]
+    return "\n\n".join(parts)
+
+
+def to_csv(records: Iterable[TrialRecord]) -> str:
+    """Return a line for each trial on the test images."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for record in records:
+        if not record.held_out:
+            values = {name: getattr(record, name) for name in _FIELDS} | (record.metrics or {})
+            writer.writerow([{**values, "dataset": record.dataset.id}.get(column) for column in _COLUMNS])
+    return text.getvalue()
+
+
+def accuracies(records: Iterable[TrialRecord], metric: str = "top1") -> Table:
+    """Return the table of a benchmark's trials, variants by networks and data sets; the held-out ones do not count.
+
+    Args:
+        records: The trials.
+        metric: `top1` or `mean_per_class`.
+    """
+    tested = [record for record in records if not record.held_out]
+    measurements = [
+        Measurement(record.variant, _column(record), record.seed, (record.metrics or {}).get(metric), record.error)
+        for record in tested
+    ]
+    rows = sorted({record.variant for record in tested}, key=variant_order)
+    return tabulate(measurements, rows, _columns(tested), BASE)
+
+
+def _column(record: TrialRecord) -> str:
+    return f"{record.data_folder}/{record.model}"
+
+
+def _columns(records: Sequence[TrialRecord]) -> dict[str, str]:
+    """Return what the columns are called: by what is not the same in all of them."""
+    presets = list(PRESETS)
+
+    def order(record: TrialRecord) -> tuple[int, str]:
+        folder = record.data_folder
+        return (presets.index(folder) if folder in presets else len(presets), folder)
+
+    several_data, several_models = len(_by_data(records)) > 1, len(_models(records)) > 1
+    titles = {}
+    for record in sorted(records, key=order):  # networks stay in the order in which they were run
+        title = f"{record.dataset.name}, {record.model}" if several_data else record.model
+        titles[_column(record)] = title if several_models else record.dataset.name
+    return titles
+
+
+def _models(records: Iterable[TrialRecord]) -> list[str]:
+    return list(dict.fromkeys(record.model for record in records))
+
+
+def _by_data(records: Iterable[TrialRecord]) -> dict[str, str]:
+    """Return the names of the data sets by their folders."""
+    return {record.data_folder: record.dataset.name for record in records}
+
+
+def _parts(table: Table, records: Sequence[TrialRecord]) -> dict[str, Table]:
+    """Return the tables that are shown, by what their titles add: one, or one for each data set."""
+    tested = [record for record in records if not record.held_out]
+    names = _by_data(sorted(tested, key=lambda record: list(table.columns).index(_column(record))))
+    if len(names) == 1 or len(_models(tested)) == 1:
+        return {"": table}
+    titles = {_column(record): record.model for record in tested}
+    return {
+        f" on {name}": table.part({key: titles[key] for key in table.columns if key.split("/")[0] == folder})
+        for folder, name in names.items()
+    }
+
+
+def _heading(records: Sequence[TrialRecord], table: Table) -> str:
+    first = next((record for record in records if not record.held_out), records[0])
+    settings = first.settings
+    networks = ", ".join(_network(record) for record in {record.model: record for record in records}.values())
+    start = f"the weights in {Path(settings['checkpoint']).name}" if settings["checkpoint"] else "random weights"
+    start = "pretrained weights" if settings["pretrained"] and not settings["checkpoint"] else start
+    shots = f"{first.shots}-shot" if first.shots else "all training images"
+    tested_all = [record for record in records if record.num_test and not record.held_out]
+    counts = {record.data_folder: record.num_test for record in tested_all}
+    names = _by_data(sorted(tested_all, key=lambda record: list(table.columns).index(_column(record))))
+    tested = ", ".join(f"{counts[folder]} of {name}" for folder, name in names.items())
+    seeds = len({record.seed for record in records})
+    return (
+        f"{networks}, {shots}, {_counted(seeds, 'seed')}, {_counted(settings['epochs'], 'epoch')} from {start}; "
+        f"tested after the last epoch on all test images ({tested or 'none yet'})"
+    )
+
+
+def _network(record: TrialRecord) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in record.settings["model_kwargs"].items())
+    return f"{record.model}({arguments})" if arguments else record.model
+
+
+def _accuracy_tables(table: Table, title: str, records: Sequence[TrialRecord], costs: bool) -> list[str]:
+    """Return the tables of a metric, and what the networks cost: beside it for one network, else in tables after it."""
+    several = len(_models(records)) > 1
+    beside = _costs_by_row(records) if costs and not several else {}
+    texts = [
+        f"{title}{where}, mean ± standard deviation over seeds\n\n{accuracy_table(part, 'variant', beside)}"
+        for where, part in _parts(table, records).items()
+    ]
+    if costs and several:
+        for name, numbers, spec in _costs_by_cell(records):
+            texts += [
+                f"{name}{where}\n\n{number_table(numbers, part, 'variant', spec)}"
+                for where, part in _parts(table, records).items()
+            ]
+    return texts
+
+
+def _costs_by_row(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
+    """Return the parameters and the time of a training of each variant of one network."""
+    parameters, seconds = (numbers for _, numbers, _ in _costs_by_cell(records))
+    rows = dict.fromkeys(row for row, _ in parameters)
+    of_row = {row: [place for place in parameters if place[0] == row] for row in rows}
+    return {
+        "parameters": {row: number(parameters[places[0]], ",") for row, places in of_row.items()},
+        "training (s)": {
+            row: number(sum(seconds[place] for place in places) / len(places), ".1f") for row, places in of_row.items()
+        },
+    }
+
+
+def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tuple[str, str], float], str]]:
+    done: dict[tuple[str, str], list[TrialRecord]] = {}
+    for record in records:
+        if record.metrics and not record.held_out:
+            done.setdefault((record.variant, _column(record)), []).append(record)
+    parameters = {place: group[0].parameters or 0 for place, group in done.items()}
+    seconds = {place: fmean(record.train_seconds or 0.0 for record in group) for place, group in done.items()}
+    return [("Parameters", parameters, ","), ("Time of a training (s), mean over seeds", seconds, ".1f")]
+
+
+def _test_tables(table: Table, records: Sequence[TrialRecord]) -> list[str]:
+    """Return the differences from base with their p-values; nothing where nothing could be tested."""
+    welch, paired = count_tests(table)
+    if not welch + paired:
+        return []
+    return [
+        f"Top-1 minus base{where} (points); p of Welch's t-test ({welch} comparisons) and of the t-test paired by seed "
+        f"({paired}), each after Holm-Bonferroni\n\n{difference_table(part, 'variant')}"
+        for where, part in _parts(table, records).items()
+    ]
+
+
+def _rates(records: Iterable[TrialRecord]) -> str:
+    """Return which learning rates were tried on held-out images, and the mean over the seeds of what came of it."""
+    tried: dict[str, dict[float, list[float | None]]] = {}
+    records = list(records)
+    several = len(_models(records)) > 1
+    for record in records:
+        if record.held_out:
+            name = f"{record.dataset.name}, {record.model}" if several else record.dataset.name
+            top1 = record.metrics["top1"] if record.metrics else None
+            tried.setdefault(name, {}).setdefault(record.settings["lr"], []).append(top1)
+    return "\n".join(
+        f"Learning rates, top-1 (%) on held-out images of {name}: "
+        + ", ".join(f"{lr:g}: {_mean_or_failed(values)}" for lr, values in sorted(rates.items()))
+        for name, rates in tried.items()
+    )
+
+
+def _mean_or_failed(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return "failed" if len(known) < len(values) else f"{fmean(known):.2f}"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,147 @@
+"""What a trial leaves on disk: its record, its model, and the file that its model's card is made of."""
+
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from timm.models import save_for_hf
+
+from ... import __version__
+from ...files import write_json
+from ...models.variants import BASE, parse_variant
+from ...start import Start, pretrained_start
+from ..trials.record import Machine, TrialRecord
+from ..trials.summary import RESULTS_FILE, summarize
+from .config import FinetuneConfig
+from .flags import command_line
+from .trial import Outcome, Trial, trial_settings
+
+
+def trial_record(
+    config: FinetuneConfig,
+    trial: Trial,
+    accelerator: Accelerator,
+    outcome: Outcome | None = None,
+    error: str | None = None,
+    final: bool = True,
+) -> TrialRecord:
+    """Return all that is needed to repeat a trial, and what it gave.
+
+    Args:
+        config: Settings.
+        trial: The trial.
+        accelerator: Distributed the work.
+        outcome: What it gave, None where it failed.
+        error: Why it failed.
+        final: Whether trying again would give the same.
+    """
+    own = {"model": [trial.model], "variants": [trial.variant], "dataset": [trial.data.argument], "seeds": [trial.seed]}
+    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type
+    record = TrialRecord(
+        folder=trial.folder.as_posix(),
+        dataset=trial.data.info,
+        dataset_argument=trial.data.argument,
+        data_sha256=trial.data.contents.sha256,
+        model=trial.model,
+        variant=trial.variant,
+        network=parse_variant(trial.model, trial.variant).model,
+        seed=trial.seed,
+        shots=config.shots or None,
+        held_out=trial.held_out,
+        settings=trial_settings(config, accelerator),
+        command=command_line(config, **own, lr_sweep=[]),
+        machine=Machine(device, accelerator.num_processes, torch.get_num_threads()),
+        versions={"timm-lp": __version__, "python": platform.python_version(), **_versions()},
+        error=error,
+        final=final,
+    )
+    return record if outcome is None else replace(record, start=_start(config, outcome), **_figures(config, outcome))
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what draws, decodes, augments and computes."""
+    versions = {}
+    for name in ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow"):
+        with suppress(PackageNotFoundError):  # `datasets`, where only folders are read
+            versions[name] = version(name)
+    return versions
+
+
+def _figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
+    progress, drawn = outcome.progress, outcome.drawn
+    num_train = len(drawn.train)
+    num_used = num_train - num_train % min(config.batch_size, num_train)  # an incomplete batch is left out
+    return {
+        "metrics": outcome.metrics,
+        "num_train": num_train,
+        "num_test": outcome.num_test,
+        "parameters": sum(parameter.numel() for parameter in outcome.model.parameters()),
+        "train_seconds": progress.train_seconds,
+        "history": {"loss": progress.losses},
+        "details": {
+            "data_wait_seconds": progress.data_wait_seconds,
+            "test_seconds": outcome.test_seconds,
+            "train_images_per_second": progress.epochs * num_used / progress.train_seconds,
+            "peak_memory_mib": outcome.peak_memory_mib,
+            "short_classes": drawn.short,
+            "indices": list(drawn.train.indices),
+        },
+    }
+
+
+def _start(config: FinetuneConfig, outcome: Outcome) -> Start | None:
+    """Return where the network's weights started from, None where that is not known."""
+    if not config.pretrained and config.checkpoint is None:
+        return Start("random")
+    start = pretrained_start(getattr(outcome.model, "pretrained_cfg", {}))
+    if start is not None and start.kind == "checkpoint":
+        start = replace(start, sha256=config.trial_settings()["checkpoint_sha256"])
+    return start
+
+
+def write_results(output_dir: Path, records: Sequence[TrialRecord], config: FinetuneConfig) -> None:
+    """Write `results.json`: all results in the output folder, and in a trial's folder what its model's card shows.
+
+    That is the trial's variant on its data set, and the base network to compare with.
+
+    Args:
+        output_dir: Where the trials are.
+        records: The trials.
+        config: The settings of the run.
+    """
+    write_json(output_dir / RESULTS_FILE, summarize(records, command_line(config)))
+    for record in records:
+        if record.metrics and not record.held_out:
+            command = command_line(
+                config,
+                model=[record.model],
+                dataset=[record.dataset_argument],
+                variants=[record.variant],
+                lr=record.settings["lr"],
+                lr_sweep=[],
+            )
+            own = [
+                other
+                for kind in dict.fromkeys((record.variant, BASE))
+                for other in records
+                if (other.dataset_argument, other.model, other.variant) == (record.dataset_argument, record.model, kind)
+            ]
+            content = summarize(own, command)
+            content["recipe"] |= {"variant": record.variant, "seed": record.seed}
+            write_json(output_dir / record.folder / RESULTS_FILE, content)
+
+
+def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], class_names: list[str]) -> None:
+    """Save a trained model as `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
+    keys = ("input_size", "interpolation", "mean", "std", "crop_pct")
+    model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
+    model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
+    save_for_hf(model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True)
+    rights = (folder / "config.json").stat().st_mode
+    (folder / "model.safetensors").chmod(rights)  # safetensors lets nobody else read, whatever the umask

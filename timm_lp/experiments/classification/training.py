@@ -1,0 +1,228 @@
+"""A network on its way through the epochs."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, broadcast_object_list
+from timm.layers import convert_sync_batchnorm
+from timm.utils import ModelEmaV3, random_seed
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..data.pixels import EpochSampler, Normalize, TrainPixels
+from ..trials.checkpoint import CheckpointFile
+from .accelerator import local_world_size
+from .config import FinetuneConfig
+from .evaluation import DivergedError
+from .optimizer import create_optimizer, create_scheduler
+
+_MAX_WORKERS = 8
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epochs: Epochs that are done.
+        losses: Mean loss of each.
+        train_seconds: Time of the training so far, seconds.
+        data_wait_seconds: Part of it that was spent waiting for images, seconds.
+    """
+
+    epochs: int = 0
+    losses: list[float] = field(default_factory=list)
+    train_seconds: float = 0.0
+    data_wait_seconds: float = 0.0
+
+
+class Training:
+    """Trains a network; everything random in an epoch follows from the seed, the epoch and the process.
+
+    Args:
+        config: Settings.
+        network: The network, on any device; it is moved.
+        images: Training images.
+        data_config: The network's preprocessing.
+        seed: Seed of the trial.
+        accelerator: Distributes the work.
+
+    Raises:
+        ValueError: If a batch cannot be divided among the processes and their accumulation steps.
+    """
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        network: nn.Module,
+        images: TrainPixels,
+        data_config: dict[str, Any],
+        seed: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.config, self.seed, self.accelerator = config, seed, accelerator
+        self.progress = Progress()
+        self._sampler = EpochSampler(len(images), seed)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            network = convert_sync_batchnorm(network)
+        if config.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(accelerator.device)
+        decay = config.model_ema_decay
+        self._ema = None if decay is None else ModelEmaV3(network, decay=decay, use_warmup=True)
+        if config.compile:
+            torch.compiler.reset()  # or the networks of other trials count, and torch stops compiling after a few
+            network.compile()
+        if accelerator.scaler:
+            accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)  # or the last trial's goes on
+        loader = _train_loader(config, images, self._sampler, accelerator)
+        self._model, self._optimizer, self.loader = accelerator.prepare(
+            network, create_optimizer(config, network), loader
+        )
+        # A prepared scheduler would step once for each process; timm's is told the update instead.
+        self._scheduler = create_scheduler(config, self._optimizer, len(loader))
+        self._criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
+        self._normalize = Normalize(data_config, config.channels_last)
+
+    def run(self, checkpoint: CheckpointFile | None, on_epoch: Callable[[Progress], None]) -> nn.Module:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Args:
+            checkpoint: Where the state is kept on the way.
+            on_epoch: Called after each epoch.
+
+        Returns:
+            The network to test: the trained one, or its moving average.
+
+        Raises:
+            DivergedError: If the loss becomes infinite or not a number.
+        """
+        state = checkpoint.load() if checkpoint and self.accelerator.is_main_process else None
+        (state,) = broadcast_object_list([state])
+        if state:
+            self._load(state)
+            on_epoch(self.progress)
+        while self.progress.epochs < self.config.epochs:
+            self._run_epoch()
+            loss = self.progress.losses[-1]
+            if not math.isfinite(loss):
+                raise DivergedError(f"the loss became {loss} in epoch {self.progress.epochs} of {self.config.epochs}")
+            on_epoch(self.progress)
+            if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
+                checkpoint.save(self._state())
+        network = self._ema.module if self._ema else self.network
+        for buffer in network.buffers():  # on CPUs each process has BatchNorm statistics of its own
+            buffer.copy_(broadcast(buffer))
+        return network
+
+    def _run_epoch(self) -> None:
+        epoch = self._sampler.epoch = self.progress.epochs
+        sequence = np.random.SeedSequence([self.seed, epoch, self.accelerator.process_index])
+        random_seed(int(sequence.generate_state(1)[0]))
+        self._model.train()
+        losses, waited = [], 0.0
+        start = now = time.perf_counter()
+        for number, (pixels, labels) in enumerate(self.loader, start=epoch * len(self.loader) + 1):
+            waited += time.perf_counter() - now
+            losses.append(self.update(pixels, labels, number))
+            now = time.perf_counter()
+        # One look at the loss an epoch: reading it waits for the device.
+        loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        self.progress.epochs += 1
+        self.progress.losses.append(loss)
+        self.progress.train_seconds += time.perf_counter() - start
+        self.progress.data_wait_seconds += waited
+
+    def update(self, pixels: torch.Tensor, labels: torch.Tensor, number: int) -> torch.Tensor:
+        """Take an optimizer step, and return the loss on this process's share of the batch.
+
+        Args:
+            pixels: Images, `uint8`, `(N, 3, H, W)`.
+            labels: Their classes, `(N,)`.
+            number: Of the step, counted from 1.
+        """
+        steps = self.config.grad_accum_steps
+        total = torch.zeros((), device=pixels.device)
+        for step, (part, part_labels) in enumerate(zip(pixels.chunk(steps), labels.chunk(steps), strict=True), 1):
+            with nullcontext() if step == steps else self.accelerator.no_sync(self._model):
+                loss = self._criterion(self._model(self._normalize(part)), part_labels) / steps
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        if self.config.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self._model.parameters(), self.config.clip_grad)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._scheduler.step_update(number)
+        if self._ema:
+            self._ema.update(self.network, step=number)
+        return total
+
+    def _stateful(self) -> dict[str, Any]:
+        parts = {"network": self.network, "optimizer": self._optimizer}
+        parts |= {"ema": self._ema} if self._ema else {}
+        return parts | ({"scaler": self.accelerator.scaler} if self.accelerator.scaler else {})
+
+    def _state(self) -> dict[str, Any]:
+        return {"progress": asdict(self.progress), **{k: part.state_dict() for k, part in self._stateful().items()}}
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.progress = Progress(**state["progress"])
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+
+
+def _train_loader(
+    config: FinetuneConfig, images: TrainPixels, sampler: EpochSampler, accelerator: Accelerator
+) -> DataLoader:
+    """Return whole batches over all processes; `accelerator.prepare` gives each process its share of each."""
+    workers = num_workers(config, accelerator)
+    return DataLoader(
+        images,
+        batch_size=whole_batch_size(config, len(images), accelerator),
+        sampler=sampler,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # starting workers would draw from that of drop path
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def whole_batch_size(config: FinetuneConfig, num_images: int, accelerator: Accelerator) -> int:
+    """Return the images of a batch over all processes, no more than there are.
+
+    Raises:
+        ValueError: If they cannot be divided among the processes and their accumulation steps.
+    """
+    batch_size = min(config.batch_size, num_images)
+    parts = accelerator.num_processes * config.grad_accum_steps
+    if batch_size % parts:
+        way = f"Use --batch-size {batch_size // parts * parts}" if batch_size > parts else "Use fewer of them"
+        raise ValueError(
+            f"`batch_size` must be a multiple of {accelerator.num_processes} processes x {config.grad_accum_steps} "
+            f"accumulation steps, got {batch_size} of {num_images} training images. {way}."
+        )
+    return batch_size
+
+
+def images_at_once(config: FinetuneConfig, accelerator: Accelerator) -> int:
+    """Return the images over which a BatchNorm layer averages: on GPUs those of all processes."""
+    processes = 1 if accelerator.device.type == "cuda" else accelerator.num_processes
+    return max(1, config.batch_size // (processes * config.grad_accum_steps))
+
+
+def num_workers(config: FinetuneConfig, accelerator: Accelerator) -> int:
+    """Return how many processes load the images of each process: none on CPUs, where they would compete for cores."""
+    if config.workers is not None:
+        return config.workers
+    if accelerator.device.type == "cpu":
+        return 0
+    return min(_MAX_WORKERS, (os.cpu_count() or 1) // local_world_size())

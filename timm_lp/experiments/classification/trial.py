@@ -1,0 +1,215 @@
+"""One trial: a network, a few images of each class, an accuracy on all test images."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from timm.utils import random_seed
+from torch import nn
+
+from ..data.images import DataSet
+from ..data.pixels import EvalPixels, TrainPixels, Transform, eval_transform, train_transform
+from ..data.sampling import Draw, draw
+from ..trials.checkpoint import CheckpointFile
+from ..trials.record import decisive
+from .config import FinetuneConfig
+from .evaluation import evaluate
+from .networks import create_network, preprocessing
+from .training import Progress, Training, num_workers
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A variant of a network and a seed, which settles the drawn images and the initial weights.
+
+    Attributes:
+        data: The data set.
+        model: The base network.
+        variant: Name of the variant.
+        seed: Seed of the trial.
+        held_out: Whether it is tested on held-out training images, to choose the learning rate, and not on the test.
+        lr: The learning rate that is tried, None where it is the settings'.
+    """
+
+    data: DataSet
+    model: str
+    variant: str
+    seed: int
+    held_out: bool = False
+    lr: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The trial's folder below the output folder."""
+        if self.held_out:
+            return Path(self.data.folder, self.model, "lr-sweep", f"lr{self.lr:g}-seed{self.seed}")
+        return Path(self.data.folder, self.model, f"{self.variant}-seed{self.seed}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial gave.
+
+    Attributes:
+        model: The trained network, without Accelerate's wrappers.
+        data_config: The preprocessing that it was tested with.
+        metrics: `top1` and `mean_per_class` after the last epoch, percent.
+        num_test: Number of images that it was tested on.
+        drawn: The images that it was trained on.
+        progress: Losses and times of the training.
+        test_seconds: Time of the test, seconds.
+        peak_memory_mib: Largest memory of the device, or of the process so far where that is the CPU, MiB.
+    """
+
+    model: nn.Module
+    data_config: dict[str, Any]
+    metrics: dict[str, float]
+    num_test: int
+    drawn: Draw
+    progress: Progress
+    test_seconds: float
+    peak_memory_mib: float | None
+
+
+@dataclass
+class EvalImages:
+    """A data set's test images, which are decoded for its first trial and kept for the others."""
+
+    data: DataSet
+    _pixels: dict[str, EvalPixels] = field(default_factory=dict)
+
+    def pixels(self, data_config: dict[str, Any], limit_mib: float) -> EvalPixels:
+        """Return them as a network sees them but for the normalization.
+
+        Args:
+            data_config: The network's preprocessing.
+            limit_mib: Pixels are kept up to this size.
+        """
+        key = repr(sorted(data_config.items()))
+        if key not in self._pixels:
+            self._pixels = {key: EvalPixels(self.data.test, eval_transform(data_config), limit_mib)}
+        return self._pixels[key]
+
+
+def run_trial(
+    config: FinetuneConfig,
+    trial: Trial,
+    test_images: EvalImages,
+    accelerator: Accelerator,
+    on_epoch: Callable[[Progress], None],
+    folder: Path | None = None,
+) -> Outcome:
+    """Train a variant on a few images of each class and test it, without selection, after the last epoch.
+
+    Args:
+        config: Settings.
+        trial: Which data set, variant and seed.
+        test_images: The data set's test images.
+        accelerator: Distributes the work.
+        on_epoch: Called after each epoch.
+        folder: Where the trial's state is kept on the way; None to keep none.
+
+    Raises:
+        DivergedError: If the loss or an output becomes infinite or not a number.
+        UnreadableImageError: If an image cannot be decoded.
+        ValueError: If the settings do not fit the network or the number of processes.
+    """
+    random_seed(trial.seed)
+    if accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    network = create_network(config, trial.model, trial.variant, len(trial.data.train.class_names))
+    data_config = preprocessing(config, network)
+    drawn = draw(trial.data, config.sampler, config.shots, trial.seed)
+    train, test = drawn.train, test_images
+    if trial.held_out:
+        kept = set(drawn.held_out.indices) if drawn.held_out.sources is train.sources else set()
+        train = train.subset([place for place, index in enumerate(train.indices) if index not in kept])
+        drawn = replace(drawn, train=train)
+        test = EvalImages(_with_test(trial.data, drawn))
+    tested = test.pixels(data_config, config.cache_mib)
+    pixels = TrainPixels(train, augmentations(config, data_config), trial.seed, config.cache_mib)
+
+    training = Training(config, network, pixels, data_config, trial.seed, accelerator)
+    checkpoint = None
+    if folder is not None:
+        settings = {**decisive_settings(config, trial, accelerator), "trial": str(trial.folder)}
+        checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
+    model = training.run(checkpoint, on_epoch)
+    start = time.perf_counter()
+    metrics = evaluate(
+        model,
+        tested,
+        accelerator,
+        data_config=data_config,
+        batch_size=4 * config.batch_size,
+        num_workers=0 if tested.kept else num_workers(config, accelerator),
+        channels_last=config.channels_last,
+    )
+    seconds = time.perf_counter() - start
+    memory = _peak_memory_mib(accelerator.device)
+    return Outcome(model, data_config, metrics, len(tested), drawn, training.progress, seconds, memory)
+
+
+def augmentations(config: FinetuneConfig, data_config: dict[str, Any]) -> Transform:
+    """Return the augmentations of the training images, up to the pixels."""
+    return train_transform(data_config, config.crop_scale_min, config.hflip, config.auto_augment)
+
+
+def trial_settings(config: FinetuneConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """Return the settings of a trial as its record has them.
+
+    Args:
+        config: Settings.
+        accelerator: Has the launcher's number format, where the settings leave it open.
+    """
+    return {**config.trial_settings(), "mixed_precision": accelerator.mixed_precision}
+
+
+def decisive_settings(config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> dict[str, Any]:
+    """Return all on which a trial's result depends, but for its variant and seed; a file by its contents.
+
+    Args:
+        config: Settings.
+        trial: The trial.
+        accelerator: Has the launcher's number format, where the settings leave it open.
+    """
+    settings = trial_settings(config, accelerator)
+    del settings["checkpoint"]  # its sha256 is there
+    return decisive(settings, trial.model, config.shots or None, trial.data.contents.sha256)
+
+
+def check_held_out(data: DataSet, drawn: Draw) -> None:
+    """Refuse a draw that leaves no images to choose a learning rate with.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not len(drawn.held_out):
+        raise ValueError(
+            f"`lr_sweep` must have images to choose with, got none of {data.info.id} beyond those that are drawn. "
+            "Lower --shots, or give --lr."
+        )
+
+
+def _with_test(data: DataSet, drawn: Draw) -> DataSet:
+    """Return a data set that is tested on the held-out images."""
+    check_held_out(data, drawn)
+    return DataSet(data.info, data.folder, data.train, drawn.held_out)
+
+
+def _peak_memory_mib(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

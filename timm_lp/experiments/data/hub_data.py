@@ -1,0 +1,250 @@
+"""Data sets on the Hub, and folders that are laid out as there, read through `datasets`."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...files import file_state
+from .column import StoredColumn
+from .images import FOLDER_HOLDS, DataInfo, DataSet, ImageSet, check_classes, check_splits, split_names
+from .options import ReadOptions
+from .presets import Preset
+
+_logger = logging.getLogger(__name__)
+
+_TEST_SPLITS = ("test", "validation", "valid", "val")
+
+
+def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset | None = None) -> DataSet:
+    """Return a data set of images; `datasets` downloads it and keeps it in its cache.
+
+    Args:
+        source: Its id on the Hub, or the absolute path of a folder of parquet files in the Hub's layout.
+        folder: Name of its folder among the results.
+        options: Say which revision, columns and splits; what they leave open, the preset says, or the data set itself.
+        preset: What is known about the data set.
+
+    Raises:
+        ImportError: If `datasets` is not installed.
+        ValueError: If `datasets` cannot load it, or splits, columns or classes are not as they must be.
+    """
+    local = Path(source).is_absolute()
+    if not local and Path(source).is_dir():  # which `datasets` would read, whatever the revision
+        raise ValueError(f"`dataset` must be on the Hub, got {source!r}, which is a folder here. Start elsewhere.")
+    revision, files = None, []
+    with _reading(source, local, preset):
+        if local:
+            files = _data_files(source, options.dataset_config)
+            parts = _load_local(source, options.dataset_config, files)
+        else:
+            revision = _commit(source, options.dataset_revision or getattr(preset, "revision", None))
+            parts = _load(source, options.dataset_config, revision)
+    train_split = options.train_split or (preset.train_split if preset else "train")
+    test_split = options.test_split or (preset.test_split if preset else _first_of(_TEST_SPLITS, parts, source))
+    check_splits(train_split, test_split)
+    train, test = (_join(parts, split, source) for split in (train_split, test_split))
+    image_column, label_column = (
+        _column(getattr(options, setting) or getattr(preset, setting, None), setting, kind, train)
+        for setting, kind in (("image_column", "Image"), ("label_column", "ClassLabel"))
+    )
+    train_names, train_labels = _labels(train, label_column)
+    test_names, test_labels = _labels(test, label_column)
+    check_classes(train_names, test_names)
+    if local:
+        _check_class_order(files, label_column, train_names)
+    clips = (preset.clip_columns, preset.frame_column) if preset else ((), None)
+    id, name = (Path(source).resolve().name,) * 2 if local else (source, preset.name if preset else source)
+    of_train = _images(train, train_labels, train_names, image_column, *clips)
+    of_test = _images(test, test_labels, train_names, image_column, *clips)
+    if not local:  # a commit settles the images, and reading them all might take hours
+        origin = [source, revision, options.dataset_config, image_column]
+        of_train, of_test = (
+            replace(images, pinned=json.dumps([*origin, split]))
+            for images, split in ((of_train, train_split), (of_test, test_split))
+        )
+    info = DataInfo(id, name, revision, test_split, options.dataset_config)
+    return DataSet(info, folder, of_train, of_test, location=Path(source) if local else None)
+
+
+@contextmanager
+def _reading(source: str, local: bool, preset: Preset | None) -> Iterator[None]:
+    """Say in one sentence why a data set cannot be had."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # the Hub's, its HTTP client's, pyarrow's and `datasets`' have nothing in common
+        reason = " ".join(str(error).split())
+        if local:
+            start = f"be a folder that holds {FOLDER_HOLDS}, got {source!r}: "
+        elif preset:
+            start = f"be readable, got {source!r}: "
+        else:
+            missing = f"There is no folder {Path(source).absolute()}, and the Hub's cannot be read: "
+            start = f"be a folder or a data set on the Hub (org/name), got {source!r}. {missing}"
+        raise ValueError(f"`dataset` must {start}{reason}") from error
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    """Return the commit that a revision stands for now; a whole hash needs no look at the Hub."""
+    if revision is not None and len(revision) == 40:
+        return revision
+    from huggingface_hub import dataset_info
+
+    return dataset_info(source, revision=revision).sha
+
+
+def _load(source: str, name: str | None, revision: str | None) -> Any:
+    from datasets import load_dataset
+
+    return load_dataset(source, name, revision=revision)
+
+
+def _data_files(folder: str, name: str | None) -> list[Path]:
+    """Return the files from which `datasets` would read a folder."""
+    from datasets import load_dataset_builder
+
+    files = load_dataset_builder(folder, name).config.data_files or {}
+    return [Path(file) for of_split in files.values() for file in of_split]
+
+
+def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
+    """Load a folder, whose files `datasets` itself knows by path and time alone: other files in their place are read.
+
+    What it made of each state of the files lies in a cache of its own.
+    """
+    from datasets import config, load_dataset
+
+    states = json.dumps([[str(file), file_state(file)] for file in files])
+    cache = Path(config.HF_DATASETS_CACHE, "timm-lp", hashlib.sha256(states.encode()).hexdigest()[:16])
+    return load_dataset(folder, name, cache_dir=str(cache))
+
+
+def _first_of(names: tuple[str, ...], parts: Any, source: str) -> str:
+    for name in names:
+        if name in parts:
+            return name
+    advice = f"A folder holds {FOLDER_HOLDS}" if Path(source).is_absolute() and len(parts) == 1 else "Give --test-split"
+    raise ValueError(
+        f"`test_split` must name a split of {source}, got none of {', '.join(names)} among {', '.join(parts)}. "
+        f"{advice}."
+    )
+
+
+def _join(parts: Any, split: str, source: str) -> Any:
+    """Return a split, or several joined by a plus."""
+    names = split_names(split)
+    missing = [name for name in names if name not in parts]
+    if missing:
+        raise ValueError(
+            f"`train_split` and `test_split` must name splits of {source}, got {missing[0]!r}. "
+            f"It has {', '.join(parts)}."
+        )
+    if len(names) == 1:
+        return parts[names[0]]
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets([parts[name] for name in names])
+
+
+def _column(name: str | None, setting: str, kind: str, data: Any) -> str:
+    """Return a column's name, found by its kind where it is not given."""
+    if name is None:
+        found = [column for column, feature in data.features.items() if type(feature).__name__ == kind]
+        if len(found) == 1:
+            return found[0]
+        raise ValueError(
+            f"`{setting}` must be given for this data set, got {len(found)} columns of type {kind} among "
+            f"{', '.join(data.column_names)}."
+        )
+    if name not in data.column_names:
+        raise ValueError(f"`{setting}` must be a column, got {name!r}. There are {', '.join(data.column_names)}.")
+    return name
+
+
+def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
+    """Return the names of the classes and each image's class, by its place among the names.
+
+    Raises:
+        ValueError: If an image has no class; test sets of competitions have none, or -1.
+    """
+    names = getattr(data.features[column], "names", None)
+    missing = data.data.column(column).null_count
+    values = np.asarray(data.with_format("numpy")[column][:]) if not missing else np.empty(0)
+    if names is not None:
+        missing += int(((values < 0) | (values >= len(names))).sum())
+    if missing:
+        raise ValueError(
+            f"`label_column` must have a class for every image, got {column!r} with {missing} of {len(data)} images of "
+            f"{data.split or 'a split'} without one. Choose other splits or another column."
+        )
+    if names is not None:
+        return list(names), values
+    classes, labels = np.unique(values, return_inverse=True)
+    return [str(name) for name in classes], labels
+
+
+def _check_class_order(files: list[Path], column: str, class_names: list[str]) -> None:
+    """Refuse files that number their classes otherwise: `datasets` reads them all with the names of the first."""
+    from datasets import Features
+    from pyarrow.parquet import read_schema
+
+    for file in files:
+        if file.suffix != ".parquet":
+            continue
+        own = getattr(Features.from_arrow_schema(read_schema(file)).get(column), "names", None)
+        if own is not None and list(own) != class_names:
+            raise ValueError(
+                f"`dataset` must number its classes alike in all files, got {file} with {', '.join(own)} and another "
+                f"with {', '.join(class_names)} in {column!r}. Write them with one ClassLabel."
+            )
+
+
+def _images(
+    data: Any,
+    labels: np.ndarray,
+    class_names: list[str],
+    image_column: str,
+    clip_columns: tuple[str, ...],
+    frame_column: str | None,
+) -> ImageSet:
+    indices: Any = range(len(data))
+    if clip_columns and frame_column:
+        indices = _middle_frames(data, clip_columns, frame_column)
+    return ImageSet(_sources(data, image_column), labels.tolist(), class_names, indices)
+
+
+def _sources(data: Any, image_column: str) -> Sequence[Any]:
+    """Return the images as they are stored: in the rows of the table, or in files that the rows name."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = data.data.column(image_column)
+    parts = {field.name for field in column.type} if pa.types.is_struct(column.type) else set()
+    if not parts >= {"bytes", "path"}:
+        raise ValueError(
+            f"`image_column` must hold images, got {image_column!r} of {data.features[image_column]}. "
+            f"There are {', '.join(data.column_names)}."
+        )
+    elsewhere = pc.and_(pc.is_null(pc.struct_field(column, "bytes")), pc.is_valid(pc.struct_field(column, "path")))
+    if not pc.any(elsewhere).as_py():
+        return StoredColumn(column, image_column, [file["filename"] for file in data.cache_files])
+    return [row["path"] if row and row["bytes"] is None else row for row in column.to_pylist()]
+
+
+def _middle_frames(data: Any, clip_columns: tuple[str, ...], frame_column: str) -> list[int]:
+    """Return the place of each clip's middle frame, clips in the order of their first frames."""
+    columns = data.select_columns([*clip_columns, frame_column]).with_format("numpy")
+    frames = np.asarray(columns[frame_column][:])
+    clips: dict[tuple[Any, ...], list[int]] = {}
+    for place, clip in enumerate(zip(*(columns[name][:].tolist() for name in clip_columns), strict=True)):
+        clips.setdefault(clip, []).append(place)
+    _logger.info("Taking the middle frames of %d clips from %d frames.", len(clips), len(frames))
+    return [sorted(places, key=lambda place: frames[place])[len(places) // 2] for places in clips.values()]

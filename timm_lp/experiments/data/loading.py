@@ -1,0 +1,113 @@
+"""A data set by its name: a preset, a folder, a split file, or a repository on the Hub."""
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .images import FOLDER_HOLDS, DataInfo, DataSet, ImageSet
+from .options import ReadOptions
+from .presets import DIGITS, PRESETS
+
+_logger = logging.getLogger(__name__)
+
+_FOR_FOLDERS = ("train_split", "test_split")
+_FOR_PARQUET = (*_FOR_FOLDERS, "image_column", "label_column", "dataset_config")
+_FOR_THE_HUB = (*_FOR_PARQUET, "dataset_revision")
+_NUM_DIGITS_TRAIN = 1000
+_NO_OPTIONS = ReadOptions()
+
+
+def load_data(dataset: str, options: ReadOptions = _NO_OPTIONS) -> DataSet:
+    """Return a data set; the images themselves are not read yet.
+
+    Args:
+        dataset: A preset's name, a folder of images or of parquet files, a split file of CoOp's, or a Hub id.
+        options: How to read it.
+
+    Raises:
+        ValueError: If there is no such data set, what reads it is not installed, or its splits, columns or classes are
+            not as they must be.
+    """
+    try:
+        data, read = _load(dataset, options)
+    except ImportError as error:
+        raise ValueError(
+            f"`dataset` must be readable, got {dataset!r}: {error}. "
+            '`pip install "timm-lp[experiments]"` brings all that data sets need.'
+        ) from error
+    _check_several_classes(data, dataset)
+    unread = [_flag(name) for name in _FOR_THE_HUB if getattr(options, name) is not None and name not in read]
+    if unread:
+        _logger.warning("%s: %s say nothing about a data set of this kind.", data.info.name, ", ".join(unread))
+    return replace(data, argument=dataset)
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]:
+    """Return a data set, and the settings that say how one of its kind is read."""
+    path = Path(os.path.abspath(os.path.expanduser(dataset)))
+    if dataset == DIGITS:
+        return _digits(), ()
+    if dataset in PRESETS:
+        from .hub_data import load_hub_data
+
+        return load_hub_data(PRESETS[dataset].id, dataset, options, PRESETS[dataset]), _FOR_THE_HUB
+    if path.is_file():
+        from .coop import load_split_file
+
+        return load_split_file(path), ()
+    if (path / "train").is_dir() and not any((path / "train").glob("*.parquet")):
+        from .folder_data import load_folder
+
+        return load_folder(path, options), _FOR_FOLDERS
+    if path.is_dir() or _is_hub_id(dataset):
+        from .hub_data import load_hub_data
+
+        if path.is_dir():
+            return load_hub_data(str(path), path.resolve().name, options), _FOR_PARQUET
+        return load_hub_data(dataset, dataset.replace("/", "--"), options), _FOR_THE_HUB
+    if any(mark in dataset for mark in "/\\") or dataset.startswith((".", "~")):
+        raise ValueError(
+            f"`dataset` must be a folder or a split file that is there, got {dataset!r}. There is no {path}."
+        )
+    raise ValueError(
+        f"`dataset` must be one of {', '.join([DIGITS, *PRESETS])}, a Hub id (org/name), a folder or a split file, "
+        f"got {dataset!r}. A folder holds {FOLDER_HOLDS}."
+    )
+
+
+def _is_hub_id(dataset: str) -> bool:
+    """Tell whether a name is org/name, which no path that starts at a folder or at home is."""
+    return dataset.count("/") == 1 and "\\" not in dataset and dataset[0] not in "./~" and not dataset.endswith("/")
+
+
+def _check_several_classes(data: DataSet, dataset: str) -> None:
+    """Refuse a data set on which any network is right.
+
+    Raises:
+        ValueError: If the training images have fewer than two classes, whatever names there are.
+    """
+    classes = [data.train.class_names[label] for label in np.unique(data.train.own_labels())]
+    if len(classes) < 2:
+        raise ValueError(
+            f"`dataset` must have training images of at least two classes, got {dataset!r} with "
+            f"{', '.join(classes) or 'none'}."
+        )
+
+
+def _digits() -> DataSet:
+    """Return the digits, in the order of their writers, so that test writers are mostly not training writers."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = (digits.images * (255 / 16)).astype(np.uint8)
+    names = [str(name) for name in digits.target_names]
+    train = ImageSet(pixels, digits.target.tolist(), names, range(_NUM_DIGITS_TRAIN))
+    test = replace(train, indices=range(_NUM_DIGITS_TRAIN, len(pixels)))
+    return DataSet(DataInfo(DIGITS, "digits"), DIGITS, train, test)

@@ -1,0 +1,215 @@
+"""From images to pixels: decoded once, and augmented by a seed of their own."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from .images import ImageSet
+
+Transform = Callable[[Image.Image], Tensor]
+
+_CHUNK = 64
+_MIB = 2**20
+
+
+def train_transform(
+    data_config: dict[str, Any], crop_scale_min: float, hflip: float, auto_augment: str | None = None
+) -> Transform:
+    """Return timm's augmentations up to the pixels: `uint8`, `(3, H, W)`.
+
+    Args:
+        data_config: The network's preprocessing.
+        crop_scale_min: Least area of a random crop, a fraction.
+        hflip: Probability of a horizontal flip.
+        auto_augment: A policy that timm knows.
+
+    Raises:
+        ValueError: If timm does not know the policy.
+    """
+    try:
+        return create_transform(
+            input_size=data_config["input_size"],
+            interpolation=data_config["interpolation"],
+            is_training=True,
+            scale=(crop_scale_min, 1.0),
+            hflip=hflip,
+            auto_augment=auto_augment,
+            color_jitter=None,  # type: ignore[arg-type] # timm leaves it out then
+            use_prefetcher=True,  # timm's word for pixels that are normalized on the device
+        )
+    except AssertionError as error:
+        raise ValueError(
+            f"`auto_augment` must be a policy of timm's (as rand-m9-mstd0.5), got {auto_augment!r}: {error}"
+        ) from error
+
+
+def eval_transform(data_config: dict[str, Any]) -> Transform:
+    """Return timm's preprocessing up to the pixels: `uint8`, `(3, H, W)`."""
+    return create_transform(**data_config, use_prefetcher=True)
+
+
+class Normalize:
+    """Makes a network's input of pixels, on the device where they are.
+
+    Args:
+        data_config: Has `mean` and `std` of the channels, fractions of the pixels' range.
+        channels_last: Whether to put the channels last in memory.
+    """
+
+    def __init__(self, data_config: dict[str, Any], channels_last: bool = False) -> None:
+        self._mean, self._std = (
+            255 * torch.tensor(data_config[key], dtype=torch.float32).view(1, -1, 1, 1) for key in ("mean", "std")
+        )
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return normalized images `(N, 3, H, W)` of `uint8` pixels."""
+        self._mean, self._std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        return pixels.to(torch.float32).sub_(self._mean).div_(self._std).contiguous(memory_format=self._format)
+
+
+class TrainPixels(Dataset):
+    """Augmented training images; an augmentation depends on the seed, the epoch and the image alone.
+
+    So it is the same whichever process or worker computes it, and after a run was interrupted. Items are asked for by
+    epoch and position.
+
+    Args:
+        images: The images.
+        transform: The augmentations.
+        seed: Seed of the trial.
+        limit_mib: Decoded images are kept up to this size.
+    """
+
+    def __init__(self, images: ImageSet, transform: Transform, seed: int, limit_mib: float) -> None:
+        self._images, self._transform, self._seed = images, transform, seed
+        self._labels = images.own_labels()
+        self._decoded = read_once(images, lambda image: image, limit_mib)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: list[tuple[int, int]]) -> list[tuple[Tensor, int]]:
+        """Return a batch; what a `DataLoader` asks for."""
+        with _generators_kept():
+            return [self._augmented(epoch, position) for epoch, position in items]
+
+    def _augmented(self, epoch: int, position: int) -> tuple[Tensor, int]:
+        image = self._decoded[position] if self._decoded is not None else self._images.image(position)
+        _seed_generators(self._seed, epoch, int(self._images.indices[position]))
+        return self._transform(image), int(self._labels[position])
+
+
+class EvalPixels(Dataset):
+    """Test images as the network sees them but for the normalization, each with its position.
+
+    Args:
+        images: The images.
+        transform: The preprocessing.
+        limit_mib: Pixels are kept up to this size.
+    """
+
+    def __init__(self, images: ImageSet, transform: Transform, limit_mib: float) -> None:
+        self.images, self._transform = images, transform
+        self._pixels = read_once(images, transform, limit_mib)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the pixels are in memory."""
+        return self._pixels is not None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        if self._pixels is not None:
+            return self._pixels[position], position
+        return self._transform(self.images.image(position)), position
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Every image once, in an order that depends on the seed and the epoch alone.
+
+    Args:
+        num_images: How many there are.
+        seed: Seed of the trial.
+    """
+
+    def __init__(self, num_images: int, seed: int) -> None:
+        self.num_images, self.seed, self.epoch = num_images, seed, 0
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_images)
+        return iter([(self.epoch, int(position)) for position in order])
+
+
+def read_once(images: ImageSet, finish: Callable[[Image.Image], Any], limit_mib: float) -> list[Any] | None:
+    """Decode all images, on several threads, and keep them if they are not too large.
+
+    They are decoded even if they are not kept: what cannot be read shows before the training, in every process alike.
+
+    Args:
+        images: The images.
+        finish: What is kept of an image: itself, or its pixels.
+        limit_mib: Size above which nothing is kept, MiB.
+
+    Returns:
+        What `finish` returned for each image, or None.
+
+    Raises:
+        UnreadableImageError: If one cannot be decoded.
+    """
+
+    def read(start: int) -> list[Any]:
+        return [finish(images.image(position)) for position in range(start, min(start + _CHUNK, len(images)))]
+
+    kept: list[Any] | None = []
+    size = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part in pool.map(read, range(0, len(images), _CHUNK)):
+            size += sum(map(_num_bytes, part))
+            if size > limit_mib * _MIB:
+                kept = None
+            if kept is not None:
+                kept += part
+    return kept
+
+
+def _num_bytes(item: Image.Image | Tensor) -> int:
+    return 3 * item.width * item.height if isinstance(item, Image.Image) else item.nbytes
+
+
+def _seed_generators(*seeds: int) -> None:
+    """Let what timm's transforms draw with follow from these seeds."""
+    seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leave the generators as they were."""
+    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.default_generator.set_state(states[2])

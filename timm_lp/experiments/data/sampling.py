@@ -1,0 +1,143 @@
+"""Which images a trial trains on: k of each class, settled by a seed."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .images import DataSet, ImageSet
+
+_HELD_OUT_SHOTS = 4  # as many as CoOp validates on
+_HELD_OUT_FRACTION = 5  # one image in five where all are for training
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The images of one seed.
+
+    Attributes:
+        train: Images to train on.
+        held_out: Images to choose a learning rate with.
+        short: Classes with fewer images than were asked for, and how many they have.
+    """
+
+    train: ImageSet
+    held_out: ImageSet
+    short: dict[str, int]
+
+
+def draw(data: DataSet, sampler: str, num_shots: int, seed: int) -> Draw:
+    """Draw a seed's images from a data set.
+
+    Args:
+        data: The data set.
+        sampler: `"nested"` or `"coop"`: `draw_nested`, `draw_coop`.
+        num_shots: Images of each class, 0 for all.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: If CoOp's draw is asked of a data set without its validation images.
+    """
+    labels = data.train.own_labels()
+    short = short_classes(labels.tolist(), data.train.class_names, num_shots)
+    if sampler == "nested":
+        drawn, held_out = draw_nested(labels.tolist(), data.train.class_names, num_shots, seed)
+        return Draw(data.train.subset(drawn), data.train.subset(held_out), short)
+    if data.val is None:
+        raise ValueError(
+            f"`sampler` must be nested for {data.info.id}, got {sampler!r}. CoOp's draw needs one of its split files "
+            "(split_zhou_*.json) as --dataset."
+        )
+    drawn, held_out = draw_coop(labels.tolist(), data.val.own_labels().tolist(), num_shots, seed)
+    return Draw(data.train.subset(drawn), data.val.subset(held_out), short)
+
+
+def draw_nested(
+    labels: Sequence[int], class_names: Sequence[str], num_shots: int, seed: int
+) -> tuple[list[int], list[int]]:
+    """Draw images of each class; a draw of fewer shots is part of one of more.
+
+    A class's images depend on the seed, the class's name and its own images alone: other classes may come, go or be
+    numbered otherwise.
+
+    Args:
+        labels: Class of each image.
+        class_names: Name of each class.
+        num_shots: Images to draw of each class, all of a class that has fewer; 0 for all images.
+        seed: Seed of the draw.
+
+    Returns:
+        The drawn images and, of those that are left, the next of each class (at most 4, and no more than `num_shots`)
+        to choose a learning rate with; both by their places in `labels`, class by class. Where all images are drawn,
+        the second list is a fifth of each class and part of the first.
+    """
+    drawn, held_out = [], []
+    for label, places in sorted(_places_by_label(labels).items()):
+        order = np.random.default_rng([seed, _stable_hash(class_names[label])]).permutation(len(places))
+        shuffled = [places[position] for position in order]
+        if num_shots:
+            drawn += shuffled[:num_shots]
+            held_out += shuffled[num_shots:][: min(num_shots, _HELD_OUT_SHOTS)]
+        else:
+            drawn += shuffled
+            held_out += shuffled[: len(shuffled) // _HELD_OUT_FRACTION]
+    return drawn, held_out
+
+
+def draw_coop(
+    train_labels: Sequence[int], val_labels: Sequence[int], num_shots: int, seed: int
+) -> tuple[list[int], list[int]]:
+    """Draw images as CoOp does (Zhou et al. 2022), whose lists follow from its split files in this way.
+
+    One generator draws the training images, class by class in the order in which the classes appear, and goes on with
+    the validation images, at most 4 of each class.
+
+    Args:
+        train_labels: Class of each training image.
+        val_labels: Class of each validation image.
+        num_shots: Training images to draw of each class, all of a class that has fewer; 0 for all images.
+        seed: Seed of the draw.
+
+    Returns:
+        Places in `train_labels` and in `val_labels`, in CoOp's order.
+    """
+    if not num_shots:
+        return list(range(len(train_labels))), list(range(len(val_labels)))
+    generator = random.Random(seed)
+    return (
+        _sample_each(train_labels, num_shots, generator),
+        _sample_each(val_labels, min(num_shots, _HELD_OUT_SHOTS), generator),
+    )
+
+
+def short_classes(labels: Sequence[int], class_names: Sequence[str], num_shots: int) -> dict[str, int]:
+    """Return the classes that have fewer than `num_shots` images, with their number.
+
+    Args:
+        labels: Class of each image.
+        class_names: Name of each class.
+        num_shots: Images that are wanted of each class.
+    """
+    counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=len(class_names))
+    return {name: int(count) for name, count in zip(class_names, counts, strict=True) if count < num_shots}
+
+
+def _places_by_label(labels: Sequence[int]) -> dict[int, list[int]]:
+    """Return the places of each class, classes in the order of their first appearance."""
+    places: dict[int, list[int]] = {}
+    for place, label in enumerate(labels):
+        places.setdefault(int(label), []).append(place)
+    return places
+
+
+def _sample_each(labels: Sequence[int], count: int, generator: random.Random) -> list[int]:
+    drawn = []
+    for places in _places_by_label(labels).values():
+        drawn += generator.sample(places, count) if len(places) >= count else places
+    return drawn
+
+
+def _stable_hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,0 +1,121 @@
+"""The trials of an output folder: which are finished, and whether they belong together."""
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from .record import TRIAL_FILE, DamagedRecordError, DataInfo, TrialRecord, read_record
+
+_IN_WORDS = {
+    "data_sha256": "the images or classes of the data set differ",
+    "checkpoint_sha256": "the contents of the checkpoint differ",
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str] = ()) -> TrialRecord | None:
+    """Return the record of a trial that was run before and need not be run again.
+
+    Args:
+        folder: The trial's folder.
+        expected: What its record must say, as `decisive` returns it.
+        but: Settings that may differ.
+
+    Raises:
+        ValueError: If it was run with other settings, or the file is another program's or version's.
+    """
+    path = folder / TRIAL_FILE
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+    except DamagedRecordError as error:
+        _logger.warning("%s cannot be read, and its trial runs again: %s", path, error.__cause__)
+        return None
+    was = record.decisive()
+    passed = but if record.final else (*but, "data_sha256")  # what failed may have been mended
+    differ = [name for name in expected if was.get(name) != expected[name] and name not in passed]
+    if differ:
+        listed = ", ".join(
+            _IN_WORDS.get(name) or f"{name} {was.get(name)} instead of {expected[name]}" for name in differ
+        )
+        raise ValueError(
+            f"`output_dir` must not hold trials with other settings, got {path}: {listed}. Choose another --output-dir."
+        )
+    return record if record.final else None
+
+
+def find_data(output_dir: Path, data_sha256: str, taken: Collection[str]) -> tuple[str, DataInfo] | None:
+    """Return what a data set of these contents is called in the trials of an output folder: its folder and its names.
+
+    Args:
+        output_dir: Where the trials are.
+        data_sha256: Digest of its contents.
+        taken: Folders of other data sets there.
+    """
+    for path in sorted(output_dir.rglob(TRIAL_FILE)):
+        try:
+            record = read_record(path)
+        except ValueError:  # `read_records` says so
+            continue
+        known = path == output_dir / record.folder / TRIAL_FILE and record.data_folder not in taken
+        if known and record.data_sha256 == data_sha256:
+            return record.data_folder, record.dataset
+    return None
+
+
+def read_records(output_dir: Path) -> dict[Path, TrialRecord]:
+    """Return the records of all trials below a folder, by their files.
+
+    Raises:
+        ValueError: If there is none, or one cannot be read.
+    """
+    records = {path: read_record(path) for path in sorted(output_dir.rglob(TRIAL_FILE))}
+    if not records:
+        raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
+    return records
+
+
+def check_comparable(
+    records: Mapping[Path, TrialRecord],
+    *,
+    free: Collection[str] = (),
+    of_model: Collection[str] = (),
+    of_cell: Collection[str] = (),
+) -> None:
+    """Refuse trials that were run with different settings, or that are the same trial of two runs.
+
+    Args:
+        records: The records by their files.
+        free: Settings that may differ anywhere.
+        of_model: Settings that may differ between base networks.
+        of_cell: Settings that may differ between base networks and between data sets, but for held-out trials.
+
+    Raises:
+        ValueError: If two do not belong in one table.
+    """
+    known: dict[str, tuple[Path, Any]] = {}
+    for path, record in records.items():
+        named: dict[str, Any] = {"list of settings": sorted(record.settings), "shots": record.shots}
+        data, model = record.data_folder, record.model
+        for name, value in record.settings.items():
+            if name in of_cell:
+                if not record.held_out:
+                    named[f"{data}, {model}: {name}"] = value
+            elif name in of_model:
+                named[f"{model}: {name}"] = value
+            elif name not in free:
+                named[name] = value
+        named[f"{data}: dataset"] = record.dataset
+        named[f"{data}: contents"] = record.data_sha256
+        named[record.folder] = str(path)
+        for name, value in named.items():
+            other, expected = known.setdefault(name, (path, value))
+            if value != expected:
+                what = "of the same name" if name == record.folder else f"with another {name}"
+                raise ValueError(
+                    f"`output_dir` must hold the trials of one benchmark, got {other} and {path} {what}. "
+                    "Give the folder of one of them, or each run an --output-dir of its own."
+                )

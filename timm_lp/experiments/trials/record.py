@@ -1,0 +1,199 @@
+"""The record that a trial leaves: one schema for the report, the statistics, the cards and every experiment."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from ...start import Start
+
+TRIAL_FILE = "trial.json"
+
+_T = TypeVar("_T")
+
+
+class DamagedRecordError(ValueError):
+    """A record's file is no JSON, as a power cut may leave it."""
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a data set is called.
+
+    Attributes:
+        id: Its repository on the Hub, or the name of its folder or file.
+        name: Its name in tables.
+        revision: Commit on the Hub, None where there is none.
+        split: The split that is tested on.
+        config: Configuration on the Hub, None for the default.
+    """
+
+    id: str
+    name: str
+    revision: str | None = None
+    split: str = "test"
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a trial ran on.
+
+    Attributes:
+        device: The GPU's name, or `cpu`.
+        num_processes: Processes over which it was distributed.
+        cpu_threads: Threads of each.
+    """
+
+    device: str
+    num_processes: int
+    cpu_threads: int
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """All that is needed to repeat a trial, and what it gave.
+
+    Attributes:
+        folder: The trial's folder below the output folder, with forward slashes.
+        dataset: What its data set is called.
+        dataset_argument: What the command line called it.
+        data_sha256: Digest of the data set's contents.
+        model: The base network's name.
+        variant: The variant of it, `lp2-paper` for instance.
+        network: Name of the network that was trained, `lp2_resnet18` for instance.
+        seed: Settles everything random.
+        shots: Training images of each class; None for all, or where there are no classes.
+        held_out: Whether it was tested on held-out training data, to choose a setting.
+        settings: Everything else on which its result depends.
+        command: The command that repeats it.
+        machine: What it ran on.
+        versions: Of the packages that it used, by their names.
+        start: The weights that it started from; None where they are not known.
+        metrics: What was measured at its end, by the metrics' names; None where it failed.
+        error: Why it failed; None where it did not.
+        final: Whether trying again would give the same.
+        num_train: Number of training images.
+        num_test: Number of images that it was tested on.
+        parameters: Number of parameters of the network.
+        train_seconds: Time of the training, seconds.
+        history: What was measured epoch by epoch, by its name.
+        details: What the experiment keeps beside.
+    """
+
+    folder: str
+    dataset: DataInfo
+    dataset_argument: str
+    data_sha256: str
+    model: str
+    variant: str
+    network: str
+    seed: int
+    shots: int | None
+    held_out: bool
+    settings: dict[str, Any]
+    command: str
+    machine: Machine
+    versions: dict[str, str]
+    start: Start | None = None
+    metrics: dict[str, float] | None = None
+    error: str | None = None
+    final: bool = True
+    num_train: int | None = None
+    num_test: int | None = None
+    parameters: int | None = None
+    train_seconds: float | None = None
+    history: dict[str, list[float]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def data_folder(self) -> str:
+        """The folder of the data set's trials, which tells data sets of one name apart."""
+        return self.folder.split("/")[0]
+
+    def decisive(self) -> dict[str, Any]:
+        """Return all on which the result depends, but for the variant and the seed."""
+        return decisive(self.settings, self.model, self.shots, self.data_sha256)
+
+
+def decisive(settings: dict[str, Any], model: str, shots: int | None, data_sha256: str) -> dict[str, Any]:
+    """Return all on which a trial's result depends, but for its variant and seed, as JSON would hold it.
+
+    Args:
+        settings: The trial's settings.
+        model: The base network's name.
+        shots: Training images of each class, None for all.
+        data_sha256: Digest of the data set's contents.
+    """
+    own = {"model": model, "shots": shots or "all", "data_sha256": data_sha256}
+    return json.loads(json.dumps({**settings, **own}))
+
+
+def read_record(path: Path) -> TrialRecord:
+    """Return the record in a file.
+
+    Raises:
+        DamagedRecordError: If it is no JSON.
+        ValueError: If it is no record as this version writes it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedRecordError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
+    wrong = list(_wrong_fields(content, TrialRecord, "record"))
+    if wrong:
+        raise ValueError(
+            f"`output_dir` must hold trials of this version of timm-lp, got {path}: {', '.join(wrong)} missing, "
+            "unknown or of another type. Choose another --output-dir, or remove the file."
+        )
+    return _from_json(content, TrialRecord)
+
+
+def as_json(record: TrialRecord) -> dict[str, Any]:
+    """Return a record as `read_record` reads it."""
+    return asdict(record)
+
+
+def _wrong_fields(content: Any, kind: Any, name: str) -> Iterator[str]:
+    """Yield the names of what is missing, unknown or of another type than its annotation says."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        if not isinstance(content, dict):
+            yield name
+            return
+        hints = get_type_hints(kind)
+        yield from sorted(str(key) for key in content.keys() - hints.keys())
+        for key, hint in hints.items():
+            yield from _wrong_fields(content.get(key, ...), hint, key)
+    elif origin is UnionType:
+        if not any(not list(_wrong_fields(content, option, name)) for option in arguments):
+            yield name
+    elif origin in (dict, list):
+        items = content.values() if isinstance(content, dict) else content
+        if not isinstance(content, origin) or any(list(_wrong_fields(item, arguments[-1], name)) for item in items):
+            yield name
+    elif not _fits(content, kind, origin, arguments):
+        yield name
+
+
+def _fits(content: Any, kind: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    if kind is Any:
+        return content is not ...
+    if origin is Literal:
+        return content in arguments
+    if kind is float:
+        return type(content) in (int, float)
+    return type(content) is kind
+
+
+def _from_json(content: dict[str, Any], kind: type[_T]) -> _T:
+    """Return a dataclass of what `_wrong_fields` found right."""
+    hints = get_type_hints(kind)
+    values = dict(content)
+    for own in fields(kind):  # type: ignore[arg-type] # a dataclass
+        inner = [option for option in (get_args(hints[own.name]) or (hints[own.name],)) if option is not NoneType]
+        if is_dataclass(inner[0]) and values[own.name] is not None:
+            values[own.name] = _from_json(values[own.name], inner[0])  # type: ignore[arg-type] # a class
+    return kind(**values)
