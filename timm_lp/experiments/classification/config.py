@@ -62,7 +62,11 @@ class FinetuneConfig:
         limits=(1, inf),
     )
     grad_accum_steps: int = setting(1, "parts in which a process computes its share of a batch", limits=(1, inf))
-    lr: float = setting(1e-4, "peak learning rate of AdamW", limits=(_TINY, inf))
+    opt: str = setting("adamw", "optimizer, by timm's name")
+    opt_eps: float | None = setting(None, "epsilon of the optimizer; timm's default if not given", float, (0, inf))
+    opt_betas: list[float] = setting([], "betas of the optimizer; timm's default if not given", float, (0, 1))
+    momentum: float = setting(0.9, "momentum, of optimizers that have it", limits=(0, 1))
+    lr: float = setting(1e-4, "peak learning rate", limits=(_TINY, inf))
     lr_sweep: list[float] = setting(
         [], "choose the rate among these, with the base network on held-out images of all seeds", float, (_TINY, inf)
     )
@@ -70,14 +74,38 @@ class FinetuneConfig:
     weight_decay: float = setting(0.05, "weight decay; never of norms, biases and masks", limits=(0, inf))
     layer_decay: float | None = setting(None, "learning rate of a layer over that of the next one", float, (1e-6, 1))
     warmup_epochs: int = setting(5, "epochs of linear warm-up, at most half of all, then cosine", limits=(0, inf))
+    warmup_lr: float | None = setting(
+        None, "learning rate at the start of the warm-up; a hundredth of the peak if not given", float, (0, inf)
+    )
+    min_lr: float = setting(0.0, "learning rate at the end", limits=(0, inf))
     smoothing: float = setting(0.1, "label smoothing", limits=(0, 1))
+    mixup: float = setting(0.0, "alpha of mixup, none at 0", limits=(0, inf))
+    cutmix: float = setting(0.0, "alpha of cutmix, none at 0", limits=(0, inf))
+    mixup_prob: float = setting(1.0, "probability of mixup or cutmix, of a batch or an image", limits=(0, 1))
+    mixup_switch_prob: float = setting(0.5, "probability of cutmix where there are both", limits=(0, 1))
+    mixup_mode: str = setting("batch", "what is mixed alike", choices=("batch", "pair", "elem"))
+    reprob: float = setting(0.0, "probability of random erasing", limits=(0, 1))
+    remode: str = setting("pixel", "what is put in place of what is erased", choices=("const", "rand", "pixel"))
+    recount: int = setting(1, "most rectangles that are erased of an image", limits=(1, 100))
+    drop_rate: float | None = setting(None, "dropout, of networks that have it", float, (0, 1))
     drop_path_rate: float | None = setting(None, "stochastic depth, of networks that have it", float, (0, 1))
+    zero_init_last: bool | None = setting(
+        None, "start a ResNet's blocks at 0, as timm does, or at 1, as torchvision; timm's default if not given", bool
+    )
     clip_grad: float | None = setting(None, "largest norm of the gradient", float, (_TINY, inf))
     model_ema_decay: float | None = setting(None, "test a moving average of the weights, of this decay", float, (0, 1))
 
     img_size: int | None = setting(None, "image size, pixels; the model's own if not given", int, (1, inf))
     hflip: float = setting(0.5, "probability of a horizontal flip", limits=(0, 1))
-    crop_scale_min: float = setting(0.35, "least area of a random crop, a fraction", limits=(0.01, 1))
+    train_crop_mode: str = setting(
+        "rrc",
+        "random crops of random size (rrc), or of the whole image with an eighth more around it (pad)",
+        choices=("rrc", "pad"),
+    )
+    crop_scale_min: float = setting(0.35, "least area of a random crop (rrc), a fraction", limits=(0.01, 1))
+    ratio: list[float] = setting(
+        [3 / 4, 4 / 3], "least and largest width of a random crop (rrc) over its height", float, (0.01, 100)
+    )
     auto_augment: str | None = setting(None, "timm's AutoAugment policy, rand-m9-mstd0.5 for instance", str)
     crop_pct: float | None = setting(
         None, "part of the image that the test sees; the model's own if not given", float, (0.01, 1)
@@ -97,6 +125,7 @@ class FinetuneConfig:
     tracker: str | None = setting(
         None, "follow the losses in tensorboard or wandb", str, choices=("tensorboard", "wandb")
     )
+    track_accuracy: bool = setting(False, "test after each epoch too; the last one is what counts")
     save_models: bool = setting(True, "save the trained model of each trial")
     push_to_hub: str | None = setting(None, "push the best trial's model to this repository (org/name)", str)
     output_dir: str = setting("output/finetune", "where trials and results go")
@@ -117,6 +146,8 @@ class FinetuneConfig:
             values = getattr(self, name)
             if (not values and name != "lr_sweep") or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
+        if len(self.ratio) != 2 or self.ratio[0] > self.ratio[1]:
+            raise ValueError(f"`ratio` must be two numbers, the least first, got {self.ratio}.")
         self._check_model_kwargs()
         if self.checkpoint is not None and len(self.model) > 1:
             raise ValueError(
@@ -128,7 +159,7 @@ class FinetuneConfig:
 
     def _check_model_kwargs(self) -> None:
         """Refuse arguments that the benchmark or another setting decides, and truth values in other languages."""
-        decided = (*_DECIDED, *(() if self.drop_path_rate is None else ("drop_path_rate",)))
+        decided = (*_DECIDED, *self.network_arguments)
         for name, value in self.model_kwargs.items():
             if name in decided:
                 raise ValueError(
@@ -156,6 +187,17 @@ class FinetuneConfig:
             )
 
     @property
+    def mixes(self) -> bool:
+        """Whether images are mixed."""
+        return self.mixup_prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+
+    @property
+    def network_arguments(self) -> dict[str, Any]:
+        """Arguments of the networks that have settings of their own, where they are given."""
+        settings = {name: getattr(self, name) for name in ("drop_rate", "drop_path_rate", "zero_init_last")}
+        return {name: value for name, value in settings.items() if value is not None}
+
+    @property
     def read_options(self) -> ReadOptions:
         """How the data sets are read."""
         return ReadOptions(**{option.name: getattr(self, option.name) for option in fields(ReadOptions)})
@@ -176,5 +218,5 @@ class FinetuneConfig:
 _ELSEWHERE = {
     *("model", "variants", "seeds", "shots", "dataset", "lr_sweep"),
     *("workers", "cpu_threads", "cache_mib", "checkpoint_seconds"),
-    *("tracker", "save_models", "push_to_hub", "output_dir"),
+    *("tracker", "track_accuracy", "save_models", "push_to_hub", "output_dir"),
 }

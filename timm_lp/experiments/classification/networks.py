@@ -76,8 +76,7 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
     """
     named = parse_variant(model, variant)
     overlay = {"file": config.checkpoint} if config.checkpoint else None
-    rates: dict[str, Any] = {} if config.drop_path_rate is None else {"drop_path_rate": config.drop_path_rate}
-    arguments = {"num_classes": num_classes, **rates, **config.model_kwargs}
+    arguments = {"num_classes": num_classes, **config.network_arguments, **config.model_kwargs}
     try:
         if variant == BASE and config.checkpoint is not None:
             # With another number of classes timm takes any file for its own networks; our filter refuses what does
@@ -94,8 +93,8 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
         )
     except Exception as error:  # whatever timm's networks stumble over when an argument does not fit
         raise ValueError(
-            f"`model`, `model_kwargs`, `drop_path_rate`, `pretrained` and `checkpoint` must fit {named.model}, "
-            f"got {_reason(error)}"
+            f"`{'`, `'.join(['model', 'model_kwargs', *config.network_arguments, 'pretrained'])}` and `checkpoint` must "
+            f"fit {named.model}, got {_reason(error)}"
         ) from error
     if named.reinit:
         with torch.device("meta"):

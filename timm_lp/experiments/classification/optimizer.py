@@ -8,15 +8,33 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
+from ...command import first_line
 from ...layers import LpConv2d
 from .config import FinetuneConfig
 
 
 def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Return AdamW over timm's parameter groups, the masks split off."""
-    return create_optimizer_v2(
-        network, opt="adamw", lr=config.lr, param_group_fn=lambda network: parameter_groups(config, network)
-    )
+    """Return the optimizer over timm's parameter groups, the masks split off.
+
+    Raises:
+        ValueError: If timm has no such optimizer, or it does not take the settings.
+    """
+    arguments: dict[str, Any] = {"momentum": config.momentum}
+    arguments |= {} if config.opt_eps is None else {"eps": config.opt_eps}
+    arguments |= {"betas": tuple(config.opt_betas)} if config.opt_betas else {}
+    try:
+        return create_optimizer_v2(
+            network,
+            opt=config.opt,
+            lr=config.lr,
+            param_group_fn=lambda network: parameter_groups(config, network),
+            **arguments,
+        )
+    except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`opt`, `opt_eps` and `opt_betas` must fit one of timm's optimizers, got {config.opt!r}: "
+            f"{first_line(error)}. timm.optim.list_optimizers() lists them."
+        ) from error
 
 
 def parameter_groups(config: FinetuneConfig, network: nn.Module) -> list[dict[str, Any]]:
@@ -54,7 +72,8 @@ def create_scheduler(config: FinetuneConfig, optimizer: torch.optim.Optimizer, u
         sched="cosine",
         num_epochs=config.epochs - warmup_epochs,
         warmup_epochs=warmup_epochs,
-        warmup_lr=config.lr / 100,
+        warmup_lr=config.lr / 100 if config.warmup_lr is None else config.warmup_lr,
+        min_lr=config.min_lr,
         warmup_prefix=True,
         step_on_epochs=False,
         updates_per_epoch=updates_per_epoch,

@@ -83,7 +83,7 @@ def _figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
         "num_test": outcome.num_test,
         "parameters": sum(parameter.numel() for parameter in outcome.model.parameters()),
         "train_seconds": progress.train_seconds,
-        "history": {"loss": progress.losses},
+        "history": {"loss": progress.losses, "lr": progress.rates, "top1": progress.top1},
         "details": {
             "data_wait_seconds": progress.data_wait_seconds,
             "test_seconds": outcome.test_seconds,

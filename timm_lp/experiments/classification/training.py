@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from ..data.pixels import EpochSampler, Normalize, TrainPixels
 from ..trials.checkpoint import CheckpointFile
 from .accelerator import local_world_size
+from .augmentation import BatchAugmentation, create_criterion
 from .config import FinetuneConfig
 from .evaluation import DivergedError
 from .optimizer import create_optimizer, create_scheduler
@@ -34,12 +35,16 @@ class Progress:
     Attributes:
         epochs: Epochs that are done.
         losses: Mean loss of each.
+        rates: Learning rate at the end of each.
+        top1: Accuracy after each, percent, where it is followed.
         train_seconds: Time of the training so far, seconds.
         data_wait_seconds: Part of it that was spent waiting for images, seconds.
     """
 
     epochs: int = 0
     losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    top1: list[float] = field(default_factory=list)
     train_seconds: float = 0.0
     data_wait_seconds: float = 0.0
 
@@ -89,15 +94,22 @@ class Training:
         )
         # A prepared scheduler would step once for each process; timm's is told the update instead.
         self._scheduler = create_scheduler(config, self._optimizer, len(loader))
-        self._criterion = nn.CrossEntropyLoss(label_smoothing=config.smoothing)
+        self._augment = BatchAugmentation(config, images.num_classes, accelerator.device)
+        self._criterion = create_criterion(config)
         self._normalize = Normalize(data_config, config.channels_last)
 
-    def run(self, checkpoint: CheckpointFile | None, on_epoch: Callable[[Progress], None]) -> nn.Module:
+    def run(
+        self,
+        checkpoint: CheckpointFile | None,
+        on_epoch: Callable[[Progress], None],
+        test: Callable[[nn.Module], float] | None = None,
+    ) -> nn.Module:
         """Train to the end, from the last checkpoint if there is one.
 
         Args:
             checkpoint: Where the state is kept on the way.
             on_epoch: Called after each epoch.
+            test: Returns a network's accuracy, percent; called after each epoch.
 
         Returns:
             The network to test: the trained one, or its moving average.
@@ -115,13 +127,19 @@ class Training:
             loss = self.progress.losses[-1]
             if not math.isfinite(loss):
                 raise DivergedError(f"the loss became {loss} in epoch {self.progress.epochs} of {self.config.epochs}")
+            if test is not None:
+                self.progress.top1.append(test(self._averaged))
             on_epoch(self.progress)
             if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
-        network = self._ema.module if self._ema else self.network
+        network = self._averaged
         for buffer in network.buffers():  # on CPUs each process has BatchNorm statistics of its own
             buffer.copy_(broadcast(buffer))
         return network
+
+    @property
+    def _averaged(self) -> nn.Module:
+        return self._ema.module if self._ema else self.network
 
     def _run_epoch(self) -> None:
         epoch = self._sampler.epoch = self.progress.epochs
@@ -138,6 +156,7 @@ class Training:
         loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
         self.progress.epochs += 1
         self.progress.losses.append(loss)
+        self.progress.rates.append(self._rate())
         self.progress.train_seconds += time.perf_counter() - start
         self.progress.data_wait_seconds += waited
 
@@ -151,9 +170,10 @@ class Training:
         """
         steps = self.config.grad_accum_steps
         total = torch.zeros((), device=pixels.device)
-        for step, (part, part_labels) in enumerate(zip(pixels.chunk(steps), labels.chunk(steps), strict=True), 1):
+        images, targets = self._augment(self._normalize(pixels), labels)
+        for step, (part, part_targets) in enumerate(zip(images.chunk(steps), targets.chunk(steps), strict=True), 1):
             with nullcontext() if step == steps else self.accelerator.no_sync(self._model):
-                loss = self._criterion(self._model(self._normalize(part)), part_labels) / steps
+                loss = self._criterion(self._model(part), part_targets) / steps
                 self.accelerator.backward(loss)
             total += loss.detach()
         if self.config.clip_grad is not None:
@@ -164,6 +184,11 @@ class Training:
         if self._ema:
             self._ema.update(self.network, step=number)
         return total
+
+    def _rate(self) -> float:
+        """Return the learning rate of the layers that have the whole of it."""
+        group = self._optimizer.param_groups[0]
+        return group["lr"] / group.get("lr_scale", 1.0)
 
     def _stateful(self) -> dict[str, Any]:
         parts = {"network": self.network, "optimizer": self._optimizer}
@@ -209,6 +234,12 @@ def whole_batch_size(config: FinetuneConfig, num_images: int, accelerator: Accel
         raise ValueError(
             f"`batch_size` must be a multiple of {accelerator.num_processes} processes x {config.grad_accum_steps} "
             f"accumulation steps, got {batch_size} of {num_images} training images. {way}."
+        )
+    share = batch_size // accelerator.num_processes
+    if config.mixes and share % 2:
+        raise ValueError(
+            f"`mixup` and `cutmix` must have an even number of images to mix, got {share} of a batch in each process. "
+            f"Use --batch-size {(share - 1) * accelerator.num_processes or 2 * accelerator.num_processes}."
         )
     return batch_size
 

@@ -141,17 +141,22 @@ def run_trial(
     if folder is not None:
         settings = {**decisive_settings(config, trial, accelerator), "trial": str(trial.folder)}
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
-    model = training.run(checkpoint, on_epoch)
+
+    def test_network(network: nn.Module) -> dict[str, float]:
+        return evaluate(
+            network,
+            tested,
+            accelerator,
+            data_config=data_config,
+            batch_size=4 * config.batch_size,
+            num_workers=0 if tested.kept else num_workers(config, accelerator),
+            channels_last=config.channels_last,
+        )
+
+    follow = (lambda network: test_network(network)["top1"]) if config.track_accuracy else None
+    model = training.run(checkpoint, on_epoch, follow)
     start = time.perf_counter()
-    metrics = evaluate(
-        model,
-        tested,
-        accelerator,
-        data_config=data_config,
-        batch_size=4 * config.batch_size,
-        num_workers=0 if tested.kept else num_workers(config, accelerator),
-        channels_last=config.channels_last,
-    )
+    metrics = test_network(model)
     seconds = time.perf_counter() - start
     memory = _peak_memory_mib(accelerator.device)
     return Outcome(model, data_config, metrics, len(tested), drawn, training.progress, seconds, memory)
@@ -159,7 +164,14 @@ def run_trial(
 
 def augmentations(config: FinetuneConfig, data_config: dict[str, Any]) -> Transform:
     """Return the augmentations of the training images, up to the pixels."""
-    return train_transform(data_config, config.crop_scale_min, config.hflip, config.auto_augment)
+    return train_transform(
+        data_config,
+        crop_mode=config.train_crop_mode,
+        scale=(config.crop_scale_min, 1.0),
+        ratio=(config.ratio[0], config.ratio[1]),
+        hflip=config.hflip,
+        auto_augment=config.auto_augment,
+    )
 
 
 def trial_settings(config: FinetuneConfig, accelerator: Accelerator) -> dict[str, Any]:

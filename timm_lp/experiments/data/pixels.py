@@ -5,14 +5,18 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform
+from timm.data.auto_augment import AutoAugment, RandAugment
+from timm.data.transforms import str_to_interp_mode
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+from torchvision.transforms import RandomCrop, Resize
 
 from .images import ImageSet
 
@@ -23,13 +27,22 @@ _MIB = 2**20
 
 
 def train_transform(
-    data_config: dict[str, Any], crop_scale_min: float, hflip: float, auto_augment: str | None = None
+    data_config: dict[str, Any],
+    *,
+    crop_mode: str = "rrc",
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    hflip: float = 0.5,
+    auto_augment: str | None = None,
 ) -> Transform:
     """Return timm's augmentations up to the pixels: `uint8`, `(3, H, W)`.
 
     Args:
         data_config: The network's preprocessing.
-        crop_scale_min: Least area of a random crop, a fraction.
+        crop_mode: `"rrc"` for crops of random size and shape, or `"pad"` for crops of the whole image with a margin of
+            an eighth around it, as is usual for CIFAR.
+        scale: Least and largest area of a crop of random size, fractions.
+        ratio: Least and largest width of it over its height.
         hflip: Probability of a horizontal flip.
         auto_augment: A policy that timm knows.
 
@@ -37,11 +50,12 @@ def train_transform(
         ValueError: If timm does not know the policy.
     """
     try:
-        return create_transform(
+        transform = create_transform(
             input_size=data_config["input_size"],
             interpolation=data_config["interpolation"],
             is_training=True,
-            scale=(crop_scale_min, 1.0),
+            scale=scale,
+            ratio=ratio,
             hflip=hflip,
             auto_augment=auto_augment,
             color_jitter=None,  # type: ignore[arg-type] # timm leaves it out then
@@ -51,6 +65,27 @@ def train_transform(
         raise ValueError(
             f"`auto_augment` must be a policy of timm's (as rand-m9-mstd0.5), got {auto_augment!r}: {error}"
         ) from error
+    steps = transform.transforms
+    for step in steps:
+        if isinstance(step, (RandAugment, AutoAugment)):
+            _keep_a_bit(step)
+    if crop_mode == "pad":
+        size = data_config["input_size"][1:]
+        whole = Resize(size, interpolation=str_to_interp_mode(data_config["interpolation"]))
+        steps[:1] = [whole, RandomCrop(size, padding=[size[1] // 8, size[0] // 8])]
+    return transform
+
+
+def _keep_a_bit(policy: RandAugment | AutoAugment) -> None:
+    """Let posterizing leave a bit of each channel: of none, which large magnitudes ask for, Pillow refuses to make an image."""
+    groups = [policy.ops] if isinstance(policy, RandAugment) else policy.policy
+    for operation in (operation for group in groups for operation in group):
+        if operation.name.startswith("Posterize"):
+            operation.level_fn = partial(_at_least_a_bit, operation.level_fn)
+
+
+def _at_least_a_bit(level_fn: Callable[..., tuple[int]], level: float, hparams: dict[str, Any]) -> tuple[int]:
+    return (max(1, *level_fn(level, hparams)),)
 
 
 def eval_transform(data_config: dict[str, Any]) -> Transform:
@@ -98,6 +133,11 @@ class TrainPixels(Dataset):
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, whether they have images or not."""
+        return len(self._images.class_names)
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
         return self.__getitems__([item])[0]
