@@ -12,10 +12,10 @@ from PIL import Image
 from timm.models import save_for_hf
 from torch import nn
 
-from hub_export.card import REPOSITORY, fill_repo_id, render_card
-from hub_export.mask_report import draw_masks
-from hub_export.results import parse_results
+from hub_export.cards.card import REPOSITORY, fill_repo_id, render_card
+from hub_export.cards.results import parse_results
 from timm_lp import LpConv2d, lp_merge
+from timm_lp.masks.pictures import draw_masks
 
 SIZES = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 NAMES = ["a cat", "a dog | or two", "<b>neither</b>"]
@@ -499,7 +499,7 @@ class TestText:
         assert "What its base weights learned is in it too" in card
 
     def test_citation_is_the_readme_s(self, card: str) -> None:
-        readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+        readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
         (citation,) = re.findall(r"```bibtex\n.*?\n```", readme, re.DOTALL)
         assert citation in card
 

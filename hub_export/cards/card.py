@@ -6,9 +6,11 @@ from huggingface_hub import ModelCardData
 from timm.models import get_model_args, get_model_input_config
 from torch import nn
 
+from timm_lp.masks.statistics import mask_statistics
+from timm_lp.models.variants import PAPER, REINIT
+
 from . import sections
 from .evaluation import Evaluation
-from .mask_report import mask_statistics
 from .naming import ModelName, is_ours, parse_name
 from .provenance import BaseWeights, base_weights
 from .results import Results
@@ -118,15 +120,15 @@ def _own_variant(model: nn.Module, name: ModelName, results: Results, merged: bo
     if merged and name.variant == "large" and len(named) == 1:  # merged weights may go by the large network's name
         return named.pop() or name.variant
     if trial is not None:
-        if trial not in (name.variant, f"{name.variant}-paper", f"{name.variant}-reinit"):
+        if trial not in (name.variant, f"{name.variant}{PAPER}", f"{name.variant}{REINIT}"):
             raise ValueError(f"`results` must be those of {name.name}, got those of {trial!r}. Give the model's own.")
         return trial
-    if name.variant == "large" and {"large", "large-reinit"} <= named:
+    if name.variant == "large" and {"large", f"large{REINIT}"} <= named:
         raise ValueError(
-            f"`results` must say whether {name.name} is large or large-reinit, got those of both. Give the "
+            f"`results` must say whether {name.name} is large or large{REINIT}, got those of both. Give the "
             "results.json in the trial's folder."
         )
-    return f"{name.variant}-paper" if get_model_args(model).get("preserve") is False else name.variant
+    return f"{name.variant}{PAPER}" if get_model_args(model).get("preserve") is False else name.variant
 
 
 def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation], num_classes: int) -> ModelCardData:

@@ -1,0 +1,1 @@
+"""What masks look like: numbers, and pictures of them."""
