@@ -10,7 +10,7 @@ from .reference import SOLUTION, board, canonical, share_of_valid
 
 
 @pytest.fixture(scope="module")
-def generated():
+def generated() -> Puzzles:
     return generate_puzzles(300, seed=0)
 
 
@@ -20,7 +20,7 @@ def _draw(n: int, seed: int = 0, *, transpose: bool = False) -> Symmetries:
 
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64])
-def test_moves_and_renames_cell_by_cell(generated, transpose: bool, dtype: torch.dtype) -> None:
+def test_moves_and_renames_cell_by_cell(generated: Puzzles, transpose: bool, dtype: torch.dtype) -> None:
     symmetries = _draw(20, transpose=transpose)
     grids = torch.tensor(generated.puzzles[:20], dtype=dtype)
     moved = symmetries.apply(grids)
@@ -33,7 +33,7 @@ def test_moves_and_renames_cell_by_cell(generated, transpose: bool, dtype: torch
                 assert moved[n, j, i] == digit if symmetries.transposed[n] else moved[n, i, j] == digit
 
 
-def test_what_is_drawn_keeps_the_rules(generated) -> None:
+def test_what_is_drawn_keeps_the_rules(generated: Puzzles) -> None:
     symmetries = _draw(200)
     assert not symmetries.transposed.any()
     assert (symmetries.digits[:, 0] == 0).all()
@@ -66,7 +66,7 @@ def test_the_draw_depends_on_the_generator_alone() -> None:
     assert all(torch.equal(part[chosen], taken) for part, taken in zip(again[0], again[0].take(chosen), strict=True))
 
 
-def test_grids_with_one_fingerprint_are_one_grid(generated) -> None:
+def test_grids_with_one_fingerprint_are_one_grid(generated: Puzzles) -> None:
     solutions = generated.solutions
     prints = fingerprints(solutions)
     assert len(np.unique(prints)) == 300
@@ -86,7 +86,7 @@ def test_fingerprints_agree_with_the_canonical_grid() -> None:
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_holds_out_grids_that_no_symmetry_leads_to(generated) -> None:
+def test_holds_out_grids_that_no_symmetry_leads_to(generated: Puzzles) -> None:
     solutions = torch.tensor(generated.solutions)
     variants = [_draw(300, seed, transpose=True) for seed in (1, 2)]
     all_puzzles = np.concatenate([v.apply(torch.tensor(generated.puzzles)).numpy() for v in variants])
@@ -100,13 +100,13 @@ def test_holds_out_grids_that_no_symmetry_leads_to(generated) -> None:
     assert ((training.puzzles == 0) | (training.puzzles == training.solutions)).all()
 
 
-def test_holds_out_by_the_seed(generated) -> None:
+def test_holds_out_by_the_seed(generated: Puzzles) -> None:
     tests = [hold_out(generated, 30, seed)[1].solutions for seed in (0, 0, 1)]
     assert (tests[0] == tests[1]).all()
     assert (tests[0] != tests[2]).any()
 
 
 @pytest.mark.parametrize("n", [-1, 0, 300, 301])
-def test_refuses_to_leave_nothing(generated, n: int) -> None:
+def test_refuses_to_leave_nothing(generated: Puzzles, n: int) -> None:
     with pytest.raises(ValueError, match=rf"`n` must leave puzzles for .*, got {n} of 300\. Use fewer"):
         hold_out(generated, n, seed=0)
