@@ -65,8 +65,8 @@ class SudokuNet(nn.Module):
         dtype = self.head.weight.dtype
         if self.inputs == "scalar":
             return puzzles[:, None].to(dtype) / 9 - 0.5
-        digits = torch.arange(10, device=puzzles.device)
-        return (puzzles[..., None] == digits).to(dtype).permute(0, 3, 1, 2)
+        digits = torch.arange(10, device=puzzles.device)[:, None, None]
+        return (puzzles[:, None] == digits).to(dtype)
 
 
 def _block(in_channels: int, out_channels: int) -> nn.Sequential:
