@@ -45,6 +45,8 @@ def _check(grids: Mapping[str, np.ndarray]) -> None:
             shapes = ", ".join(f"{other} {grids[other].shape}" for other in grids)
             raise ValueError(f"`{name}` must have the shape (n, 9, 9) with one n for all, got {shapes}.")
         if grid.dtype.kind not in "iu" or grid.min() < 0 or grid.max() > 9:
-            raise ValueError(f"`{name}` must hold the digits 0 to 9 as integers, got {grid.dtype} with others.")
+            raise ValueError(
+                f"`{name}` must hold the digits 0 to 9 as integers, got {grid.dtype} from {grid.min()} to {grid.max()}."
+            )
     if grids["puzzles"].all():
         raise ValueError("`puzzles` must have blank cells, got none. Blank cells are 0.")

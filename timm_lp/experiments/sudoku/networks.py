@@ -85,7 +85,8 @@ def create_network(variant: str, channels: int = 256, depth: int = 10, inputs: s
 
     The conversion takes all convolutions, as the authors' does: 3x3 becomes 7x7, the last 1x1 becomes 3x3, and the
     padding grows by zeros around the reflected ring. With one state of torch's generator all variants start as one
-    function, but for `-paper`, where the masks damp the base network's kernels, and `-reinit`.
+    function, but for `-paper`, where the masks damp the base network's kernels, and `-reinit`. Taps outside the small
+    kernel start at 0; in the authors' Sudoku code they start at random, as in `large-reinit`.
 
     Args:
         variant: One of `VARIANT_NAMES`.

@@ -130,7 +130,8 @@ def _joined(parts: np.ndarray) -> np.ndarray:
 def hold_out(puzzles: Puzzles, n: int, seed: int) -> tuple[Puzzles, Puzzles]:
     """Return puzzles for training, and `n` others for the test, drawn at random.
 
-    Puzzles with the fingerprint of a test grid are left out of both, so no symmetry leads from the one to the other.
+    Puzzles that are not drawn, but have the fingerprint of one that is, are left out, so no symmetry leads from a
+    training grid to a test grid.
 
     Raises:
         ValueError: If `n` leaves none for training, or none for the test.

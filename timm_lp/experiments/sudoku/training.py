@@ -139,7 +139,7 @@ class Training:
         self._model, self._optimizer = accelerator.prepare(network, torch.optim.Adam(trained, lr=lr))
 
     def advance(self, steps: int) -> float:
-        """Take some steps, no more than are left, and return their mean loss on this process's share of the batches.
+        """Take some steps, no more than are left, and return their mean loss, which may be infinite or not a number.
 
         Raises:
             ValueError: If none is left, or none is asked for.
@@ -169,7 +169,7 @@ class Training:
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         boards = self._batches.batch(step, accelerator.process_index, accelerator.num_processes)
-        puzzles, solutions = (part.to(accelerator.device, non_blocking=True) for part in boards)
+        puzzles, solutions = (part.to(accelerator.device) for part in boards)
         loss = cell_losses(self._model(puzzles), solutions).mean()
         accelerator.backward(loss)
         self._optimizer.step()
