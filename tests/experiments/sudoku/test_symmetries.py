@@ -66,7 +66,7 @@ def test_the_draw_depends_on_the_generator_alone() -> None:
     assert all(torch.equal(part[chosen], taken) for part, taken in zip(again[0], again[0].take(chosen), strict=True))
 
 
-def test_grids_with_one_fingerprint_are_one_grid(generated: Puzzles) -> None:
+def test_no_symmetry_changes_a_fingerprint(generated: Puzzles) -> None:
     solutions = generated.solutions
     prints = fingerprints(solutions)
     assert len(np.unique(prints)) == 300
