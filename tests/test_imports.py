@@ -49,7 +49,7 @@ ROOMS = Rooms(
         "timm_lp.experiments.data": [_TRIALS],
         "timm_lp.experiments.classification": ["timm_lp.experiments.data", _TRIALS],
         "timm_lp.experiments.robustness": ["timm_lp.experiments.classification"],
-        "timm_lp.experiments.sudoku": [_TRIALS],
+        "timm_lp.experiments.sudoku": ["timm_lp.masks", _TRIALS],
         "timm_lp.experiments.receptive_fields": [_TRIALS],
         "timm_lp.experiments.brain": [_TRIALS],
         "model_cards": (),
