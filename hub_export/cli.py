@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import nn
 
-from . import architecture_cards
+from .cards import architectures
 from .config import NO_MODEL_ARGS
 from .download import pull
 from .errors import HubError, VerificationError, clear_errors
@@ -119,8 +119,8 @@ def _cards(options: argparse.Namespace) -> None:
     if not folder.is_dir():
         raise ValueError(f"--folder must be a folder, got {options.folder!r}. Run this in a clone of the repository.")
     if not options.check:
-        architecture_cards.write_cards(folder)
-    elif stale := architecture_cards.stale_cards(folder):
+        architectures.write_cards(folder)
+    elif stale := architectures.stale_cards(folder):
         raise ValueError(f"these cards are not current: {', '.join(stale)}. Run `timm-lp-hub cards`.")
 
 
@@ -234,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("cards", help="write a card for each architecture, in a clone of the repository")
     command.add_argument("--check", action="store_true", help="write nothing, and fail if a card is not current")
-    command.add_argument("--folder", default=str(architecture_cards.CARDS), help="default: %(default)s")
+    command.add_argument("--folder", default=str(architectures.CARDS), help="default: %(default)s")
     command.set_defaults(run=_cards)
     return parser
 

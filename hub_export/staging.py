@@ -17,14 +17,14 @@ from torch import nn
 
 from timm_lp import LpConv2d
 
-from .card import render_card
+from .cards.card import render_card
+from .cards.naming import parse_name
+from .cards.provenance import base_weights
+from .cards.results import Results, parse_results, read_results
 from .config import check_config, finish_config
 from .errors import HubError, VerificationError, clear_errors, first_line, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, check_new_folder, new_folder
-from .naming import parse_name
-from .provenance import base_weights
 from .reference import reference_logits, write_manifest
-from .results import Results, parse_results, read_results
 from .weights import BUILD_ERRORS, check_weights, clear_build_errors
 
 _logger = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ def _draw(network: nn.Module, path: Path) -> bool:
     if not any(isinstance(module, LpConv2d) for module in network.modules()):
         return False
     try:
-        from .mask_report import draw_masks
+        from timm_lp.masks.pictures import draw_masks
 
         draw_masks(network, path)
     except ImportError as error:

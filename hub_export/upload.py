@@ -10,7 +10,7 @@ from torch import nn
 
 from timm_lp.files import file_digest
 
-from .card import fill_repo_id
+from .cards.card import fill_repo_id
 from .commit import commit_files, differing_files
 from .download import fetch, hub_api
 from .errors import HubError, VerificationError, clear_errors, naming, retry

@@ -37,7 +37,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         forget_format()
         main([*SETTINGS, "--variants", variant, "--output-dir", str(folder), "--seeds", "1", *flags])
         forget_format()
-        return folder / "digits" / "resnet18" / f"{variant}-seed1"
+        (trial,) = folder.glob(f"digits/*/{variant}-seed1")
+        return trial
 
     return trial
 

@@ -79,7 +79,7 @@ def test_nothing_is_printed_behind_a_run(tmp_path: Path) -> None:
     done = _run(str(DOOR), *SHORT, "--output-dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("Trials and models: ")
-    assert done.stderr.splitlines()[-1].startswith("digits/lp2-seed1: 100%")
+    assert done.stderr.splitlines()[-1].startswith("digits/resnet18/lp2-seed1: 100%")
     assert "leak" not in done.stderr
 
 

@@ -144,4 +144,4 @@ def test_a_checkpoint_that_does_not_fit_is_refused(base: tuple[nn.Module, str], 
     path = tmp_path / "half.safetensors"
     save_file({key: value for key, value in base[0].state_dict().items() if not key.startswith("layer1")}, path)
     with pytest.raises(ValueError, match=r"must fit .*resnet18, got .*missing keys: layer1\.0\.conv1\.weight"):
-        create_network(config(checkpoint=str(path)), variant, num_classes=10)
+        create_network(config(checkpoint=str(path)), "resnet18", variant, num_classes=10)

@@ -23,7 +23,7 @@ DIGITS = load_data("digits")
 def _training(variant: str = "lp2", accelerator: Accelerator | None = None, **settings: object) -> Training:
     chosen = config(**{"shots": 3, "epochs": 3, "batch_size": 8, "lr": 1e-2, **settings})
     torch.manual_seed(0)
-    network = create_network(chosen, "resnet18", variant, 10)
+    network = create_network(chosen, chosen.model[0], variant, 10)
     data_config = preprocessing(chosen, network)
     drawn = draw(DIGITS, "nested", chosen.shots, 1)
     pixels = TrainPixels(drawn.train, augmentations(chosen, data_config), 1, 100)

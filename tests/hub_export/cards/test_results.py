@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hub_export import stage
-from hub_export.card import render_card
-from hub_export.results import Results, parse_results
+from hub_export.cards.card import render_card
+from hub_export.cards.results import Results, parse_results
 
 TINY = {"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 4], "num_classes": 3}
 HUB = {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"}

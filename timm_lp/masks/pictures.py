@@ -1,72 +1,22 @@
-"""What a network's masks look like: statistics for tables, and a picture."""
+"""What a network's masks look like, in pictures."""
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from timm_lp.layers import LpConv2d, lp_mask
+from ..layers import LpConv2d, lp_mask
+from .statistics import Spread, lp_layers
 
 _MAX_DRAWN_LAYERS = 24
 _GALLERY_COLUMNS = 8
 _NAME_WIDTH = 24  # letters of a layer's name on a line
 _GAP = 0.08  # between two masks, as a fraction of a mask
 _EXAMPLES = ("narrowest", "median", "widest", "longest", "lowest p", "highest p")
-
-
-class Spread(NamedTuple):
-    """Minimum, median and maximum of some numbers."""
-
-    min: float
-    median: float
-    max: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> "Spread":
-        """Return the spread of all elements of `values`."""
-        values = values.detach().float().flatten()
-        return cls(values.min().item(), values.quantile(0.5).item(), values.max().item())
-
-    @classmethod
-    def over(cls, tensors: Iterable[Tensor]) -> "Spread":
-        """Return the spread of all elements of all `tensors`."""
-        return cls.of(torch.cat([tensor.detach().flatten() for tensor in tensors]))
-
-    def __str__(self) -> str:
-        low, high = f"{self.min:.3g}", f"{self.max:.3g}"
-        return low if low == high else f"{low} to {high}"
-
-
-@dataclass(frozen=True)
-class MaskStatistics:
-    """The masks of one layer.
-
-    Attributes:
-        fqn: The layer's qualified name.
-        kernel_size: `(Kh, Kw)`, pixels.
-        channels: Number of masks.
-        p: Exponents.
-        sigma: Widths along height and width, pixels, of all masks.
-    """
-
-    fqn: str
-    kernel_size: tuple[int, ...]
-    channels: int
-    p: Spread
-    sigma: Spread
-
-
-def mask_statistics(model: nn.Module) -> list[MaskStatistics]:
-    """Return the statistics of each layer with masks, in the network's order; none for a network without masks."""
-    return [
-        MaskStatistics(fqn, layer.kernel_size, layer.out_channels, Spread.of(layer.p), Spread.of(layer.sigma))
-        for fqn, layer in _lp_layers(model)
-    ]
 
 
 def draw_masks(model: nn.Module, path: str | Path) -> None:
@@ -84,7 +34,7 @@ def draw_masks(model: nn.Module, path: str | Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    layers = _lp_layers(model)
+    layers = lp_layers(model)
     if not layers:
         raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. It has no masks.")
     drawn = _evenly(layers, _MAX_DRAWN_LAYERS)
@@ -105,10 +55,6 @@ def draw_masks(model: nn.Module, path: str | Path) -> None:
         _draw_profiles(top, layers)
         _draw_examples(bottom.subplots(rows, columns, squeeze=False), drawn)
     figure.savefig(path, dpi=100, metadata={"Software": None})
-
-
-def _lp_layers(model: nn.Module) -> list[tuple[str, LpConv2d]]:
-    return [(fqn, module) for fqn, module in model.named_modules() if isinstance(module, LpConv2d)]
 
 
 def _evenly(items: Sequence[Any], count: int) -> list[Any]:

@@ -1,14 +1,17 @@
 """A model's card: the README.md of its repository."""
 
+from dataclasses import replace
 from typing import Any
 
 from huggingface_hub import ModelCardData
-from timm.models import get_model_args, get_model_input_config
+from timm.models import get_model_args, get_model_input_config, split_model_name_tag
 from torch import nn
+
+from timm_lp.masks.statistics import mask_statistics
+from timm_lp.models.variants import PAPER, REINIT
 
 from . import sections
 from .evaluation import Evaluation
-from .mask_report import mask_statistics
 from .naming import ModelName, is_ours, parse_name
 from .provenance import BaseWeights, base_weights
 from .results import Results
@@ -51,7 +54,7 @@ def render_card(
             f"`label_names` must name each of the model's {num_classes} classes, got {len(label_names)} names. "
             "Give them in the order of the classifier's outputs."
         )
-    results = results or Results()
+    results = _of_network(results or Results(), name)
     recipe, evaluations = results.recipe, results.evaluations
     own = _own(model, name, results, merged)
     base = base_weights(model, recipe.start)
@@ -96,6 +99,22 @@ def fill_repo_id(card: str, repo_id: str) -> str:
     return card.replace(REPOSITORY, repo_id)
 
 
+def _of_network(results: Results, name: ModelName) -> Results:
+    """Return the results of a model's base network, of those of several."""
+    models = [evaluation.model for evaluation in results.evaluations]
+    own = [
+        evaluation
+        for evaluation in results.evaluations
+        if evaluation.model is None or split_model_name_tag(evaluation.model)[0] == name.architecture
+    ]
+    if models and not own:
+        listed = ", ".join(sorted(set(map(str, models))))
+        raise ValueError(
+            f"`results` must hold some of {name.architecture}, got those of {listed}. Give the model's own."
+        )
+    return replace(results, evaluations=own)
+
+
 def _own(model: nn.Module, name: ModelName, results: Results, merged: bool) -> list[Evaluation]:
     """Return the evaluations of a model's own variant; the others are there to compare."""
     variant = _own_variant(model, name, results, merged)
@@ -118,15 +137,15 @@ def _own_variant(model: nn.Module, name: ModelName, results: Results, merged: bo
     if merged and name.variant == "large" and len(named) == 1:  # merged weights may go by the large network's name
         return named.pop() or name.variant
     if trial is not None:
-        if trial not in (name.variant, f"{name.variant}-paper", f"{name.variant}-reinit"):
+        if trial not in (name.variant, f"{name.variant}{PAPER}", f"{name.variant}{REINIT}"):
             raise ValueError(f"`results` must be those of {name.name}, got those of {trial!r}. Give the model's own.")
         return trial
-    if name.variant == "large" and {"large", "large-reinit"} <= named:
+    if name.variant == "large" and {"large", f"large{REINIT}"} <= named:
         raise ValueError(
-            f"`results` must say whether {name.name} is large or large-reinit, got those of both. Give the "
+            f"`results` must say whether {name.name} is large or large{REINIT}, got those of both. Give the "
             "results.json in the trial's folder."
         )
-    return f"{name.variant}-paper" if get_model_args(model).get("preserve") is False else name.variant
+    return f"{name.variant}{PAPER}" if get_model_args(model).get("preserve") is False else name.variant
 
 
 def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation], num_classes: int) -> ModelCardData:

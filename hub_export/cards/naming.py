@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from timm.models import model_entrypoint
 
-from timm_lp.models import ARCHITECTURES, VARIANTS
+from timm_lp.models import ARCHITECTURES
+from timm_lp.models.variants import BASE, VARIANTS
 
-_BASE = "the network as it is"
+BASE_SUMMARY = "the network as it is"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def parse_name(name: str) -> ModelName:
     for architecture in ARCHITECTURES:
         enlarged = architecture.kernel_scale > 1
         if name == architecture.name:
-            return ModelName(name, "base", architecture.name, enlarged, False, _BASE)
+            return ModelName(name, BASE, architecture.name, enlarged, False, BASE_SUMMARY)
         for variant in VARIANTS:
             if name == f"{variant.prefix}_{architecture.name}":
                 frozen = variant.conversion.get("trainable_mask") is False

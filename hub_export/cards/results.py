@@ -97,8 +97,8 @@ def parse_results(content: Any, source: str | None = None) -> Results:
 
     Args:
         content: `{"recipe": {"command", "start": {"kind", ...}, "settings", ...}, "results": [{"dataset": {"id",
-            "name", ...}, "shots", "variant", "num_test", "metrics": {name: {seed: percent}}}], "speed": {...}}`; only
-            `results` must be there.
+            "name", ...}, "model", "shots", "variant", "num_test", "metrics": {name: {seed: percent}}}],
+            "speed": {...}}`; only `results` must be there.
         source: The file that it is from, for messages.
 
     Raises:
@@ -196,13 +196,14 @@ def _evaluations(index: int, entry: Any) -> list[Evaluation]:
         count = entry.get(key)
         known = count is None or (type(count) is int and count > 0)
         _check(known, f"have a whole number above 0 or null at {place}[{key!r}]", count)
-    _check(_is_text(variant), f"have a name or null at {place}['variant']", variant)
+    for key in ("model", "variant"):
+        _check(_is_text(entry.get(key)), f"have a name or null at {place}[{key!r}]", entry.get(key))
     _check(lr is None or _is_number(lr), f"have a number or null at {place}['lr']", lr)
     _check(isinstance(metrics, dict), f"have a dictionary at {place}['metrics']", metrics)
     for name, by_seed in metrics.items():
         numbers = isinstance(by_seed, dict) and by_seed and all(_is_percent(value) for value in by_seed.values())
         _check(bool(numbers and _is_text(name)), f"have percent by seed at {place}['metrics'][{name!r}]", by_seed)
-    context = (dataset, entry.get("shots"), variant, entry.get("num_test"), lr)
+    context = (dataset, entry.get("model"), entry.get("shots"), variant, entry.get("num_test"), lr)
     return [Evaluation(*context, name, by_seed) for name, by_seed in metrics.items()]
 
 

@@ -6,13 +6,13 @@ import pytest
 import timm
 from huggingface_hub import ModelCard
 
-from hub_export import architecture_cards
-from hub_export.architecture_cards import is_current, orphans, render_architecture_card
+from hub_export.cards import architectures
+from hub_export.cards.architectures import is_current, orphans, render_architecture_card
+from hub_export.cards.templates import architecture_facts
 from hub_export.cli import main
-from hub_export.templates import architecture_facts
 from timm_lp.models import ARCHITECTURES, VARIANTS
 
-CARDS = Path(__file__).parents[2] / "model_cards"
+CARDS = Path(__file__).parents[3] / "model_cards"
 NAMES = [architecture.name for architecture in ARCHITECTURES]
 ROWS = {"base", *(variant.prefix for variant in VARIANTS)}
 
@@ -89,7 +89,7 @@ def test_figures_of_the_paper_add_up() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the cards of two small architectures, as if there were no others."""
     few = [architecture for architecture in ARCHITECTURES if architecture.name in ("alexnet", "vgg16")]
-    monkeypatch.setattr(architecture_cards, "ARCHITECTURES", few)
+    monkeypatch.setattr(architectures, "ARCHITECTURES", few)
     main(["cards", "--folder", str(tmp_path)])
     return tmp_path
 

@@ -17,6 +17,7 @@ class Evaluation:
 
     Attributes:
         dataset: `id`, `name`, and where known `revision`, `split`, `config`.
+        model: The base network, with or without a tag; None where the results name none.
         shots: Training images of each class, None for all.
         variant: Of the network, None where the results name none.
         num_test: Test images.
@@ -26,6 +27,7 @@ class Evaluation:
     """
 
     dataset: dict[str, Any]
+    model: str | None
     shots: int | None
     variant: str | None
     num_test: int | None

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from setuptools import Distribution
 
-from hub_export.templates import table
+from hub_export.cards.templates import table
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_wheel_carries_the_templates_and_not_the_rendered_cards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_a_wheel_carries_the_templates_and_not_the_rendered_cards(monkeypatch: p
     assert packaged == wanted
     assert {"architecture.md.jinja", "architectures.yaml", "citation.bib", "model.md.jinja"} <= packaged
     assert "model_cards" in distribution.packages
-    assert "hub_export" in distribution.packages
+    assert {"hub_export", "hub_export.cards"} <= {*distribution.packages}
 
 
 def test_cells_stay_in_their_table() -> None:

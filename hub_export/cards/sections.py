@@ -11,10 +11,11 @@ from torch import nn
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
+from timm_lp.masks.statistics import MaskStatistics, Spread
+from timm_lp.models.variants import BASE, PAPER, REINIT, variant_prefix
 
 from .complexity import count_macs, count_parameters, to_meta
 from .evaluation import Evaluation
-from .mask_report import MaskStatistics, Spread
 from .naming import ModelName, is_ours
 from .provenance import BaseWeights
 from .results import Recipe, Speed
@@ -22,8 +23,8 @@ from .templates import PAPER_URL, architecture_facts, one_line, table
 
 # How a variant of the benchmark starts that does not start as the base network's function.
 _STARTS = {
-    "paper": ", in kernels that the masks damped",
-    "reinit": ", but for the enlarged kernels, which started at random",
+    PAPER: ", in kernels that the masks damped",
+    REINIT: ", but for the enlarged kernels, which started at random",
 }
 _ROUNDING = 1e-5  # of a mask's numbers, as a fraction
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"
@@ -39,7 +40,7 @@ def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[E
     """Return what the model is, in a few sentences."""
     network = architecture_facts()["architectures"][name.architecture]
     base = f"[{network['title']}]({network['source']['url']})"
-    if name.variant == "base":
+    if name.variant == BASE:
         text = f"{base} as it is, without Lp-convolutions: what those with them are compared with."
     elif name.variant == "large" and not merged:
         kernels = f"the large kernels of {_PAPER}" if name.enlarged else "its own kernels"
@@ -292,7 +293,7 @@ def _base_text(base: BaseWeights, variant: str | None) -> str:
 
 
 def _suffix(variant: str | None) -> str:
-    return (variant or "").partition("-")[2]
+    return (variant or "").removeprefix(variant_prefix(variant or ""))
 
 
 def _licence_text(base: BaseWeights) -> str:

@@ -12,10 +12,10 @@ from PIL import Image
 from timm.models import save_for_hf
 from torch import nn
 
-from hub_export.card import REPOSITORY, fill_repo_id, render_card
-from hub_export.mask_report import draw_masks
-from hub_export.results import parse_results
+from hub_export.cards.card import REPOSITORY, fill_repo_id, render_card
+from hub_export.cards.results import parse_results
 from timm_lp import LpConv2d, lp_merge
+from timm_lp.masks.pictures import draw_masks
 
 SIZES = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 NAMES = ["a cat", "a dog | or two", "<b>neither</b>"]
@@ -272,6 +272,14 @@ class TestResults:
         with pytest.raises(ValueError, match=r"`results` must hold some of 'lp2', got those of base\."):
             render(results=with_results(variant="base"))
 
+    def test_results_of_several_networks(self) -> None:
+        results = copy.deepcopy(RESULTS)
+        results["results"][0]["model"] = "resnet18.a1_in1k"
+        results["results"].append({**RESULTS["results"][0], "model": "alexnet", "metrics": {"top1": {"1": 9.0}}})
+        assert len(rows(render(results=results), "Results")) == 2 + 2
+        with pytest.raises(ValueError, match=r"`results` must hold some of resnet18, got those of alexnet\. Give"):
+            render(results=with_results(model="alexnet"))
+
     def test_all_images(self) -> None:
         card = render(results=with_results(shots=None))
         assert "DTD, all images: top-1 (%)" in card
@@ -499,7 +507,7 @@ class TestText:
         assert "What its base weights learned is in it too" in card
 
     def test_citation_is_the_readme_s(self, card: str) -> None:
-        readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+        readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
         (citation,) = re.findall(r"```bibtex\n.*?\n```", readme, re.DOTALL)
         assert citation in card
 

@@ -17,9 +17,11 @@ from tqdm import tqdm
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
-from timm_lp.models import ARCHITECTURES, VARIANTS
+from timm_lp.models import ARCHITECTURES
+from timm_lp.models.variants import BASE, VARIANTS
 
 from .complexity import count_macs, count_parameters
+from .naming import BASE_SUMMARY
 from .sections import by, giga
 from .templates import architecture_facts, render, table
 
@@ -114,14 +116,13 @@ def _variants_table(name: str, base: nn.Module, large: nn.Module, lp: nn.Module)
     masks = sum(layer.C.numel() + layer.log2p.numel() for layer in lp.modules() if isinstance(layer, LpConv2d))
     merged = lp_merge(lp)
     macs, base_macs, merged_macs = (giga(count_macs(network, _INPUT_SIZE)) for network in (large, base, merged))
-    rows = [(f"`{name}`", "the network as it is", base, 0, base_macs)]
+    rows = [(f"`{name}`", BASE_SUMMARY, base, 0, base_macs)]
     for variant in VARIANTS:
-        masked = variant.conversion.get("masked", True)
-        network, count = (lp, masks) if masked else (large, 0)
+        network, count = (lp, masks) if variant.masked else (large, 0)
         rows.append((f"`{variant.prefix}_{name}`", variant.summary, network, count, macs))  # the masks add none
     rows.append(("merged", "any `lp` network with its masks folded in", merged, 0, merged_macs))
     lines = [(*what, f"{count_parameters(network):,}", f"{count:,}", macs) for *what, network, count, macs in rows]
-    return table(("name", "what", "parameters", "of them masks", "multiply-accumulates"), lines, left=2)
+    return table(("name", "what", "parameters", "mask parameters", "multiply-accumulates"), lines, left=2)
 
 
 def _kernels(base: nn.Module, lp: nn.Module) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -145,7 +146,7 @@ def _paper(name: str, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "figures": table(
                 ("network", *entry["columns"]),
                 [
-                    (f"`{name}`" if variant == "base" else f"`{variant}_{name}`", *values)
+                    (f"`{name}`" if variant == BASE else f"`{variant}_{name}`", *values)
                     for variant, values in entry["figures"][name].items()
                 ],
             ),

@@ -1,0 +1,117 @@
+"""What a network makes of puzzles: all cells at a look, or one at a time."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from .board import Puzzles
+from .metrics import score
+
+
+def cell_losses(logits: Tensor, solutions: Tensor) -> Tensor:
+    """Return the cross-entropy of each cell, the givens included, shape `(N, 9, 9)`.
+
+    Args:
+        logits: Logits of the digits 1-9, shape `(N, 9, 9, 9)`, digits first.
+        solutions: Digits 1-9, shape `(N, 9, 9)`.
+    """
+    return F.cross_entropy(logits.float(), solutions.long() - 1, reduction="none")
+
+
+def evaluate(network: nn.Module, data: Puzzles, *, batch_size: int, accelerator: Accelerator) -> dict[str, float]:
+    """Return the `score` of what a network says of all cells at a look, and its mean `loss` over the cells.
+
+    The givens are not copied: their cells count as the network fills them.
+
+    Args:
+        network: The network; it is put in evaluation mode.
+        data: The puzzles.
+        batch_size: Puzzles at a time, in each process.
+        accelerator: Distributes the work.
+    """
+
+    def look(puzzles: Tensor, solutions: Tensor) -> tuple[Tensor, Tensor]:
+        logits = network(puzzles)
+        return logits.argmax(dim=1).to(torch.int8) + 1, cell_losses(logits, solutions).mean(dim=(1, 2))
+
+    predicted, losses = _share_out(network, look, data, batch_size, accelerator)
+    return {"loss": float(losses.mean()), **score(predicted, *data)}
+
+
+def evaluate_one_at_a_time(
+    network: nn.Module, data: Puzzles, *, batch_size: int, accelerator: Accelerator
+) -> dict[str, float]:
+    """Return the `score` of puzzles that a network fills cell by cell, the surest first.
+
+    Args:
+        network: The network; it is put in evaluation mode.
+        data: The puzzles.
+        batch_size: Puzzles at a time, in each process.
+        accelerator: Distributes the work.
+    """
+
+    def fill(puzzles: Tensor, solutions: Tensor) -> tuple[Tensor]:
+        return (fill_one_at_a_time(network, puzzles),)
+
+    (filled,) = _share_out(network, fill, data, batch_size, accelerator)
+    return score(filled, *data)
+
+
+@torch.no_grad()
+def fill_one_at_a_time(network: nn.Module, puzzles: Tensor) -> Tensor:
+    """Return puzzles filled cell by cell: each time the blank cell and digit of which the network is surest.
+
+    Args:
+        network: Maps puzzles to logits of the digits 1-9, `(N, 9, 9, 9)`, digits first.
+        puzzles: Digits 1-9, 0 in blank cells, shape `(N, 9, 9)`.
+    """
+    boards = puzzles.flatten(1).clone()
+    most = int((boards == 0).sum(dim=1).max())
+    for _ in range(most):
+        sureness, digits = network(boards.unflatten(1, (9, 9))).float().softmax(dim=1).flatten(2).max(dim=1)
+        cells = sureness.masked_fill(boards != 0, -1).argmax(dim=1, keepdim=True)
+        there = boards.gather(1, cells)  # 0, but on boards that are full already
+        boards.scatter_(1, cells, torch.where(there == 0, digits.gather(1, cells).to(boards.dtype) + 1, there))
+    return boards.unflatten(1, (9, 9))
+
+
+@torch.no_grad()
+def _share_out(
+    network: nn.Module,
+    compute: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+    data: Puzzles,
+    batch_size: int,
+    accelerator: Accelerator,
+) -> list[np.ndarray]:
+    """Compute something for each puzzle, each process for its share, and return the whole to all.
+
+    Args:
+        network: Is put in evaluation mode.
+        compute: Maps a batch of puzzles and their solutions to tensors with as many rows.
+        data: The puzzles.
+        batch_size: Puzzles at a time, in each process.
+        accelerator: Distributes the work.
+    """
+    network.eval()
+    total = len(data.puzzles)
+    puzzles, solutions = (torch.from_numpy(part) for part in data)
+    # All processes have as many; the first puzzles come twice where they would not.
+    own = torch.arange(accelerator.process_index, total + -total % accelerator.num_processes, accelerator.num_processes)
+    own %= total
+    parts = []
+    for places in own.split(batch_size):
+        with accelerator.autocast():
+            parts.append(compute(*(part[places].to(accelerator.device) for part in (puzzles, solutions))))
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    places, *columns = accelerator.gather([own.to(accelerator.device), *columns])
+    order = places.cpu().numpy()
+    whole = []
+    for column in columns:
+        found = column.cpu().numpy()
+        whole.append(np.empty((total, *found.shape[1:]), dtype=found.dtype))
+        whole[-1][order] = found
+    return whole
