@@ -28,6 +28,9 @@ from timm_lp.experiments.classification.config import FinetuneConfig
         ("variants", "lp2", "`variants` must be a list, got 'lp2'"),
         ("model_kwargs", [1], r"`model_kwargs` must be of type dict, got \[1\]"),
         ("sampler", "random", "`sampler` must be nested or coop, got 'random'"),
+        ("ratio", [1.5, 0.5], r"`ratio` must be two numbers, the least first, got \[1\.5, 0\.5\]"),
+        ("ratio", [1.0], r"`ratio` must be two numbers, the least first, got \[1\.0\]"),
+        ("train_crop_mode", "zoom", "`train_crop_mode` must be rrc or pad, got 'zoom'"),
         ("mixed_precision", "fp8", "`mixed_precision` must be no or fp16 or bf16, got 'fp8'"),
     ],
     ids=lambda value: str(value) if isinstance(value, str) and " " not in value else None,
@@ -40,7 +43,7 @@ def test_settings_are_checked(setting: str, value: object, message: str) -> None
 FLOATS = [
     setting.name
     for setting in fields(FinetuneConfig)
-    if setting.metadata["kind"] is float and setting.name != "lr_sweep"
+    if setting.metadata["kind"] is float and setting.name not in ("lr_sweep", "opt_betas", "ratio")
 ]
 
 

@@ -61,3 +61,36 @@ def test_learning_rate_rises_to_its_peak_and_falls() -> None:
     assert rates[20] == pytest.approx(0.5)
     assert rates[30] == pytest.approx(0.0, abs=1e-6)
     assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
+
+
+def test_the_ends_of_the_schedule() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    settings = config(lr=1.0, epochs=6, warmup_epochs=2, warmup_lr=0.5, min_lr=0.25)
+    scheduler = create_scheduler(settings, optimizer, updates_per_epoch=5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
+    scheduler.step_update(30)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+
+
+def test_optimizers_are_timms() -> None:
+    network = create_network(config(), "resnet18", "lp2", 10)
+    optimizer = create_optimizer(config(opt="nadamw", opt_eps=1e-5, opt_betas=[0.8, 0.95]), network)
+    assert type(optimizer).__name__ == "NAdamW"
+    assert {(group["eps"], *group["betas"]) for group in optimizer.param_groups} == {(1e-5, 0.8, 0.95)}
+    momentum = create_optimizer(config(opt="sgd", momentum=0.7), network)
+    assert {group["momentum"] for group in momentum.param_groups} == {0.7}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"opt": "adamx"}, "got 'adamx': .*adamx.* timm.optim.list_optimizers"),
+        ({"opt": "sgd", "opt_betas": [0.9, 0.99]}, "got 'sgd': it takes no betas"),
+    ],
+)
+def test_optimizers_that_do_not_fit_are_refused(settings: dict[str, object], message: str) -> None:
+    network = create_network(config(), "resnet18", "base", 10)
+    with pytest.raises(
+        ValueError, match=rf"`opt`, `opt_eps` and `opt_betas` must fit one of timm's optimizers, {message}"
+    ):
+        create_optimizer(config(**settings), network)

@@ -68,6 +68,18 @@ def test_updates_with_one_batch_fit_it() -> None:
         {"crop_scale_min": 1.0},
         {"auto_augment": "rand-m9"},
         {"batch_size": 15},
+        {"opt": "nadamw"},
+        {"opt_eps": 1e-2},
+        {"opt_betas": [0.5, 0.9]},
+        {"warmup_lr": 1e-2},
+        {"min_lr": 1e-2},
+        {"mixup": 0.8},
+        {"cutmix": 1.0},
+        {"reprob": 0.5},
+        {"train_crop_mode": "pad"},
+        {"ratio": [1.0, 1.0]},
+        {"zero_init_last": False},
+        {"drop_rate": 0.5},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -119,8 +131,13 @@ class _Killed(Exception):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"model_ema_decay": 0.9, "drop_path_rate": 0.2}, {"drop_path_rate": 0.5, "workers": 1}],
-    ids=["plain", "ema", "workers"],
+    [
+        {},
+        {"model_ema_decay": 0.9, "drop_path_rate": 0.2},
+        {"drop_path_rate": 0.5, "workers": 1},
+        {"mixup": 0.8, "cutmix": 1.0, "reprob": 0.5, "opt": "nadamw"},
+    ],
+    ids=["plain", "ema", "workers", "mixed"],
 )
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path: Path, settings: dict[str, object]) -> None:
     usual, interrupted = _training(**settings), _training(**settings)
@@ -138,6 +155,7 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path: Path, set
     model = resumed.run(checkpoint, lambda progress: seen.append(progress.epochs))
     assert seen == [1, 2, 3]
     assert resumed.progress.losses == usual.progress.losses
+    assert resumed.progress.rates == usual.progress.rates
     for (name, value), (_, want) in zip(model.state_dict().items(), expected.state_dict().items(), strict=True):
         assert torch.equal(value, want), name
 
@@ -152,6 +170,34 @@ def test_batches_must_divide_among_processes() -> None:
         _training(grad_accum_steps=3)
     with pytest.raises(ValueError, match=r"1 processes x 40 accumulation .*got 30 of 30 training images\. Use fewer"):
         _training(grad_accum_steps=40, batch_size=40)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_images_must_come_in_pairs_to_be_mixed(name: str) -> None:
+    message = "`mixup` and `cutmix` must have an even number of images to mix, got 7 of a batch .*Use --batch-size 6"
+    with pytest.raises(ValueError, match=message):
+        _training(batch_size=7, **{name: 1.0})
+    _training(batch_size=7, mixup_prob=0.0, **{name: 1.0})
+
+
+def test_accuracy_is_followed_without_changing_the_training(usual: list[float]) -> None:
+    training = _training()
+    accuracies = iter([10.0, 20.0, 30.0])
+
+    def test(network: nn.Module) -> float:
+        network.eval()
+        return next(accuracies)
+
+    training.run(None, lambda progress: None, test)
+    assert training.progress.top1 == [10.0, 20.0, 30.0]
+    assert training.progress.losses == usual
+
+
+def test_the_rate_of_each_epoch_is_kept() -> None:
+    training = _training(lr=1.0, warmup_epochs=0, min_lr=0.5, mask_lr_scale=3.0)
+    training.run(None, lambda progress: None)
+    assert training.progress.rates[-1] == pytest.approx(0.5)
+    assert training.progress.rates == sorted(training.progress.rates, reverse=True)
 
 
 def test_a_batch_is_no_larger_than_the_images() -> None:

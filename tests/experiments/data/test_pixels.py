@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from timm.data import create_transform, resolve_data_config
+from timm.data.auto_augment import AutoAugment, RandAugment
 from torch.utils.data import DataLoader
 
 from timm_lp.experiments.data.images import UnreadableImageError
@@ -25,7 +27,7 @@ DATA_CONFIG = resolve_data_config({"img_size": 32, "crop_pct": 1.0})
 
 def _pixels(limit_mib: float = 10, seed: int = 1, auto_augment: str | None = None) -> TrainPixels:
     images = load_data("digits").train.subset(range(20))
-    return TrainPixels(images, train_transform(DATA_CONFIG, 0.35, 0.5, auto_augment), seed, limit_mib)
+    return TrainPixels(images, train_transform(DATA_CONFIG, auto_augment=auto_augment), seed, limit_mib)
 
 
 @pytest.mark.parametrize("auto_augment", [None, "rand-m9-mstd0.5"])
@@ -40,7 +42,7 @@ def test_an_augmentation_depends_on_seed_epoch_and_image_alone(auto_augment: str
 @pytest.mark.parametrize("policy", ["foo", "rand-z9"])
 def test_unknown_augmentations_are_refused(policy: str) -> None:
     with pytest.raises(ValueError, match=f"`auto_augment` must be a policy of timm's .*got '{policy}': Unknown"):
-        train_transform(DATA_CONFIG, 0.35, 0.5, policy)
+        train_transform(DATA_CONFIG, auto_augment=policy)
 
 
 def test_augmenting_leaves_the_generators_as_they_were() -> None:
@@ -95,4 +97,38 @@ def test_an_unreadable_image_shows_before_the_training(tmp_path: Path, limit_mib
     (tmp_path / "train" / "ant" / "66.png").write_bytes(b"")
     images = load_data(str(tmp_path)).train
     with pytest.raises(UnreadableImageError, match=r"66\.png"):
-        TrainPixels(images, train_transform(DATA_CONFIG, 0.35, 0.5), 1, limit_mib)
+        TrainPixels(images, train_transform(DATA_CONFIG), 1, limit_mib)
+
+
+def test_the_whole_image_with_a_margin() -> None:
+    """A margin of an eighth, black, of which up to all is seen at one side; the rest is the image as it is."""
+    transform = train_transform(DATA_CONFIG, crop_mode="pad", hflip=0.0)
+    image = Image.fromarray(np.full((32, 32, 3), 200, dtype=np.uint8))
+    seen = set()
+    torch.manual_seed(0)
+    for _ in range(200):
+        black = (np.asarray(transform(image)) == 0).all(axis=0)
+        rows, columns = black.all(axis=1).sum(), black.all(axis=0).sum()
+        assert black.sum() == 32 * 32 - (32 - rows) * (32 - columns)
+        seen |= {int(rows), int(columns)}
+    assert seen == {0, 1, 2, 3, 4}
+
+
+def test_images_of_other_sizes_are_scaled_before_the_margin() -> None:
+    transform = train_transform(DATA_CONFIG, crop_mode="pad", hflip=0.0)
+    assert transform(Image.new("RGB", (100, 50), "white")).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("policy", ["rand-m10-mstd0-inc1", "rand-m9-mstd0.5-inc1", "original", "originalr"])
+def test_every_magnitude_leaves_an_image(policy: str) -> None:
+    """Pillow refuses to keep none of a channel's bits, which the largest magnitude of posterizing asks for."""
+    random.seed(0)
+    transform = train_transform(DATA_CONFIG, auto_augment=policy)
+    (augment,) = [step for step in transform.transforms if isinstance(step, (RandAugment, AutoAugment))]
+    groups = [augment.ops] if isinstance(augment, RandAugment) else augment.policy
+    found = [operation for group in groups for operation in group if operation.name.startswith("Posterize")]
+    assert found
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    for operation in found:
+        operation.prob, operation.magnitude = 1.0, 10
+        assert len(np.unique(np.asarray(operation(image)))) > 1

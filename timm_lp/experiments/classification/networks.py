@@ -14,6 +14,7 @@ from ...command import first_line
 from ...models.checkpoint import checkpoint_filter_fn
 from ...models.variants import BASE, parse_variant
 from .config import FinetuneConfig
+from .optimizer import create_optimizer
 
 
 def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: int = 2) -> None:
@@ -26,12 +27,13 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
         num_images: Images over which its BatchNorm layers average.
 
     Raises:
-        ValueError: If there is no such model or variant, no kernel that it would start at random, or the network does
-            not take `config`'s arguments, its image size, or a single image at a time.
+        ValueError: If there is no such model, variant or optimizer, no kernel that the variant would start at random,
+            or the network does not take `config`'s arguments, its image size, or a single image at a time.
     """
     num_images = min(num_images, 2)  # more are no other case, and too many overflow
     with torch.device("meta"):
         network = create_network(replace(config, pretrained=False, checkpoint=None), model, variant, num_classes=2)
+        create_optimizer(config, network)
         size = preprocessing(config, network)["input_size"]
         try:
             network.train()(torch.empty(num_images, *size))
@@ -92,10 +94,8 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
             **named.options,
         )
     except Exception as error:  # whatever timm's networks stumble over when an argument does not fit
-        raise ValueError(
-            f"`{'`, `'.join(['model', 'model_kwargs', *config.network_arguments, 'pretrained'])}` and `checkpoint` must "
-            f"fit {named.model}, got {_reason(error)}"
-        ) from error
+        names = ", ".join(f"`{name}`" for name in ("model", "model_kwargs", *config.network_arguments, "pretrained"))
+        raise ValueError(f"{names} and `checkpoint` must fit {named.model}, got {_reason(error)}") from error
     if named.reinit:
         with torch.device("meta"):
             small = timm.create_model(model, **arguments)

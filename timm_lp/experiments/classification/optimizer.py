@@ -19,22 +19,26 @@ def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.
     Raises:
         ValueError: If timm has no such optimizer, or it does not take the settings.
     """
-    arguments: dict[str, Any] = {"momentum": config.momentum}
-    arguments |= {} if config.opt_eps is None else {"eps": config.opt_eps}
-    arguments |= {"betas": tuple(config.opt_betas)} if config.opt_betas else {}
+    chosen = {"eps": config.opt_eps, "betas": tuple(config.opt_betas) or None}
+    arguments = {name: value for name, value in chosen.items() if value is not None}
     try:
-        return create_optimizer_v2(
+        optimizer = create_optimizer_v2(
             network,
             opt=config.opt,
             lr=config.lr,
+            momentum=config.momentum,
             param_group_fn=lambda network: parameter_groups(config, network),
             **arguments,
         )
+        for name, value in arguments.items():  # timm leaves out what an optimizer does not take
+            if optimizer.defaults.get(name) != value:
+                raise ValueError(f"it takes no {name}")
     except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"`opt`, `opt_eps` and `opt_betas` must fit one of timm's optimizers, got {config.opt!r}: "
             f"{first_line(error)}. timm.optim.list_optimizers() lists them."
         ) from error
+    return optimizer
 
 
 def parameter_groups(config: FinetuneConfig, network: nn.Module) -> list[dict[str, Any]]:

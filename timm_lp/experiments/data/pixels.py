@@ -77,7 +77,7 @@ def train_transform(
 
 
 def _keep_a_bit(policy: RandAugment | AutoAugment) -> None:
-    """Let posterizing leave a bit of each channel: of none, which large magnitudes ask for, Pillow refuses to make an image."""
+    """Let posterizing leave a bit of each channel: large magnitudes ask for none, which Pillow refuses."""
     groups = [policy.ops] if isinstance(policy, RandAugment) else policy.policy
     for operation in (operation for group in groups for operation in group):
         if operation.name.startswith("Posterize"):
