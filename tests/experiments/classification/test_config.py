@@ -66,6 +66,21 @@ def test_arguments_that_the_benchmark_decides_are_refused(name: str) -> None:
         FinetuneConfig(model_kwargs={"layers": [1], name: 1})
 
 
+def test_arguments_of_one_network() -> None:
+    config = FinetuneConfig(
+        model=["a", "b"], model_kwargs={"global_pool": "max", "b": {"layers": [1], "global_pool": "avg"}}
+    )
+    assert config.kwargs_of("a") == {"global_pool": "max"}
+    assert config.kwargs_of("b") == {"global_pool": "avg", "layers": [1]}
+    assert config.trial_settings("b")["model_kwargs"] == config.kwargs_of("b")
+    with pytest.raises(
+        ValueError, match=r"`model_kwargs` must hold a network's arguments under its name, got 3 for b\."
+    ):
+        FinetuneConfig(model=["a", "b"], model_kwargs={"b": 3})
+    with pytest.raises(ValueError, match=r"`model_kwargs` must not hold what .* decides, got num_classes=3\."):
+        FinetuneConfig(model=["a", "b"], model_kwargs={"b": {"num_classes": 3}})
+
+
 def test_drop_path_is_told_once() -> None:
     assert FinetuneConfig(model_kwargs={"drop_path_rate": 0.1, "global_pool": "max"}).drop_path_rate is None
     with pytest.raises(ValueError, match=r"`model_kwargs` must not hold .*, got drop_path_rate=0\.1"):
@@ -128,14 +143,14 @@ def test_trial_settings_leave_out_what_does_not_change_a_trial() -> None:
     one = FinetuneConfig(variants=["base"], seeds=[1], output_dir="a")
     other = FinetuneConfig(variants=["lp2"], seeds=[2], output_dir="b", save_models=False, workers=2, dataset=["dtd"])
     other = replace(other, model=["a", "b"], shots=4)  # the record has these beside the settings
-    assert one.trial_settings() == other.trial_settings()
-    assert one.trial_settings() != FinetuneConfig(lr=1.0).trial_settings()
+    assert one.trial_settings("resnet18") == other.trial_settings("resnet18")
+    assert one.trial_settings("resnet18") != FinetuneConfig(lr=1.0).trial_settings("resnet18")
 
 
 def test_a_checkpoint_counts_by_its_contents(tmp_path: Path) -> None:
     path = tmp_path / "base.safetensors"
     path.write_bytes(b"one")
-    before = FinetuneConfig(checkpoint=str(path)).trial_settings()
-    assert before == FinetuneConfig(checkpoint=str(path)).trial_settings()
+    before = FinetuneConfig(checkpoint=str(path)).trial_settings("resnet18")
+    assert before == FinetuneConfig(checkpoint=str(path)).trial_settings("resnet18")
     path.write_bytes(b"two")
-    assert before != FinetuneConfig(checkpoint=str(path)).trial_settings()
+    assert before != FinetuneConfig(checkpoint=str(path)).trial_settings("resnet18")

@@ -149,6 +149,6 @@ def test_the_command_repeats_the_settings(tmp_path: Path) -> None:
     command = command_line(config, seeds=[7], lr_sweep=[])
     assert command.startswith("accelerate launch finetune.py --model resnet34 ")
     again = _parse(*shlex.split(command)[3:])
-    assert again.trial_settings() == config.trial_settings()
+    assert again.trial_settings("resnet18") == config.trial_settings("resnet18")
     assert (again.dataset, again.variants, again.seeds) == (config.dataset, config.variants, [7])
     assert "elsewhere" not in command

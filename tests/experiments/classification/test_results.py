@@ -79,7 +79,7 @@ def test_a_trial_records_where_its_weights_started(kind: str, tmp_path: Path, mo
     overlay = {"file": conf.checkpoint} if conf.checkpoint else None
     model = timm.create_model(name, pretrained_cfg_overlay=overlay, device="meta")
     trial = Trial(data, "resnet18", "lp2", 1)
-    progress = Progress(1, [1.0], 1.0)
+    progress = Progress(1, [1.0], train_seconds=1.0)
     outcome = Outcome(model, {}, {"top1": 50.0}, 797, draw(data, "nested", 1, 1), progress, 1.0, None)
     start = trial_record(conf, trial, Accelerator(cpu=True), outcome).start
     if conf.checkpoint:

@@ -247,7 +247,9 @@ def test_a_folder_does_not_stand_in_for_a_preset(tmp_path: Path, monkeypatch: py
 
 def test_presets_are_pinned_where_a_revision_is_known() -> None:
     assert {name: preset.id for name, preset in PRESETS.items() if preset.revision is None} == {
-        "flowers102": "dpdl-benchmark/oxford_flowers102"
+        "flowers102": "dpdl-benchmark/oxford_flowers102",
+        "cifar10": "uoft-cs/cifar10",
+        "tiny-imagenet": "zh-plus/tiny-imagenet",
     }
     assert all(len(preset.revision) == 40 for preset in PRESETS.values() if preset.revision)
     assert PRESETS["flowers102"].train_split == "train+validation"

@@ -206,7 +206,7 @@ class Benchmark:
         """Write what a trial leaves; a disk that does not take it is the trial's failure."""
         try:
             if outcome and self.config.save_models and not trial.held_out:
-                save_model(folder, outcome, self.config.model_kwargs, trial.data.train.class_names)
+                save_model(folder, outcome, self.config.kwargs_of(trial.model), trial.data.train.class_names)
             write_json(folder / TRIAL_FILE, as_json(record))
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         except (OSError, SafetensorError) as failure:

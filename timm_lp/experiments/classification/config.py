@@ -32,7 +32,9 @@ class FinetuneConfig:
     model: list[str] = setting(
         ["convnextv2_tiny"], "one or more: base networks in timm's registry, with or without a tag"
     )
-    model_kwargs: dict[str, Any] = setting({}, "further arguments of the models, key=value")
+    model_kwargs: dict[str, Any] = setting(
+        {}, "further arguments of the models, key=value, or of one of them, model={'key': value}"
+    )
     pretrained: bool = setting(True, "start from timm's pretrained weights")
     checkpoint: str | None = setting(None, "start from this checkpoint of the (one) base network instead", str)
     variants: list[str] = setting(
@@ -42,8 +44,8 @@ class FinetuneConfig:
 
     dataset: list[str] = setting(
         ["digits"],
-        "one or more: flowers102 dtd pets aircraft ucf101 cifar100 digits, a Hub id (org/name), a folder with "
-        "train/<class>/ and test/<class>/ images or with parquet files, a split file of CoOp's",
+        "one or more: flowers102 dtd pets aircraft ucf101 cifar100 cifar10 tiny-imagenet digits, a Hub id (org/name), "
+        "a folder with train/<class>/ and test/<class>/ images or with parquet files, a split file of CoOp's",
     )
     dataset_config: str | None = setting(None, "configuration of the Hub data set", str)
     dataset_revision: str | None = setting(None, "commit, branch or tag of the Hub data set", str)
@@ -160,7 +162,14 @@ class FinetuneConfig:
     def _check_model_kwargs(self) -> None:
         """Refuse arguments that the benchmark or another setting decides, and truth values in other languages."""
         decided = (*_DECIDED, *self.network_arguments)
-        for name, value in self.model_kwargs.items():
+        for model in self.model:
+            if not isinstance(self.model_kwargs.get(model, {}), dict):
+                raise ValueError(
+                    f"`model_kwargs` must hold a network's arguments under its name, got {self.model_kwargs[model]!r} "
+                    f"for {model}."
+                )
+        arguments = [(name, value) for model in self.model for name, value in self.kwargs_of(model).items()]
+        for name, value in arguments:
             if name in decided:
                 raise ValueError(
                     f"`model_kwargs` must not hold what the data set or another setting decides, got {name}={value!r}. "
@@ -186,6 +195,11 @@ class FinetuneConfig:
                 f"{len(self.dataset)} data sets, {len(self.model)} models and save_models={self.save_models}."
             )
 
+    def kwargs_of(self, model: str) -> dict[str, Any]:
+        """Return the further arguments of one of the models: those of all, and its own."""
+        shared = {name: value for name, value in self.model_kwargs.items() if name not in self.model}
+        return {**shared, **self.model_kwargs.get(model, {})}
+
     @property
     def mixes(self) -> bool:
         """Whether images are mixed."""
@@ -202,16 +216,17 @@ class FinetuneConfig:
         """How the data sets are read."""
         return ReadOptions(**{option.name: getattr(self, option.name) for option in fields(ReadOptions)})
 
-    def trial_settings(self) -> dict[str, Any]:
-        """Return the settings on which a trial's result depends, but for what its record has beside them.
+    def trial_settings(self, model: str) -> dict[str, Any]:
+        """Return the settings on which the result of a model's trial depends, but for what its record has beside them.
 
         Those are its data set, model, variant, seed and shots.
         """
         settings = {name: value for name, value in asdict(self).items() if name not in _ELSEWHERE}
-        return settings | {"checkpoint_sha256": self._checkpoint_sha256}
+        return settings | {"model_kwargs": self.kwargs_of(model), "checkpoint_sha256": self.checkpoint_sha256}
 
     @cached_property
-    def _checkpoint_sha256(self) -> str | None:
+    def checkpoint_sha256(self) -> str | None:
+        """Digest of the checkpoint's contents, None where there is none."""
         return None if self.checkpoint is None else file_digest(Path(self.checkpoint))
 
 

@@ -78,7 +78,7 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
     """
     named = parse_variant(model, variant)
     overlay = {"file": config.checkpoint} if config.checkpoint else None
-    arguments = {"num_classes": num_classes, **config.network_arguments, **config.model_kwargs}
+    arguments = {"num_classes": num_classes, **config.network_arguments, **config.kwargs_of(model)}
     try:
         if variant == BASE and config.checkpoint is not None:
             # With another number of classes timm takes any file for its own networks; our filter refuses what does

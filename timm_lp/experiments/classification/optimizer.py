@@ -20,7 +20,7 @@ def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.
         ValueError: If timm has no such optimizer, or it does not take the settings.
     """
     chosen = {"eps": config.opt_eps, "betas": tuple(config.opt_betas) or None}
-    arguments = {name: value for name, value in chosen.items() if value is not None}
+    arguments: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     try:
         optimizer = create_optimizer_v2(
             network,

@@ -54,7 +54,7 @@ def trial_record(
         seed=trial.seed,
         shots=config.shots or None,
         held_out=trial.held_out,
-        settings=trial_settings(config, accelerator),
+        settings=trial_settings(config, trial.model, accelerator),
         command=command_line(config, **own, lr_sweep=[]),
         machine=Machine(device, accelerator.num_processes, torch.get_num_threads()),
         versions={"timm-lp": __version__, "python": platform.python_version(), **_versions()},
@@ -101,7 +101,7 @@ def _start(config: FinetuneConfig, outcome: Outcome) -> Start | None:
         return Start("random")
     start = pretrained_start(getattr(outcome.model, "pretrained_cfg", {}))
     if start is not None and start.kind == "checkpoint":
-        start = replace(start, sha256=config.trial_settings()["checkpoint_sha256"])
+        start = replace(start, sha256=config.checkpoint_sha256)
     return start
 
 

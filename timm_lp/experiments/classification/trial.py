@@ -174,14 +174,15 @@ def augmentations(config: FinetuneConfig, data_config: dict[str, Any]) -> Transf
     )
 
 
-def trial_settings(config: FinetuneConfig, accelerator: Accelerator) -> dict[str, Any]:
+def trial_settings(config: FinetuneConfig, model: str, accelerator: Accelerator) -> dict[str, Any]:
     """Return the settings of a trial as its record has them.
 
     Args:
         config: Settings.
+        model: The base network.
         accelerator: Has the launcher's number format, where the settings leave it open.
     """
-    return {**config.trial_settings(), "mixed_precision": accelerator.mixed_precision}
+    return {**config.trial_settings(model), "mixed_precision": accelerator.mixed_precision}
 
 
 def decisive_settings(config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def decisive_settings(config: FinetuneConfig, trial: Trial, accelerator: Acceler
         trial: The trial.
         accelerator: Has the launcher's number format, where the settings leave it open.
     """
-    settings = trial_settings(config, accelerator)
+    settings = trial_settings(config, trial.model, accelerator)
     del settings["checkpoint"]  # its sha256 is there
     return decisive(settings, trial.model, config.shots or None, trial.data.contents.sha256)
 

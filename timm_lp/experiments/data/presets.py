@@ -51,4 +51,7 @@ PRESETS = {
         frame_column="frame",
     ),
     "cifar100": Preset("mteb/cifar100", "CIFAR-100", "ac5511f885f65fb75d31a9d8810a8440913f7721", "img", "fine_label"),
+    "cifar10": Preset("uoft-cs/cifar10", "CIFAR-10", None, "img"),
+    # Labels of the test images were never published.
+    "tiny-imagenet": Preset("zh-plus/tiny-imagenet", "Tiny ImageNet", None, test_split="valid"),
 }
