@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "finetune": Command("timm_lp.fewshot", "compare base, large and Lp networks on few-shot transfer"),
+    "masks": Command("timm_lp.masks", "show what masks look like: tables and pictures, layer by layer"),
     "bench": Command("timm_lp.bench", "measure speed and memory beside plain PyTorch"),
     "hub": Command("hub_export", "publish networks, and bring them back, verified (the same as timm-lp-hub)"),
 }
