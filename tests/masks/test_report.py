@@ -56,7 +56,7 @@ def test_layers_that_start_apart_have_no_line_together() -> None:
 def test_networks_with_the_same_layers_stand_side_by_side() -> None:
     other = _group("other")
     other = replace(other, layers=other.layers[:1])
-    text = to_markdown([_group("a"), _group("b", p=6.0), other])
+    text = to_markdown([_group("b", p=6.0), _group("a", p_init=1.5), other])  # the first column starts lowest
     assert _cells(text, "p side by side") == [
         ["", "layer", "a", "b"],
         ["--", "-" * 10, "-" * 10 + ":", "-" * 10 + ":"],

@@ -15,12 +15,13 @@ _MAX_LAYERS = 40
 _MAX_MASKS = 48  # of a layer
 _MASK_COLUMNS = 8
 _BLOCK_COLUMNS = 5
+_NAME_WIDTH = 36  # letters
 _GAP = 0.12  # between two masks, as a fraction of a mask
 _TAP_PIXELS = 8  # of the array that is drawn, at least this many for a mask's side
 
 
 def draw_gallery(group: Group, path: str | Path) -> None:
-    """Draw masks of each layer, from the narrowest to the widest, as the kernel's taps have them.
+    """Draw masks of each layer, from the narrowest to the widest, as the kernel's taps have them; one if all are alike.
 
     Of layers beyond 40, and of a layer's masks beyond 48, it draws that many, evenly from first to last.
 
@@ -35,13 +36,12 @@ def draw_gallery(group: Group, path: str | Path) -> None:
 
     layers = evenly(group.layers, _MAX_LAYERS)
     columns = min(_BLOCK_COLUMNS, len(layers))
-    rows = math.ceil(len(layers) / columns)
-    mask_rows = math.ceil(max(min(len(layer), _MAX_MASKS) for layer in layers) / _MASK_COLUMNS)
-    size = (2.9 * max(columns, 2), 0.9 + rows * (0.55 + 2.6 * mask_rows / _MASK_COLUMNS))
-    figure = Figure(figsize=size, layout="constrained")
+    blocks = [layers[start : start + columns] for start in range(0, len(layers), columns)]
+    heights = [0.55 + 2.6 / _MASK_COLUMNS * max(map(_mask_rows, block)) for block in blocks]  # inches
+    figure = Figure(figsize=(2.9 * max(columns, 2), 0.5 + sum(heights)), layout="constrained")
     some = f" ({len(layers)} of {len(group.layers)} layers)" if len(layers) < len(group.layers) else ""
     figure.suptitle(f"{group.name}: masks by layer{some}, each layer's from the narrowest to the widest", fontsize=12)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    grid = figure.subplots(len(blocks), columns, squeeze=False, height_ratios=heights)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, layer in zip(grid.flat, layers, strict=False):
@@ -78,12 +78,27 @@ def mosaic(masks: Tensor, columns: int) -> Tensor:
     return array
 
 
+def _mask_rows(layer: LayerMasks) -> int:
+    return 1 if layer.are_alike else math.ceil(min(len(layer), _MAX_MASKS) / _MASK_COLUMNS)
+
+
+def _shortened(fqn: str) -> str:
+    """Return a layer's name without as many of its first parts as do not fit above its masks."""
+    parts = fqn.split(".")
+    while len(parts) > 1 and len(".".join(parts)) > _NAME_WIDTH:
+        del parts[0]
+    name = ".".join(parts)
+    return name if name == fqn else f"...{name}"
+
+
 def _draw_layer(axes: Any, layer: LayerMasks) -> None:
-    shown = layer.pick(evenly(layer.radius_in_kernel.argsort(stable=True).tolist(), _MAX_MASKS))
+    order = [0] if layer.are_alike else layer.radius_in_kernel.argsort(stable=True).tolist()
+    shown = layer.pick(evenly(order, _MAX_MASKS))
     line = summarize([layer])
-    count = f"{len(layer):,} masks" if len(shown) == len(layer) else f"{len(shown)} of {len(layer):,} masks"
+    count = f"{len(layer):,} masks" if len(order) == len(shown) else f"{len(shown)} of {len(layer):,} masks"
+    count += ", all alike" if len(order) < len(layer) else ""
     axes.imshow(mosaic(shown.mask(), _MASK_COLUMNS).numpy(), cmap="magma", vmin=0, vmax=1, interpolation="none")
-    axes.set_anchor("N")
+    axes.set_anchor("NW")
     numbers = f"{line.kernel}, {count}\np {line.p_median:.2f}, gamma {line.gamma:.2f}"
-    axes.set_title(layer.fqn, fontsize=9, fontweight="bold", loc="left", pad=24)
+    axes.set_title(_shortened(layer.fqn), fontsize=8, fontweight="bold", loc="left", pad=24)
     axes.text(0, 1.02, numbers, transform=axes.transAxes, fontsize=8, va="bottom")

@@ -102,7 +102,8 @@ def _plot_gamma(axes: Any, layers: Sequence[LayerMasks]) -> None:
     _plot_boxes(axes, [layer.conformation.gamma for layer in layers])
     for limit, text in ((ORIENTED, "oriented"), (ELONGATED, "elongated")):
         axes.axhline(limit, color=_GREY, linestyle=":", linewidth=1)
-        axes.text(0.5, limit, f"above {limit:g}: {text}", va="bottom", fontsize=8, color=_GREY)
+        label = axes.text(1.01, limit, f"above:\n{text}", transform=axes.get_yaxis_transform())
+        label.set(va="center", fontsize=8, color=_GREY)
     largest = [min(_MAX_GAMMA, layer.conformation.gamma.max().item()) for layer in layers]
     axes.plot(range(1, len(layers) + 1), largest, linestyle="", marker=".", markersize=4, color="C0")
     _number_logarithmic_axis(axes, 0.97, 1.1 * max([ELONGATED, *largest]), _GAMMA_TICKS)
@@ -167,13 +168,15 @@ def _depth_color(place: int, count: int) -> Any:
 
 
 def _name_layers(axes: Any, layers: Sequence[LayerMasks]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     places = range(1, len(layers) + 1)
     axes.set_xlim(0.4, len(layers) + 0.6)
     if len(layers) <= _MAX_NAMES:
         axes.set_xticks(places, [layer.fqn for layer in layers], rotation=40, ha="right", fontsize=7)
     else:
-        axes.set_xticks(places[:: math.ceil(len(layers) / _MAX_NAMES)])
-        axes.set_xticklabels(places[:: math.ceil(len(layers) / _MAX_NAMES)], fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_xlabel("layer")
 
 
@@ -189,7 +192,7 @@ def _number_logarithmic_axis(axes: Any, low: float, high: float, ticks: Sequence
     axes.set_ylim(low, high)
     if not ticks:
         powers = [2.0**power for power in range(-6, 10) if low <= 2.0**power <= high]
-        ticks = powers if len(powers) > 3 else [tick for tick in MaxNLocator(7).tick_values(low, high) if tick > 0]
+        ticks = powers if len(powers) > 3 else MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)
     axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")

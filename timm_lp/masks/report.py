@@ -111,6 +111,7 @@ def _comparisons(groups: Sequence[Group]) -> list[str]:
 
 
 def _comparison(groups: Sequence[Group]) -> str:
+    groups = sorted(groups, key=lambda group: group.layers[0].p_init)
     columns = [[_p(line) for line in summaries(group)[: len(group.layers)]] for group in groups]
     lines = [
         [str(place), layer.fqn, *cells]
