@@ -76,8 +76,8 @@ def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int,
     done = _run("-X", "importtime", "-m", "timm_lp", *arguments)
     assert last in [line for line in done.stderr.splitlines() if not line.startswith("import time:")][-1]
     assert done.returncode == code
-    modules = {name: command.module for name, command in COMMANDS.items()}
-    assert _imported(done) & {*modules.values()} == {modules[arguments[0]]}
+    command_lines = {name: f"{command.module}.cli" for name, command in COMMANDS.items()}
+    assert _imported(done) & {*command_lines.values()} == {command_lines[arguments[0]]}
 
 
 @pytest.mark.parametrize(

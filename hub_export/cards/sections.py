@@ -18,7 +18,6 @@ from timm_lp.masks.statistics import (
     ELONGATED,
     NEAR,
     ORIENTED,
-    ROUNDING,
     LayerMasks,
     Spread,
     orientation_shares,
@@ -193,8 +192,7 @@ def masks_note(layers: Sequence[LayerMasks]) -> str:
         f"Each of the {sum(map(len, layers)):,} masks has an exponent p (2 is a Gaussian, 16 almost a box) and a width "
         "sigma along the kernel's height and width."
     )
-    furthest = max(abs(value - 1) for value in (p.min, p.max, sigma.min, sigma.max))
-    if furthest < ROUNDING:
+    if all(layer.are_new for layer in layers):
         return f"{text} They are as new."
     if str(p) == str(sigma) == "1":
         return f"{text} Their p and sigma are within 0.5 % of those of new masks."
@@ -206,8 +204,7 @@ def masks_note(layers: Sequence[LayerMasks]) -> str:
 
 def moved_table(layers: Sequence[LayerMasks]) -> str:
     """Return what moved from the start, and what of it can be set beside biology; empty where nothing moved."""
-    changes = [change.flatten() for layer in layers for change in (layer.p_change, layer.sigma_change)]
-    if not changes or ((torch.cat(changes) - 1).abs() < ROUNDING).all():
+    if all(layer.are_new for layer in layers):
         return ""
     p, moved, sigma, gamma, theta = (
         torch.cat(values)

@@ -63,6 +63,18 @@ def test_p_of_several_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [set(values) for values in medians] == [{2.0}, {16.0}]
 
 
+def test_the_start_is_in_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    group = demonstration()
+    far = [replace(layer, p_init=16.0, sigma_init=(30.0, 40.0)) for layer in group.layers]
+    plot_p([replace(group, layers=far)], tmp_path / "p.png")
+    plot_conformation(replace(group, layers=far), tmp_path / "conformation.png")
+    p, conformation = figures
+    assert p.axes[0].get_ylim()[1] > 16
+    assert conformation.axes[0].get_ylim()[1] > 50
+
+
 def test_where_a_mask_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import timm
@@ -88,6 +89,18 @@ def test_masks_that_diverged_are_refused(name: str) -> None:
         getattr(model[0], name)[1] = math.nan
     with pytest.raises(ValueError, match=r"`model` must have finite masks, got nan or inf in 0\. Did its training"):
         layer_masks(model)
+
+
+def test_new_masks_and_others() -> None:
+    for name in ("lp2_resnet18", "lp256f_resnet18"):
+        assert all(layer.are_new for layer in layer_masks(timm.create_model(name, **TINY)))
+    layer = _layer()
+    assert layer.are_new
+    assert not _layer(p_init=4.0).pick([0]).p_moved.any()
+    turned = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64) / 1.5  # as wide, but another box at p = 16
+    assert not replace(layer, C=torch.cat([layer.C[:3], turned[None]])).are_new
+    assert not replace(layer, log2p=layer.log2p + 1e-4).are_new
+    assert replace(layer, log2p=layer.log2p + 1e-6).are_new
 
 
 def test_pooled_trials() -> None:

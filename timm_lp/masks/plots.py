@@ -32,8 +32,8 @@ def plot_p(groups: Sequence[Group], path: str | Path) -> None:
 
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     overall, by_layer = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2.6])
-    everything = torch.cat([layer.p for group in groups for layer in group.layers])
-    low, high = _limits(everything)
+    layers = [layer for group in groups for layer in group.layers]
+    low, high = _limits([layer.p for layer in layers], [layer.p_init for layer in layers])
     for index, group in enumerate(groups):
         color = f"C{index % 10}"
         p = torch.cat([layer.p for layer in group.layers])
@@ -89,22 +89,24 @@ def _plot_band(axes: Any, values: Sequence[Tensor], color: str, label: str) -> N
 def _plot_alpha(axes: Any, layers: Sequence[LayerMasks]) -> None:
     cut = [layer.conformation.alpha.clamp_max(math.hypot(*layer.kernel_size)) for layer in layers]
     _plot_boxes(axes, cut)
-    for place, layer in enumerate(layers, start=1):
-        axes.hlines(math.hypot(*layer.sigma_init), place - 0.45, place + 0.45, color="C3", linewidth=1.5)
+    starts = [math.hypot(*layer.sigma_init) for layer in layers]
+    for place, start in enumerate(starts, start=1):
+        axes.hlines(start, place - 0.45, place + 0.45, color="C3", linewidth=1.5)
     axes.plot([], [], color="C3", linewidth=1.5, label="start")
-    _number_logarithmic_axis(axes, *_limits(torch.cat(cut)))
+    _number_logarithmic_axis(axes, *_limits(cut, starts))
     axes.set_ylabel(r"scale $\alpha$ (pixels; drawn to the kernel's diagonal)", fontsize=9)
     axes.legend(fontsize=9)
     _name_layers(axes, layers)
 
 
 def _plot_gamma(axes: Any, layers: Sequence[LayerMasks]) -> None:
-    _plot_boxes(axes, [layer.conformation.gamma for layer in layers])
+    gamma = [layer.conformation.gamma.clamp_max(_MAX_GAMMA) for layer in layers]
+    _plot_boxes(axes, gamma)
     for limit, text in ((ORIENTED, "oriented"), (ELONGATED, "elongated")):
         axes.axhline(limit, color=_GREY, linestyle=":", linewidth=1)
         label = axes.text(1.01, limit, f"above:\n{text}", transform=axes.get_yaxis_transform())
         label.set(va="center", fontsize=8, color=_GREY)
-    largest = [min(_MAX_GAMMA, layer.conformation.gamma.max().item()) for layer in layers]
+    largest = [layer.max().item() for layer in gamma]
     axes.plot(range(1, len(layers) + 1), largest, linestyle="", marker=".", markersize=4, color="C0")
     _number_logarithmic_axis(axes, 0.97, 1.1 * max([ELONGATED, *largest]), _GAMMA_TICKS)
     axes.set_ylabel(r"distortion $\gamma$ (dots: largest)")
@@ -180,8 +182,10 @@ def _name_layers(axes: Any, layers: Sequence[LayerMasks]) -> None:
         axes.set_xlabel("layer")
 
 
-def _limits(values: Tensor) -> tuple[float, float]:
-    return 0.97 * values.min().item(), 1.03 * values.max().item()
+def _limits(values: Sequence[Tensor], starts: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis that shows all values and starts."""
+    everything = torch.cat([*values, torch.tensor(starts, dtype=torch.float64)])
+    return 0.97 * everything.min().item(), 1.03 * everything.max().item()
 
 
 def _number_logarithmic_axis(axes: Any, low: float, high: float, ticks: Sequence[float] = ()) -> None:

@@ -106,6 +106,12 @@ class LayerMasks:
         """Whether the exponent of each mask is not that of its start, shape `(n,)`."""
         return (self.p_change - 1).abs() > ROUNDING
 
+    @property
+    def are_new(self) -> bool:
+        """Whether all masks are as they started, up to rounding."""
+        start = torch.diag(1 / self.C.new_tensor(self.sigma_init))
+        return not bool(self.p_moved.any() or ((self.C - start).abs() > ROUNDING * start.max()).any())
+
     @cached_property
     def sigma_change(self) -> Tensor:
         """Width of each mask over that at its start, along height and width, shape `(n, 2)`."""
