@@ -16,6 +16,8 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
+from timm_lp.masks.overview import draw_overview
+from timm_lp.masks.statistics import layer_masks
 
 from .cards.card import render_card
 from .cards.naming import parse_name
@@ -210,9 +212,7 @@ def _draw(network: nn.Module, path: Path) -> bool:
     if not any(isinstance(module, LpConv2d) for module in network.modules()):
         return False
     try:
-        from timm_lp.masks.pictures import draw_masks
-
-        draw_masks(network, path)
+        draw_overview(layer_masks(network), path)
     except ImportError as error:
         _logger.warning("The card gets no picture of the masks: %s. Install timm-lp[hub] for it.", error)
         return False

@@ -68,18 +68,19 @@ def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "code", "last"),
     [
+        (["masks", "--pool", "some"], 2, "argument --pool: invalid choice: 'some'"),
         (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
         (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
         (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
     ],
-    ids=["bench", "finetune", "hub"],
+    ids=["masks", "bench", "finetune", "hub"],
 )
 def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
     done = _run("-X", "importtime", "-m", "timm_lp", *arguments)
     assert last in [line for line in done.stderr.splitlines() if not line.startswith("import time:")][-1]
     assert done.returncode == code
-    modules = {name: command.module for name, command in COMMANDS.items()}
-    assert _imported(done) & {*modules.values()} == {modules[arguments[0]]}
+    command_lines = {name: f"{command.module}.cli" for name, command in COMMANDS.items()}
+    assert _imported(done) & {*command_lines.values()} == {command_lines[arguments[0]]}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCardData
 from timm.models import get_model_args, get_model_input_config, split_model_name_tag
 from torch import nn
 
-from timm_lp.masks.statistics import mask_statistics
+from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.variants import PAPER, REINIT
 
 from . import sections
@@ -37,7 +37,7 @@ def render_card(
         merged: Whether the repository holds the merged form, plain convolutions with the masks folded in.
         label_names: Names of the classes, by index.
         results: The recipe, results by seed, and times.
-        masks_image: The repository's file with the picture that `draw_masks` made.
+        masks_image: The repository's file with the picture that `draw_overview` made.
 
     Returns:
         Markdown with the Hub's metadata.
@@ -59,7 +59,7 @@ def render_card(
     own = _own(model, name, results, merged)
     base = base_weights(model, recipe.start)
     input_size = tuple(get_model_input_config(model)["input_size"])
-    masks = [] if merged else mask_statistics(model)
+    masks = [] if merged else layer_masks(model)
     return render(
         "model",
         _metadata(name, base, own, num_classes),
@@ -75,7 +75,9 @@ def render_card(
         settings=sections.settings(recipe, own),
         speed_table=sections.speed_table(name, results.speed),
         speed_note=sections.speed_note(name, results.speed),
-        masks_note=sections.masks_note(model) if masks else "",
+        masks_note=sections.masks_note(masks) if masks else "",
+        moved_table=sections.moved_table(masks),
+        biology_note=sections.BIOLOGY_NOTE,
         masks_table=sections.masks_table(masks),
         layers_table=sections.layers_table(masks),
         masks_image=masks_image,

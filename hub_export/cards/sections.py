@@ -6,12 +6,23 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+import torch
 from timm.models import get_model_args
 from torch import nn
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
-from timm_lp.masks.statistics import MaskStatistics, Spread
+from timm_lp.masks.report import percent
+from timm_lp.masks.statistics import (
+    BY_CHANCE,
+    ELONGATED,
+    NEAR,
+    ORIENTED,
+    LayerMasks,
+    Spread,
+    orientation_shares,
+    share,
+)
 from timm_lp.models.variants import BASE, PAPER, REINIT, variant_prefix
 
 from .complexity import count_macs, count_parameters, to_meta
@@ -26,8 +37,13 @@ _STARTS = {
     PAPER: ", in kernels that the masks damped",
     REINIT: ", but for the enlarged kernels, which started at random",
 }
-_ROUNDING = 1e-5  # of a mask's numbers, as a fraction
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"
+BIOLOGY_NOTE = (
+    "The paper fits p of about 2 to the functional synapses of mouse V1 (layer 2/3), and of 3.7 to 3.8 to the weighted "
+    "inputs of a trained AlexNet's first layer (Figure 1). It fits distributions of standardised offsets, with one "
+    "width for all directions, and no masks. So a mask's p can be set beside them as a tendency only, also because "
+    "masks end near their start (Tables 6 and 7)."
+)
 
 
 def title(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
@@ -169,18 +185,14 @@ def speed_note(name: ModelName, speed: Speed | None) -> str:
     )
 
 
-def masks_note(model: nn.Module) -> str:
+def masks_note(layers: Sequence[LayerMasks]) -> str:
     """Return how far the masks are from new ones, in words."""
-    layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
-    p = Spread.over(layer.p / layer.p_init for layer in layers)
-    sigma = Spread.over(layer.sigma / layer.sigma.new_tensor(layer.sigma_init) for layer in layers)
-    count = sum(layer.out_channels for layer in layers)
+    p, sigma = Spread.over(layer.p_change for layer in layers), Spread.over(layer.sigma_change for layer in layers)
     text = (
-        f"Each of the {count:,} masks has an exponent p (2 is a Gaussian, 16 almost a box) and a width sigma along the "
-        "kernel's height and width."
+        f"Each of the {sum(map(len, layers)):,} masks has an exponent p (2 is a Gaussian, 16 almost a box) and a width "
+        "sigma along the kernel's height and width."
     )
-    furthest = max(abs(value - 1) for value in (p.min, p.max, sigma.min, sigma.max))
-    if furthest < _ROUNDING:
+    if all(layer.are_new for layer in layers):
         return f"{text} They are as new."
     if str(p) == str(sigma) == "1":
         return f"{text} Their p and sigma are within 0.5 % of those of new masks."
@@ -190,23 +202,57 @@ def masks_note(model: nn.Module) -> str:
     )
 
 
-def masks_table(statistics: Sequence[MaskStatistics]) -> str:
-    """Return the masks' statistics by kernel size, as a table."""
+def moved_table(layers: Sequence[LayerMasks]) -> str:
+    """Return what moved from the start, and what of it can be set beside biology; empty where nothing moved."""
+    if all(layer.are_new for layer in layers):
+        return ""
+    p, moved, sigma, gamma, theta = (
+        torch.cat(values)
+        for values in zip(
+            *((m.p, m.p_moved, m.sigma_change.flatten(), m.conformation.gamma, m.conformation.theta) for m in layers),
+            strict=True,
+        )
+    )
+    p_start = ", ".join(f"{start:g}" for start in sorted({layer.p_init for layer in layers}))
+    gamma_start = Spread.of(torch.tensor([max(layer.sigma_init) / min(layer.sigma_init) for layer in layers]))
+    long = f"{_median(gamma)}; {percent(share(gamma > ELONGATED))} above {ELONGATED:g}"
+    rows = [
+        ("p", p_start, f"{_median(p)}; {percent(share(moved))} moved", "as a tendency"),
+        ("sigma over its start", "1", _median(sigma), "no: the offsets are standardised"),
+        ("gamma: longest over shortest width", gamma_start, long, "no: one width is fitted"),
+        (f"direction where gamma is above {ORIENTED:g}", "-", _directions(gamma, theta), "no: no figure is given"),
+    ]
+    return table(("masks", "at the start", "now: median (range)", "comparable with biology"), rows, left=4)
+
+
+def masks_table(layers: Sequence[LayerMasks]) -> str:
+    """Return the masks' p and sigma by kernel size, as a table."""
     rows = []
-    for size, group in groupby(sorted(statistics, key=lambda s: s.kernel_size, reverse=True), lambda s: s.kernel_size):
-        layers = list(group)
-        p = Spread(min(s.p.min for s in layers), 0, max(s.p.max for s in layers))
-        sigma = Spread(min(s.sigma.min for s in layers), 0, max(s.sigma.max for s in layers))
-        rows.append((by(size), len(layers), f"{sum(s.channels for s in layers):,}", p, sigma))
+    for size, group in groupby(sorted(layers, key=lambda m: m.kernel_size, reverse=True), lambda m: m.kernel_size):
+        same = list(group)
+        p, sigma = Spread.over(layer.p for layer in same), Spread.over(layer.sigma for layer in same)
+        rows.append((by(size), len(same), f"{sum(map(len, same)):,}", p, sigma))
     return table(("kernel", "layers", "masks", "p", "sigma (pixels)"), rows) if rows else ""
 
 
-def layers_table(statistics: Sequence[MaskStatistics]) -> str:
+def layers_table(layers: Sequence[LayerMasks]) -> str:
     """Return the masks' statistics layer by layer, as a table; empty where no layer's masks differ."""
-    if all(s.p.min == s.p.max and s.sigma.min == s.sigma.max for s in statistics):
+    if all(layer.are_alike for layer in layers):
         return ""
-    header = ("layer", "kernel", "masks", "p min", "median", "max", "sigma min (pixels)", "median", "max")
-    rows = [(s.fqn, by(s.kernel_size), s.channels, *(f"{value:.3f}" for value in (*s.p, *s.sigma))) for s in statistics]
+    header = (
+        *("layer", "kernel", "masks", "p start", "p min", "median", "max"),
+        *("sigma start (pixels)", "min", "median", "max", "gamma median", "max"),
+    )
+    rows = [
+        (
+            *(layer.fqn, by(layer.kernel_size), len(layer), f"{layer.p_init:g}"),
+            *(f"{value:.3f}" for value in Spread.of(layer.p)),
+            "x".join(f"{sigma:g}" for sigma in dict.fromkeys(layer.sigma_init)),
+            *(f"{value:.3f}" for value in Spread.of(layer.sigma)),
+            *(f"{value:.2f}" for value in Spread.of(layer.conformation.gamma)[1:]),
+        )
+        for layer in layers
+    ]
     return table(header, rows)
 
 
@@ -311,6 +357,22 @@ def _licence_text(base: BaseWeights) -> str:
     if not base.recorded:
         return f"{one_line(base.license)}, inherited from the base weights if they were loaded"
     return f"{one_line(base.license)}, inherited from the base weights"
+
+
+def _median(values: torch.Tensor) -> str:
+    spread = Spread.of(values)
+    return f"{spread.median:.3g} ({spread})"
+
+
+def _directions(gamma: torch.Tensor, theta: torch.Tensor) -> str:
+    count = int((gamma > ORIENTED).sum())
+    if not count:
+        return "none has one"
+    horizontal, vertical = orientation_shares(gamma, theta)
+    return (
+        f"{count:,} have one: {percent(horizontal)} within {NEAR:g} degrees of horizontal, {percent(vertical)} of "
+        f"vertical ({percent(BY_CHANCE)} each if at random)"
+    )
 
 
 def _percent(value: float | None, missing: str) -> str:

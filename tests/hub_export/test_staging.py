@@ -108,8 +108,8 @@ def test_a_base_network_is_staged(tmp_path: Path) -> None:
 def test_without_matplotlib_there_is_no_picture(
     network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.delitem(sys.modules, "timm_lp.masks.pictures", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
     with caplog.at_level(logging.WARNING):
         folder = stage(network, tmp_path / "network")
     assert not (folder / "masks.png").exists()

@@ -15,7 +15,9 @@ from torch import nn
 from hub_export.cards.card import REPOSITORY, fill_repo_id, render_card
 from hub_export.cards.results import parse_results
 from timm_lp import LpConv2d, lp_merge
-from timm_lp.masks.pictures import draw_masks
+from timm_lp.masks import conformation_matrix
+from timm_lp.masks.overview import draw_overview
+from timm_lp.masks.statistics import layer_masks
 
 SIZES = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 NAMES = ["a cat", "a dog | or two", "<b>neither</b>"]
@@ -69,10 +71,10 @@ def with_results(**changes: Any) -> dict[str, Any]:
     return results
 
 
-def rows(card: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table under a heading."""
+def rows(card: str, heading: str, place: int = 0) -> list[list[str]]:
+    """Return the cells of the first table under a heading, or of a later one."""
     section = card.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = section[section.index("|") :].partition("\n\n")[0].splitlines()
+    lines = re.findall(r"(?:^\|.*\n)+", section + "\n", re.MULTILINE)[place].splitlines()
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
@@ -444,7 +446,7 @@ class TestForms:
     def test_masks(self, card: str) -> None:
         assert fact(card, "Lp-convolutions") == "13 (1 of 15x15, 8 of 7x7, 4 of 3x3 pixels)"
         assert fact(card, "Exponent p") == "2 to 2.14; new masks have 2"
-        assert [row[0] for row in rows(card, "Masks")[2:]] == ["15x15", "7x7", "3x3"]
+        assert [row[0] for row in rows(card, "Masks", 1)[2:]] == ["15x15", "7x7", "3x3"]
         assert "](masks.png)" in card
         assert "| layer4.0.downsample.0 |" in card
 
@@ -452,7 +454,38 @@ class TestForms:
         card = render(timm.create_model("lp2_resnet18", num_classes=3, **SIZES))
         assert fact(card, "Exponent p") == "2"
         assert "They are as new." in card
+        assert "comparable with biology" not in card
         assert "Every layer" not in card
+
+    def test_what_moved(self) -> None:
+        model = timm.create_model("lp2_resnet18", num_classes=3, **SIZES)
+        with torch.no_grad():
+            model.conv1.log2p[:4] = 2
+            model.conv1.C[0] = conformation_matrix(5.0, 4.0, 2.0)[0]
+            model.conv1.C[1] = conformation_matrix(5.0, 2.0, 93.0)[0]
+            model.conv1.C[2] = conformation_matrix(5.0, 2.0, 45.0)[0]
+        card = render(model)
+        assert sum(layer.out_channels for layer in model.modules() if isinstance(layer, LpConv2d)) == 208
+        cells = {row[0]: row[1:3] for row in rows(card, "Masks")[2:]}
+        assert cells["p"] == ["2", "2 (2 to 4); 2 % moved"]
+        assert cells["sigma over its start"][0] == "1"
+        assert cells["gamma: longest over shortest width"] == ["1", "1 (1 to 4); &lt; 1 % above 3"]
+        directions = "3 have one: 33 % within 15 degrees of horizontal, 33 % of vertical (17 % each if at random)"
+        assert cells["direction where gamma is above 1.2"] == ["-", directions]
+        assert "as a tendency only" in card
+        with torch.no_grad():
+            model.conv1.C[:3] = model.conv1.C[3]
+        assert rows(render(model), "Masks")[-1][2] == "none has one"
+
+    def test_every_layer_has_a_line_once_masks_differ(self) -> None:
+        model = timm.create_model("lp4_resnet18", num_classes=3, **SIZES)
+        with torch.no_grad():
+            model.conv1.log2p[0] = 3
+        header, _, first, *others = rows(render(model), "Masks", 2)
+        assert len(others) == 12
+        assert dict(zip(header[:4], first, strict=False))["p start"] == "4"
+        assert first[:9] == ["conv1", "15x15", "64", "4", "4.000", "4.000", "8.000", "3.5", "3.500"]
+        assert first[-2:] == ["1.00", "1.00"]
 
     def test_masks_that_hardly_moved(self) -> None:
         model = timm.create_model("lp2_resnet18", num_classes=3, **SIZES)
@@ -525,7 +558,7 @@ def test_usage_runs(card: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     config = json.loads((folder / "config.json").read_text())
     del config["model_args"]["num_classes"]  # timm takes the one at the root, and transformers only that
     (folder / "config.json").write_text(json.dumps(config))
-    draw_masks(model, folder / "masks.png")
+    draw_overview(layer_masks(model), folder / "masks.png")
     Image.new("RGB", (80, 60), "green").save(image)
     with_timm, with_transformers = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""What a network's masks look like, in pictures."""
+"""One picture of a network's masks: what changed from layer to layer, and six telling masks of each layer."""
 
 import math
 import textwrap
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..layers import LpConv2d, lp_mask
-from .statistics import Spread, lp_layers
+from .gallery import evenly
+from .statistics import LayerMasks, Spread
 
 _MAX_DRAWN_LAYERS = 24
 _GALLERY_COLUMNS = 8
@@ -19,30 +19,29 @@ _GAP = 0.08  # between two masks, as a fraction of a mask
 _EXAMPLES = ("narrowest", "median", "widest", "longest", "lowest p", "highest p")
 
 
-def draw_masks(model: nn.Module, path: str | Path) -> None:
-    """Draw a network's masks: p and sigma from layer to layer, and six telling masks of each layer.
+def draw_overview(layers: Sequence[LayerMasks], path: str | Path) -> None:
+    """Draw a network's masks: p, sigma and gamma from layer to layer, and six telling masks of each layer.
 
     Beyond 24 layers, the masks are those of 24 layers from first to last.
 
     Args:
-        model: A network with `LpConv2d` layers, not on the meta device.
+        layers: The masks of each layer.
         path: Where to write the picture; the ending chooses the format.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        ValueError: If the network has no masks.
+        ValueError: If there are none.
     """
     from matplotlib.figure import Figure
 
-    layers = lp_layers(model)
     if not layers:
-        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. It has no masks.")
-    drawn = _evenly(layers, _MAX_DRAWN_LAYERS)
+        raise ValueError("`layers` must be those of a network with masks, got none. Draw none of a network without.")
+    drawn = evenly(layers, _MAX_DRAWN_LAYERS)
     heading = "Masks of each layer"
     if len(drawn) < len(layers):
         heading += f" ({len(drawn)} of {len(layers)} layers)"
     heading += "; dashed: the kernel before it was enlarged"
-    if all(_alike(layer) for _, layer in layers):
+    if all(layer.are_alike for layer in layers):
         figure = Figure(figsize=(12, 0.6 + 2.1 * math.ceil(len(drawn) / _GALLERY_COLUMNS)), layout="constrained")
         figure.suptitle(heading.replace("Masks", "The mask, one for all channels,"), fontsize=11)
         _draw_gallery(figure, drawn)
@@ -57,46 +56,35 @@ def draw_masks(model: nn.Module, path: str | Path) -> None:
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
-def _evenly(items: Sequence[Any], count: int) -> list[Any]:
-    """Return at most `count` items, the first, the last, and evenly between."""
-    if len(items) <= count:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
-
-
-def _alike(layer: LpConv2d) -> bool:
-    """Tell whether a layer's masks are all the same, as before training."""
-    return bool((layer.C == layer.C[0]).all() and (layer.log2p == layer.log2p[0]).all())
-
-
-def _draw_gallery(figure: Any, layers: list[tuple[str, LpConv2d]]) -> None:
+def _draw_gallery(figure: Any, layers: Sequence[LayerMasks]) -> None:
     """Draw one mask of each layer."""
     rows = math.ceil(len(layers) / _GALLERY_COLUMNS)
     grid = figure.subplots(rows, _GALLERY_COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for axes, (fqn, layer) in zip(grid.flat, layers, strict=False):
-        axes.set_title("\n".join([*_wrapped(fqn), *_numbers(layer)]), fontsize=8)
+    for axes, layer in zip(grid.flat, layers, strict=False):
+        axes.set_title("\n".join([*_wrapped(layer.fqn), *_numbers(layer)]), fontsize=8)
         _draw_mask(axes, layer, _example_masks(layer)[0], 0.0)
 
 
-def _draw_profiles(figure: Any, layers: list[tuple[str, LpConv2d]]) -> None:
-    """Plot p, and sigma over its start, from the first layer to the last."""
+def _draw_profiles(figure: Any, layers: Sequence[LayerMasks]) -> None:
+    """Plot p, sigma over its start, and gamma, from the first layer to the last."""
     profiles = {
-        "p": [Spread.of(layer.p) for _, layer in layers],
-        "sigma / sigma at the start": [
-            Spread.of(layer.sigma / layer.sigma.new_tensor(layer.sigma_init)) for _, layer in layers
-        ],
+        "p": [Spread.of(layer.p) for layer in layers],
+        "sigma / sigma at the start": [Spread.of(layer.sigma_change) for layer in layers],
+        "gamma (1: round)": [Spread.of(layer.conformation.gamma) for layer in layers],
     }
+    figure.suptitle("From layer to layer; line: median of the masks, band: smallest to largest", fontsize=11)
     places = range(1, len(layers) + 1)
-    for axes, (label, spreads) in zip(figure.subplots(1, 2), profiles.items(), strict=True):
-        low = min(spread.min for spread in spreads)
-        high = max((value for spread in spreads for value in spread if math.isfinite(value)), default=low)
+    for axes, (label, spreads) in zip(figure.subplots(1, len(profiles)), profiles.items(), strict=True):
+        finite = [value for spread in spreads for value in spread if math.isfinite(value)] or [1.0]
+        low, high = min(finite), max(finite)
         axes.set_ylim(0.98 * low, 1.02 * high)  # so that rounding does not look like a difference
+        smallest = [spread.min for spread in spreads]
         largest = [min(spread.max, 2 * high) for spread in spreads]  # a mask of infinite width leaves the picture
-        axes.fill_between(places, [spread.min for spread in spreads], largest, alpha=0.25, linewidth=0)
+        axes.fill_between(places, smallest, largest, alpha=0.25, linewidth=0)
         axes.plot(places, [spread.median for spread in spreads], marker="o", markersize=3, linewidth=1)
-        axes.set_xlabel("layer (line: median of its masks, band: smallest to largest)", fontsize=10)
+        axes.set_xlabel("layer", fontsize=10)
         axes.set_ylabel(label, fontsize=10)
         axes.tick_params(labelsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -104,19 +92,19 @@ def _draw_profiles(figure: Any, layers: list[tuple[str, LpConv2d]]) -> None:
         axes.grid(alpha=0.3)
 
 
-def _draw_examples(grid: Any, layers: list[tuple[str, LpConv2d]]) -> None:
+def _draw_examples(grid: Any, layers: Sequence[LayerMasks]) -> None:
     """Draw a strip of masks for each layer, column by column."""
     for axes in grid.flat:
         axes.set_axis_off()
-    for index, (fqn, layer) in enumerate(layers):
+    for index, layer in enumerate(layers):
         column, row = divmod(index, len(grid))
-        _draw_strip(grid[row, column], fqn, layer, with_header=row == 0)
+        _draw_strip(grid[row, column], layer, with_header=row == 0)
 
 
-def _draw_strip(axes: Any, fqn: str, layer: LpConv2d, *, with_header: bool) -> None:
+def _draw_strip(axes: Any, layer: LayerMasks, *, with_header: bool) -> None:
     """Draw six masks of a layer side by side, its name and numbers to the left."""
     pitch = 1 + _GAP
-    masks = _example_masks(layer)[: 1 if _alike(layer) else None]
+    masks = _example_masks(layer)[: 1 if layer.are_alike else None]
     for place, mask in enumerate(masks):
         _draw_mask(axes, layer, mask, place * pitch)
     if len(masks) == 1:
@@ -125,13 +113,13 @@ def _draw_strip(axes: Any, fqn: str, layer: LpConv2d, *, with_header: bool) -> N
         axes.text(place * pitch + 0.5, 1.08, example, ha="center", va="bottom", fontsize=9)
     axes.set_xlim(-2.8, len(_EXAMPLES) * pitch)
     axes.set_ylim(0, 1)
-    name = _wrapped(fqn)
+    name = _wrapped(layer.fqn)
     for place, line in enumerate([*name, *_numbers(layer)]):
         bold = "bold" if place < len(name) else "normal"
         axes.text(-0.1, 1 - place * 0.21, line, ha="right", va="top", fontsize=9, fontweight=bold)
 
 
-def _draw_mask(axes: Any, layer: LpConv2d, mask: Tensor, left: float) -> None:
+def _draw_mask(axes: Any, layer: LayerMasks, mask: Tensor, left: float) -> None:
     """Draw a mask in the unit square at `left`, with the kernel that it grew from."""
     from matplotlib.patches import Rectangle
 
@@ -147,26 +135,23 @@ def _wrapped(fqn: str) -> list[str]:
     return [line.replace(". ", ".") for line in textwrap.wrap(fqn.replace(".", ". "), _NAME_WIDTH)]
 
 
-def _numbers(layer: LpConv2d) -> list[str]:
+def _numbers(layer: LayerMasks) -> list[str]:
     height, width = layer.kernel_size
     p, sigma = Spread.of(layer.p), Spread.of(layer.sigma)
-    return [f"{height}x{width}, {layer.out_channels} masks", f"p {p}", f"sigma {sigma} px"]
+    return [f"{height}x{width}, {len(layer)} masks", f"p {p}", f"sigma {sigma} px"]
 
 
-def _example_masks(layer: LpConv2d) -> Tensor:
+def _example_masks(layer: LayerMasks) -> Tensor:
     """Return the masks that `_EXAMPLES` names, shape `(6, Kh, Kw)`."""
-    C, log2p = layer.C.detach().float().cpu(), layer.log2p.detach().float().cpu()
-    by_area = torch.linalg.det(C).abs().argsort(descending=True)
-    singular = torch.linalg.svdvals(C)
-    p = layer.p.detach().cpu()
+    by_area = torch.linalg.det(layer.C).abs().argsort(descending=True, stable=True)
     chosen = torch.stack(
         [
             by_area[0],
             by_area[len(by_area) // 2],
             by_area[-1],
-            (singular[:, 0] / singular[:, 1]).argmax(),
-            p.argmin(),
-            p.argmax(),
+            layer.conformation.gamma.argmax(),
+            layer.p.argmin(),
+            layer.p.argmax(),
         ]
     )
-    return lp_mask(C[chosen], log2p[chosen], layer.kernel_size)[:, 0]
+    return layer.pick(chosen).mask()[:, 0]

@@ -1,0 +1,112 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from timm_lp.masks import cli
+from timm_lp.masks.__main__ import PACKAGES
+
+from .networks import save
+
+TABLES = {"report.md", "report.csv", "masks.csv", "results.json"}
+
+
+def test_trials_and_another_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    networks = {
+        f"digits/{variant}": f"{variant.partition('-')[0]}_resnet18" for variant in ("lp2-seed1", "lp2-seed2", "lp16")
+    }
+    for seed, (place, name) in enumerate(networks.items()):
+        save(tmp_path / place, name, seed)
+    output = tmp_path / "output"
+    cli.main([*(str(tmp_path / place) for place in networks), "--output-dir", str(output)])
+    printed = capsys.readouterr().out
+    pictures = {
+        "p.png",
+        "shapes.png",
+        *(f"{kind}-{group}.png" for kind in ("gallery", "conformation") for group in ("1-lp2", "2-lp16")),
+    }
+    assert {path.name for path in output.iterdir()} == TABLES | pictures
+    assert printed == (output / "report.md").read_text() + f"\nTables and pictures: {output}\n"
+    assert "## p side by side" in printed
+    content = json.loads((output / "results.json").read_text())
+    assert content["demonstration"] is False
+    assert [(group["name"], len(group["networks"])) for group in content["groups"]] == [("lp2", 2), ("lp16", 1)]
+    assert content["groups"][0]["layers"][0]["masks"] == 128
+    with (output / "masks.csv").open() as file:
+        masks = list(csv.DictReader(file))
+    assert len(masks) == 3 * 208
+    with (output / "report.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * 14
+
+
+def test_without_arguments_it_shows_a_demonstration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main([])
+    assert "Nothing was learned" in capsys.readouterr().out
+    output = tmp_path / "output" / "masks"
+    assert {path.name for path in output.iterdir()} == TABLES | {
+        "p.png",
+        "shapes.png",
+        "gallery.png",
+        "conformation.png",
+    }
+    assert json.loads((output / "results.json").read_text())["demonstration"] is True
+
+
+def test_without_matplotlib_there_are_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    save(tmp_path / "network")
+    cli.main([str(tmp_path / "network"), "--output-dir", str(tmp_path / "output")])
+    assert {path.name for path in (tmp_path / "output").iterdir()} == TABLES
+    assert "No pictures: matplotlib is not installed." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet17"], "`name` must be a registered network, hf-hub:ORG/NAME, local-dir:FOLDER or a folder"),
+        (["nowhere/lp2-seed1"], "`name` must be a registered network"),
+        (["."], "`name` must be a folder that holds a network, got '.' without config.json."),
+    ],
+)
+def test_what_is_no_network_ends_in_one_sentence(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as failure:
+        cli.main(arguments)
+    assert str(failure.value).startswith(f"python -m timm_lp.masks: {message}")
+    assert not any(tmp_path.iterdir())
+
+
+def test_bad_flags_end_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["--pool", "some"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m timm_lp.masks: error: argument --pool: invalid choice: 'some'")
+
+
+def test_in_a_process_of_its_own() -> None:
+    command = [sys.executable, "-m", "timm_lp.masks", "nowhere"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith("python -m timm_lp.masks: `name` must be a registered network")
+
+
+def test_names_the_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from timm_lp.masks import __main__
+
+    monkeypatch.setattr(__main__, "PACKAGES", (*PACKAGES, "no_such_package"))
+    with pytest.raises(SystemExit, match=r"no_such_package must be installed\. `pip install \"timm-lp\[masks\]\"`"):
+        __main__.main()

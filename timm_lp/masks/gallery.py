@@ -1,0 +1,104 @@
+"""A picture of the masks themselves, layer by layer (Figure 9)."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .networks import Group
+from .statistics import LayerMasks, summarize
+
+_MAX_LAYERS = 40
+_MAX_MASKS = 48  # of a layer
+_MASK_COLUMNS = 8
+_BLOCK_COLUMNS = 5
+_NAME_WIDTH = 36  # letters
+_GAP = 0.12  # between two masks, as a fraction of a mask
+_TAP_PIXELS = 8  # of the array that is drawn, at least this many for a mask's side
+
+
+def draw_gallery(group: Group, path: str | Path) -> None:
+    """Draw masks of each layer, from the narrowest to the widest, as the kernel's taps have them; one if all are alike.
+
+    Of layers beyond 40, and of a layer's masks beyond 48, it draws that many, evenly from first to last.
+
+    Args:
+        group: The masks.
+        path: Where to write the picture; the ending chooses the format.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    layers = evenly(group.layers, _MAX_LAYERS)
+    columns = min(_BLOCK_COLUMNS, len(layers))
+    blocks = [layers[start : start + columns] for start in range(0, len(layers), columns)]
+    heights = [0.55 + 2.6 / _MASK_COLUMNS * max(map(_mask_rows, block)) for block in blocks]  # inches
+    figure = Figure(figsize=(2.9 * max(columns, 2), 0.5 + sum(heights)), layout="constrained")
+    some = f" ({len(layers)} of {len(group.layers)} layers)" if len(layers) < len(group.layers) else ""
+    figure.suptitle(f"{group.name}: masks by layer{some}, each layer's from the narrowest to the widest", fontsize=12)
+    grid = figure.subplots(len(blocks), columns, squeeze=False, height_ratios=heights)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, layer in zip(grid.flat, layers, strict=False):
+        _draw_layer(axes, layer)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """Return at most `count` items, the first, the last, and evenly between."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def mosaic(masks: Tensor, columns: int) -> Tensor:
+    """Return masks side by side and one below the other, with NaN between and behind them.
+
+    Args:
+        masks: Masks, shape `(n, 1, Kh, Kw)`.
+        columns: How many are side by side.
+
+    Returns:
+        The array, shape `(H, W)`; each tap takes as many elements as it needs for a gap that is narrow beside a mask.
+    """
+    repeats = math.ceil(_TAP_PIXELS / min(masks.shape[-2:]))
+    masks = masks[:, 0].repeat_interleave(repeats, dim=1).repeat_interleave(repeats, dim=2)
+    gap = max(1, round(_GAP * min(masks.shape[-2:])))
+    height, width = masks.shape[-2] + gap, masks.shape[-1] + gap
+    rows = math.ceil(len(masks) / columns)
+    array = torch.full((rows * height - gap, columns * width - gap), math.nan, dtype=masks.dtype)
+    for place, mask in enumerate(masks):
+        top, left = place // columns * height, place % columns * width
+        array[top : top + height - gap, left : left + width - gap] = mask
+    return array
+
+
+def _mask_rows(layer: LayerMasks) -> int:
+    return 1 if layer.are_alike else math.ceil(min(len(layer), _MAX_MASKS) / _MASK_COLUMNS)
+
+
+def _shortened(fqn: str) -> str:
+    """Return a layer's name without as many of its first parts as do not fit above its masks."""
+    parts = fqn.split(".")
+    while len(parts) > 1 and len(".".join(parts)) > _NAME_WIDTH:
+        del parts[0]
+    name = ".".join(parts)
+    return name if name == fqn else f"...{name}"
+
+
+def _draw_layer(axes: Any, layer: LayerMasks) -> None:
+    order = [0] if layer.are_alike else layer.radius_in_kernel.argsort(stable=True).tolist()
+    shown = layer.pick(evenly(order, _MAX_MASKS))
+    line = summarize([layer])
+    count = f"{len(layer):,} masks" if len(order) == len(shown) else f"{len(shown)} of {len(layer):,} masks"
+    count += ", all alike" if len(order) < len(layer) else ""
+    axes.imshow(mosaic(shown.mask(), _MASK_COLUMNS).numpy(), cmap="magma", vmin=0, vmax=1, interpolation="none")
+    axes.set_anchor("NW")
+    numbers = f"{line.kernel}, {count}\np {line.p_median:.2f}, gamma {line.gamma:.2f}"
+    axes.set_title(_shortened(layer.fqn), fontsize=8, fontweight="bold", loc="left", pad=24)
+    axes.text(0, 1.02, numbers, transform=axes.transAxes, fontsize=8, va="bottom")
