@@ -8,11 +8,10 @@ from typing import Any
 
 from ...command import CommandParser, failures_in_one_line
 from ...files import write_json, write_text
-from .experiment import EXAMPLE_NETWORK, Measured, Plan, run
+from .experiment import EXAMPLE_NETWORK, UNITS, Measured, Plan, run
 from .likelihood import FORMS
 from .plot import plot_exponents, plot_fields, plot_kernels, plot_units
 from .report import results, to_csv, to_markdown
-from .sources import UNITS
 
 _COMMAND = "python -m timm_lp.experiments.receptive_fields"
 
@@ -109,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", nargs="+", choices=("trained", "untrained"), help="default: both")
     add("--unit", choices=("image", "neuron"), default="image", help="what a field is of (default: image)")
     add("--form", choices=FORMS, default=FORMS[0], help=f"form of C (default: {FORMS[0]}, the paper's)")
-    add("--seed", type=int, default=0, help="settles crops, noise, random weights and draws (default: 0)")
+    add("--seed", type=_seed, default=0, help="settles crops, noise, random weights and draws (default: 0)")
     add("--output-dir", type=Path, default=Path("output/receptive_fields"), help="default: output/receptive_fields")
     return parser
 
@@ -122,6 +121,16 @@ def _positive(text: str) -> int:
 
 
 _positive.__name__ = "positive number"  # what argparse calls it in its message
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
+    return value
+
+
+_seed.__name__ = "number"
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from .sources import SYNTHETIC_P, NetworkSource, read_fields, synthetic_fields, 
 from .synapses import first_convolution
 
 EXAMPLE_NETWORK = "alexnet"
+UNITS = 17  # neurons or images in each group of Figure 1g
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Plan:
         weights: `"trained"`, `"untrained"` or both.
         inputs: `"images"`, `"noise"` or both.
         images: Folder of images; None for the embedded photographs.
-        num_images: Images, and inputs of noise.
+        num_images: Images, inputs of noise, and draws of each synthetic group.
         offsets: A CSV file of offsets, or None.
         synthetic: Whether to add groups drawn from known distributions.
         unit: What a network's field is of: an `"image"` or a `"neuron"`.
@@ -41,7 +42,7 @@ class Plan:
     weights: tuple[str, ...] = ("trained", "untrained")
     inputs: tuple[str, ...] = ("images", "noise")
     images: Path | None = None
-    num_images: int = 17
+    num_images: int = UNITS
     offsets: Path | None = None
     synthetic: bool = False
     unit: str = "image"
@@ -76,7 +77,7 @@ def run(plan: Plan) -> Measured:
     fields = [] if plan.offsets is None else read_fields(plan.offsets)
     sources = _network_sources(plan)
     if plan.synthetic:
-        fields += synthetic_fields(plan.seed)
+        fields += synthetic_fields(plan.num_images, plan.seed)
     panels: dict[str, KernelPanel] = {}
     with tqdm(total=sum(len(source.inputs) for source in sources), desc="synapses", unit="input") as progress:
         for source in sources:

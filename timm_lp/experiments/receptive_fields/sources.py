@@ -13,13 +13,12 @@ from .fields import Field
 from .synapses import Counts, FirstConvolution, functional_synapses, tap_offsets
 
 SYNTHETIC_P = (1, 2, 4, 16)
-UNITS = 17  # neurons or images in each group of Figure 1g
 _SYNTHETIC_SYNAPSES = 1000
 _FEWEST = 10  # synapses of a neuron
 
 
-def synthetic_fields(seed: int) -> list[Field]:
-    """Return groups of fields drawn from an MPND whose exponent is known."""
+def synthetic_fields(units: int, seed: int) -> list[Field]:
+    """Return groups of as many fields each, drawn from an MPND whose exponent is known."""
     return [
         Field(
             synthetic_group(p),
@@ -27,7 +26,7 @@ def synthetic_fields(seed: int) -> list[Field]:
             sample_mpnd(_SYNTHETIC_SYNAPSES, np.eye(2), p, seed=seed + 1000 * p + unit),
         )
         for p in SYNTHETIC_P
-        for unit in range(UNITS)
+        for unit in range(units)
     ]
 
 
