@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,15 @@ def test_an_output_folder_that_cannot_be_is_refused_first(tmp_path: Path, monkey
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=rf"{COMMAND}: \[Errno \d+\] .*file"):
         cli.main(["--output-dir", str(tmp_path / "file")])
+
+
+def test_the_readme_runs_as_it_is_printed() -> None:
+    path = Path(receptive_fields.__file__).with_name("README.md")
+    if not path.is_file():
+        pytest.skip("installed without the README")
+    (code,) = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
+    assert float(done.stdout.split()[0]) == pytest.approx(4, rel=0.2)
 
 
 def test_runs_as_a_module() -> None:

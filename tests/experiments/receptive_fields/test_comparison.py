@@ -6,8 +6,8 @@ from scipy.stats import t, ttest_ind
 
 from timm_lp.experiments.receptive_fields.comparison import compare_groups, group_interval
 from timm_lp.experiments.receptive_fields.fields import FieldFit
-from timm_lp.experiments.receptive_fields.report import results, to_csv, to_markdown
-from timm_lp.experiments.receptive_fields.search import P_MAX
+from timm_lp.experiments.receptive_fields.report import exponent_text, results, to_csv, to_markdown
+from timm_lp.experiments.receptive_fields.search import P_MAX, P_MIN
 
 EXPONENTS = {"a": [1.9, 2.0, 2.2], "b": [2.0, 2.3, 2.4, 2.1], "c": [8.0, 9.0, 7.0], "flat": [P_MAX] * 3, "one": [3.0]}
 
@@ -83,6 +83,14 @@ def test_the_tables() -> None:
     assert rows["flat"][4] == "-"
     assert "Welch" in table
     assert "## Comparisons" not in to_markdown(_fits("a"), synthetic=False)
+
+
+def test_an_exponent_at_a_bound_is_shown_as_one() -> None:
+    def text(p: float, is_flat: bool, low: float | None = None, high: float | None = None) -> str:
+        return exponent_text(FieldFit("a", "b", 100, p, is_flat, np.eye(2), low, high))
+
+    assert [text(3.14159, False), text(P_MAX, True), text(P_MIN, False)] == ["3.14", "> 200", "< 0.30"]
+    assert [text(40.0, True, 12.3, math.inf), text(P_MIN, False, 0.0, 0.37)] == ["> 12.3", "< 0.37"]
 
 
 def test_the_results_have_no_number_that_json_lacks() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from .density import Array
 from .intervals import Interval, interval_of_p
 from .likelihood import FORMS, Sample
-from .search import P_MAX, P_MIN, Problem, maximise_likelihood
+from .search import P_MAX, Problem, maximise_likelihood
 
 _LATTICE_TOLERANCE = 1e-6  # of a tap
 
@@ -47,11 +47,6 @@ class MPNDFit:
         """Whether the offsets fill a box so evenly that they only bound p from below."""
         return self.p >= P_MAX * (1 - 1e-6) or (self.interval is not None and math.isinf(self.interval.high))
 
-    @property
-    def is_at_lower_bound(self) -> bool:
-        """Whether the likelihood still grows at the smallest p that is searched."""
-        return self.p <= P_MIN * (1 + 1e-6)
-
 
 def fit_mpnd(
     offsets: ArrayLike,
@@ -83,8 +78,9 @@ def fit_mpnd(
             likelihood; or the centre itself, shape `(d,)`.
         interval: How the interval of p is found: `"information"` from the curvature of the likelihood; `"profile"`
             where the likelihood falls by the chi-squared quantile; `"bootstrap"` from fits of resampled offsets;
-            `"auto"` for the fastest that is right: the information for 1.5 <= p <= 8 and 1,000 offsets or more, the
-            profile elsewhere, the bootstrap for a full `C`; None for no interval.
+            `"auto"` for the information where 1.5 <= p <= 8 and there are 1,000 offsets or more, the profile elsewhere,
+            and the bootstrap for a full `C`, which holds p = 2 somewhat less often than it says, as the turn of `C` is
+            open there; None for no interval.
         level: Probability of the interval.
         num_resamples: Fits of the bootstrap.
         seed: What settles the bootstrap's draws.

@@ -35,7 +35,7 @@ def plot_fields(fields: list[Field], fits: list[FieldFit], path: Path, *, synthe
         for axes, image in zip(panels[:2, column], (density, fitted), strict=True):
             _map(axes, image, top)
         panels[0, column].set_title(_wrapped(group), fontsize=9)
-        panels[1, column].set_title(f"p = {exponent_text(fit)}".replace("= >", ">"), fontsize=9)
+        panels[1, column].set_title(f"p {exponent_text(fit)}", fontsize=9)
         _draw_profiles(panels[2, column], density, fitted)
     panels[0, 0].set_ylabel("mean field")
     panels[1, 0].set_ylabel("fit of median p")

@@ -9,7 +9,7 @@ from typing import Any
 from ...markdown import markdown_rows
 from .comparison import Pair, compare_groups, group_interval, inverse_exponents
 from .fields import FieldFit
-from .search import P_MAX
+from .search import P_MAX, P_MIN
 
 SYNTHETIC = (
     "Synthetic example: groups drawn from known distributions, and a network with random weights. "
@@ -77,10 +77,12 @@ _COMPARISON_NOTE = (
 
 
 def exponent_text(fit: FieldFit) -> str:
-    """Return the exponent of a fit, or its bound where the field is flat."""
-    if not fit.is_flat:
-        return f"{fit.p:.2f}"
-    return f"> {_short(P_MAX if fit.low is None else fit.low)}"
+    """Return the exponent of a fit, or its bound where the field is flat or peaks too much for the search."""
+    if fit.is_flat:
+        return f"> {_short(P_MAX if fit.low is None else fit.low)}"
+    if fit.p <= P_MIN * (1 + 1e-6):
+        return f"< {_short(P_MIN if fit.high is None else fit.high)}"
+    return f"{fit.p:.2f}"
 
 
 def _group(name: str, fits: list[FieldFit], inverse: list[float]) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def _group_line(name: str, fits: list[FieldFit], inverse: list[float]) -> list[s
     return [
         name,
         str(len(fits)),
-        f"{statistics.median(fit.num_synapses for fit in fits):.3g}",
+        f"{statistics.median(fit.num_synapses for fit in fits):,.0f}",
         exponent_text(middle),
         _interval_text(ends),
         f"{_short(min(fit.p for fit in fits))} to {_short(max(fit.p for fit in fits))}",
