@@ -123,6 +123,14 @@ def test_a_saved_network_beside_a_users_offsets(tmp_path: Path, network: Path) -
     assert {"kernels-1-windowed-trained.png", "kernels-2-windowed-untrained.png"} <= _pictures(tmp_path / "out").keys()
 
 
+def test_folders_of_the_same_name_stay_apart(tmp_path: Path) -> None:
+    names = [str(tmp_path / parent / "lp2-seed1") for parent in "ab"]
+    for name in names:
+        Path(name).mkdir(parents=True)
+    assert experiment.network_titles((names[0], "alexnet")) == {names[0]: "lp2-seed1", "alexnet": "alexnet"}
+    assert experiment.network_titles((*names,)) == {name: name for name in names}
+
+
 def test_a_field_of_each_neuron(tmp_path: Path, network: Path) -> None:
     flags = "--unit neuron --weights trained --inputs noise --num-images 1".split()
     content = _run(tmp_path / "out", str(network), *flags)

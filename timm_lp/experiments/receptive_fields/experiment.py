@@ -95,6 +95,12 @@ def run(plan: Plan) -> Measured:
     return Measured(fields, fits, list(panels.values()), known)
 
 
+def network_titles(names: tuple[str, ...]) -> dict[str, str]:
+    """Return what to call each network: a folder's own name, unless another one has it too."""
+    short = {name: Path(name).resolve().name if Path(name).is_dir() else name for name in names}
+    return {name: title if list(short.values()).count(title) == 1 else name for name, title in short.items()}
+
+
 def _own_fields(source: NetworkSource, counts: dict[str, np.ndarray], unit: str) -> list[Field]:
     fields = source.fields(counts, unit)
     if not fields:
@@ -108,10 +114,11 @@ def _network_sources(plan: Plan) -> list[NetworkSource]:
     if not plan.networks:
         return []
     images = _images(plan) if "images" in plan.inputs else []
+    titles = network_titles(plan.networks)
     sources = []
     for name in plan.networks:
         for weights in plan.weights:
-            title = f"{Path(name).name if Path(name).is_dir() else name}, {weights}"
+            title = f"{titles[name]}, {weights}"
             network = _load(name, weights, plan.seed)
             taken = input_format(network, name)
             convolution = first_convolution(network, taken.size, name)

@@ -211,7 +211,7 @@ def _as_colours(kernel: Array) -> Array:
 def _shows(tick: float, fits: list[FieldFit]) -> bool:
     lows = [fit.p if fit.low is None else max(fit.low, 0.3) for fit in fits]
     highs = [fit.p if fit.high is None else min(fit.high, P_MAX) for fit in fits]
-    return math.log2(min(2.0, *lows, 2.0)) - 0.6 <= math.log2(tick) <= math.log2(max(2.0, *highs)) + 0.6
+    return math.log2(min(2.0, *lows)) - 0.6 <= math.log2(tick) <= math.log2(max(2.0, *highs)) + 0.6
 
 
 def _wrapped(name: str) -> str:
