@@ -76,7 +76,7 @@ def fit_mpnd(
             alone the likelihood of a flat field grows without bound.
         mean: The centre: `"sample"` for the offsets' mean, as in the paper; `"fit"` for the one of the largest
             likelihood; or the centre itself, shape `(d,)`.
-        interval: How the interval of p is found: `"information"` from the curvature of the likelihood, if it has a peak;
+        interval: How the interval of p is found: `"information"` from the likelihood's curvature, if it has a peak;
             `"profile"` where the likelihood falls by the chi-squared quantile; `"bootstrap"` from fits of resampled
             offsets; `"auto"` for the information where 1.5 <= p <= 8 and there are 1,000 offsets or more, the profile
             elsewhere, and the bootstrap for a full `C`, which holds p = 2 somewhat less often than it says, as the turn
