@@ -69,11 +69,12 @@ def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path:
     ("arguments", "code", "last"),
     [
         (["masks", "--pool", "some"], 2, "argument --pool: invalid choice: 'some'"),
+        (["receptive-fields", "--num-images", "0"], 2, "argument --num-images: must be at least 1, got 0"),
         (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
         (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
         (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
     ],
-    ids=["masks", "bench", "finetune", "hub"],
+    ids=["masks", "receptive-fields", "bench", "finetune", "hub"],
 )
 def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
     done = _run("-X", "importtime", "-m", "timm_lp", *arguments)

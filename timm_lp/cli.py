@@ -24,6 +24,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "finetune": Command("timm_lp.experiments.classification", "train and compare base, large and Lp networks"),
     "masks": Command("timm_lp.masks", "show what masks look like: tables and pictures, layer by layer"),
+    "receptive-fields": Command(
+        "timm_lp.experiments.receptive_fields", "fit p to receptive fields of networks, or of your own neurons"
+    ),
     "bench": Command("timm_lp.bench", "measure speed and memory beside plain PyTorch"),
     "hub": Command("hub_export", "publish networks, and bring them back, verified (the same as timm-lp-hub)"),
 }

@@ -1,0 +1,248 @@
+"""The command, end to end, and every command line that it refuses."""
+
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+from timm.models import save_for_hf
+
+from timm_lp.experiments import receptive_fields
+from timm_lp.experiments.receptive_fields import cli, experiment, sample_mpnd
+from timm_lp.experiments.receptive_fields.__main__ import PACKAGES
+from timm_lp.experiments.receptive_fields.report import SYNTHETIC
+
+COMMAND = "python -m timm_lp.experiments.receptive_fields"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """A saved network whose kernels are Gaussian, so that its synapses are too."""
+    model = timm.create_model("resnet18", channels=(8, 8, 8, 8), num_classes=2)
+    y, x = np.mgrid[-3:4, -3:4]
+    window = np.exp(-(x**2 + y**2) / 8).astype(np.float32)
+    model.conv1.weight.data.mul_(model.conv1.weight.new_tensor(window))
+    folder = tmp_path / "windowed"
+    save_for_hf(model, folder, model_config={"num_classes": 2, "model_args": {"channels": [8, 8, 8, 8]}})
+    return folder
+
+
+def _offsets(folder: Path, neurons: int = 3) -> Path:
+    path = folder / "offsets.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["group", "x", "y", "neuron"])
+        for group, p in (("round", 2), ("square", 8)):
+            for neuron in range(neurons):
+                drawn = sample_mpnd(200, np.diag([0.02, 0.01]), p, seed=neuron)
+                writer.writerows([group, x, y, neuron] for x, y in drawn)
+    return path
+
+
+def _run(folder: Path, *arguments: str) -> dict[str, Any]:
+    cli.main([*arguments, "--output-dir", str(folder)])
+    content: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return content
+
+
+def _pictures(folder: Path) -> dict[str, tuple[int, int]]:
+    sizes = {}
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as image:
+            assert np.unique(np.asarray(image.convert("L"))).size > 20, f"{path} is almost empty"
+            sizes[path.name] = image.size
+    return sizes
+
+
+def test_the_example_finds_what_was_drawn_and_says_that_it_is_synthetic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = _run(tmp_path, "--num-images", "2")
+    assert content["synthetic"] is True
+    groups = {group["group"]: group for group in content["groups"]}
+    for p in (1, 2, 4, 16):
+        assert groups.pop(f"synthetic, p = {p}")["p_median"] == pytest.approx(p, rel=0.3)
+    assert list(groups) == ["alexnet, untrained, images", "alexnet, untrained, noise"]
+    assert all(group["flat_fields"] == 2 for group in groups.values())
+    assert len(content["fits"]) == 12
+    assert len(content["comparisons"]) == 14  # 15 pairs, without that of the two flat groups
+    printed = capsys.readouterr()
+    report = (tmp_path / "report.md").read_text()
+    assert SYNTHETIC in printed.out
+    assert SYNTHETIC in report
+    assert (tmp_path / "fits.csv").read_text().count("\nTrue,") == 12
+    assert "fits: 100%" in printed.err
+    pictures = _pictures(tmp_path)
+    assert list(pictures) == ["fields.png", "kernels-1-alexnet-untrained.png", "p.png", "units.png"]
+    assert all(f"]({name})" in report for name in pictures)
+
+
+def test_a_users_own_offsets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Axes of different scales: the offsets are standardized before the fit."""
+    content = _run(tmp_path / "out", "--offsets", str(_offsets(tmp_path)), "--form", "diagonal")
+    assert content["synthetic"] is False
+    assert "ynthetic" not in capsys.readouterr().out + (tmp_path / "out" / "report.md").read_text()
+    assert [group["group"] for group in content["groups"]] == ["round", "square"]
+    for fit in content["fits"]:
+        p = {"round": 2, "square": 8}[fit["group"]]
+        assert fit["p"] == pytest.approx(p, rel=0.7)
+        assert fit["p_low"] < fit["p"] < (fit["p_high"] or math.inf)
+        assert fit["interval"] == "profile"
+        assert (fit["gaussian_p_value"] < 0.05) == (p == 8)
+        np.testing.assert_allclose(np.diag(fit["C"]), fit["C"][0][0], rtol=0.3)
+    assert list(_pictures(tmp_path / "out")) == ["fields.png", "p.png", "units.png"]
+
+
+def test_a_saved_network_beside_a_users_offsets(tmp_path: Path, network: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for place in range(2):
+        pixels = np.random.default_rng(place).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{place}.png")
+    content = _run(
+        tmp_path / "out",
+        *(str(network), "--offsets", str(_offsets(tmp_path, neurons=2)), "--images", str(images), "--num-images", "2"),
+    )
+    exponents = {group["group"]: group["p_median"] for group in content["groups"]}
+    assert list(exponents) == [
+        *("round", "square", "windowed, trained, images", "windowed, trained, noise"),
+        *("windowed, untrained, images", "windowed, untrained, noise"),
+    ]
+    assert exponents["windowed, trained, noise"] < 10 < exponents["windowed, untrained, noise"]
+    own = [fit for fit in content["fits"] if fit["group"] == "windowed, trained, images"]
+    assert [fit["unit"] for fit in own] == ["0.png", "1.png"]
+    assert all(fit["p_low"] is None and fit["gaussian_p_value"] is None for fit in own)
+    assert {"kernels-1-windowed-trained.png", "kernels-2-windowed-untrained.png"} <= _pictures(tmp_path / "out").keys()
+
+
+def test_folders_of_the_same_name_stay_apart(tmp_path: Path) -> None:
+    names = [str(tmp_path / parent / "lp2-seed1") for parent in "ab"]
+    for name in names:
+        Path(name).mkdir(parents=True)
+    assert experiment.network_titles((names[0], "alexnet")) == {names[0]: "lp2-seed1", "alexnet": "alexnet"}
+    assert experiment.network_titles((*names,)) == {name: name for name in names}
+
+
+def test_a_field_of_each_neuron(tmp_path: Path, network: Path) -> None:
+    flags = "--unit neuron --weights trained --inputs noise --num-images 1".split()
+    content = _run(tmp_path / "out", str(network), *flags)
+    assert [fit["unit"] for fit in content["fits"]] == [f"neuron {place}" for place in range(1, 65)]
+    assert content["settings"]["unit"] == "neuron"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--images", "x", "--offsets", "y"],
+            "`--images` must come with a NETWORK, got `--offsets` alone. Name a network",
+        ),
+        (["--images", "x", "--inputs", "noise"], "`--images` must come with `--inputs images`, got noise alone. Leave"),
+        (["--form", "full"], "`--form` must be isotropic or diagonal for a network, got full. A turned density has no"),
+        (["resnet18", "--form", "full"], "`--form` must be isotropic or diagonal for a network, got full"),
+        (["--weights", "trained"], "`--weights` must come with a NETWORK, got none. Name a network"),
+        (["--num-images", "0"], "argument --num-images: must be at least 1, got 0"),
+        (["--num-images", "many"], "argument --num-images: invalid positive number value: 'many'"),
+        (["--inputs", "films"], "argument --inputs: invalid choice: 'films'"),
+        (["--form", "round"], "argument --form: invalid choice: 'round'"),
+        (["--seed", "-1"], "argument --seed: must be at least 0, got -1"),
+        (["--see"], "argument --seed: expected one argument"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "run", None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{COMMAND}: error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "`name` must be a registered network, .* got 'nothing'"),
+        (["--offsets", "nowhere.csv"], r"\[Errno 2\] No such file or directory: 'nowhere\.csv'"),
+        (["--images", "nowhere"], "`--images` must be a folder, got nowhere"),
+        (["resnetv2_50x1_bit", "--weights", "untrained"], "`NETWORK` must begin with a plain convolution of one group"),
+    ],
+)
+def test_what_is_not_there_ends_in_one_sentence_before_anything_is_fitted(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "fit_field", None)
+    monkeypatch.setattr(experiment.NetworkSource, "synapses", None)
+    with pytest.raises(SystemExit, match=f"{COMMAND}: {message}"):
+        cli.main([*arguments, "--output-dir", str(tmp_path)])
+
+
+def test_trained_weights_that_cannot_be_had(tmp_path: Path) -> None:
+    message = (
+        "`NETWORK` must have trained weights that can be had, got lp2_replknet31: No .* `--weights untrained` needs"
+    )
+    with pytest.raises(SystemExit, match=message):
+        cli.main(["lp2_replknet31", "--output-dir", str(tmp_path / "out")])
+
+
+def test_a_network_without_synapses(tmp_path: Path, network: Path) -> None:
+    model = timm.create_model(f"local-dir:{network}", pretrained=True)
+    model.conv1.weight.data.zero_()
+    save_for_hf(model, network, model_config={"num_classes": 2, "model_args": {"channels": [8, 8, 8, 8]}})
+    message = "`NETWORK` must have functional synapses, got none for windowed, trained, noise. Show it other images"
+    with pytest.raises(SystemExit, match=message):
+        cli.main([str(network), "--inputs", "noise", "--num-images", "1", "--output-dir", str(tmp_path / "out")])
+
+
+def test_an_output_folder_that_cannot_be_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "run", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=rf"{COMMAND}: \[Errno \d+\] .*file"):
+        cli.main(["--output-dir", str(tmp_path / "file")])
+
+
+def test_the_readme_runs_as_it_is_printed() -> None:
+    path = Path(receptive_fields.__file__).with_name("README.md")
+    if not path.is_file():
+        pytest.skip("installed without the README")
+    (code,) = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
+    assert float(done.stdout.split()[0]) == pytest.approx(4, rel=0.2)
+
+
+def test_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, *COMMAND.split()[1:], "--help"], capture_output=True, text=True, check=True, timeout=600
+    )
+    assert "--offsets" in done.stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_missing_package_is_one_line(package: str) -> None:
+    module = COMMAND.split()[-1]
+    code = f"import runpy, sys; sys.modules[{package!r}] = None; runpy.run_module({module!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f'{COMMAND}: {package} must be installed. `pip install "timm-lp[experiments]"` brings what is missing, '
+        'in a clone `pip install -e ".[experiments]"`.'
+    ]
+
+
+def test_the_package_offers_its_names_without_importing_them() -> None:
+    code = (
+        "import sys; import timm_lp.experiments.receptive_fields as r; assert 'scipy' not in sys.modules; "
+        "assert {*r.__all__} <= {*dir(r)}; print(*(getattr(r, name).__name__ for name in r.__all__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
+    assert done.stdout.split() == "GaussianTest MPNDFit fit_mpnd gaussian_test mpnd_log_prob sample_mpnd".split()
+    with pytest.raises(AttributeError, match="has no attribute 'fit_gaussian'"):
+        _ = receptive_fields.fit_gaussian

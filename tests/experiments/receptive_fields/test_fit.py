@@ -1,0 +1,161 @@
+"""Fits of offsets whose distribution is known, and what is refused."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from timm_lp.experiments.receptive_fields import fit_mpnd, mpnd_log_prob, sample_mpnd
+from timm_lp.experiments.receptive_fields.search import P_MAX, P_MIN
+
+WIDTHS = {
+    "isotropic": np.eye(2) / 3,
+    "diagonal": np.diag([1 / 3, 2.0]),
+    "full": np.array([[1.0, 0.3], [-0.2, 0.7]]),
+}
+MEAN = np.array([5.0, -2.0])
+# Twice the median error of many fits: by p, for 100, 1,000 and 10,000 offsets.
+ERRORS = {1: (0.14, 0.05, 0.02), 2: (0.18, 0.07, 0.034), 4: (0.28, 0.07, 0.026), 16: (0.64, 0.14, 0.06)}
+FULL_ERRORS = {1: 0.06, 2: 0.13, 4: 0.09, 16: 0.22}
+
+
+@pytest.mark.parametrize("n", [100, 1000, 10000])
+@pytest.mark.parametrize("p", ERRORS)
+@pytest.mark.parametrize("form", ["isotropic", "diagonal"])
+def test_finds_the_exponent(form: Any, p: int, n: int) -> None:
+    fits = [
+        fit_mpnd(sample_mpnd(n, WIDTHS[form], p, MEAN, seed=seed), form, interval=None)
+        for seed in range(5 if n == 10000 else 20)
+    ]
+    error = np.median([abs(fit.p / p - 1) for fit in fits])
+    assert error < ERRORS[p][(100, 1000, 10000).index(n)]
+
+
+@pytest.mark.parametrize("p", FULL_ERRORS)
+def test_finds_the_exponent_of_a_turned_density(p: int) -> None:
+    fits = [fit_mpnd(sample_mpnd(1000, WIDTHS["full"], p, seed=s), "full", interval=None) for s in range(5)]
+    assert np.median([abs(fit.p / p - 1) for fit in fits]) < FULL_ERRORS[p]
+
+
+@pytest.mark.parametrize("mean", ["sample", "fit", MEAN])
+@pytest.mark.parametrize("form", WIDTHS)
+def test_finds_the_width_and_the_centre_and_says_how_likely_they_are(form: Any, mean: Any) -> None:
+    offsets = sample_mpnd(4000, WIDTHS[form], 4, MEAN, seed=0)
+    fit = fit_mpnd(offsets, form, mean=mean, interval=None)
+    np.testing.assert_allclose(fit.mean, MEAN, atol=0.1)
+    np.testing.assert_allclose(fit.C.T @ fit.C, WIDTHS[form].T @ WIDTHS[form], rtol=0.15, atol=0.03)
+    assert fit.nll == pytest.approx(-mpnd_log_prob(offsets, fit.C, fit.p, fit.mean).mean(), rel=1e-9)
+    centre = offsets.mean(0) if isinstance(mean, str) and mean == "sample" else MEAN
+    true_nll = -mpnd_log_prob(offsets, WIDTHS[form], 4, centre).mean()
+    assert fit.nll < true_nll
+    assert (fit.num_offsets, fit.form, fit.interval, fit.p_interval) == (4000, form, None, None)
+
+
+def test_a_fitted_centre_is_more_likely_than_the_samples() -> None:
+    offsets = sample_mpnd(300, WIDTHS["diagonal"], 16, seed=0)
+    assert fit_mpnd(offsets, "diagonal", mean="fit").nll < fit_mpnd(offsets, "diagonal").nll - 1e-3
+
+
+@pytest.mark.parametrize("form", WIDTHS)
+def test_the_unit_does_not_matter(form: Any) -> None:
+    offsets = sample_mpnd(500, WIDTHS[form], 3, MEAN, seed=1)
+    fit, small = fit_mpnd(offsets, form, interval=None), fit_mpnd(1e-4 * offsets, form, interval=None)
+    assert small.p == pytest.approx(fit.p, rel=1e-4)
+    np.testing.assert_allclose(np.abs(np.linalg.det(small.C)), 1e8 * np.abs(np.linalg.det(fit.C)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("form", WIDTHS)
+def test_other_dimensions(form: Any, d: int) -> None:
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(d, d)))[0] if form == "full" else np.eye(d)
+    fit = fit_mpnd(sample_mpnd(3000, turn, 4, seed=2), form, interval=None)
+    assert fit.p == pytest.approx(4, rel=0.25)
+    assert abs(np.linalg.det(fit.C)) == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize("form", WIDTHS)
+def test_a_weight_is_how_often_an_offset_was_observed(form: Any) -> None:
+    offsets = sample_mpnd(60, WIDTHS[form], 2, seed=3)
+    counts = np.random.default_rng(0).integers(0, 4, len(offsets))
+    weighted = fit_mpnd(offsets, form, weights=counts, interval=None)
+    repeated = fit_mpnd(np.repeat(offsets, counts, axis=0), form, interval=None)
+    assert weighted.num_offsets == counts.sum()
+    assert weighted.p == pytest.approx(repeated.p, rel=1e-4)
+    assert weighted.nll == pytest.approx(repeated.nll, rel=1e-8)
+
+
+@pytest.mark.parametrize("form", ["isotropic", "diagonal"])
+@pytest.mark.parametrize("p", [1, 2, 4, 16])
+def test_counts_on_a_lattice_give_the_exponent_that_the_taps_centres_do_not(p: int, form: Any) -> None:
+    """A lattice of two taps to a sigma, and of eight where the box's edge would be hidden in one of them."""
+    offsets = sample_mpnd(20000, WIDTHS[form], p, seed=4)
+    tap = 1 / np.diag(WIDTHS[form]) / (8 if p == 16 else 2)
+    centres, counts = np.unique(np.round(offsets / tap), axis=0, return_counts=True)
+    fit = fit_mpnd(centres * tap, form, weights=counts, tap=tap)
+    assert fit.p == pytest.approx(p, rel={1: 0.04, 2: 0.04, 4: 0.06, 16: 0.15}[p])
+    np.testing.assert_allclose(fit.C, WIDTHS[form], rtol=0.06)
+    assert fit.p_interval is not None
+    assert fit.p_interval[0] < fit.p < fit.p_interval[1] < 1.5 * p
+    expected = fit_mpnd(offsets, form, interval=None).nll - np.log(tap).sum()
+    assert fit.nll == pytest.approx(expected, abs=0.1)  # the mass of a tap is about the density times its area
+
+
+@pytest.mark.parametrize("mean", ["sample", "fit"])
+def test_a_flat_field_bounds_the_exponent_from_below(mean: Any) -> None:
+    taps = np.stack(np.meshgrid(np.arange(11.0), np.arange(11.0)), -1).reshape(-1, 2)
+    fit = fit_mpnd(taps, weights=np.full(121, 20.0), tap=1, mean=mean)
+    assert fit.is_flat
+    assert fit.p_interval is not None
+    assert 10 < fit.p_interval[0] < P_MAX
+    assert fit.p_interval[1] == math.inf
+    assert fit.interval is not None
+    assert fit.interval.kind == "profile"
+    assert 1 / fit.C[0, 0] == pytest.approx(5.5, rel=0.02)
+    assert fit_mpnd(taps, tap=1, interval=None).is_flat
+
+
+def test_a_peak_bounds_the_exponent_from_above() -> None:
+    fit = fit_mpnd(sample_mpnd(300, np.eye(2), 0.15, seed=0), mean=[0, 0])
+    assert not fit.is_flat
+    assert fit.p == pytest.approx(P_MIN)
+    assert fit.p_interval is not None
+    assert fit.p_interval[0] == 0
+    assert P_MIN < fit.p_interval[1] < 0.5
+
+
+GOOD = sample_mpnd(50, np.eye(2), 2, seed=0)
+LINE = np.stack([GOOD[:, 0], GOOD[:, 0]], -1)
+BAD = [
+    ((GOOD, "round"), {}, r"`form` must be one of isotropic, diagonal, full, got 'round'\. The paper's is isotropic"),
+    ((GOOD[:, 0],), {}, r"`offsets` must be finite numbers of shape \(n, d\), got shape \(50,\)\. Leave out"),
+    ((GOOD[:0],), {}, r"`offsets` must be finite numbers of shape \(n, d\), got shape \(0, 2\)\."),
+    ((np.where(GOOD > 1, np.nan, GOOD),), {}, r"got shape \(50, 2\), not all finite\. Leave out rows"),
+    ((np.zeros((5, 2)),), {}, r"`offsets` must spread along every direction, got a covariance of .* Leave out an axis"),
+    ((LINE, "full"), {}, "`offsets` must spread along every direction"),
+    (
+        (GOOD,),
+        {"weights": [1.0]},
+        r"`weights` must be .* of shape \(50,\).*, got shape \(1,\) from 1\.0 to",
+    ),
+    ((GOOD,), {"weights": -np.ones(50)}, r"`weights` must be .* from -1\.0 to -1\.0\. Give how often"),
+    ((GOOD,), {"weights": np.zeros(50)}, "`weights` must be .* not all 0"),
+    ((GOOD,), {"weights": np.full(50, np.inf)}, "`weights` must be finite numbers"),
+    ((GOOD,), {"weights": []}, r"got shape \(0,\)\. Give"),
+    ((GOOD, "full"), {"tap": 1}, "`form` must be isotropic or diagonal where `tap` is given, got 'full'"),
+    ((GOOD,), {"tap": 0}, r"`tap` must be a number above 0 or 2 of them, got 0\.0\. Give the distance"),
+    ((GOOD,), {"tap": [1, 1, 1]}, r"`tap` must be a number above 0 or 2 of them, got \[1\.0, 1\.0, 1\.0\]"),
+    ((GOOD,), {"tap": 1}, r"`offsets` must lie whole taps apart where `tap` is given, got others than multiples of 1"),
+    ((GOOD,), {"mean": "median"}, r"`mean` must be sample, fit or the centre itself, got 'median'\. Use sample"),
+    ((GOOD,), {"mean": [1, 2, 3]}, r"`mean` must be sample, fit or 2 finite numbers, got \[1\.0, 2\.0, 3\.0\]\. Use"),
+    ((GOOD,), {"mean": [1, np.nan]}, "`mean` must be sample, fit or 2 finite numbers"),
+    ((GOOD,), {"interval": "wald"}, r"`interval` must be auto, information, profile, bootstrap or None, got 'wald'"),
+    ((GOOD,), {"level": 95}, r"`level` must be between 0 and 1, got 95\. Use 0\.95"),
+    ((GOOD,), {"num_resamples": 1}, r"`num_resamples` must be at least 20, got 1\. Use 200"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "options", "message"), BAD)
+def test_what_cannot_be_fitted_is_refused(arguments: Any, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_mpnd(*arguments, **options)

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from timm_lp.experiments.receptive_fields.sources import NetworkSource, read_fields, synthetic_fields
+from timm_lp.experiments.receptive_fields.synapses import FirstConvolution
+
+ROWS = "".join(f"V1,{place % 5},{place // 5}.5\n" for place in range(15))
+
+
+def _written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "offsets.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_a_groups_offsets(tmp_path: Path) -> None:
+    (field,) = read_fields(_written(tmp_path, f"group,x,y\n{ROWS}"))
+    assert (field.group, field.unit, field.counts, field.tap) == ("V1", "V1", None, None)
+    np.testing.assert_array_equal(field.offsets[[0, 6]], [[0, 0.5], [1, 1.5]])
+
+
+def test_reads_neurons_and_other_columns_in_any_order(tmp_path: Path) -> None:
+    lines = [f"{neuron},{place},{place**2 % 7},L23,V1" for neuron in "ab" for place in range(12)]
+    fields = read_fields(_written(tmp_path, "\ufeffneuron,y,x,layer,group\n" + "\n".join(lines)))
+    assert [(field.group, field.unit, len(field.offsets)) for field in fields] == [("V1", "a", 12), ("V1", "b", 12)]
+    np.testing.assert_array_equal(fields[1].offsets[3], [2, 3])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"`--offsets` must have the columns group, x and y, got .*offsets\.csv without group, x, y\. Name them"),
+        ("group,x\nV1,3\n", r"must have the columns group, x and y, got .* without y\."),
+        ("group,x,y\n", r"`--offsets` must hold offsets, got .*offsets\.csv without any\. Give a line"),
+        ("group,x,y\nV1,1,far\n", r"must have finite numbers as x and y, got '1' and 'far' in line 2 of .*Leave out"),
+        ("group,x,y\nV1,1,nan\n", r"must have finite numbers as x and y, got '1' and 'nan'"),
+        ("group,x,y\nV1,1\n", r"must have finite numbers as x and y, got '1' and None in line 2"),
+        ("group,x,y\nV1,1,2\n", r"`--offsets` must hold at least 10 synapses for each neuron, got 1 for 'V1' in"),
+        ("group,x,y,neuron\n" + ROWS.replace("\n", ",a\n") + "V1,1,2,b\n", "got 1 for 'V1, b' in"),
+        (
+            "group,x,y\n" + "".join(f"V1,{x},{2 * x}\n" for x in range(12)),
+            "must spread along both axes, got those of 'V1'",
+        ),
+        ("group,x,y\n" + "V1,1,2\n" * 12, "`--offsets` must spread along both axes"),
+    ],
+)
+def test_what_is_no_table_of_offsets_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_fields(_written(tmp_path, text))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "offsets.csv").write_bytes(b"group,x,y\n\xff\xfe\n")
+    with pytest.raises(ValueError, match=r"`--offsets` must be a CSV file in UTF-8, got .*: .* Save it as such"):
+        read_fields(tmp_path / "offsets.csv")
+
+
+def test_the_fields_of_a_network_are_sums_over_neurons_or_images() -> None:
+    source = NetworkSource(
+        "net, images", "net", "images", FirstConvolution(torch.zeros(4, 3, 5, 5), (1, 1), (2, 1)), []
+    )
+    counts = np.random.default_rng(0).integers(1, 9, (2, 4, 3, 5, 5))
+    counts[:, 3] = 0
+    counts[:, 2] = 0
+    counts[0, 2, 0, 1] = 5  # a row alone has no shape
+    synapses = dict(zip(("one", "two"), counts, strict=True))
+    by_image = source.fields(synapses, "image")
+    assert [(field.group, field.unit) for field in by_image] == [("net, images", "one"), ("net, images", "two")]
+    np.testing.assert_array_equal(by_image[1].counts, counts[1].sum((0, 1)).ravel())
+    by_neuron = source.fields(synapses, "neuron")
+    assert [field.unit for field in by_neuron] == ["neuron 1", "neuron 2"]
+    np.testing.assert_array_equal(by_neuron[1].counts, counts[:, 1].sum((0, 1)).ravel())
+    assert by_neuron[0].tap == (1, 2)
+
+
+def test_synthetic_fields_differ_and_stay_the_same() -> None:
+    fields, again = synthetic_fields(2, seed=0), synthetic_fields(2, seed=0)
+    assert [field.group for field in fields[::2]] == [f"synthetic, p = {p}" for p in (1, 2, 4, 16)]
+    assert len({field.offsets.tobytes() for field in fields}) == 8
+    assert [field.offsets.tobytes() for field in again] == [field.offsets.tobytes() for field in fields]

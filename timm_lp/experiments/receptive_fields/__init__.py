@@ -1,0 +1,34 @@
+"""Local receptive fields as the multivariate p-generalized normal distribution (Eq. 1, Figure 1, Table 8).
+
+`python -m timm_lp.experiments.receptive_fields` measures a network's or a user's own fields. Importing this package
+imports nothing until one of its names is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .density import mpnd_log_prob, sample_mpnd
+    from .fit import MPNDFit, fit_mpnd
+    from .gaussian import GaussianTest, gaussian_test
+
+__all__ = ["GaussianTest", "MPNDFit", "fit_mpnd", "gaussian_test", "mpnd_log_prob", "sample_mpnd"]
+
+_HOMES = {
+    "GaussianTest": ".gaussian",
+    "MPNDFit": ".fit",
+    "fit_mpnd": ".fit",
+    "gaussian_test": ".gaussian",
+    "mpnd_log_prob": ".density",
+    "sample_mpnd": ".density",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,218 @@
+"""The pictures: fields beside their fits, the exponents, and a network's kernels with their functional synapses."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .density import Array, mpnd_log_prob
+from .fields import Field, FieldFit
+from .report import SYNTHETIC, exponent_text
+from .search import P_MAX
+from .synapses import Counts
+
+_EXTENT = 3.0  # standard deviations
+_BINS = 33
+_SHOWN_UNITS = 8
+_SHOWN_KERNELS = 20  # as in Figures 12 and 13
+_COLOR = "#3b6fb6"
+_DPI = 130
+
+
+def plot_fields(fields: list[Field], fits: list[FieldFit], path: Path, *, synthetic: bool) -> None:
+    """Draw the mean field of each group above its median fit, and the profiles of both (Figures 1f and 7)."""
+    groups = list(dict.fromkeys(fit.group for fit in fits))
+    figure = _figure(2.1 * len(groups) + 0.6, 6.2, synthetic)
+    panels = figure.subplots(3, len(groups), squeeze=False, gridspec_kw={"height_ratios": [1, 1, 0.8]})
+    for column, group in enumerate(groups):
+        density = np.mean([_histogram(field) for field in fields if field.group == group], axis=0)
+        fit = _median_fit([fit for fit in fits if fit.group == group])
+        fitted = _fitted_density(fit)
+        top = max(density.max(), fitted.max())
+        for axes, image in zip(panels[:2, column], (density, fitted), strict=True):
+            _map(axes, image, top)
+        panels[0, column].set_title(_wrapped(group), fontsize=9)
+        panels[1, column].set_title(f"p {exponent_text(fit)}", fontsize=9)
+        _draw_profiles(panels[2, column], density, fitted)
+    panels[0, 0].set_ylabel("mean field")
+    panels[1, 0].set_ylabel("fit of median p")
+    panels[2, 0].set_ylabel("density along x")
+    panels[2, 0].legend(fontsize=7, frameon=False, loc="upper right")
+    _save(figure, path)
+
+
+def plot_units(fields: list[Field], fits: list[FieldFit], path: Path, *, synthetic: bool) -> None:
+    """Draw single fields, a row for each group (Figure 8)."""
+    groups = list(dict.fromkeys(fit.group for fit in fits))
+    columns = min(_SHOWN_UNITS, max(sum(fit.group == group for fit in fits) for group in groups))
+    figure = _figure(1.15 * columns + 1.6, 1.45 * len(groups) + 0.5, synthetic)
+    panels = figure.subplots(len(groups), columns, squeeze=False)
+    for row, group in zip(panels, groups, strict=True):
+        members = [pair for pair in zip(fields, fits, strict=True) if pair[0].group == group][:columns]
+        for axes in row[len(members) :]:
+            axes.set_axis_off()
+        for axes, (field, fit) in zip(row, members, strict=False):
+            image = _histogram(field)
+            _map(axes, image, image.max())
+            axes.set_title(f"{field.unit[:16]}\np {exponent_text(fit)}", fontsize=6.5)
+        row[0].set_ylabel(_wrapped(group), fontsize=7, rotation=0, ha="right", va="center")
+    _save(figure, path)
+
+
+def plot_exponents(fits: list[FieldFit], path: Path, *, synthetic: bool, known: dict[str, float]) -> None:
+    """Draw p of each field by group, with its interval where there is one (Figure 1g).
+
+    Args:
+        fits: The fits of all groups.
+        path: Where to write the picture.
+        synthetic: Whether the fields are those of the example.
+        known: The true exponent of groups that were drawn.
+    """
+    groups = list(dict.fromkeys(fit.group for fit in fits))
+    figure = _figure(7.5, 1.3 + 0.62 * len(groups), synthetic)
+    axes = figure.subplots()
+    for place, group in enumerate(groups):
+        members = sorted((fit for fit in fits if fit.group == group), key=lambda fit: fit.p)
+        heights = place + np.linspace(-0.3, 0.3, len(members)) if len(members) > 1 else np.array([place])
+        for height, fit in zip(heights, members, strict=True):
+            if fit.low is not None and fit.high is not None:
+                ends = max(fit.low, 0.3), min(fit.high, P_MAX)
+                axes.plot(ends, [height, height], color=_COLOR, linewidth=0.9, alpha=0.5)
+            axes.plot(fit.p, height, ">" if fit.is_flat else "o", color=_COLOR, markersize=4, markeredgewidth=0)
+        if group in known:
+            axes.plot([known[group]] * 2, [place - 0.42, place + 0.42], color="#c44e52", linewidth=1.6)
+    axes.axvline(2, color="#444444", linewidth=0.8, linestyle="--", zorder=0)
+    axes.set_xscale("log", base=2)
+    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64, 128) if _shows(tick, fits)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(groups)), groups)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    flat = ", triangles: only bounded from below" if any(fit.is_flat for fit in fits) else ""
+    red = ", red: true p" if known else ""
+    axes.set_xlabel(f"p (points: fields, bars: 95 % intervals, dashed: p = 2{red}{flat})", fontsize=8)
+    axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class KernelPanel:
+    """What a picture of kernels shows.
+
+    Attributes:
+        title: Name of the network and its weights.
+        kernel: Shape `(O, I, Kh, Kw)`.
+        counts: Functional synapses over all images, by what was shown, shape `(O, I, Kh, Kw)`.
+    """
+
+    title: str
+    kernel: Array
+    counts: dict[str, Counts]
+
+
+def plot_kernels(panel: KernelPanel, path: Path, *, synthetic: bool) -> None:
+    """Draw the first kernels, their functional synapses by what was shown, and the sums (Figures 12 and 13)."""
+    shown = min(_SHOWN_KERNELS, len(panel.kernel))
+    rows = 1 + len(panel.counts)
+    figure = _figure(0.62 * (shown + 3) + 0.9, 0.78 * rows + 0.9, synthetic, panel.title)
+    panels = figure.subplots(rows, shown + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * shown, 1.4]})
+    images = _as_colours(panel.kernel[:shown])
+    for place in range(shown):
+        panels[0, place].imshow(images[place], cmap="gray")
+        panels[0, place].set_title(str(place + 1), fontsize=6)
+    panels[0, -1].imshow(np.abs(panel.kernel).mean((0, 1)), cmap="magma")
+    panels[0, -1].set_title("all", fontsize=7)
+    for row, (name, counts) in zip(panels[1:], panel.counts.items(), strict=True):
+        for place in range(shown):
+            row[place].imshow(counts[place].sum(0), cmap="magma")
+        total = counts.sum((0, 1))
+        row[-1].imshow(total, cmap="magma")
+        row[-1].set_xlabel(f"least / most {total.min() / max(1, total.max()):.2f}", fontsize=6)
+        row[0].set_ylabel(_wrapped(name), fontsize=7, rotation=0, ha="right", va="center")
+    panels[0, 0].set_ylabel("kernel", fontsize=7, rotation=0, ha="right", va="center")
+    for axes in panels.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    _save(figure, path)
+
+
+def _figure(width: float, height: float, synthetic: bool, title: str = "") -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    label = SYNTHETIC.split(":")[0] if synthetic else ""
+    if title or label:
+        figure.suptitle(": ".join(filter(None, (label, title))), fontsize=9, color="#c44e52" if synthetic else "black")
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _histogram(field: Field) -> Array:
+    """Return the density of a standardized field over the picture's squares, shape `(rows, columns)`.
+
+    A tap's counts are spread evenly over the tap.
+    """
+    standard = field.standardized()
+    edges = np.linspace(-_EXTENT, _EXTENT, _BINS + 1)
+    if standard.tap is None or standard.counts is None:
+        x, y = standard.offsets.T
+        return np.histogram2d(y, x, bins=(edges, edges))[0] / len(x) / (edges[1] - edges[0]) ** 2
+    along = []
+    for axis in range(2):
+        low, high = (standard.offsets[:, axis] + side * standard.tap[axis] / 2 for side in (-1, 1))
+        overlap = np.minimum(edges[1:], high[:, None]) - np.maximum(edges[:-1], low[:, None])
+        along.append(np.maximum(overlap, 0) / standard.tap[axis] / (edges[1] - edges[0]))
+    return np.einsum("n,ny,nx->yx", standard.counts / standard.counts.sum(), along[1], along[0])
+
+
+def _fitted_density(fit: FieldFit) -> Array:
+    edges = np.linspace(-_EXTENT, _EXTENT, _BINS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    return np.exp(mpnd_log_prob(np.stack(np.meshgrid(centres, centres), -1), fit.C, fit.p))
+
+
+def _median_fit(fits: list[FieldFit]) -> FieldFit:
+    return sorted(fits, key=lambda fit: fit.p)[(len(fits) - 1) // 2]
+
+
+def _map(axes: Axes, image: Array, top: float) -> None:
+    box = (-_EXTENT, _EXTENT, _EXTENT, -_EXTENT)
+    axes.imshow(image, cmap="magma", vmin=0, vmax=top, extent=box, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _draw_profiles(axes: Axes, density: Array, fitted: Array) -> None:
+    edges = np.linspace(-_EXTENT, _EXTENT, _BINS + 1)
+    width = edges[1] - edges[0]
+    axes.stairs(density.sum(0) * width, edges, fill=True, color=_COLOR, alpha=0.35, label="field")
+    axes.plot((edges[1:] + edges[:-1]) / 2, fitted.sum(0) * width, color="#c44e52", linewidth=1.3, label="fit")
+    axes.set_xlim(-_EXTENT, _EXTENT)
+    axes.set_ylim(0, 0.85)
+    axes.set_yticks([])
+    axes.set_xlabel("standard deviations", fontsize=7)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _as_colours(kernel: Array) -> Array:
+    """Return kernels as images: RGB from -max to max where there are three channels, else the mean channel."""
+    images = kernel.transpose(0, 2, 3, 1) if kernel.shape[1] == 3 else kernel.mean(1)
+    largest = np.abs(images).reshape(len(images), -1).max(1).reshape(-1, *[1] * (images.ndim - 1))
+    return 0.5 + images / np.maximum(2 * largest, np.finfo(np.float64).tiny)
+
+
+def _shows(tick: float, fits: list[FieldFit]) -> bool:
+    lows = [fit.p if fit.low is None else max(fit.low, 0.3) for fit in fits]
+    highs = [fit.p if fit.high is None else min(fit.high, P_MAX) for fit in fits]
+    return math.log2(min(2.0, *lows)) - 0.6 <= math.log2(tick) <= math.log2(max(2.0, *highs)) + 0.6
+
+
+def _wrapped(name: str) -> str:
+    return name.replace(", ", ",\n")

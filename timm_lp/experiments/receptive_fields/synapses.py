@@ -1,0 +1,129 @@
+"""Functional synapses of a network's first convolution (A.2)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+
+from ...layers import LpConv2d
+from ...layers.large_kernel import computes_as_conv2d
+from .density import Array
+
+Counts = NDArray[np.int64]
+
+_SMALLEST_KERNEL = 3  # taps along an axis; less say nothing about a shape
+
+
+@dataclass(frozen=True)
+class FirstConvolution:
+    """What a network's first convolution multiplies, at the size of its inputs.
+
+    Attributes:
+        kernel: What is convolved, masks folded in, shape `(O, I, Kh, Kw)`.
+        stride: `(height, width)`, pixels.
+        dilation: `(height, width)`, pixels.
+    """
+
+    kernel: Tensor
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+class _Reached(Exception):
+    """The first convolution was called; what follows it is not needed."""
+
+
+def first_convolution(network: nn.Module, input_size: tuple[int, int, int], name: str) -> FirstConvolution:
+    """Return the first convolution that a network runs.
+
+    Args:
+        network: The network.
+        input_size: Size of its inputs, `(channels, height, width)`.
+        name: What to call it in a message.
+
+    Raises:
+        ValueError: If there is none, it does not see the input itself, or it is not a plain convolution of at least
+            3 x 3 taps.
+    """
+    found: list[tuple[nn.Conv2d, torch.Size]] = []
+
+    def reach(module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        found.append((module, inputs[0].shape))
+        raise _Reached
+
+    hooks = [m.register_forward_pre_hook(reach) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, *input_size))
+    except _Reached:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found or found[0][1][1:] != input_size:
+        raise ValueError(
+            f"`NETWORK` must begin with a convolution of its input, got {name}, which does not. Name another network."
+        )
+    conv = found[0][0]
+    is_plain = type(conv) in (LpConv2d, Conv2dSame) or computes_as_conv2d(conv)  # the padding does not count
+    if not is_plain or conv.groups != 1 or min(conv.kernel_size) < _SMALLEST_KERNEL:
+        raise ValueError(
+            f"`NETWORK` must begin with a plain convolution of one group and at least {_SMALLEST_KERNEL} x "
+            f"{_SMALLEST_KERNEL} taps, got {name}, which begins with {conv}. Name another network."
+        )
+    kernel = conv.masked_weight() if isinstance(conv, LpConv2d) else conv.weight
+    return FirstConvolution(kernel.detach(), _pair(conv.stride), _pair(conv.dilation))
+
+
+def functional_synapses(convolution: FirstConvolution, image: Tensor) -> Counts:
+    """Count how often each weighted input of each neuron is a functional synapse for an image.
+
+    Z are the products of a neuron's kernel with each patch of the image, not added up (A.2). A product counts where |Z|
+    is above the standard deviation of that neuron's |Z|: the text's |Z|, where Eq. 6 prints Z. Patches lie within the
+    image, at the layer's stride.
+
+    Args:
+        convolution: The layer.
+        image: An input, shape `(I, H, W)`.
+
+    Returns:
+        Counts over the patches, shape `(O, I, Kh, Kw)`.
+    """
+    patches = _patches(convolution, image)
+    kernel = convolution.kernel.detach().abs().double().cpu().flatten(1).numpy()  # (O, taps)
+    # |Z| is |patch| times |kernel|, so that its moments are products, and counting needs each tap's inputs in order.
+    mean = kernel @ patches.mean(0) / patches.shape[1]
+    square = kernel**2 @ (patches**2).mean(0) / patches.shape[1]
+    threshold = np.sqrt(np.maximum(square - mean**2, 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        needed = np.where(kernel > 0, threshold[:, None] / kernel, np.inf)  # of the input, to exceed the threshold
+    ordered = np.sort(patches, axis=0)
+    columns = [np.searchsorted(*column, side="right") for column in zip(ordered.T, needed.T, strict=True)]
+    return (len(patches) - np.stack(columns, axis=1)).reshape(convolution.kernel.shape).astype(np.int64)
+
+
+def tap_offsets(convolution: FirstConvolution) -> Array:
+    """Return the offsets of the kernel's taps from its centre, `(x, y)` with y down, shape `(Kh * Kw, 2)`, pixels."""
+    y, x = (
+        distance * (np.arange(size) - (size - 1) / 2)
+        for distance, size in zip(convolution.dilation, convolution.kernel.shape[-2:], strict=True)
+    )
+    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    return values[0], values[1]
+
+
+def _patches(convolution: FirstConvolution, image: Tensor) -> Array:
+    """Return the sizes of the inputs of each patch, shape `(patches, I * Kh * Kw)`."""
+    columns = nn.functional.unfold(
+        image.detach()[None].abs().double().cpu(),
+        tuple(convolution.kernel.shape[-2:]),
+        dilation=convolution.dilation,
+        stride=convolution.stride,
+    )
+    return columns[0].T.numpy()
