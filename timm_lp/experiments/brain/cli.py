@@ -1,0 +1,151 @@
+"""The command line of the comparisons with the brain."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ...command import CommandParser, failures_in_one_line
+from ...files import write_json, write_text
+from .alignment import draw
+from .analysis import Analysis, analyse, result_rows
+from .networks import networks_of
+from .plot import plot
+from .report import difference_rows, to_csv, to_markdown
+from .responses import Responses, read_responses
+from .stimuli import read_images
+from .synthetic import synthetic_cortex
+
+_PROGRAM = "python -m timm_lp.experiments.brain"
+_UNTRAINED = ("alexnet", "resnet18", "lp2_resnet18")  # what runs without a network connection
+_SYNTHETIC_SIZE = 64  # of the input of networks, pixels: that of the paper's
+
+_logger = logging.getLogger(__name__)
+
+
+@failures_in_one_line(_PROGRAM)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for, and print its tables.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If an argument cannot be used or the results cannot be written; the message says which.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "rsa":
+        _rsa(parser, options)
+
+
+def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
+    cortex = None if options.responses else synthetic_cortex(options.seed)
+    responses = cortex.responses if cortex else read_responses(options.responses)
+    responses = _with_areas(responses, options.areas)
+    if options.images:
+        images = read_images(options.images, responses.num_images, responses.image_id)
+        responses = replace(responses, images=images)
+    networks = networks_of(
+        options.models or _UNTRAINED, pretrained=options.pretrained and bool(options.models), seeds=options.seeds
+    )
+    draws = draw(
+        responses.num_images,
+        resamples=options.resamples,
+        splits=options.splits,
+        permutations=options.permutations,
+        seed=options.seed,
+    )
+    analysis = analyse(
+        responses,
+        networks,
+        draws,
+        layers=options.layers,
+        image_size=options.image_size or (_SYNTHETIC_SIZE if cortex else None),
+        device=options.device,
+        cortex=cortex,
+    )
+    _save(analysis, options.output_dir)
+
+
+def _save(analysis: Analysis, folder: Path) -> None:
+    """Write the results of an analysis, and print its tables."""
+    text = to_markdown(analysis)
+    rows = result_rows(analysis)
+    write_json(folder / "results.json", rows)
+    write_text(folder / "results.csv", to_csv(rows))
+    write_text(folder / "results.md", text + "\n")
+    names = ["results.json", "results.csv", "results.md"]
+    if analysis.differences:
+        write_text(folder / "differences.csv", to_csv(difference_rows(analysis)))
+        names.append("differences.csv")
+    try:
+        plot(analysis, folder / "results.png")
+        names.append("results.png")
+    except ImportError:
+        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+    print(f"{text}\n\n{', '.join(names)}: {folder}")
+
+
+def _with_areas(responses: Responses, names: Sequence[str]) -> Responses:
+    unknown = [name for name in names if name not in responses.areas]
+    if unknown:
+        raise ValueError(
+            f"`--areas` must be in the responses, got {', '.join(unknown)}. There are {', '.join(responses.areas)}."
+        )
+    return replace(responses, areas={name: responses.areas[name] for name in names}) if names else responses
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(prog=_PROGRAM, description="Compare networks with the visual cortex of mice.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    rsa = commands.add_parser(
+        "rsa",
+        help="representational similarity of networks and areas (Figure 6)",
+        description="Kendall's tau between the similarities of images in the layers of networks and in areas of a "
+        "cortex. Without arguments: untrained networks beside a synthetic cortex.",
+    )
+    rsa.add_argument("--responses", type=Path, metavar="FILE", help="responses of a cortex (default: synthetic ones)")
+    rsa.add_argument(
+        "--images", type=Path, metavar="DIR", help="its images in the same order (default: the file's own)"
+    )
+    rsa.add_argument("--models", nargs="+", metavar="NETWORK", help="names, local-dir:, hf-hub: or trials' folders")
+    rsa.add_argument(
+        "--pretrained",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="trained weights of registered names; without them, random ones of --seeds",
+    )
+    rsa.add_argument("--seeds", nargs="+", type=int, default=[0], help="of random weights (default: 0)")
+    rsa.add_argument("--layers", nargs="+", default=[], help="modules to compare (default: every convolution)")
+    rsa.add_argument("--areas", nargs="+", default=[], help="areas to compare with (default: all)")
+    rsa.add_argument("--image-size", type=_positive, help="pixels of the networks' input (default: their own)")
+    rsa.add_argument(
+        "--resamples", type=_positive, default=500, help="samples of the images, for intervals (default: 500)"
+    )
+    rsa.add_argument("--splits", type=_positive, default=50, help="divisions of the images into halves (default: 50)")
+    rsa.add_argument("--permutations", type=_positive, default=100, help="shuffled orders of the images (default: 100)")
+    rsa.add_argument("--seed", type=int, default=0, help="of samples, divisions and orders (default: 0)")
+    rsa.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    _add_output_dir(rsa, "output/brain/rsa")
+    return parser
+
+
+def _add_output_dir(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--output-dir", type=Path, default=Path(default), help=f"default: {default}")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+_positive.__name__ = "positive number"  # what argparse calls it in its message
