@@ -78,11 +78,7 @@ def read_responses(path: Path) -> Responses:
         ValueError: If it is none, or something in it cannot be used; the message says what.
         OSError: If it cannot be read.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, BadZipFile, AttributeError) as error:  # a pickle, half a file, a single array
-        raise ValueError(f"`--responses` must be an .npz of arrays without objects, got {path}: {error}") from error
+    arrays = _arrays(path)
     about = _about(arrays.get("about"))
     ceilings = about.get("ceiling", {})
     areas = {area: _area(arrays, area, ceilings.get(area)) for area in _area_names(arrays)}
@@ -155,6 +151,17 @@ def check_responses(responses: NDArray[Any], name: str) -> None:
     means = responses.mean(1, dtype=np.float64)
     constant = means.min(1) == means.max(1)
     _refuse_rows(constant, f"`{name}` must differ between the units for each image", "the same response everywhere")
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as stream:  # numpy leaves a broken file open
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("a single array")
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"`--responses` must be an .npz of arrays without objects, got {path}: {error}") from error
 
 
 def _about(text: NDArray[Any] | None) -> dict[str, Any]:
