@@ -51,9 +51,7 @@ def test_refuses_a_network_that_is_named_twice(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`--models` must name each network once, got resnet18 twice\."):
         networks_of(["resnet18", "resnet18"], pretrained=True, seeds=[0])
     folders = [str(_trial(tmp_path / name)) for name in "ab"]
-    with pytest.raises(
-        ValueError, match=re.escape("got seed 4 of lp2_resnet18 (lp2-paper) twice. Compare")
-    ):
+    with pytest.raises(ValueError, match=re.escape("got seed 4 of lp2_resnet18 (lp2-paper) twice. Compare")):
         networks_of(folders, pretrained=True, seeds=[0])
 
 

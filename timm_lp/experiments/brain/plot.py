@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .alignment import Alignment
 from .analysis import Analysis
 from .groups import Group, interval_of
 from .report import title_of
@@ -57,31 +58,39 @@ def plot(analysis: Analysis, path: Path) -> None:
         label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), fontsize=8)
-    figure.suptitle(f"Similarity with {title_of(analysis.responses)}", fontsize=10)
+    figure.suptitle(
+        f"Similarity with {title_of(analysis.responses)}\nBands: 95 % over images. Thin lines: seeds.", fontsize=9
+    )
     figure.savefig(path, dpi=130)
 
 
 def _draw_taus(axes: "Axes", group: Group, analysis: Analysis, colors: dict[str, str]) -> None:
     shuffled = np.concatenate([member.alignment.shuffled.ravel() for member in group.members])
     low, high = interval_of(shuffled)
-    axes.axhspan(float(low), float(high), color="#dddddd", linewidth=0, label="one layer, images shuffled (95 %)")
+    axes.axhspan(float(low), float(high), color="#dddddd", linewidth=0, label="a layer, images shuffled (95 %)")
     for place, (area, color) in enumerate(colors.items()):
-        for member in group.members:
-            tau, depths = member.alignment.tau[:, place], np.arange(len(member.alignment.layers))
-            label = f"{area}: tau, 95 % over images"
-            axes.plot(depths, tau, "o-", color=color, markersize=3, linewidth=1.2, label=label)
-            if len(group.members) == 1:  # the bands of several seeds would hide their lines
-                axes.fill_between(depths, *interval_of(member.alignment.resampled[:, place]), color=color, alpha=0.1)
+        _draw_area(axes, area, [member.alignment for member in group.members], place, color)
     for pixels in (baseline for baseline in analysis.groups if baseline.name == "pixels"):
         for color, tau in zip(colors.values(), pixels.best_taus[0], strict=True):
             axes.plot(_PIXELS, tau, "D", color=color, markersize=4, markerfacecolor="white")
-    depth = max(len(member.alignment.layers) for member in group.members)
+    depth = len(group.members[0].alignment.layers)
     step = max(1, -(-depth // 10))
     ticks = range(0, depth, step)
     axes.set_xticks([_PIXELS, *ticks], ["px", *(str(tick + 1) for tick in ticks)])
     axes.set_xlabel("layer (px: the pixels)")
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_area(axes: "Axes", area: str, seeds: list[Alignment], place: int, color: str) -> None:
+    """Draw an area's mean over the seeds with its band over samples of the images, and the seeds thin."""
+    depths = np.arange(len(seeds[0].layers))
+    mean = np.mean([seed.tau[:, place] for seed in seeds], axis=0)
+    band = interval_of(np.mean([seed.resampled[:, place] for seed in seeds], axis=0))
+    axes.fill_between(depths, *band, color=color, alpha=0.1, linewidth=0)
+    for seed in seeds if len(seeds) > 1 else ():
+        axes.plot(depths, seed.tau[:, place], color=color, linewidth=0.5, alpha=0.6)
+    axes.plot(depths, mean, "o-", color=color, markersize=3, linewidth=1.4, label=area)
 
 
 def _draw_ceilings(axes: "Axes", analysis: Analysis, colors: dict[str, str]) -> None:

@@ -114,7 +114,7 @@ def _differences(differences: Sequence[Difference]) -> str:
     header = ["networks", "area", "difference", "95 %", "p over images", "seeds", "p over seeds"]
     lines = [
         [
-            *(f"{found.first} - {found.second}", found.area, f"{found.difference:+.3f}"),
+            *(f"{found.first} - {found.second}", found.area, f"{round(found.difference, 3) + 0.0:+.3f}"),
             *(_interval(found.low, found.high), _number(found.p_images)),
             *(str(found.seeds or "-"), _number(found.p_seeds)),
         ]
@@ -134,8 +134,8 @@ def _mean(values: Array) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}"
+    return f"{_number(low)} to {_number(high)}"
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
