@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "finetune": Command("timm_lp.fewshot", "compare base, large and Lp networks on few-shot transfer"),
     "bench": Command("timm_lp.bench", "measure speed and memory beside plain PyTorch"),
+    "brain": Command("timm_lp.experiments.brain", "compare networks with the visual cortex of mice"),
     "hub": Command("hub_export", "publish networks, and bring them back, verified (the same as timm-lp-hub)"),
 }
 

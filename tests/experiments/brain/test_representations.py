@@ -71,7 +71,7 @@ def test_conversions_of_one_network_agree_alike_with_a_cortex() -> None:
         variant: align(layer_rsms(model, images, centred=True), area_rsms(cortex), draws)
         for variant, model in converted.items()
     }
-    assert len(found["base"].layers) == 12
+    assert len(found["base"].layers) == 13
     for alignment in found.values():
         # 780 pairs: two that rounding swaps change tau by 7e-6.
         np.testing.assert_allclose(alignment.tau, found["base"].tau, atol=1e-3)
