@@ -8,14 +8,15 @@ from pathlib import Path
 
 import torch
 
-from ...command import CommandParser, failures_in_one_line
+from ...command import CommandParser, failures_in_one_line, require_packages
 from ...files import write_json, write_text
 from .alignment import draw
 from .analysis import Analysis, analyse, result_rows
 from .networks import networks_of
 from .plot import plot
-from .report import difference_rows, to_csv, to_markdown
-from .responses import Responses, read_responses
+from .recordings import AREAS, CRE_LINES, DEPTH, WINDOW, Selection
+from .report import difference_rows, to_csv, to_markdown, to_table
+from .responses import Responses, read_responses, write_responses
 from .stimuli import read_images
 from .synthetic import synthetic_cortex
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.command == "rsa":
         _rsa(parser, options)
+    else:
+        _prepare(options)
 
 
 def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -72,6 +75,20 @@ def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         cortex=cortex,
     )
     _save(analysis, options.output_dir)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    require_packages(f"{_PROGRAM} prepare", "brain", ["h5py"])
+    from .prepare import prepare
+
+    least, greatest = options.depth
+    selection = Selection(options.areas, (least, greatest), options.cre)
+    prepared = prepare(options.nwb, options.events, selection, window=options.window, image_side=options.image_side)
+    path = options.output_dir / "responses.npz"
+    write_responses(path, prepared.responses)
+    text = to_table(prepared.responses, prepared.recordings, prepared.left_out)
+    write_text(options.output_dir / "responses.md", text + "\n")
+    print(f"{text}\n\nresponses.npz, responses.md: {options.output_dir}")
 
 
 def _save(analysis: Analysis, folder: Path) -> None:
@@ -134,6 +151,28 @@ def _parser() -> argparse.ArgumentParser:
     rsa.add_argument("--seed", type=int, default=0, help="of samples, divisions and orders (default: 0)")
     rsa.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     _add_output_dir(rsa, "output/brain/rsa")
+    prepare = commands.add_parser(
+        "prepare",
+        help="a responses file from a copy of the Allen Brain Observatory",
+        description="Pool the neurons of recordings by area, and write a responses file for `rsa`.",
+    )
+    prepare.add_argument("--nwb", type=Path, required=True, metavar="DIR", help="NWB files of the recordings")
+    prepare.add_argument("--events", type=Path, required=True, metavar="DIR", help="NUMBER_events.npz of each")
+    prepare.add_argument("--areas", nargs="+", default=AREAS, help=f"default: {' '.join(AREAS)}")
+    prepare.add_argument(
+        "--depth",
+        nargs=2,
+        type=float,
+        default=DEPTH,
+        metavar=("LEAST", "GREATEST"),
+        help=f"micrometres, both included (default: {DEPTH[0]:.0f} {DEPTH[1]:.0f}, layer 2/3)",
+    )
+    prepare.add_argument("--cre", nargs="*", default=CRE_LINES, help=f"none: all (default: {' '.join(CRE_LINES)})")
+    prepare.add_argument(
+        "--window", type=_positive, default=WINDOW, help=f"frames whose events are summed (default: {WINDOW})"
+    )
+    prepare.add_argument("--image-side", type=_positive, default=256, help="longest side that is kept (default: 256)")
+    _add_output_dir(prepare, "output/brain/prepare")
     return parser
 
 

@@ -12,6 +12,7 @@ from ...markdown import markdown_rows
 from .analysis import Analysis
 from .comparison import Difference, resolution
 from .groups import Group
+from .recordings import Recording
 from .responses import Responses
 from .similarity import Array
 
@@ -45,6 +46,27 @@ def to_markdown(analysis: Analysis) -> str:
             "(half the median interval)."
         )
     return "\n\n".join(parts)
+
+
+def to_table(responses: Responses, recordings: Sequence[Recording], left_out: Mapping[str, int]) -> str:
+    """Return what a responses file was made of, as Markdown.
+
+    Args:
+        responses: What it holds.
+        recordings: What was taken.
+        left_out: How many recordings were not, by reason.
+    """
+    lines = []
+    for name, area in responses.areas.items():
+        taken = [recording for recording in recordings if recording.area == name]
+        mice = len({recording.mouse for recording in taken})
+        trials, neurons = area.responses.shape[1:]  # type: ignore[union-attr] # it was just read from recordings
+        lines.append([name, *map(str, (len(taken), mice, neurons, trials))])
+    reasons = ", ".join(f"{count} ({reason})" for reason, count in left_out.items())
+    return (
+        markdown_rows(["area", "recordings", "mice", "neurons", "trials"], lines)
+        + f"\n\n{responses.num_images} images. Recordings left out: {reasons or 'none'}."
+    )
 
 
 def title_of(responses: Responses) -> str:
