@@ -91,8 +91,8 @@ def read_trials(path: Path, events: Path, images: int, window: int) -> NDArray[n
     counts = np.bincount(shown[shown >= 0].astype(int), minlength=images)  # -1 is a blank screen
     if len(counts) != images or counts.min() != counts.max() or counts.min() < 1:
         raise ValueError(
-            f"`--nwb` must show each of {images} scenes equally often, got {counts.min()} to {counts.max()} showings of "
-            f"{len(counts)} scenes in {path}. Leave the recording out."
+            f"`--nwb` must show each of {images} scenes equally often, got {counts.min()} to {counts.max()} showings "
+            f"of {len(counts)} scenes in {path}. Leave the recording out."
         )
     if onsets.min() < 0 or onsets.max() + window > frames:
         raise ValueError(

@@ -54,6 +54,8 @@ def plot(analysis: Analysis, path: Path) -> None:
         empty.set_visible(False)
     for row in range(len(heights) - 1, len(axes), len(heights)):
         axes[row, 0].set_ylabel("Kendall's tau")
+    for row in range(0, len(axes), 2) if len(heights) > 1 else ():
+        axes[row, 0].set_ylabel("ceiling")
     handles = {
         label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
@@ -103,7 +105,6 @@ def _draw_ceilings(axes: "Axes", analysis: Analysis, colors: dict[str, str]) -> 
             axes.axhline(ceiling.tau, *span, color=colors[area], linewidth=2)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 1])
-    axes.set_ylabel("ceiling")
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 

@@ -119,7 +119,7 @@ def _best_layers(analysis: Analysis) -> str:
                     _interval(low[place], high[place]),
                     _number(group.held_out[place]),
                     _number(group.chance()[0]),
-                    "-" if ceiling is None else f"{100 * taus.mean() / ceiling:.0f} %",
+                    "-" if ceiling is None else f"{round(100 * taus.mean() / ceiling)} %",
                 ]
             )
     return markdown_rows(header, lines, left=3)
@@ -137,8 +137,8 @@ def _differences(differences: Sequence[Difference]) -> str:
     lines = [
         [
             *(f"{found.first} - {found.second}", found.area, f"{round(found.difference, 3) + 0.0:+.3f}"),
-            *(_interval(found.low, found.high), _number(found.p_images)),
-            *(str(found.seeds or "-"), _number(found.p_seeds)),
+            *(_interval(found.low, found.high), _p_value(found.p_images)),
+            *(str(found.seeds or "-"), _p_value(found.p_seeds)),
         ]
         for found in differences
     ]
@@ -157,6 +157,10 @@ def _mean(values: Array) -> str:
 
 def _interval(low: float, high: float) -> str:
     return f"{_number(low)} to {_number(high)}"
+
+
+def _p_value(value: float | None) -> str:
+    return "<0.001" if value is not None and value < 5e-4 else _number(value)
 
 
 def _number(value: float | None) -> str:
