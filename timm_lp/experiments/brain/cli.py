@@ -2,9 +2,10 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +25,10 @@ _PROGRAM = "python -m timm_lp.experiments.brain"
 _UNTRAINED = ("alexnet", "resnet18", "lp2_resnet18")  # what runs without a network connection
 _SYNTHETIC_SIZE = 64  # of the input of networks, pixels: that of the paper's
 
+_TABLE_5 = ("base", "large", "lp2", "lp4", "lp8", "lp16")
+_TRAINING = ("frames", "epochs", "batch_size", "lr")  # settings of `mmv1` on the command line
+_SYNTHETIC_MICE = 2
+
 _logger = logging.getLogger(__name__)
 
 
@@ -42,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.command == "rsa":
         _rsa(parser, options)
-    else:
+    elif options.command == "prepare":
         _prepare(options)
+    else:
+        _mmv1(parser, options)
 
 
 def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -91,6 +98,68 @@ def _prepare(options: argparse.Namespace) -> None:
     print(f"{text}\n\nresponses.npz, responses.md: {options.output_dir}")
 
 
+def _mmv1(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    require_packages(f"{_PROGRAM} mmv1", "brain", ["accelerate"])
+    from accelerate import Accelerator
+
+    from .mmv1.benchmark import run_benchmark
+    from .mmv1.data import read_mouse
+    from .mmv1.network import BEHAVIOUR, check_variant
+    from .mmv1.synthetic import SETTINGS, synthetic_mouse
+    from .mmv1.training import Settings
+
+    if options.synthetic == bool(options.data):
+        parser.error("either `--data` or `--synthetic` must be given")
+    for variant in options.variants:
+        check_variant(variant)
+    given = {name: getattr(options, name) for name in _TRAINING if getattr(options, name) is not None}
+    settings = replace(SETTINGS if options.synthetic else Settings(), **given)
+    if options.synthetic:
+        mice, source = map(synthetic_mouse, range(_SYNTHETIC_MICE)), "made up by timm-lp"
+    else:
+        mice, source = map(read_mouse, _folders(options.data, options.mice)), "Xu et al. (2024), OSF MSP3A"
+    accelerator = Accelerator()
+    variants = list(dict.fromkeys([BEHAVIOUR, *options.variants]))
+    results = run_benchmark(
+        mice, variants, options.seeds, settings, accelerator, options.output_dir, synthetic=options.synthetic
+    )
+    if accelerator.is_main_process:
+        _save_predictions(results, source, options.output_dir)
+
+
+def _folders(data: Path, mice: Sequence[str]) -> list[Path]:
+    folders = sorted(path for path in data.iterdir() if path.is_dir())
+    unknown = [name for name in mice if name not in {folder.name for folder in folders}]
+    if unknown or not folders:
+        raise ValueError(
+            f"`--data` must hold a folder for each mouse, got {data} without {', '.join(unknown) or 'any'}. "
+            "Unpack the published archive there."
+        )
+    return [folder for folder in folders if not mice or folder.name in mice]
+
+
+def _save_predictions(results: Sequence[dict[str, Any]], source: str, folder: Path) -> None:
+    """Write the results of all mice, and print the table."""
+    from .mmv1 import report
+
+    text, rows = report.to_markdown(results, source), report.result_rows(results, source)
+    write_json(folder / "results.json", rows)
+    write_text(folder / "results.csv", to_csv(rows))
+    write_text(folder / "results.md", text + "\n")
+    names = ["results.json", "results.csv", "results.md"]
+    _draw(lambda path: report.plot(results, path), folder, names)
+    print(f"{text}\n\n{', '.join(names)}: {folder}")
+
+
+def _draw(draw: Callable[[Path], None], folder: Path, names: list[str]) -> None:
+    """Draw a picture and add it to the names of the results, if matplotlib is installed."""
+    try:
+        draw(folder / "results.png")
+        names.append("results.png")
+    except ImportError:
+        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+
+
 def _save(analysis: Analysis, folder: Path) -> None:
     """Write the results of an analysis, and print its tables."""
     text = to_markdown(analysis)
@@ -102,11 +171,7 @@ def _save(analysis: Analysis, folder: Path) -> None:
     if analysis.differences:
         write_text(folder / "differences.csv", to_csv(difference_rows(analysis)))
         names.append("differences.csv")
-    try:
-        plot(analysis, folder / "results.png")
-        names.append("results.png")
-    except ImportError:
-        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+    _draw(lambda path: plot(analysis, path), folder, names)
     print(f"{text}\n\n{', '.join(names)}: {folder}")
 
 
@@ -173,6 +238,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument("--image-side", type=_positive, default=256, help="longest side that is kept (default: 256)")
     _add_output_dir(prepare, "output/brain/prepare")
+    mmv1 = commands.add_parser(
+        "mmv1",
+        help="prediction of V1 activity in freely moving mice (Table 5)",
+        description="Train the network of Xu et al. (2024) and its conversions, beside one that sees no video.",
+    )
+    mmv1.add_argument("--data", type=Path, metavar="DIR", help="the published data: a folder for each mouse")
+    mmv1.add_argument("--synthetic", action="store_true", help="made-up mice and small networks, to see it run")
+    mmv1.add_argument("--mice", nargs="+", default=[], help="folders to take (default: all)")
+    mmv1.add_argument("--variants", nargs="+", default=_TABLE_5, help=f"default: {' '.join(_TABLE_5)}")
+    mmv1.add_argument("--seeds", nargs="+", type=int, default=[0], help="default: 0")
+    mmv1.add_argument("--frames", type=_positive, help="bins that the network sees (default: 4)")
+    mmv1.add_argument("--epochs", type=_positive, help="at most (default: 50)")
+    mmv1.add_argument("--batch-size", type=_positive, help="windows, over all processes (default: 256)")
+    mmv1.add_argument("--lr", type=float, help="of Adam (default: 2e-4)")
+    _add_output_dir(mmv1, "output/brain/mmv1")
     return parser
 
 

@@ -50,12 +50,17 @@ def differences(groups: Sequence[Group]) -> list[Difference]:
         groups: Seeds of the networks, aligned with the same draws.
     """
     found = [difference for pair in combinations(groups, 2) for difference in _between(*pair)]
-    images = _holm([difference.p_images for difference in found])
-    seeds = _holm([difference.p_seeds for difference in found if difference.p_seeds is not None])
+    images = holm([difference.p_images for difference in found])
+    seeds = holm([difference.p_seeds for difference in found if difference.p_seeds is not None])
     return [
         replace(difference, p_images=next(images), p_seeds=None if difference.p_seeds is None else next(seeds))
         for difference in found
     ]
+
+
+def holm(p_values: list[float]) -> Iterator[float]:
+    """Yield p-values corrected for their number."""
+    yield from map(float, multipletests(p_values, method="holm")[1] if p_values else ())
 
 
 def resolution(found: Sequence[Difference]) -> float | None:
@@ -94,7 +99,3 @@ def _p_of_seeds(values: np.ndarray) -> float | None:
     if len(values) < 2 or np.ptp(values) <= _ROUNDING:
         return None
     return float(ttest_1samp(values, 0).pvalue)
-
-
-def _holm(p_values: list[float]) -> Iterator[float]:
-    yield from map(float, multipletests(p_values, method="holm")[1] if p_values else ())
