@@ -125,6 +125,7 @@ def _mmv1(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     )
     if accelerator.is_main_process:
         _save_predictions(results, source, options.output_dir)
+    accelerator.end_training()
 
 
 def _folders(data: Path, mice: Sequence[str]) -> list[Path]:

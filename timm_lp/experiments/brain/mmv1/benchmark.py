@@ -43,7 +43,8 @@ def run_benchmark(
     results = []
     for mouse in mice:
         trials = [(variant, seed) for variant in variants for seed in seeds]
-        for variant, seed in tqdm(trials, desc=mouse.name, unit="trial", disable=None):
+        silent = None if accelerator.is_main_process else True  # None: where nobody watches
+        for variant, seed in tqdm(trials, desc=mouse.name, unit="trial", disable=silent):
             path = output_dir / mouse.name / variant / f"seed{seed}.json"
             trial = {"mouse": mouse.name, "variant": variant, "seed": seed, "synthetic": synthetic}
             depends_on = {"data_sha256": mouse.digest, "settings": json.loads(json.dumps(asdict(settings)))}
