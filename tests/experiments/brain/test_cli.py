@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_compares_trials_with_a_file_of_responses(
             assert [row["held_out_tau"] is not None for row in own if row["area"] == area].count(True) == 1
 
 
+def test_refuses_seeds_that_are_no_seeds_of_one_network(trials: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(trials[2], other)
+    (other / "trial.json").write_text((Path(trials[0]) / "trial.json").read_text().replace('"seed": 0', '"seed": 9'))
+    file = _responses(tmp_path / "cortex.npz")
+    message = (
+        r"must name seeds of one network, got other layers in .*other than in .*0, both test_resnet \(base\)\. Comp"
+    )
+    with pytest.raises(SystemExit, match=message):
+        cli.main(["rsa", "--responses", str(file), *QUICK, "--models", trials[0], str(other)])
+
+
 def test_the_default_is_a_synthetic_cortex_that_its_features_explain(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +123,7 @@ def test_similarities_from_elsewhere_need_a_folder_of_images(
     with pytest.raises(SystemExit, match="`--responses` must hold `images`, or `--images` name a folder of them, got"):
         cli.main(["rsa", *arguments, "--output-dir", str(tmp_path)])
     (tmp_path / "images").mkdir()
+    (tmp_path / "differences.csv").write_text("of an earlier run")
     for number, image in enumerate(cortex.images):
         Image.fromarray(image).save(tmp_path / "images" / f"{number:02}.png")
     printed, rows = _run(capsys, tmp_path, *arguments, "--images", str(tmp_path / "images"), "--areas", "coarse")

@@ -40,9 +40,3 @@ def test_takes_the_seeds_of_a_network_together() -> None:
 def test_an_interval_holds_95_percent() -> None:
     low, high = interval_of(np.arange(201.0)[None])
     assert (low[0], high[0]) == pytest.approx((5, 195))
-
-
-def test_refuses_seeds_of_other_layers() -> None:
-    members = [_aligned("net", 0, [[0.1, 0.5]]), _aligned("net", 1, [[0.2, 0.3], [0.1, 0.4]])]
-    with pytest.raises(ValueError, match="seeds of one network, got other layers in net 1 than in net 0, both net"):
-        groups_of(members)

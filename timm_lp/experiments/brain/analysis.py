@@ -60,7 +60,7 @@ def analyse(
         cortex: What the responses were made of, to stand beside the networks.
 
     Raises:
-        ValueError: If a network or layer cannot be used.
+        ValueError: If a network or layer cannot be used, or the seeds of one have different layers.
         OSError: If a network cannot be fetched.
     """
     if responses.images is None:
@@ -70,6 +70,7 @@ def analyse(
         (network.name, network.group, network.seed, False, _rsms(network, responses, layers, image_size, device))
         for network in tqdm(networks, desc="networks", unit="network", disable=None)
     ]
+    _check_seeds(networks, [[*rsms] for *_, rsms in found])
     found += [(name, name, None, True, rsms) for name, rsms in _baselines(responses, cortex).items()]
     aligned = [
         Aligned(name, group, seed, baseline, align(rsms, areas, draws))
@@ -104,6 +105,18 @@ def _rsms(
         return layer_rsms(model, images, layers, centred=responses.centred)
     except ValueError as error:
         raise ValueError(f"{network.name}: {error}") from error
+
+
+def _check_seeds(networks: Sequence[Network], layers: Sequence[Sequence[str]]) -> None:
+    """Refuse seeds of one network that have different layers."""
+    first: dict[str, tuple[str, Sequence[str]]] = {}
+    for network, own in zip(networks, layers, strict=True):
+        name, known = first.setdefault(network.group, (network.name, own))
+        if own != known:
+            raise ValueError(
+                f"`--models` must name seeds of one network, got other layers in {network.name} than in {name}, both "
+                f"{network.group}. Compare them one at a time."
+            )
 
 
 def _baselines(responses: Responses, cortex: SyntheticCortex | None) -> dict[str, dict[str, Array]]:

@@ -23,7 +23,7 @@ from .synthetic import synthetic_cortex
 
 _PROGRAM = "python -m timm_lp.experiments.brain"
 _UNTRAINED = ("alexnet", "resnet18", "lp2_resnet18")  # what runs without a network connection
-_SYNTHETIC_SIZE = 64  # of the input of networks, pixels: that of the paper's
+_SYNTHETIC_SIZE = 64  # of the networks' input, pixels, as in the paper
 
 _TABLE_5 = ("base", "large", "lp2", "lp4", "lp8", "lp16")
 _TRAINING = ("frames", "epochs", "batch_size", "lr")  # settings of `mmv1` on the command line
@@ -172,6 +172,8 @@ def _save(analysis: Analysis, folder: Path) -> None:
     if analysis.differences:
         write_text(folder / "differences.csv", to_csv(difference_rows(analysis)))
         names.append("differences.csv")
+    else:
+        (folder / "differences.csv").unlink(missing_ok=True)  # an earlier run's
     _draw(lambda path: plot(analysis, path), folder, names)
     print(f"{text}\n\n{', '.join(names)}: {folder}")
 

@@ -103,19 +103,8 @@ def interval_of(resampled: Array) -> tuple[Array, Array]:
 
 
 def groups_of(aligned: Iterable[Aligned]) -> list[Group]:
-    """Return the groups of networks, in their order.
-
-    Raises:
-        ValueError: If the seeds of one have different layers.
-    """
+    """Return the groups of networks, in their order."""
     members: dict[str, list[Aligned]] = {}
     for one in aligned:
         members.setdefault(one.group, []).append(one)
-    for name, of_group in members.items():
-        other = next((one for one in of_group if one.alignment.layers != of_group[0].alignment.layers), None)
-        if other is not None:
-            raise ValueError(
-                f"`--models` must name seeds of one network, got other layers in {other.name} than in "
-                f"{of_group[0].name}, both {name}. Compare them one at a time."
-            )
     return [Group(name, tuple(of_group)) for name, of_group in members.items()]
