@@ -72,9 +72,10 @@ def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path:
         (["receptive-fields", "--num-images", "0"], 2, "argument --num-images: must be at least 1, got 0"),
         (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
         (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
+        (["brain", "rsa", "--seed", "many"], 2, "argument --seed: invalid int value: 'many'"),
         (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
     ],
-    ids=["masks", "receptive-fields", "bench", "finetune", "hub"],
+    ids=["masks", "receptive-fields", "bench", "finetune", "brain", "hub"],
 )
 def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
     done = _run("-X", "importtime", "-m", "timm_lp", *arguments)
@@ -90,7 +91,7 @@ def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int,
         ("fine-tune", "Did you mean finetune?"),
         ("hug", "Did you mean hub?"),
         ("--versions", "Did you mean --version?"),
-        ("paint", "`timm-lp --help` says what they do."),
+        ("xyzzy", "`timm-lp --help` says what they do."),
         ("", "`timm-lp --help` says what they do."),
     ],
 )

@@ -28,6 +28,7 @@ COMMANDS = {
         "timm_lp.experiments.receptive_fields", "fit p to receptive fields of networks, or of your own neurons"
     ),
     "bench": Command("timm_lp.bench", "measure speed and memory beside plain PyTorch"),
+    "brain": Command("timm_lp.experiments.brain", "compare networks with the visual cortex of mice"),
     "hub": Command("hub_export", "publish networks, and bring them back, verified (the same as timm-lp-hub)"),
 }
 

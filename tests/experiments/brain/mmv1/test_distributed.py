@@ -1,0 +1,74 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader
+from timm_lp.experiments.brain.mmv1 import training
+
+class Echo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, video, behaviour):
+        return video * self.scale
+
+accelerator = Accelerator(cpu=True)
+numbers = torch.arange(23.0)[:, None]
+loader = DataLoader(torch.utils.data.TensorDataset(numbers, numbers, -numbers), 4)
+network, loader = accelerator.prepare(Echo(), loader)
+predicted, spikes = training._predict(network, loader, accelerator)
+if accelerator.is_main_process:
+    print(json.dumps([accelerator.num_processes, predicted[:, 0].tolist(), spikes[:, 0].tolist()]))
+accelerator.end_training()
+"""
+COMMAND = """
+import sys
+from dataclasses import replace
+from timm_lp.experiments.brain import cli
+from timm_lp.experiments.brain.mmv1 import synthetic
+
+whole = synthetic.synthetic_mouse
+synthetic.synthetic_mouse = lambda number: whole(number, segments=2, train=40, test=60, neurons=3)
+synthetic.SETTINGS = replace(synthetic.SETTINGS, epochs=1, channels=(2, 2, 2), hidden=4)
+cli.main(["mmv1", "--synthetic", "--variants", "lp2", "--output-dir", sys.argv[1]])
+"""
+
+
+def _run_on_two_processes(script: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *(str(script), *arguments),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_predictions_keep_their_order_on_two_processes(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    processes, predicted, spikes = json.loads(_run_on_two_processes(tmp_path / "script.py"))
+    assert processes == 2
+    assert predicted == list(range(23))
+    assert spikes == [-number for number in range(23)]
+
+
+def test_two_processes_print_one_table(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(COMMAND)
+    printed = _run_on_two_processes(tmp_path / "script.py", str(tmp_path / "out"))
+    assert printed.count("# V1 activity prediction") == 1
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["variant"] for row in rows] == ["behaviour", "lp2"] * 2

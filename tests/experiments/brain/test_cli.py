@@ -1,0 +1,209 @@
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+from PIL import Image
+from timm.models import save_for_hf
+
+from timm_lp.experiments.brain import cli
+from timm_lp.experiments.brain.__main__ import PACKAGES
+from timm_lp.experiments.brain.responses import Area, Responses, write_responses
+from timm_lp.experiments.brain.similarity import rsm_of_responses
+
+from .data import IMAGES, small_cortex, write
+
+QUICK = ["--resamples", "8", "--splits", "2", "--permutations", "4", "--image-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two seeds each of a tiny network and its conversion, as trials leave them."""
+    folder = tmp_path_factory.mktemp("trials")
+    found = []
+    for model, variant in (("test_resnet", "base"), ("lp2_resnet18", "lp2")):
+        options = {} if variant == "base" else {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 8)}
+        for seed in range(2):
+            place = folder / variant / str(seed)
+            place.mkdir(parents=True)
+            network = timm.create_model(model, num_classes=4, **options)
+            save_for_hf(network, place, model_args=options)
+            (place / "trial.json").write_text(json.dumps({"model": model, "variant": variant, "seed": seed}))
+            found.append(str(place))
+    return found
+
+
+def _responses(path: Path) -> Path:
+    write_responses(path, small_cortex().responses)
+    return path
+
+
+def _run(capsys: pytest.CaptureFixture[str], output: Path, *arguments: str) -> tuple[str, list[dict[str, Any]]]:
+    cli.main(["rsa", *arguments, *QUICK, "--output-dir", str(output)])
+    return capsys.readouterr().out, json.loads((output / "results.json").read_text())
+
+
+def test_compares_trials_with_a_file_of_responses(
+    trials: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _responses(tmp_path / "cortex.npz")
+    printed, rows = _run(capsys, tmp_path / "out", "--responses", str(file), "--models", *trials)
+    assert (tmp_path / "out" / "results.md").read_text().strip() in printed
+    assert (tmp_path / "out" / "results.png").stat().st_size > 10_000
+    assert {row["group"] for row in rows} == {"test_resnet (base)", "lp2_resnet18 (lp2)", "pixels"}
+    assert [row["model"] for row in rows if row["depth"] == 0 and row["area"] == "fine"] == [*trials, "pixels"]
+    with (tmp_path / "out" / "results.csv").open() as stream:
+        table = [*csv.DictReader(stream)]
+    assert [float(row["tau"]) for row in table] == [row["tau"] for row in rows]
+    with (tmp_path / "out" / "differences.csv").open() as stream:
+        differences = [*csv.DictReader(stream)]
+    assert [(d["area"], d["seeds"], d["synthetic"]) for d in differences] == [
+        ("fine", "2", "True"),
+        ("coarse", "2", "True"),
+    ]
+    for row in rows:
+        assert row["low"] <= row["high"]
+        assert row["ceiling_kind"] == "across mice"
+        assert row["share_of_ceiling"] == row["tau"] / row["ceiling"]
+        assert (row["images"], row["centred"], row["synthetic"]) == (IMAGES, True, True)
+        assert "no measurement" in row["source"]
+    for trial in [*trials, "pixels"]:
+        own = [row for row in rows if row["model"] == trial]
+        (maximum,) = (row for row in own if row["maximum"])
+        assert maximum["tau"] == max(row["tau"] for row in own)
+        for area in ("fine", "coarse"):
+            (best,) = (row for row in own if row["area"] == area and row["best_of_area"])
+            assert best["tau"] == max(row["tau"] for row in own if row["area"] == area)
+            assert [row["held_out_tau"] is not None for row in own if row["area"] == area].count(True) == 1
+
+
+def test_refuses_seeds_that_are_no_seeds_of_one_network(trials: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(trials[2], other)
+    (other / "trial.json").write_text((Path(trials[0]) / "trial.json").read_text().replace('"seed": 0', '"seed": 9'))
+    file = _responses(tmp_path / "cortex.npz")
+    message = (
+        r"must name seeds of one network, got other layers in .*other than in .*0, both test_resnet \(base\)\. Comp"
+    )
+    with pytest.raises(SystemExit, match=message):
+        cli.main(["rsa", "--responses", str(file), *QUICK, "--models", trials[0], str(other)])
+
+
+def test_the_default_is_a_synthetic_cortex_that_its_features_explain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_UNTRAINED", ("test_resnet",))
+    monkeypatch.setattr(cli, "synthetic_cortex", lambda seed: small_cortex(seed=seed, images=40))
+    printed, rows = _run(capsys, tmp_path, "--seeds", "0", "1")
+    assert "# Representational similarity: a SYNTHETIC cortex, no measurement" in printed
+    assert all(row["synthetic"] for row in rows)
+    assert {(row["group"], row["seed"]) for row in rows if not row["baseline"]} == {
+        ("test_resnet (untrained)", 0),
+        ("test_resnet (untrained)", 1),
+    }
+    features = [row for row in rows if row["model"] == "generating features" and row["best_of_area"]]
+    assert [(row["layer"], row["share_of_ceiling"] > 0.8) for row in features] == [("fine", True), ("coarse", True)]
+    shuffled = [row for row in rows if row["model"] == "generating features, images shuffled"]
+    assert all(abs(row["share_of_ceiling"]) < 0.25 for row in shuffled)
+
+
+def test_similarities_from_elsewhere_need_a_folder_of_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cortex = small_cortex().responses
+    areas = {name: Area(rsm=rsm_of_responses(area.responses, False)) for name, area in cortex.areas.items()}
+    write_responses(tmp_path / "rsms.npz", Responses(areas, "elsewhere", centred=False, synthetic=False))
+    arguments = ["--responses", str(tmp_path / "rsms.npz"), "--models", "test_resnet", "--no-pretrained"]
+    with pytest.raises(SystemExit, match="`--responses` must hold `images`, or `--images` name a folder of them, got"):
+        cli.main(["rsa", *arguments, "--output-dir", str(tmp_path)])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "differences.csv").write_text("of an earlier run")
+    for number, image in enumerate(cortex.images):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number:02}.png")
+    printed, rows = _run(capsys, tmp_path, *arguments, "--images", str(tmp_path / "images"), "--areas", "coarse")
+    assert "SYNTHETIC" not in printed
+    assert "`--images`" not in printed
+    assert {row["area"] for row in rows} == {"coarse"}
+    assert {(row["centred"], row["ceiling_kind"], row["share_of_ceiling"]) for row in rows} == {(False, "none", None)}
+    assert not (tmp_path / "differences.csv").exists()
+    pixels = next(row for row in rows if row["model"] == "pixels")
+    assert pixels["tau"] != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--areas", "V1"], "`--areas` must be in the responses, got V1. There are fine, coarse."),
+        (["--layers", "nothing"], "test_resnet: `--layers` must name modules of the network, got nothing."),
+        (["--models", "no_such_net"], "`name` must be a registered network, hf-hub:ORG/NAME, local-dir:FOLDER or a"),
+        (["--images", "nowhere"], "`--images` must be a folder, got nowhere."),
+        (["--responses", "nowhere.npz"], "No such file or directory: 'nowhere.npz'"),
+        (["--device", "cuda"], "`--device` must be there, got cuda, which torch does not see."),
+        (["--resamples", "0"], "argument --resamples: must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    file = _responses(tmp_path / "cortex.npz")
+    models = ["--models", "test_resnet", "--no-pretrained", "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["rsa", "--responses", str(file), *models, *arguments])
+    said = capsys.readouterr().err if ended.value.code == 2 else str(ended.value.code)
+    (line,) = said.strip().splitlines()
+    assert line.startswith("python -m timm_lp.experiments.brain")
+    assert re.search(re.escape(message), line), line
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_responses_are_one_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.npz", small_cortex().responses, about={"centred": None})
+    with pytest.raises(SystemExit, match="brain: `about` must say `centred`, a bool, got None"):
+        cli.main(["rsa", "--responses", str(file), "--models", "test_resnet"])
+
+
+def test_without_matplotlib_there_is_no_picture(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    file = _responses(tmp_path / "cortex.npz")
+    printed, _ = _run(capsys, tmp_path, "--responses", str(file), "--models", "test_resnet", "--no-pretrained")
+    assert "No picture: matplotlib is not installed." in caplog.text
+    assert "results.png" not in printed
+
+
+def test_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "timm_lp.experiments.brain", "rsa", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+    assert "--responses FILE" in done.stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_missing_package_is_one_line(package: str) -> None:
+    module = "timm_lp.experiments.brain"
+    code = f"import runpy, sys; sys.modules[{package!r}] = None; runpy.run_module({module!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f'python -m timm_lp.experiments.brain: {package} must be installed. `pip install "timm-lp[brain]"` brings what '
+        'is missing, in a clone `pip install -e ".[brain]"`.'
+    ]

@@ -1,0 +1,62 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from timm_lp.experiments.brain.networks import Network, networks_of, trial_of
+
+RECORD = {"model": "lp2_resnet18", "variant": "lp2-paper", "seed": 4}
+
+
+def _trial(folder: Path, **changes: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps({**RECORD, **changes}))
+    return folder
+
+
+def test_a_trial_is_a_seed_of_its_model_and_variant(tmp_path: Path) -> None:
+    folders = [str(_trial(tmp_path / str(seed), seed=seed)) for seed in (4, 7)]
+    assert networks_of(folders, pretrained=False, seeds=[0]) == [
+        Network(folders[0], "lp2_resnet18 (lp2-paper)", 4),
+        Network(folders[1], "lp2_resnet18 (lp2-paper)", 7),
+    ]
+    assert trial_of(tmp_path) is None
+
+
+def test_registered_names_stand_alone_or_have_seeds() -> None:
+    assert networks_of(["resnet18", "local-dir:a"], pretrained=True, seeds=[1, 2]) == [
+        Network("resnet18", "resnet18"),
+        Network("local-dir:a", "local-dir:a"),
+    ]
+    assert networks_of(["resnet18.a1_in1k", "local-dir:a"], pretrained=False, seeds=[1, 2]) == [
+        *(Network("resnet18.a1_in1k", "resnet18.a1_in1k (untrained)", seed, pretrained=False) for seed in (1, 2)),
+        Network("local-dir:a", "local-dir:a"),
+    ]
+
+
+def test_random_weights_are_those_of_the_seed() -> None:
+    before = torch.get_rng_state()
+    weights = [Network("test_resnet", "", seed, pretrained=False).load().conv1[0].weight for seed in (3, 3, 4)]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(3)
+    assert torch.equal(weights[0], timm.create_model("test_resnet").conv1[0].weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_refuses_a_network_that_is_named_twice(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`--models` must name each network once, got resnet18 twice\."):
+        networks_of(["resnet18", "resnet18"], pretrained=True, seeds=[0])
+    folders = [str(_trial(tmp_path / name)) for name in "ab"]
+    with pytest.raises(ValueError, match=re.escape("got seed 4 of lp2_resnet18 (lp2-paper) twice. Compare")):
+        networks_of(folders, pretrained=True, seeds=[0])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": "a", "variant": "b", "seed": "c"}'])
+def test_refuses_another_record(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trial.json").write_text(text)
+    with pytest.raises(ValueError, match=r"`--models` must name folders of trials, got .*trial\.json: "):
+        networks_of([str(tmp_path)], pretrained=True, seeds=[0])

@@ -1,0 +1,273 @@
+"""The command line of the comparisons with the brain."""
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...command import CommandParser, failures_in_one_line, require_packages
+from ...files import write_json, write_text
+from .alignment import draw
+from .analysis import Analysis, analyse, result_rows
+from .networks import networks_of
+from .plot import plot
+from .recordings import AREAS, CRE_LINES, DEPTH, WINDOW, Selection
+from .report import difference_rows, to_csv, to_markdown, to_table
+from .responses import Responses, read_responses, write_responses
+from .stimuli import read_images
+from .synthetic import synthetic_cortex
+
+_PROGRAM = "python -m timm_lp.experiments.brain"
+_UNTRAINED = ("alexnet", "resnet18", "lp2_resnet18")  # what runs without a network connection
+_SYNTHETIC_SIZE = 64  # of the networks' input, pixels, as in the paper
+
+_TABLE_5 = ("base", "large", "lp2", "lp4", "lp8", "lp16")
+_TRAINING = ("frames", "epochs", "batch_size", "lr")  # settings of `mmv1` on the command line
+_SYNTHETIC_MICE = 2
+
+_logger = logging.getLogger(__name__)
+
+
+@failures_in_one_line(_PROGRAM)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for, and print its tables.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If an argument cannot be used or the results cannot be written; the message says which.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "rsa":
+        _rsa(parser, options)
+    elif options.command == "prepare":
+        _prepare(options)
+    else:
+        _mmv1(parser, options)
+
+
+def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
+    cortex = None if options.responses else synthetic_cortex(options.seed)
+    responses = cortex.responses if cortex else read_responses(options.responses)
+    responses = _with_areas(responses, options.areas)
+    if options.images:
+        images = read_images(options.images, responses.num_images, responses.image_id)
+        responses = replace(responses, images=images)
+    networks = networks_of(
+        options.models or _UNTRAINED, pretrained=options.pretrained and bool(options.models), seeds=options.seeds
+    )
+    draws = draw(
+        responses.num_images,
+        resamples=options.resamples,
+        splits=options.splits,
+        permutations=options.permutations,
+        seed=options.seed,
+    )
+    analysis = analyse(
+        responses,
+        networks,
+        draws,
+        layers=options.layers,
+        image_size=options.image_size or (_SYNTHETIC_SIZE if cortex else None),
+        device=options.device,
+        cortex=cortex,
+    )
+    _save(analysis, options.output_dir)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    require_packages(f"{_PROGRAM} prepare", "brain", ["h5py"])
+    from .prepare import prepare
+
+    least, greatest = options.depth
+    selection = Selection(options.areas, (least, greatest), options.cre)
+    prepared = prepare(options.nwb, options.events, selection, window=options.window, image_side=options.image_side)
+    path = options.output_dir / "responses.npz"
+    write_responses(path, prepared.responses)
+    text = to_table(prepared.responses, prepared.recordings, prepared.left_out)
+    write_text(options.output_dir / "responses.md", text + "\n")
+    print(f"{text}\n\nresponses.npz, responses.md: {options.output_dir}")
+
+
+def _mmv1(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    require_packages(f"{_PROGRAM} mmv1", "brain", ["accelerate"])
+    from accelerate import Accelerator
+
+    from .mmv1.benchmark import run_benchmark
+    from .mmv1.data import read_mouse
+    from .mmv1.network import BEHAVIOUR, check_variant
+    from .mmv1.synthetic import SETTINGS, synthetic_mouse
+    from .mmv1.training import Settings
+
+    if options.synthetic == bool(options.data):
+        parser.error("either `--data` or `--synthetic` must be given")
+    for variant in options.variants:
+        check_variant(variant)
+    given = {name: getattr(options, name) for name in _TRAINING if getattr(options, name) is not None}
+    settings = replace(SETTINGS if options.synthetic else Settings(), **given)
+    if options.synthetic:
+        mice, source = map(synthetic_mouse, range(_SYNTHETIC_MICE)), "made up by timm-lp"
+    else:
+        mice, source = map(read_mouse, _folders(options.data, options.mice)), "Xu et al. (2024), OSF MSP3A"
+    accelerator = Accelerator()
+    variants = list(dict.fromkeys([BEHAVIOUR, *options.variants]))
+    results = run_benchmark(
+        mice, variants, options.seeds, settings, accelerator, options.output_dir, synthetic=options.synthetic
+    )
+    if accelerator.is_main_process:
+        _save_predictions(results, source, options.output_dir)
+    accelerator.end_training()
+
+
+def _folders(data: Path, mice: Sequence[str]) -> list[Path]:
+    folders = sorted(path for path in data.iterdir() if path.is_dir())
+    unknown = [name for name in mice if name not in {folder.name for folder in folders}]
+    if unknown or not folders:
+        raise ValueError(
+            f"`--data` must hold a folder for each mouse, got {data} without {', '.join(unknown) or 'any'}. "
+            "Unpack the published archive there."
+        )
+    return [folder for folder in folders if not mice or folder.name in mice]
+
+
+def _save_predictions(results: Sequence[dict[str, Any]], source: str, folder: Path) -> None:
+    """Write the results of all mice, and print the table."""
+    from .mmv1 import report
+
+    text, rows = report.to_markdown(results, source), report.result_rows(results, source)
+    write_json(folder / "results.json", rows)
+    write_text(folder / "results.csv", to_csv(rows))
+    write_text(folder / "results.md", text + "\n")
+    names = ["results.json", "results.csv", "results.md"]
+    _draw(lambda path: report.plot(results, path), folder, names)
+    print(f"{text}\n\n{', '.join(names)}: {folder}")
+
+
+def _draw(draw: Callable[[Path], None], folder: Path, names: list[str]) -> None:
+    """Draw a picture and add it to the names of the results, if matplotlib is installed."""
+    try:
+        draw(folder / "results.png")
+        names.append("results.png")
+    except ImportError:
+        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+
+
+def _save(analysis: Analysis, folder: Path) -> None:
+    """Write the results of an analysis, and print its tables."""
+    text = to_markdown(analysis)
+    rows = result_rows(analysis)
+    write_json(folder / "results.json", rows)
+    write_text(folder / "results.csv", to_csv(rows))
+    write_text(folder / "results.md", text + "\n")
+    names = ["results.json", "results.csv", "results.md"]
+    if analysis.differences:
+        write_text(folder / "differences.csv", to_csv(difference_rows(analysis)))
+        names.append("differences.csv")
+    else:
+        (folder / "differences.csv").unlink(missing_ok=True)  # an earlier run's
+    _draw(lambda path: plot(analysis, path), folder, names)
+    print(f"{text}\n\n{', '.join(names)}: {folder}")
+
+
+def _with_areas(responses: Responses, names: Sequence[str]) -> Responses:
+    unknown = [name for name in names if name not in responses.areas]
+    if unknown:
+        raise ValueError(
+            f"`--areas` must be in the responses, got {', '.join(unknown)}. There are {', '.join(responses.areas)}."
+        )
+    return replace(responses, areas={name: responses.areas[name] for name in names}) if names else responses
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(prog=_PROGRAM, description="Compare networks with the visual cortex of mice.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    rsa = commands.add_parser(
+        "rsa",
+        help="representational similarity of networks and areas (Figure 6)",
+        description="Kendall's tau between the similarities of images in the layers of networks and in areas of a "
+        "cortex. Without arguments: untrained networks beside a synthetic cortex.",
+    )
+    rsa.add_argument("--responses", type=Path, metavar="FILE", help="responses of a cortex (default: synthetic ones)")
+    rsa.add_argument(
+        "--images", type=Path, metavar="DIR", help="its images in the same order (default: the file's own)"
+    )
+    rsa.add_argument("--models", nargs="+", metavar="NETWORK", help="names, local-dir:, hf-hub: or trials' folders")
+    rsa.add_argument(
+        "--pretrained",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="trained weights of registered names; without them, random ones of --seeds",
+    )
+    rsa.add_argument("--seeds", nargs="+", type=int, default=[0], help="of random weights (default: 0)")
+    rsa.add_argument("--layers", nargs="+", default=[], help="modules to compare (default: every convolution)")
+    rsa.add_argument("--areas", nargs="+", default=[], help="areas to compare with (default: all)")
+    rsa.add_argument("--image-size", type=_positive, help="pixels of the networks' input (default: their own)")
+    rsa.add_argument(
+        "--resamples", type=_positive, default=500, help="samples of the images, for intervals (default: 500)"
+    )
+    rsa.add_argument("--splits", type=_positive, default=50, help="divisions of the images into halves (default: 50)")
+    rsa.add_argument("--permutations", type=_positive, default=100, help="shuffled orders of the images (default: 100)")
+    rsa.add_argument("--seed", type=int, default=0, help="of samples, divisions and orders (default: 0)")
+    rsa.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    _add_output_dir(rsa, "output/brain/rsa")
+    prepare = commands.add_parser(
+        "prepare",
+        help="a responses file from a copy of the Allen Brain Observatory",
+        description="Pool the neurons of recordings by area, and write a responses file for `rsa`.",
+    )
+    prepare.add_argument("--nwb", type=Path, required=True, metavar="DIR", help="NWB files of the recordings")
+    prepare.add_argument("--events", type=Path, required=True, metavar="DIR", help="NUMBER_events.npz of each")
+    prepare.add_argument("--areas", nargs="+", default=AREAS, help=f"default: {' '.join(AREAS)}")
+    prepare.add_argument(
+        "--depth",
+        nargs=2,
+        type=float,
+        default=DEPTH,
+        metavar=("LEAST", "GREATEST"),
+        help=f"micrometres, both included (default: {DEPTH[0]:.0f} {DEPTH[1]:.0f}, layer 2/3)",
+    )
+    prepare.add_argument("--cre", nargs="*", default=CRE_LINES, help=f"none: all (default: {' '.join(CRE_LINES)})")
+    prepare.add_argument(
+        "--window", type=_positive, default=WINDOW, help=f"frames whose events are summed (default: {WINDOW})"
+    )
+    prepare.add_argument("--image-side", type=_positive, default=256, help="longest side that is kept (default: 256)")
+    _add_output_dir(prepare, "output/brain/prepare")
+    mmv1 = commands.add_parser(
+        "mmv1",
+        help="prediction of V1 activity in freely moving mice (Table 5)",
+        description="Train the network of Xu et al. (2024) and its conversions, beside one that sees no video.",
+    )
+    mmv1.add_argument("--data", type=Path, metavar="DIR", help="the published data: a folder for each mouse")
+    mmv1.add_argument("--synthetic", action="store_true", help="made-up mice and small networks, to see it run")
+    mmv1.add_argument("--mice", nargs="+", default=[], help="folders to take (default: all)")
+    mmv1.add_argument("--variants", nargs="+", default=_TABLE_5, help=f"default: {' '.join(_TABLE_5)}")
+    mmv1.add_argument("--seeds", nargs="+", type=int, default=[0], help="default: 0")
+    mmv1.add_argument("--frames", type=_positive, help="bins that the network sees (default: 4)")
+    mmv1.add_argument("--epochs", type=_positive, help="at most (default: 50)")
+    mmv1.add_argument("--batch-size", type=_positive, help="windows, over all processes (default: 256)")
+    mmv1.add_argument("--lr", type=float, help="of Adam (default: 2e-4)")
+    _add_output_dir(mmv1, "output/brain/mmv1")
+    return parser
+
+
+def _add_output_dir(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--output-dir", type=Path, default=Path(default), help=f"default: {default}")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+_positive.__name__ = "positive number"  # what argparse calls it in its message

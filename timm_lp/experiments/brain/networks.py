@@ -1,0 +1,93 @@
+"""The networks of a command line: what they are called, and which are seeds of one variant."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from timm.models import is_model, split_model_name_tag
+from torch import nn
+
+from ...models.loading import load_network
+
+_TRIAL_FILE = "trial.json"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is to be compared with a cortex.
+
+    Attributes:
+        name: Its name or folder, as `load_network` takes it.
+        group: What it is one seed of; its name where it stands alone.
+        seed: Its seed, None where it stands alone.
+        pretrained: Whether it has trained weights, or random ones of its seed.
+    """
+
+    name: str
+    group: str
+    seed: int | None = None
+    pretrained: bool = True
+
+    def load(self) -> nn.Module:
+        """Return the network.
+
+        Raises:
+            ValueError: If there is no such network.
+            OSError: If it cannot be fetched.
+        """
+        if self.pretrained:
+            return load_network(self.name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed or 0)
+            return load_network(self.name, pretrained=False)
+
+
+def networks_of(names: Sequence[str], *, pretrained: bool, seeds: Sequence[int]) -> list[Network]:
+    """Return the networks that a command line names.
+
+    Args:
+        names: Names or folders, as `load_network` takes them.
+        pretrained: Whether registered networks have trained weights; folders always do.
+        seeds: Of the random weights; each gives a network.
+
+    Raises:
+        ValueError: If a network is named twice, or a trial's record cannot be read.
+    """
+    networks = []
+    for name in names:
+        trial = trial_of(Path(name))
+        if trial is not None:
+            model, variant, seed = trial
+            networks.append(Network(name, f"{model} ({variant})", seed))
+        elif not pretrained and is_model(split_model_name_tag(name)[0]):
+            networks += [Network(name, f"{name} (untrained)", seed, pretrained=False) for seed in seeds]
+        else:
+            networks.append(Network(name, name))
+    places = [(network.group, network.seed) for network in networks]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice:
+        which = twice[0] if twice[1] is None else f"seed {twice[1]} of {twice[0]}"
+        raise ValueError(
+            f"`--models` must name each network once, got {which} twice. Compare trials of one data set at a time."
+        )
+    return networks
+
+
+def trial_of(folder: Path) -> tuple[str, str, int] | None:
+    """Return the model, variant and seed of a trial's folder, None where it is none.
+
+    Raises:
+        ValueError: If its record cannot be read.
+    """
+    path = folder / _TRIAL_FILE
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return str(record["model"]), str(record["variant"]), int(record["seed"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"`--models` must name folders of trials, got {path}: {type(error).__name__}: {error}"
+        ) from error
