@@ -16,7 +16,9 @@ from timm_lp.experiments.brain import cli
 from timm_lp.experiments.brain.__main__ import PACKAGES
 from timm_lp.experiments.brain.responses import Area, Responses, write_responses
 from timm_lp.experiments.brain.similarity import rsm_of_responses
+from timm_lp.experiments.trials.record import as_json
 
+from ..trials.records import record
 from .data import IMAGES, small_cortex, write
 
 QUICK = ["--resamples", "8", "--splits", "2", "--permutations", "4", "--image-size", "32"]
@@ -27,14 +29,14 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two seeds each of a tiny network and its conversion, as trials leave them."""
     folder = tmp_path_factory.mktemp("trials")
     found = []
-    for model, variant in (("test_resnet", "base"), ("lp2_resnet18", "lp2")):
+    for model, variant in (("test_resnet", "base"), ("resnet18", "lp2")):
         options = {} if variant == "base" else {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 8)}
         for seed in range(2):
             place = folder / variant / str(seed)
             place.mkdir(parents=True)
-            network = timm.create_model(model, num_classes=4, **options)
+            network = timm.create_model(model if variant == "base" else f"{variant}_{model}", num_classes=4, **options)
             save_for_hf(network, place, model_args=options)
-            (place / "trial.json").write_text(json.dumps({"model": model, "variant": variant, "seed": seed}))
+            (place / "trial.json").write_text(json.dumps(as_json(record(variant, seed, 50.0, model=model))))
             found.append(str(place))
     return found
 
@@ -56,7 +58,7 @@ def test_compares_trials_with_a_file_of_responses(
     printed, rows = _run(capsys, tmp_path / "out", "--responses", str(file), "--models", *trials)
     assert (tmp_path / "out" / "results.md").read_text().strip() in printed
     assert (tmp_path / "out" / "results.png").stat().st_size > 10_000
-    assert {row["group"] for row in rows} == {"test_resnet (base)", "lp2_resnet18 (lp2)", "pixels"}
+    assert {row["group"] for row in rows} == {"test_resnet (base)", "resnet18 (lp2)", "pixels"}
     assert [row["model"] for row in rows if row["depth"] == 0 and row["area"] == "fine"] == [*trials, "pixels"]
     with (tmp_path / "out" / "results.csv").open() as stream:
         table = [*csv.DictReader(stream)]

@@ -7,21 +7,22 @@ import timm
 import torch
 
 from timm_lp.experiments.brain.networks import Network, networks_of, trial_of
+from timm_lp.experiments.trials.record import as_json
 
-RECORD = {"model": "lp2_resnet18", "variant": "lp2-paper", "seed": 4}
+from ..trials.records import record
 
 
-def _trial(folder: Path, **changes: object) -> Path:
+def _trial(folder: Path, seed: int = 4) -> Path:
     folder.mkdir(parents=True)
-    (folder / "trial.json").write_text(json.dumps({**RECORD, **changes}))
+    (folder / "trial.json").write_text(json.dumps(as_json(record("lp2-paper", seed, 50.0))))
     return folder
 
 
 def test_a_trial_is_a_seed_of_its_model_and_variant(tmp_path: Path) -> None:
     folders = [str(_trial(tmp_path / str(seed), seed=seed)) for seed in (4, 7)]
     assert networks_of(folders, pretrained=False, seeds=[0]) == [
-        Network(folders[0], "lp2_resnet18 (lp2-paper)", 4),
-        Network(folders[1], "lp2_resnet18 (lp2-paper)", 7),
+        Network(folders[0], "resnet18 (lp2-paper)", 4),
+        Network(folders[1], "resnet18 (lp2-paper)", 7),
     ]
     assert trial_of(tmp_path) is None
 
@@ -51,12 +52,12 @@ def test_refuses_a_network_that_is_named_twice(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`--models` must name each network once, got resnet18 twice\."):
         networks_of(["resnet18", "resnet18"], pretrained=True, seeds=[0])
     folders = [str(_trial(tmp_path / name)) for name in "ab"]
-    with pytest.raises(ValueError, match=re.escape("got seed 4 of lp2_resnet18 (lp2-paper) twice. Compare")):
+    with pytest.raises(ValueError, match=re.escape("got seed 4 of resnet18 (lp2-paper) twice. Compare")):
         networks_of(folders, pretrained=True, seeds=[0])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": "a", "variant": "b", "seed": "c"}'])
 def test_refuses_another_record(tmp_path: Path, text: str) -> None:
     (tmp_path / "trial.json").write_text(text)
-    with pytest.raises(ValueError, match=r"`--models` must name folders of trials, got .*trial\.json: "):
+    with pytest.raises(ValueError, match=r"must hold trials.*, got .*trial\.json"):
         networks_of([str(tmp_path)], pretrained=True, seeds=[0])

@@ -1,6 +1,5 @@
 """The networks of a command line: what they are called, and which are seeds of one variant."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from timm.models import is_model, split_model_name_tag
 from torch import nn
 
 from ...models.loading import load_network
-
-_TRIAL_FILE = "trial.json"
+from ..trials.record import TRIAL_FILE, read_record
 
 
 @dataclass(frozen=True)
@@ -79,15 +77,10 @@ def trial_of(folder: Path) -> tuple[str, str, int] | None:
     """Return the model, variant and seed of a trial's folder, None where it is none.
 
     Raises:
-        ValueError: If its record cannot be read.
+        ValueError: If its record is none of this version.
     """
-    path = folder / _TRIAL_FILE
+    path = folder / TRIAL_FILE
     if not path.is_file():
         return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return str(record["model"]), str(record["variant"]), int(record["seed"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(
-            f"`--models` must name folders of trials, got {path}: {type(error).__name__}: {error}"
-        ) from error
+    record = read_record(path)
+    return record.model, record.variant, record.seed
