@@ -6,6 +6,7 @@ paper's.
 
 import re
 from collections import Counter
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
 from timm_lp.models import ARCHITECTURES
+from timm_lp.models.small_stem import SMALL_STEMS
 from timm_lp.models.variants import BASE, VARIANTS
 
 from .complexity import count_macs, count_parameters
@@ -26,7 +28,7 @@ from .sections import by, giga
 from .templates import architecture_facts, render, table
 
 CARDS = Path("model_cards")  # of a clone
-_INPUT_SIZE = (3, 224, 224)
+_INPUT_SIZE = (3, 224, 224)  # of an image that is counted, unless the network is for smaller ones
 _NUM_CLASSES = 1000
 _TITLE = re.compile(r"\A---\n.*?^---\n\n# Lp-convolutions in ", re.MULTILINE | re.DOTALL)  # how the template begins
 _WEIGHTS_SECTION = re.compile(r"^## Base weights$.*?(?=^## )", re.MULTILINE | re.DOTALL)
@@ -42,6 +44,7 @@ def render_architecture_card(name: str) -> str:
     base, large = _build(name), _build(f"large_{name}")
     lp = _build(f"lp2_{name}", preserve=False)  # what is only counted needs no division by masks
     kernels = _kernels(base, lp)
+    input_size = _input_size(name)
     weights = {tag: cfg for tag, cfg in get_arch_pretrained_cfgs(name).items() if cfg.has_weights}
     return render(
         "architecture",
@@ -52,10 +55,11 @@ def render_architecture_card(name: str) -> str:
         ),
         name=name,
         **facts["architectures"][name],
+        small_stem=SMALL_STEMS[name].name if name in SMALL_STEMS else None,
         enlarged=any(before != after for before, after in kernels),
         num_classes=_NUM_CLASSES,
-        image_size=by(_INPUT_SIZE[1:]),
-        variants_table=_variants_table(name, base, large, lp),
+        image_size=by(input_size[1:]),
+        variants_table=_variants_table(name, base, large, lp, input_size),
         kernels_table=_kernels_table(kernels),
         paper=_paper(name, facts["paper"]),
         weights=weights,
@@ -111,11 +115,16 @@ def _build(name: str, **arguments: Any) -> nn.Module:
     return timm.create_model(name, num_classes=_NUM_CLASSES, device="meta", **arguments).eval()
 
 
-def _variants_table(name: str, base: nn.Module, large: nn.Module, lp: nn.Module) -> str:
+def _input_size(name: str) -> tuple[int, ...]:
+    cfg: Any = get_pretrained_cfg(name)
+    return min(_INPUT_SIZE, tuple(cfg.input_size))
+
+
+def _variants_table(name: str, base: nn.Module, large: nn.Module, lp: nn.Module, input_size: tuple[int, ...]) -> str:
     """Return names, parameters and multiply-accumulates; p changes neither."""
     masks = sum(layer.C.numel() + layer.log2p.numel() for layer in lp.modules() if isinstance(layer, LpConv2d))
     merged = lp_merge(lp)
-    macs, base_macs, merged_macs = (giga(count_macs(network, _INPUT_SIZE)) for network in (large, base, merged))
+    macs, base_macs, merged_macs = (giga(count_macs(network, input_size)) for network in (large, base, merged))
     rows = [(f"`{name}`", BASE_SUMMARY, base, 0, base_macs)]
     for variant in VARIANTS:
         network, count = (lp, masks) if variant.masked else (large, 0)
@@ -140,20 +149,21 @@ def _kernels_table(kernels: Counter[tuple[tuple[int, ...], tuple[int, ...]]]) ->
 def _paper(name: str, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the paper's figures for an architecture, table by table."""
     return [
-        {
-            "table": entry["table"],
-            "caption": entry["caption"],
-            "figures": table(
-                ("network", *entry["columns"]),
-                [
-                    (f"`{name}`" if variant == BASE else f"`{variant}_{name}`", *values)
-                    for variant, values in entry["figures"][name].items()
-                ],
-            ),
-        }
+        {"table": entry["table"], "caption": entry["caption"], "figures": _figures(name, entry)}
         for entry in tables
         if name in entry["figures"]
     ]
+
+
+def _figures(name: str, entry: dict[str, Any]) -> str:
+    """Return an architecture's rows of one of the paper's tables, without the columns that it has no figures for."""
+    rows = entry["figures"][name]
+    measured = [any(values[i] is not None for values in rows.values()) for i in range(len(entry["columns"]))]
+    lines = [
+        (f"`{name}`" if variant == BASE else f"`{variant}_{name}`", *compress(values, measured))
+        for variant, values in rows.items()
+    ]
+    return table(("network", *compress(entry["columns"], measured)), lines)
 
 
 def _weights_table(weights: dict[str, Any]) -> str:

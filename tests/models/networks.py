@@ -14,10 +14,13 @@ from timm_lp import LpConv2d
 NUM_CLASSES = 7
 
 _STAGES = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}
+# Two with a small stem, with and without a bias, stand for all: nothing else differs from the base networks.
 SMALL: dict[str, dict[str, Any]] = {
     "alexnet": {},
     "vgg16": {"mlp_ratio": 0.01},
     "resnet18": {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)},
+    "alexnet_small_stem": {},
+    "resnet18_small_stem": {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)},
     "resnet50": {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)},
     "resnext50_32x4d": {"layers": (1, 1, 1, 1), "channels": (16, 16, 32, 32)},
     "densenet121": {"block_config": (2, 2, 2, 2), "growth_rate": 8},
@@ -84,7 +87,7 @@ def stir(model: nn.Module) -> nn.Module:
 
 def images(arch: str = "", in_chans: int = 3) -> Tensor:
     """Return a batch of two images of the smallest size that suits the network."""
-    size = 32 if "vgg" in arch else 64
+    size = 32 if "vgg" in arch or "small_stem" in arch else 64
     return torch.randn(2, in_chans, size, size, generator=torch.Generator().manual_seed(1))
 
 

@@ -247,6 +247,9 @@ OTHER_MODELS = [
     ("lp2_resnet50", "lp2_resnet18", r"unexpected keys: .*layer1\.0\.conv3\.weight"),
     ("convnextv2_tiny", "lp2_convnext_tiny", r"missing keys: .*gamma.*; unexpected keys: .*mlp\.grn\.weight"),
     ("resnet18", "large_densenet121", r"missing keys: features\.conv0\.weight, .* and \d+ more; unexpected keys: "),
+    ("resnet18", "large_resnet18_small_stem", r"the kernel of another stem: conv1\.weight \(64, 3, 7, 7\)\. Load it"),
+    ("resnet18", "lp2_resnet18_small_stem", r"the kernel of another stem: conv1\.weight \(64, 3, 7, 7\)\. Load it"),
+    ("resnet18_small_stem", "large_resnet18", r"shapes that differ: conv1\.weight \(64, 3, 3, 3\) instead of"),
     ("resnet18", "lp2_replknet31", r"missing keys: stem\.0\.conv\.weight, .* and \d+ more; unexpected keys: conv1"),
 ]
 
@@ -260,6 +263,11 @@ def test_weights_of_another_model_are_refused(saved: str, loading: str, message:
         create_with(loading, weights)
     with pytest.raises(RuntimeError, match=f"must fit {loading}, got "):
         create_with(loading, weights, num_classes=3)
+
+
+def test_weights_of_another_stem_are_refused_for_other_channels_too() -> None:
+    with pytest.raises(RuntimeError, match="must fit large_resnet18_small_stem, got the kernel of another stem"):
+        create_with("large_resnet18_small_stem", create_base("resnet18").state_dict(), in_chans=1)
 
 
 def classic(build: Callable[[], nn.Module], *sizes: int) -> nn.Module:

@@ -14,6 +14,14 @@ from timm_lp import LpConv2d
 from .networks import create, seed
 
 P_INIT = {"lp": 2.0, "lp2": 2.0, "lp4": 4.0, "lp8": 8.0, "lp16": 16.0, "lp256f": 256.0, "large": None}
+SMALL_STEMS = (
+    "alexnet_small_stem",
+    "resnet18_small_stem",
+    "resnet34_small_stem",
+    "resnet50_small_stem",
+    "resnext50_32x4d_small_stem",
+    "densenet121_small_stem",
+)
 KERNEL_SCALE_2 = (
     "alexnet",
     "vgg16",
@@ -24,6 +32,7 @@ KERNEL_SCALE_2 = (
     "densenet121",
     "convnext_tiny",
     "convnextv2_tiny",
+    *SMALL_STEMS,
 )
 KERNEL_SCALE_1 = ("replknet31", "replknet31_base", "replknet31_large", "replknet_xl")
 ARCHITECTURES = KERNEL_SCALE_2 + KERNEL_SCALE_1
@@ -52,10 +61,15 @@ MACS = {
     "lp2_convnext_tiny": "5.40",
     "lp2_replknet31": "2.5",
 }
+STEMS = ("", "_small_stem")
 # Deep networks of which a few layers of each kind are enough where only the variant differs.
 SHALLOW: dict[str, dict[str, Any]] = {
-    "densenet121": {"block_config": (2, 2, 2, 2)},
-    **{arch: {"layers": (1, 1, 1, 1)} for arch in ("resnet18", "resnet34", "resnet50", "resnext50_32x4d")},
+    **{f"densenet121{stem}": {"block_config": (2, 2, 2, 2)} for stem in STEMS},
+    **{
+        f"{arch}{stem}": {"layers": (1, 1, 1, 1)}
+        for arch in ("resnet18", "resnet34", "resnet50", "resnext50_32x4d")
+        for stem in STEMS
+    },
     **{arch: {"depths": (1, 1, 1, 1)} for arch in ("convnext_tiny", "convnextv2_tiny", *KERNEL_SCALE_1)},
 }
 
@@ -85,6 +99,11 @@ def test_every_architecture_in_every_variant() -> None:
     assert sorted(REGISTERED) == sorted(f"{prefix}_{arch}" for prefix in P_INIT for arch in ARCHITECTURES)
     assert set(REGISTERED) <= set(timm.list_models("l*"))
     assert {"alexnet"} == set(timm.list_models(module="alexnet"))
+    assert (
+        set(SMALL_STEMS)
+        == set(timm.list_models(module="small_stem"))
+        == set(timm.list_models("*_small_stem")) - {*REGISTERED}
+    )
     assert set(KERNEL_SCALE_1) == set(timm.list_models(module="replknet"))
 
 

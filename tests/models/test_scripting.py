@@ -19,6 +19,7 @@ ALIKE = {"resnet34": "resnet18", "replknet31_base": "replknet31", "replknet31_la
 UNMASKED = [
     prefix + architecture.name
     for architecture in ARCHITECTURES
+    if architecture.name in SMALL or not architecture.name.endswith("_small_stem")
     for prefix in (("", "large_") if architecture.name.startswith(("alexnet", "replknet")) else ("large_",))
 ]
 

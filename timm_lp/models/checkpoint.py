@@ -54,6 +54,7 @@ def checkpoint_filter_fn(
 def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bool) -> StateDict:
     """Return the base network's weights in large kernels, with the masks that the model has."""
     embedded = dict(weights)
+    small = set()
     for fqn, module in model.named_modules():
         if not isinstance(module, nn.Conv2d):
             continue
@@ -63,12 +64,28 @@ def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bo
             continue
         if large_kernel_size(tuple(weight.shape[2:]), kernel_scale) != module.kernel_size:
             continue
+        small.add(fqn)
         if isinstance(module, LpConv2d):
             embedded[f"{fqn}.weight"] = module.embed(weight, preserve=preserve)
             embedded.update({f"{fqn}.{name}": getattr(module, name).detach().cpu() for name in _MASK_NAMES})
         else:
             embedded[f"{fqn}.weight"] = embed_kernel(weight, module.kernel_size)
+    if small:
+        _check_stem(weights, model, small)
     return embedded
+
+
+def _check_stem(weights: StateDict, model: nn.Module, small: set[str]) -> None:
+    """Refuse a stem whose kernel has the size of the large one already, among small kernels: it is another stem's."""
+    config: Any = model.pretrained_cfg
+    for name in _as_tuple(config.get("first_conv")):
+        weight = weights.get(f"{name}.weight")
+        if name not in small and weight is not None and weight.shape[2:] == model.get_submodule(name).weight.shape[2:]:
+            raise RuntimeError(
+                f"`state_dict` must fit {config.get('architecture') or type(model).__name__}, got the kernel of "
+                f"another stem: {name}.weight {tuple(weight.shape)}. Load it into the architecture it was saved from; "
+                "nothing was loaded."
+            )
 
 
 def _check(weights: StateDict, model: nn.Module) -> None:

@@ -1,8 +1,8 @@
-"""The registered models: the table of architectures, and a loop over them and the variants."""
+"""The registered models: a loop over the architectures and the variants."""
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,52 +16,14 @@ from timm.models import (
 from torch import nn
 
 from ..convert import lp_convert, spare_masks_from_weight_decay
-from .alexnet import rename_torchvision as rename_torchvision_alexnet
-from .checkpoint import RenameFn, checkpoint_filter_fn, rename_torchvision_convnext, rename_torchvision_vgg
-from .replknet import rename_original as rename_original_replknet
+from .architectures import BASES, Architecture
+from .checkpoint import checkpoint_filter_fn
+from .small_stem import SMALL_STEMS
 from .variants import VARIANTS, Variant
 
 _PAPER = "Brain-inspired Lp-Convolution Benefits Large Kernels and Aligns Better with Visual Cortex"
-_FOUR_STAGES = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """A base network.
-
-    Attributes:
-        name: Its name in timm's registry.
-        kernel_scale: 2 for the paper's larger kernels, 1 where it keeps them.
-        feature_cfg: How timm wraps it for `features_only`, as in timm's own entry.
-        rename: Gives the names of the authors' checkpoints timm's form.
-    """
-
-    name: str
-    kernel_scale: int = 2
-    feature_cfg: dict[str, Any] = field(default_factory=dict)
-    rename: RenameFn | None = None
-
-
-ARCHITECTURES = (
-    Architecture("alexnet", feature_cfg=_FOUR_STAGES, rename=rename_torchvision_alexnet),
-    Architecture(
-        "vgg16",
-        feature_cfg={"out_indices": (0, 1, 2, 3, 4, 5), "flatten_sequential": True},
-        rename=rename_torchvision_vgg,
-    ),
-    Architecture("resnet18"),
-    Architecture("resnet34"),
-    Architecture("resnet50"),
-    Architecture("resnext50_32x4d"),
-    Architecture("densenet121", feature_cfg={"flatten_sequential": True}),
-    Architecture("convnext_tiny", feature_cfg=_FOUR_STAGES, rename=rename_torchvision_convnext),
-    Architecture("convnextv2_tiny", feature_cfg=_FOUR_STAGES),
-    Architecture("replknet31", 1, _FOUR_STAGES, rename_original_replknet),
-    Architecture("replknet31_base", 1, _FOUR_STAGES, rename_original_replknet),
-    Architecture("replknet31_large", 1, _FOUR_STAGES, rename_original_replknet),
-    Architecture("replknet_xl", 1, _FOUR_STAGES, rename_original_replknet),
-)
-
+ARCHITECTURES = (*BASES, *SMALL_STEMS.values())
 _ALL_OPTIONS = frozenset().union(*(variant.options for variant in VARIANTS))
 
 
@@ -128,7 +90,7 @@ def _entrypoint(variant: Variant, architecture: Architecture) -> Callable[..., n
     return create
 
 
-__all__ = ["ARCHITECTURES", "Architecture", "create_variant"]
+__all__ = ["ARCHITECTURES", "create_variant"]
 
 default_cfgs: dict[str, DefaultCfg] = {}
 

@@ -81,6 +81,19 @@ def test_arguments_of_one_network() -> None:
         FinetuneConfig(model=["a", "b"], model_kwargs={"b": {"num_classes": 3}})
 
 
+def test_a_small_stem_is_part_of_the_networks_name() -> None:
+    kwargs = {"resnet18": {"zero_init_last": False}}
+    config = FinetuneConfig(model=["resnet18", "vgg16"], small_stem=True, model_kwargs=kwargs)
+    assert config == FinetuneConfig(
+        model=["resnet18_small_stem", "vgg16"], model_kwargs={"resnet18_small_stem": kwargs["resnet18"]}
+    )
+    assert FinetuneConfig(model="resnet18_small_stem", small_stem=True).model == ["resnet18_small_stem"]
+    with pytest.raises(ValueError, match=r"`small_stem` must be used with networks .* got vgg16\. Leave it out\."):
+        FinetuneConfig(model=["vgg16"], small_stem=True)
+    with pytest.raises(ValueError, match=r"must be one of alexnet, .* got 'resnet26'"):
+        FinetuneConfig(model=["resnet26"], small_stem=True)
+
+
 def test_drop_path_is_told_once() -> None:
     assert FinetuneConfig(model_kwargs={"drop_path_rate": 0.1, "global_pool": "max"}).drop_path_rate is None
     with pytest.raises(ValueError, match=r"`model_kwargs` must not hold .*, got drop_path_rate=0\.1"):

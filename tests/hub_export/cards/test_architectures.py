@@ -11,6 +11,7 @@ from hub_export.cards.architectures import is_current, orphans, render_architect
 from hub_export.cards.templates import architecture_facts
 from hub_export.cli import main
 from timm_lp.models import ARCHITECTURES, VARIANTS
+from timm_lp.models.small_stem import SMALL_STEMS
 
 CARDS = Path(__file__).parents[3] / "model_cards"
 NAMES = [architecture.name for architecture in ARCHITECTURES]
@@ -41,6 +42,7 @@ def test_there_is_no_other_card() -> None:
     ("name", "figures"),
     [
         ("resnet18", "61,947,880 | 24,000 | 9.842 G"),  # 61,537,480 and 800 classes of 513 parameters each
+        ("resnet18_small_stem", "61,914,088 | 24,000 | 769.3 M"),  # 61,452,388 and 900 classes; one image of 32 pixels
         ("alexnet", "71,867,304 | 5,760 | 3.417 G"),  # 68,589,704 and 800 classes of 4,097 parameters each
         ("replknet31", "12,202,024 | 142,720 | 2.509 G"),  # 11,791,624 and 800 classes of 513 parameters each
     ],
@@ -69,6 +71,33 @@ def test_figures_of_the_paper_are_whole() -> None:
             assert name in NAMES
             assert rows.keys() <= ROWS
             assert all(len(values) == len(table["columns"]) for values in rows.values())
+
+
+def test_figures_of_the_paper_stand_with_the_form_that_was_measured() -> None:
+    columns = {}
+    for name in ("resnet18", "resnet18_small_stem", "vgg16"):
+        header = re.search(r"^Table 1\..*\n\n\| network (.*)\|$", (CARDS / f"{name}.md").read_text(), re.MULTILINE)
+        assert header
+        columns[name] = [column.strip() for column in header[1].split("|")[1:]]
+    assert columns == {
+        "resnet18": ["TinyImageNet"],
+        "resnet18_small_stem": ["CIFAR-100"],
+        "vgg16": ["CIFAR-100", "TinyImageNet"],
+    }
+    for table in architecture_facts()["paper"]:
+        for base, small in SMALL_STEMS.items():
+            forms = [table["figures"][name] for name in (base, small.name) if name in table["figures"]]
+            for rows in zip(*(form.values() for form in forms), strict=True):
+                for values in zip(*rows, strict=True):
+                    assert sum(value is not None for value in values) == 1
+
+
+def test_card_names_the_form_with_a_small_stem() -> None:
+    for name in NAMES:
+        text = (CARDS / f"{name}.md").read_text()
+        assert (f"there is `{name}_small_stem`" in text) == (name in SMALL_STEMS)
+        assert ("Its first convolution is 3x3 with stride 1" in text) == name.endswith("_small_stem")
+        assert f"one image of {'32x32' if name.endswith('_small_stem') else '224x224'} pixels" in text
 
 
 def test_figures_of_the_paper_add_up() -> None:
@@ -100,7 +129,7 @@ def test_command_writes_what_it_then_finds_current(folder: Path) -> None:
 
 
 def test_command_names_what_is_not_current(folder: Path) -> None:
-    (folder / "alexnet.md").write_text((folder / "alexnet.md").read_text().replace("66.05", "99.05"))
+    (folder / "alexnet.md").write_text((folder / "alexnet.md").read_text().replace("52.25", "99.25"))
     (folder / "vgg16.md").rename(folder / "lenet.md")
     (folder / "notes.md").write_text("# Lp-convolutions in my own words")
     with pytest.raises(SystemExit, match=r"these cards are not current: alexnet, vgg16, lenet\. Run"):

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ...files import file_digest
+from ...models.small_stem import with_small_stem
 from ...models.variants import BASE
 from ..data.options import ReadOptions
 from ..settings import check_settings, setting
@@ -35,6 +36,7 @@ class FinetuneConfig:
     model_kwargs: dict[str, Any] = setting(
         {}, "further arguments of the models, key=value, or of one of them, model={'key': value}"
     )
+    small_stem: bool = setting(False, "give the models a 3x3 stem of stride 1, for images of 32 pixels")
     pretrained: bool = setting(True, "start from timm's pretrained weights")
     checkpoint: str | None = setting(None, "start from this checkpoint of the (one) base network instead", str)
     variants: list[str] = setting(
@@ -144,6 +146,8 @@ class FinetuneConfig:
         if self.shots == "all":
             object.__setattr__(self, "shots", 0)
         check_settings(self)
+        if self.small_stem:
+            self._give_small_stems()
         for name in ("model", "variants", "seeds", "dataset", "lr_sweep"):
             values = getattr(self, name)
             if (not values and name != "lr_sweep") or len(set(values)) < len(values):
@@ -158,6 +162,18 @@ class FinetuneConfig:
             )
         if self.push_to_hub is not None:
             self._check_push(self.push_to_hub)
+
+    def _give_small_stems(self) -> None:
+        """Name the networks with a small stem in place of the others, so that whoever reads the settings sees them."""
+        names = {model: with_small_stem(model) for model in self.model}
+        if not any(name.endswith("_small_stem") for name in names.values()):
+            raise ValueError(
+                f"`small_stem` must be used with networks that have a strided stem, got {', '.join(self.model)}. Leave "
+                "it out."
+            )
+        kwargs = {names.get(name, name): value for name, value in self.model_kwargs.items()}
+        for setting_name, value in (("model", list(names.values())), ("model_kwargs", kwargs), ("small_stem", False)):
+            object.__setattr__(self, setting_name, value)
 
     def _check_model_kwargs(self) -> None:
         """Refuse arguments that the benchmark or another setting decides, and truth values in other languages."""
