@@ -80,7 +80,11 @@ def _check_stem(weights: StateDict, model: nn.Module, small: set[str]) -> None:
     config: Any = model.pretrained_cfg
     for name in _as_tuple(config.get("first_conv")):
         weight = weights.get(f"{name}.weight")
-        if name not in small and weight is not None and weight.shape[2:] == model.get_submodule(name).weight.shape[2:]:
+        if (
+            name not in small
+            and weight is not None
+            and weight.shape[2:] == model.get_parameter(f"{name}.weight").shape[2:]
+        ):
             raise RuntimeError(
                 f"`state_dict` must fit {config.get('architecture') or type(model).__name__}, got the kernel of "
                 f"another stem: {name}.weight {tuple(weight.shape)}. Load it into the architecture it was saved from; "
