@@ -1,7 +1,7 @@
 """The operators that convolve, and the one rule that chooses among them.
 
 All operators that fit a convolution compute the same; they differ in speed. The rule follows from these times on two
-cores with AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_lp.bench --layers` measures them again):
+cores with AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_lp.bench layers` measures them again):
 
 - depthwise 15x15, 192 channels, 28x28, batch 2: forward 14.8 contiguous, 0.9 with both conversions to channels_last;
   31x31, 64 channels, 56x56: 108.6 and 3.7. oneDNN's contiguous kernel takes up to 6 pixels of padding, and is then
