@@ -169,7 +169,7 @@ def test_choice(
     families: str,
 ) -> None:
     geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
-    chosen = choose_operators(size, shape, geometry, strided=strided, channels_last=channels_last)
+    chosen = choose_operators(size, shape, geometry, torch.float32, strided=strided, channels_last=channels_last)
     expected = families.split() if " " in families else [families] * 3
     assert [family_of(operator) for operator in chosen[:3]] == expected
     contiguous = torch.contiguous_format
@@ -186,10 +186,33 @@ def test_choice(
     ids=str,
 )
 def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators, "_BLOCK_ELEMENTS", numbers)
+    monkeypatch.setattr(operators, "_BLOCK_BYTES", 4 * numbers)
+    monkeypatch.setattr(operators, "_MANY_CHANNELS", 1)
     geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
-    chosen = choose_operators((9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, strided=False, channels_last=False)
+    chosen = choose_operators(
+        (9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, torch.float32, strided=False, channels_last=False
+    )
     assert [part.stop - part.start for part in channel_ranges(out_channels, chosen.block_channels)] == expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [(4, 64), (12, 256)])
+def test_blocks_are_not_too_few_channels_for_onednn(size: int, expected: int) -> None:
+    geometry = Geometry((1, 1), (10, 10), (1, 1), 1)
+    shape = (512, 512, 21, 21)
+    chosen = choose_operators((4, 512, size, size), shape, geometry, torch.float32, strided=False, channels_last=False)
+    assert chosen.block_channels == expected
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("name", ["few_positions", "few_positions_cropped", "few_positions_last", "1x1"])
+def test_choice_in_bfloat16(name: str, strided: bool, channels_last: bool) -> None:
+    size, shape, padding, groups, stride, *_ = CHOICES[name]
+    geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
+    chosen = choose_operators(size, shape, geometry, torch.bfloat16, strided=strided, channels_last=channels_last)
+    gradient = "dense" if name == "1x1" else "matmul"
+    assert [family_of(operator) for operator in chosen[:3]] == ["dense", "dense", gradient]
+    assert chosen.memory_format is None
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -203,7 +226,7 @@ def test_what_is_chosen_matches_torch(
     channels_last: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("_BLOCK_ELEMENTS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
+    for name in ("_BLOCK_BYTES", "_FEW_CHANNELS", "_MANY_CHANNELS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
         monkeypatch.setattr(operators, name, 1)
     size, kernel_size, *rest = geometry_arguments
     in_channels, out_channels, groups = channels
@@ -218,7 +241,7 @@ def test_what_is_chosen_matches_torch(
     references = [expected.detach(), *torch.autograd.grad(expected, (x, kernel), grad_output)]
     with torch.no_grad():
         chosen = choose_operators(
-            tuple(x.shape), tuple(kernel.shape), geometry, strided=strided, channels_last=channels_last
+            tuple(x.shape), tuple(kernel.shape), geometry, torch.float64, strided=strided, channels_last=channels_last
         )
         parts = [*channel_ranges(out_channels, chosen.block_channels)]
         last = LAST if channels_last else torch.contiguous_format

@@ -31,7 +31,9 @@ from .window import Geometry, output_size
 
 _CONTIGUOUS_PADDING = 6  # pixels of padding up to which depthwise convolutions are fast in the contiguous format
 _CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep the format of their input
-_BLOCK_ELEMENTS = 6 * 2**18  # 6 MiB in float32
+_BLOCK_BYTES = 6 * 2**20
+_MANY_POSITIONS = 512  # of the output from which oneDNN's arithmetic takes longer than moving the kernel
+_FEW_CHANNELS, _MANY_CHANNELS = 64, 256  # of a block, at least: below and from that on
 _POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
 
 
@@ -57,7 +59,13 @@ class Operators(NamedTuple):
 
 
 def choose_operators(
-    size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry, *, strided: bool, channels_last: bool
+    size: tuple[int, ...],
+    shape: tuple[int, ...],
+    geometry: Geometry,
+    dtype: torch.dtype,
+    *,
+    strided: bool,
+    channels_last: bool,
 ) -> Operators:
     """Return the fastest operators for a convolution on the CPU.
 
@@ -65,6 +73,7 @@ def choose_operators(
         size: Size of the input, `(N, C, H, W)`.
         shape: Shape of the kernel, `(O, I, Kh, Kw)`.
         geometry: Geometry of the convolution.
+        dtype: Dtype of the convolution.
         strided: Whether the kernel's rows of taps lie apart in memory, as in a cropped or a channels_last kernel.
         channels_last: Whether the input or the kernel is in channels_last.
     """
@@ -72,38 +81,42 @@ def choose_operators(
     if geometry.groups == out_channels == size[1]:
         flipped = depthwise.flipped_padding(tuple(kernel_size), geometry)
         return Operators(
-            partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding)),
-            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, flipped)),
+            partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding, dtype)),
+            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, flipped, dtype)),
             depthwise.kernel_gradient,
             out_channels,
         )
     if geometry.groups > 1:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, out_channels)
 
-    num_blocks = math.ceil(math.prod(shape) / _BLOCK_ELEMENTS)
-    block_channels = math.ceil(out_channels / num_blocks / ONEDNN_CHANNELS) * ONEDNN_CHANNELS
     pixels = math.prod(output_size(size[2:], tuple(kernel_size), geometry))
+    positions = size[0] * pixels
+    num_blocks = math.ceil(math.prod(shape) * dtype.itemsize / _BLOCK_BYTES)
+    block_channels = math.ceil(out_channels / num_blocks / ONEDNN_CHANNELS) * ONEDNN_CHANNELS
+    block_channels = max(block_channels, _FEW_CHANNELS if positions < _MANY_POSITIONS else _MANY_CHANNELS)
     is_pointwise = kernel_size == [1, 1] and geometry.stride == (1, 1) and geometry.padding == (0, 0)
-    if is_pointwise and not channels_last and pixels >= _POINTWISE_PIXELS:
+    if is_pointwise and not channels_last and dtype is not torch.bfloat16 and pixels >= _POINTWISE_PIXELS:
         return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block_channels)
     # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
-    if 2 * size[0] * pixels > out_channels:
+    if 2 * positions > out_channels:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
-    if not channels_last and not strided:
-        return Operators(dense.convolve, dense.input_gradient, matmul.kernel_gradient, block_channels)
     # Rows with gaps between them are too short to be copied one by one.
     memory_format = torch.channels_last if strided else torch.contiguous_format
+    kernel_gradient = partial(matmul.kernel_gradient, memory_format=memory_format)
+    if dtype is torch.bfloat16 or (not channels_last and not strided):
+        return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block_channels)
     return Operators(
         partial(matmul.convolve, memory_format=memory_format),
         partial(matmul.input_gradient, memory_format=memory_format),
-        partial(matmul.kernel_gradient, memory_format=memory_format),
+        kernel_gradient,
         block_channels,
         memory_format,
     )
 
 
-def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...]) -> torch.memory_format:
+def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...], dtype: torch.dtype) -> torch.memory_format:
     """Return the memory format in which oneDNN is fast; the input's own format if it is fast in both."""
     if max(padding) > _CONTIGUOUS_PADDING:
         return torch.channels_last
-    return torch.contiguous_format if max(kernel_size) > _CHANNELS_LAST_KERNEL else torch.preserve_format
+    fast_in_both = dtype is torch.bfloat16 or max(kernel_size) <= _CHANNELS_LAST_KERNEL
+    return torch.preserve_format if fast_in_both else torch.contiguous_format
