@@ -1,5 +1,6 @@
 import os
 import sys
+import time
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from timm_lp.bench.cases import Layer
 from timm_lp.bench.measure import (
+    CLOCKS,
     evaluation_step,
     interleaved_ms,
     machine_limits,
@@ -23,6 +25,12 @@ def test_runs_take_turns() -> None:
     times = interleaved_ms({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, "cpu")
     assert "".join(order) == "abbaabba"
     assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+
+
+def test_the_cpu_clock_stands_still_while_the_process_sleeps() -> None:
+    times = {clock: interleaved_ms({"sleep": lambda: time.sleep(0.05)}, 1, "cpu", clock)["sleep"] for clock in CLOCKS}
+    assert times["wall"][0] >= 50
+    assert times["cpu"][0] < times["wall"][0]
 
 
 def test_summary() -> None:

@@ -13,6 +13,7 @@ def results(lp: float = 50.0) -> dict[str, Any]:
     return {
         "machine": {"device": "a CPU", "torch": "2.9", **limits},
         "runs": 3,
+        "clock": "wall",
         "results": [
             {
                 "name": "a network",
@@ -41,7 +42,7 @@ def results(lp: float = 50.0) -> dict[str, Any]:
 def test_markdown() -> None:
     text = to_markdown(results())
     assert text.startswith(
-        "a CPU, torch 2.9, 100 GFLOP/s (250 in bfloat16), 10 GB/s; medians of 3 interleaved runs\n\n"
+        "a CPU, torch 2.9, 100 GFLOP/s (250 in bfloat16), 10 GB/s; medians of 3 interleaved runs, wall time\n\n"
     )
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| a ")]
     assert cells[0] == ["a network", "NHWC float32", *"100.0 0.50 0.25 40.0 1.00 1.00 1.00 1.00 200 1.01 50".split()]

@@ -53,8 +53,7 @@ def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operators, "_BLOCK_BYTES", 1)
         patch.setattr(operators, "ONEDNN_CHANNELS", 2)
-        patch.setattr(operators, "_FEW_CHANNELS", 1)
-        patch.setattr(operators, "_MANY_CHANNELS", 1)
+        patch.setattr(operators, "_MANY_TAPS_CHANNELS", 1)
         patch.setattr(operators, "_POINTWISE_PIXELS", 1)
         patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
         patch.setattr(plan, "_WORTH_A_CONVOLUTION", -1)

@@ -130,6 +130,7 @@ CHOICES = {
     "depthwise_small": ((2, 32, 28, 28), (32, 1, 7, 7), 3, 32, 1, False, False, "depthwise"),
     "depthwise_6_pixels": ((2, 32, 28, 28), (32, 1, 13, 13), 6, 32, 1, True, False, "depthwise"),
     "depthwise_small_last": ((2, 32, 28, 28), (32, 1, 7, 7), 3, 32, 2, False, True, "depthwise"),
+    "depthwise_3x3": ((2, 32, 28, 28), (32, 1, 3, 3), 1, 32, 1, False, False, "depthwise depthwise dense"),
     "one_channel": ((2, 1, 28, 28), (1, 1, 7, 7), 3, 1, 1, False, False, "depthwise"),
     "multiplier": ((2, 32, 28, 28), (64, 1, 15, 15), 7, 32, 1, False, False, "dense"),
     "grouped": ((2, 32, 7, 7), (512, 8, 7, 7), 3, 4, 1, True, False, "dense"),
@@ -187,7 +188,6 @@ def test_choice(
 )
 def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operators, "_BLOCK_BYTES", 4 * numbers)
-    monkeypatch.setattr(operators, "_MANY_CHANNELS", 1)
     geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
     chosen = choose_operators(
         (9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, torch.float32, strided=False, channels_last=False
@@ -195,11 +195,10 @@ def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatc
     assert [part.stop - part.start for part in channel_ranges(out_channels, chosen.block_channels)] == expected
 
 
-@pytest.mark.parametrize(("size", "expected"), [(4, 64), (12, 256)])
-def test_blocks_are_not_too_few_channels_for_onednn(size: int, expected: int) -> None:
-    geometry = Geometry((1, 1), (10, 10), (1, 1), 1)
-    shape = (512, 512, 21, 21)
-    chosen = choose_operators((4, 512, size, size), shape, geometry, torch.float32, strided=False, channels_last=False)
+@pytest.mark.parametrize(("taps", "expected"), [(7, 64), (9, 128), (21, 128)])
+def test_blocks_of_large_kernels_are_not_too_few_channels_for_onednn(taps: int, expected: int) -> None:
+    geometry, shape = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1), (512, 512, taps, taps)
+    chosen = choose_operators((4, 512, 24, 24), shape, geometry, torch.float32, strided=False, channels_last=False)
     assert chosen.block_channels == expected
 
 
@@ -226,7 +225,7 @@ def test_what_is_chosen_matches_torch(
     channels_last: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("_BLOCK_BYTES", "_FEW_CHANNELS", "_MANY_CHANNELS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
+    for name in ("_BLOCK_BYTES", "_MANY_TAPS_CHANNELS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
         monkeypatch.setattr(operators, name, 1)
     size, kernel_size, *rest = geometry_arguments
     in_channels, out_channels, groups = channels

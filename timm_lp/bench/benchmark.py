@@ -24,13 +24,17 @@ from .modes import Mode
 _TRAINED = ("large", "base", "lp")
 
 
-def run_benchmark(cases: Sequence[Case], modes: Sequence[Mode], *, runs: int, memory: bool = True) -> dict[str, Any]:
+def run_benchmark(
+    cases: Sequence[Case], modes: Sequence[Mode], *, runs: int, clock: str = "wall", memory: bool = True
+) -> dict[str, Any]:
     """Measure the cases one after the other, each in every mode.
 
     Args:
         cases: What to measure.
         modes: How to run it; all on the same device.
         runs: Measured runs of each form and mode.
+        clock: "wall", or "cpu" for the time that the process ran, to which others on a busy machine add little; on more
+            than one thread it counts their waiting too.
         memory: Whether to measure the training steps' peak memory, each in a process of its own.
 
     Returns:
@@ -41,8 +45,8 @@ def run_benchmark(cases: Sequence[Case], modes: Sequence[Mode], *, runs: int, me
     torch.set_num_threads(modes[0].threads)
     machine = describe_machine(modes[0].device)
     pairs = tqdm([*product(cases, modes)], desc="cases", unit="case", smoothing=0)
-    results = [_measure(case, mode, runs, memory) for case, mode in pairs]
-    return {"machine": machine, "runs": runs, "results": results}
+    results = [_measure(case, mode, runs, clock, memory) for case, mode in pairs]
+    return {"machine": machine, "runs": runs, "clock": clock, "results": results}
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -60,14 +64,15 @@ def _cpu_name() -> str:
     return f"CPU with {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _measure(case: Case, mode: Mode, runs: int, memory: bool) -> dict[str, Any]:
+def _measure(case: Case, mode: Mode, runs: int, clock: str, memory: bool) -> dict[str, Any]:
     torch.set_num_threads(mode.threads)
     x = case_input(case, mode)
     models = {form: mode.place(build()) for form, build in case.forms().items()}
     trained = [form for form in _TRAINED if form in models and case.training]
     evaluated = {form: evaluation_step(model, x, mode) for form, model in models.items()}
-    evaluation = interleaved_ms(evaluated, runs, mode.device)
-    training = interleaved_ms({form: training_step(models[form], x, mode) for form in trained}, runs, mode.device)
+    evaluation = interleaved_ms(evaluated, runs, mode.device, clock)
+    steps = {form: training_step(models[form], x, mode) for form in trained}
+    training = interleaved_ms(steps, runs, mode.device, clock)
     with FlopCounterMode(display=False) as counter:
         evaluated["large"]()
     return {

@@ -13,6 +13,7 @@ from ..command import CommandParser, failures_in_one_line
 from ..files import write_json, write_text
 from .benchmark import run_benchmark
 from .cases import SUITES
+from .measure import CLOCKS
 from .modes import DTYPES, FORMATS, Mode
 from .report import Results, fraction, key, plot, plot_growth, to_markdown
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     before = _read_results(options.compare) if options.compare else None
     options.output.mkdir(parents=True, exist_ok=True)
-    content = run_benchmark(cases, modes, runs=options.runs, memory=not options.no_memory)
+    content = run_benchmark(cases, modes, runs=options.runs, clock=options.clock, memory=not options.no_memory)
     text = to_markdown(content, before)
     write_json(options.output / "results.json", content)
     write_text(options.output / "results.md", text + "\n")
@@ -86,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--optimizer", action="store_true", help="end training steps with AdamW")
     parser.add_argument(
         "--threads", nargs="+", type=_positive, default=[torch.get_num_threads()], help="threads on the CPU"
+    )
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu, on one thread, is for busy machines (default: wall)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--no-memory", action="store_true", help="do not measure the peak memory")

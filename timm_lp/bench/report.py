@@ -73,7 +73,8 @@ def _machine_line(content: Results) -> str:
         if "gflop_per_s" in machine
         else ""
     )
-    return f"{machine['device']}, torch {machine['torch']}{limits}; medians of {content['runs']} interleaved runs"
+    runs = f"medians of {content['runs']} interleaved runs, {content['clock']} time"
+    return f"{machine['device']}, torch {machine['torch']}{limits}; {runs}"
 
 
 def _table(results: list[dict[str, Any]], before: Results | None) -> str:

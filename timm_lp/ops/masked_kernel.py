@@ -10,7 +10,7 @@ from .window import Window
 
 Block = tuple[slice, Tensor]  # a range of output channels, and their kernel
 
-_CHUNK_BYTES = 2**19  # what is read twice is read from a core's cache the second time
+_CHUNK_BYTES = 2**20  # what is read twice is read from a core's cache the second time
 
 
 def channel_ranges(channels: int, step: int) -> Iterator[slice]:

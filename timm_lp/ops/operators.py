@@ -31,9 +31,9 @@ from .window import Geometry, output_size
 
 _CONTIGUOUS_PADDING = 6  # pixels of padding up to which depthwise convolutions are fast in the contiguous format
 _CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep the format of their input
+_SMALL_KERNEL = 3  # pixels of a depthwise kernel whose gradient torch computes fast
 _BLOCK_BYTES = 6 * 2**20
-_MANY_POSITIONS = 512  # of the output from which oneDNN's arithmetic takes longer than moving the kernel
-_FEW_CHANNELS, _MANY_CHANNELS = 64, 256  # of a block, at least: below and from that on
+_MANY_TAPS, _MANY_TAPS_CHANNELS = 49, 128  # of a kernel with more taps, oneDNN is slow on blocks of fewer channels
 _POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
 
 
@@ -83,7 +83,7 @@ def choose_operators(
         return Operators(
             partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding, dtype)),
             partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, flipped, dtype)),
-            depthwise.kernel_gradient,
+            depthwise.kernel_gradient if max(kernel_size) > _SMALL_KERNEL else dense.kernel_gradient,
             out_channels,
         )
     if geometry.groups > 1:
@@ -93,7 +93,8 @@ def choose_operators(
     positions = size[0] * pixels
     num_blocks = math.ceil(math.prod(shape) * dtype.itemsize / _BLOCK_BYTES)
     block_channels = math.ceil(out_channels / num_blocks / ONEDNN_CHANNELS) * ONEDNN_CHANNELS
-    block_channels = max(block_channels, _FEW_CHANNELS if positions < _MANY_POSITIONS else _MANY_CHANNELS)
+    if math.prod(kernel_size) > _MANY_TAPS:
+        block_channels = max(block_channels, _MANY_TAPS_CHANNELS)
     is_pointwise = kernel_size == [1, 1] and geometry.stride == (1, 1) and geometry.padding == (0, 0)
     if is_pointwise and not channels_last and dtype is not torch.bfloat16 and pixels >= _POINTWISE_PIXELS:
         return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block_channels)
