@@ -1,6 +1,7 @@
 """`masked_conv2d` in bfloat16: under autocast, and with parameters that are in bfloat16 themselves."""
 
 import copy
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import lp_mask
+from timm_lp.ops import lp_mask, masked_conv2d
 
 from ..layers.comparison import image, output_and_gradients, randomize, seeded
 from .shapes import CONTIGUOUS, LAST, build, each_shape, is_fast, plain, small_blocks
@@ -23,6 +24,18 @@ ROUNDINGS = 5  # of the input, the kernel or the output's gradient, one convolut
 
 Convolve = Callable[[Tensor], Tensor]
 each_mode = pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "bfloat16"])
+each_cpu = pytest.mark.parametrize("native", [True, False], ids=["native", "emulated"])
+
+
+def set_cpu(patch: pytest.MonkeyPatch, native: bool) -> None:
+    """Let the layers take this CPU for one that has instructions for bfloat16, or for one that has none."""
+    # The module, which the package hides behind the function of its name.
+    patch.setattr(sys.modules[masked_conv2d.__module__], "computes_in_bfloat16", lambda: native)
+
+
+@pytest.fixture(autouse=True)
+def native_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_cpu(monkeypatch, True)
 
 
 def mode(autocast: bool) -> AbstractContextManager[None]:
@@ -100,9 +113,13 @@ def test_is_as_exact_as_torch(case: dict[str, Any], autocast: bool) -> None:
 
 @each_shape
 @each_mode
+@each_cpu
 @pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
 @pytest.mark.usefixtures("blocks")
-def test_every_shape_is_as_exact_as_torch(name: str, memory_format: torch.memory_format, autocast: bool) -> None:
+def test_every_shape_is_as_exact_as_torch(
+    name: str, memory_format: torch.memory_format, native: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_cpu(monkeypatch, native)
     layer, x = in_dtype(*build(name), autocast)
     assert_as_exact_as_torch(layer.to(memory_format=memory_format), x.contiguous(memory_format=memory_format), autocast)
 
@@ -119,8 +136,12 @@ def distance(value: Tensor, expected: Tensor) -> float:
 
 
 @each_mode
+@each_cpu
 @pytest.mark.parametrize("arguments", LARGER.values(), ids=LARGER)
-def test_errors_are_no_larger_than_torchs(arguments: dict[str, Any], autocast: bool) -> None:
+def test_errors_are_no_larger_than_torchs(
+    arguments: dict[str, Any], native: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_cpu(monkeypatch, native)
     layer = randomize(LpConv2d(64, 64, **arguments))
     layer, x = in_dtype(layer, image(64, (20, 20)), autocast)
     exact = copy.deepcopy(layer).double()

@@ -13,7 +13,13 @@ from .lp_mask import lp_mask, lp_mask_gradients
 from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
 from .plan import Part, Plan, make_plan
-from .torch_internals import in_dispatch_mode, in_forward_mode, in_function_transform, is_batched_gradient
+from .torch_internals import (
+    computes_in_bfloat16,
+    in_dispatch_mode,
+    in_forward_mode,
+    in_function_transform,
+    is_batched_gradient,
+)
 from .window import Geometry, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
@@ -33,8 +39,8 @@ def masked_conv2d(
     """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
 
     Under autocast, and where the kernel is in bfloat16 itself, the input and the masked kernel are convolved in
-    bfloat16. The product with the mask, and the gradients of kernel and mask that follow from its gradient, are
-    computed in float32.
+    bfloat16, or in float32 by a CPU to which bfloat16 is foreign. The product with the mask, and the gradients of
+    kernel and mask that follow from its gradient, are computed in float32.
 
     Training makes the masked kernel a few output channels at a time, in the forward pass and again in the backward
     pass, so that the whole of a large one is never in memory. Second derivatives are those of the plain formula.
@@ -52,14 +58,21 @@ def masked_conv2d(
         Output, shape `(N, O, H', W')`.
     """
     if not torch.is_autocast_enabled("cpu"):
-        return _masked_conv2d(input, weight, bias, C, log2p, geometry, caches)
-    if input.dtype is not torch.float64:
-        input, bias = input.bfloat16(), None if bias is None else bias.bfloat16()
+        return _convolve_in(input.dtype, input, weight, bias, C, log2p, geometry, caches)
+    dtype = torch.float64 if input.dtype is torch.float64 else torch.bfloat16
     torch.set_autocast_enabled("cpu", False)  # the context manager takes longer than a small convolution
     try:
-        return _masked_conv2d(input, weight, bias, C, log2p, geometry, caches)
+        return _convolve_in(dtype, input, weight, bias, C, log2p, geometry, caches)
     finally:
         torch.set_autocast_enabled("cpu", True)
+
+
+def _convolve_in(dtype: torch.dtype, input: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    """Return the output in a dtype; where the CPU would have to emulate bfloat16, it is rounded at the end alone."""
+    emulated = dtype is torch.bfloat16 and not computes_in_bfloat16()
+    inner = torch.float32 if emulated else dtype
+    bias = None if bias is None else bias.to(inner)
+    return _masked_conv2d(input.to(inner), weight, bias, *rest).to(dtype)
 
 
 def _masked_conv2d(
