@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from timm_lp.bench.cases import LAYERS, NETWORKS, Layer, Network
+from timm_lp.bench.cases import SUITES, Layer, Network
 from timm_lp.layers import LpConv2d
 
 SMALL = Network("lp16", "resnet18", 32, 2)
@@ -45,15 +45,30 @@ def test_every_tap_of_a_filled_network_counts() -> None:
         assert all((conv.weight.abs().amax(dim=(0, 1)) > 0).all() for conv in convs)
 
 
-@pytest.mark.parametrize("depthwise", [True, False])
-def test_forms_of_a_layer(depthwise: bool) -> None:
-    layer = Layer(7, 4, 5, depthwise, 2)
-    assert str(layer) == f"{'depthwise' if depthwise else 'dense'} 7x7, 4 channels, 5x5, batch 2"
+@pytest.mark.parametrize(("groups", "kind"), [(1, "dense"), (2, "2 groups"), (4, "depthwise")])
+def test_forms_of_a_layer(groups: int, kind: str) -> None:
+    layer = Layer(7, 4, 5, groups, 2)
+    assert str(layer) == f"7x7 {kind}, 4 channels, 5x5, batch 2"
     for build in layer.forms().values():
         assert build()(layer.input()).shape == layer.input().shape
 
 
-def test_names_are_unique() -> None:
-    names = [str(case) for case in (*NETWORKS, *LAYERS)]
+def test_a_small_stem_is_converted() -> None:
+    for form, build in Network("lp2", "resnet18", 32, 2, small_stem=True).forms().items():
+        stem = next(module for module in build().modules() if isinstance(module, nn.Conv2d))
+        size, masked = (3 if form == "base" else 7), form == "lp"
+        assert (stem.kernel_size, stem.stride, isinstance(stem, LpConv2d)) == ((size, size), (1, 1), masked)
+
+
+def test_a_network_with_large_kernels_is_its_own_large_form() -> None:
+    kernels = {
+        form: max(m.kernel_size for m in build().modules() if isinstance(m, nn.Conv2d))
+        for form, build in Network("lp2", "replknet31", 32, 2).forms().items()
+    }
+    assert set(kernels.values()) == {(31, 31)}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_names_are_unique(suite: str) -> None:
+    names = [str(case) for case in SUITES[suite]]
     assert len(set(names)) == len(names)
-    assert Network("lp2", "replknet31", 224, 2).large == "replknet31"

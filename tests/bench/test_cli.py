@@ -2,32 +2,65 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from timm_lp.bench import cli
 from timm_lp.bench.__main__ import PACKAGES
-from timm_lp.bench.cases import Layer
+from timm_lp.bench.cases import SUITES, Case, Layer, Network
+
+LAYER = Layer(3, 2, 4, groups=2, batch=1)
 
 
 @pytest.fixture
 def one_layer(monkeypatch: pytest.MonkeyPatch) -> Layer:
-    layer = Layer(3, 2, 4, depthwise=True, batch=1)
-    monkeypatch.setattr(cli, "LAYERS", (layer,))
-    return layer
+    monkeypatch.setitem(SUITES, "layers", (LAYER,))
+    return LAYER
+
+
+def measure(folder: Path, *arguments: str) -> list[dict[str, Any]]:
+    cli.main([*arguments, "--runs", "2", "--no-memory", "--output", str(folder)])
+    return json.loads((folder / "results.json").read_text())["results"]
 
 
 def test_measures_prints_and_saves(one_layer: Layer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--layers", "--runs", "2", "--no-memory", "--threads", "1", "--output", str(tmp_path)]
-    cli.main(arguments)
+    (result,) = measure(tmp_path, "layers", "--threads", "1")
     printed = capsys.readouterr().out
-    content = json.loads((tmp_path / "results.json").read_text())
-    assert [result["name"] for result in content["results"]] == [str(one_layer)]
-    assert len(content["results"][0]["training"]["lp"]["runs_ms"]) == 2
-    assert content["results"][0]["gflop"] == pytest.approx(2 * 2 * 16 * 9 / 1e9)
+    assert (result["name"], result["mode"]) == (str(one_layer), "NCHW float32, 1 thread")
+    assert len(result["training"]["lp"]["runs_ms"]) == 2
+    assert result["gflop"] == pytest.approx(2 * 2 * 16 * 9 / 1e9)
     assert (tmp_path / "results.md").read_text().strip() in printed
-    cli.main([*arguments, "--compare", str(tmp_path / "results.json")])
+    measure(tmp_path, "layers", "--threads", "1", "--compare", str(tmp_path / "results.json"))
     assert "train lp before" in capsys.readouterr().out
+
+
+def test_every_mode_is_measured(one_layer: Layer, tmp_path: Path) -> None:
+    modes = ["--format", "NCHW", "NHWC", "--dtype", "float32", "autocast", "bfloat16", "--threads", "1", "2"]
+    results = measure(tmp_path, "layers", "--optimizer", *modes)
+    assert [result["mode"] for result in results] == [
+        f"{memory_format} {dtype}, AdamW, {threads}"
+        for memory_format in ("NCHW", "NHWC")
+        for dtype in ("float32", "bf16 autocast", "bfloat16")
+        for threads in ("1 thread", "2 threads")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("suite", "case", "phases"),
+    [
+        ("growth", LAYER, ["training", "evaluation"]),
+        ("latency", Network("lp16", "resnet18", 32, 1, training=False), ["evaluation"]),
+    ],
+    ids=["growth", "latency"],
+)
+def test_suites_of_their_own_kind(
+    suite: str, case: Case, phases: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, suite, (case,))
+    (result,) = measure(tmp_path, suite)
+    assert [phase for phase in ("training", "evaluation") if result[phase]] == phases
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +68,8 @@ def test_measures_prints_and_saves(one_layer: Layer, tmp_path: Path, capsys: pyt
     [
         (["--only", "nothing"], "`--only` must be part of a case's name, got 'nothing'"),
         (["--device", "cuda"], "`--device` must be there, got cuda"),
+        (["pictures"], "argument suite: invalid choice: 'pictures'"),
+        (["--dtype", "half"], "argument --dtype: invalid choice: 'half'"),
         (["--runs", "0"], "argument --runs: must be at least 1, got 0"),
         (["--runs", "many"], "argument --runs: invalid positive number value: 'many'"),
         (["--run"], "argument --runs: expected one argument"),
@@ -57,7 +92,7 @@ def test_results_of_something_else_are_refused_before_the_measurement(
     monkeypatch.setattr(cli, "run_benchmark", None)
     if content is not None:
         (tmp_path / "other.json").write_text(content)
-    arguments = ["--layers", "--output", str(tmp_path / "out"), "--compare", str(tmp_path / "other.json")]
+    arguments = ["layers", "--output", str(tmp_path / "out"), "--compare", str(tmp_path / "other.json")]
     with pytest.raises(
         SystemExit, match=r"bench: `--compare` must be a results\.json of this benchmark, got .*other\.json"
     ):
@@ -70,7 +105,7 @@ def test_an_output_folder_that_cannot_be_is_refused_before_the_measurement(
     monkeypatch.setattr(cli, "run_benchmark", None)
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"python -m timm_lp\.bench: \[Errno \d+\] .*file"):
-        cli.main(["--layers", "--output", str(tmp_path / "file")])
+        cli.main(["layers", "--output", str(tmp_path / "file")])
 
 
 def test_runs_as_a_module() -> None:

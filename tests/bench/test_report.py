@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Any
 
-from timm_lp.bench.report import fraction, plot, to_markdown
+from timm_lp.bench.report import fraction, plot, plot_growth, to_markdown
 
 
 def times(median: float) -> dict[str, Any]:
@@ -9,13 +9,16 @@ def times(median: float) -> dict[str, Any]:
 
 
 def results(lp: float = 50.0) -> dict[str, Any]:
+    limits = {"gflop_per_s": 100.0, "bf16_gflop_per_s": 250.0, "gb_per_s": 10.0}
     return {
-        "machine": {"device": "a CPU", "threads": 2, "torch": "2.9", "gflop_per_s": 100.0, "gb_per_s": 10.0},
+        "machine": {"device": "a CPU", "torch": "2.9", **limits},
         "runs": 3,
+        "clock": "wall",
         "results": [
             {
                 "name": "a network",
                 "kind": "network",
+                "mode": "NHWC float32",
                 "training": {"large": times(100.0), "lp": times(lp), "base": times(25.0)},
                 "evaluation": {form: times(40.0) for form in ("large", "lp", "merged", "cropped", "base")},
                 "training_peak_mib": {"large": 200.0, "lp": 202.0, "base": 100.0},
@@ -24,6 +27,9 @@ def results(lp: float = 50.0) -> dict[str, Any]:
             {
                 "name": "a layer",
                 "kind": "layer",
+                "mode": "NHWC bfloat16",
+                "family": "dense",
+                "kernel_size": 7,
                 "training": {"large": times(10.0), "lp": times(4.0)},
                 "evaluation": {"large": times(4.0), "lp": times(2.0)},
                 "training_peak_mib": {},
@@ -35,10 +41,12 @@ def results(lp: float = 50.0) -> dict[str, Any]:
 
 def test_markdown() -> None:
     text = to_markdown(results())
-    assert text.startswith("a CPU, 2 threads, torch 2.9, 100 GFLOP/s, 10 GB/s; medians of 3 interleaved runs\n\n")
+    assert text.startswith(
+        "a CPU, torch 2.9, 100 GFLOP/s (250 in bfloat16), 10 GB/s; medians of 3 interleaved runs, wall time\n\n"
+    )
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| a ")]
-    assert cells[0] == ["a network", *"100.0 0.50 0.25 40.0 1.00 1.00 1.00 1.00 200 1.01 50".split()]
-    assert cells[1] == ["a layer", *"10.0 0.40 4.0 0.50 500".split()]
+    assert cells[0] == ["a network", "NHWC float32", *"100.0 0.50 0.25 40.0 1.00 1.00 1.00 1.00 200 1.01 50".split()]
+    assert cells[1] == ["a layer", "NHWC bfloat16", *"10.0 0.40 4.0 0.50 500".split()]
 
 
 def test_markdown_beside_earlier_results() -> None:
@@ -49,12 +57,37 @@ def test_markdown_beside_earlier_results() -> None:
     assert [cell.strip() for cell in lines[1].split("|")][-3:-1] == ["-", "-"]
 
 
+def test_earlier_results_of_another_mode_are_not_compared() -> None:
+    before = results()
+    before["results"][0]["mode"] = "NCHW float32"
+    line = next(line for line in to_markdown(results(), before).splitlines() if line.startswith("| a network"))
+    assert [cell.strip() for cell in line.split("|")][-3:-1] == ["-", "-"]
+
+
+def test_without_training() -> None:
+    content = results()
+    content["results"] = content["results"][:1]
+    content["results"][0].update(training={}, training_peak_mib={})
+    assert "train" not in to_markdown(content)
+
+
+def test_layers_that_are_slower_are_listed() -> None:
+    assert to_markdown(results()).endswith("Slower than 1.05 of large: none")
+    content = results()
+    content["results"][1]["training"]["lp"] = times(11.0)
+    assert to_markdown(content).endswith("Slower than 1.05 of large: 1\n\n- a layer, NHWC bfloat16: training 1.10")
+
+
 def test_fraction() -> None:
     network, layer = results()["results"]
     assert fraction(network, "training", "lp") == 0.5
     assert fraction(layer, "training", "base") is None
 
 
-def test_plot(tmp_path: Path) -> None:
-    plot(results(), tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+def test_plots(tmp_path: Path) -> None:
+    evaluated_only = results()
+    evaluated_only["results"][0]["training"] = {}
+    layers = {**results(), "results": results()["results"][1:]}
+    for content, draw in [(results(), plot), (evaluated_only, plot), (layers, plot_growth)]:
+        draw(content, tmp_path / "plot.png")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

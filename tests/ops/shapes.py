@@ -51,8 +51,9 @@ each_shape = pytest.mark.parametrize("name", SHAPES)
 def small_blocks() -> Iterator[None]:
     """Make every block one or two channels, and everything that is multiplied at a time too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operators, "_BLOCK_ELEMENTS", 1)
+        patch.setattr(operators, "_BLOCK_BYTES", 1)
         patch.setattr(operators, "ONEDNN_CHANNELS", 2)
+        patch.setattr(operators, "_MANY_TAPS_CHANNELS", 1)
         patch.setattr(operators, "_POINTWISE_PIXELS", 1)
         patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
         patch.setattr(plan, "_WORTH_A_CONVOLUTION", -1)

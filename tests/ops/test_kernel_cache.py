@@ -130,9 +130,10 @@ def test_cannot_see_what_rounding_hides_behind_autograds_back() -> None:
         assert not torch.equal(layer(x), before)
 
 
-@pytest.mark.parametrize("name", ["dense", "cropped", "grouped"])
-def test_keeps_what_is_asked_for_twice(name: str) -> None:
-    layer, x = build(LAYERS[name]), image()
+@each_layer
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_keeps_what_is_asked_for_twice(memory_format: torch.memory_format, arguments: dict[str, Any]) -> None:
+    layer, x = build(arguments).to(memory_format=memory_format), image()
     with torch.no_grad():
         layer(x)
         assert kept(layer) is None
@@ -144,10 +145,23 @@ def test_keeps_what_is_asked_for_twice(name: str) -> None:
     assert torch.equal(second, third)
 
 
-def test_a_depthwise_kernel_is_multiplied_every_time() -> None:
-    layer, x = build(LAYERS["depthwise"]), image()
+def test_a_kernel_that_is_a_part_of_another_is_not_kept() -> None:
+    layer, x = build(LAYERS["dense"]), image()
+    layer.weight = nn.Parameter(torch.stack([layer.weight.detach()] * 2, dim=-1)[..., 0])
     assert_right(layer, x)
     assert kept(layer) is None
+
+
+@each_layer
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("edit", ["data", "data_one_number", "data_flipped", "data_channels_swapped", "no_grad"])
+def test_never_stale_in_each_memory_format(
+    edit: str, memory_format: torch.memory_format, arguments: dict[str, Any]
+) -> None:
+    layer = build(arguments).to(memory_format=memory_format)
+    assert_right(layer, image())
+    EDITS[edit](layer)
+    assert_right(layer, image())
 
 
 def test_a_weight_in_change_is_not_kept() -> None:

@@ -137,15 +137,6 @@ def test_gradients_have_their_parameters_strides(
         assert gradient.stride() == parameter.stride()
 
 
-def test_autocast_computes_what_the_plain_formula_computes() -> None:
-    layer, x = build("3x3", torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not is_fast(layer, x)
-        output = layer(x)
-        assert output.dtype == torch.bfloat16
-        assert torch.equal(output, plain(layer)(x))
-
-
 NOT_CONTIGUOUS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda x: x.transpose(2, 3),
     "sliced_channels": lambda x: torch.cat([x, x], dim=1)[:, ::2],

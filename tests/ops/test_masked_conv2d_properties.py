@@ -3,6 +3,7 @@ from typing import Any
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from timm_lp.layers import LpConv2d
 from timm_lp.ops.masked_conv2d import plain_conv2d
@@ -47,9 +48,8 @@ def cases(draw: Any) -> dict[str, Any]:
     }
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=150)
-@given(case=cases())
-def test_matches_the_plain_formula(case: dict[str, Any]) -> None:
+def draw_layer(case: dict[str, Any]) -> tuple[LpConv2d, Tensor]:
+    """Return the layer and the map of a case, in float64."""
     generator = seeded(case["seed"])
     layer = LpConv2d(**case["layer"], dtype=torch.float64)
     with torch.no_grad():
@@ -65,6 +65,13 @@ def test_matches_the_plain_formula(case: dict[str, Any]) -> None:
         layer = layer.to(memory_format=LAST)
     if "input" in case["in_channels_last"]:
         x = x.to(memory_format=LAST)
+    return layer, x
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=150)
+@given(case=cases())
+def test_matches_the_plain_formula(case: dict[str, Any]) -> None:
+    layer, x = draw_layer(case)
     geometry, parameters = geometry_of(layer), [*layer.parameters()]
     assert min(output_size(case["size"], layer.kernel_size, geometry)) > 0
     assert is_fast(layer, x)

@@ -37,7 +37,7 @@ def test_products_and_their_gradients(
     mask = torch.rand(shape[0], 1, *shape[2:], generator=generator, dtype=torch.float64)
     ranges = [*channel_ranges(shape[0], step)]
     for window in windows(shape):
-        kernel = MaskedKernel(weight, mask, window, False, memory_format)
+        kernel = MaskedKernel(weight, mask, window, False, memory_format, weight.dtype)
         product = window.crop(weight * mask)
         assert kernel.shape == product.shape
         seen = 0
@@ -64,7 +64,7 @@ def test_products_and_their_gradients(
 def test_a_mask_that_is_1_is_not_multiplied() -> None:
     weight, mask = torch.randn(4, 2, 5, 5, generator=seeded()), torch.ones(4, 1, 5, 5)
     for window in (Window(0, 5, 0, 5), Window(1, 4, 2, 3)):
-        kernel = MaskedKernel(weight, mask, window, True, CONTIGUOUS)
+        kernel = MaskedKernel(weight, mask, window, True, CONTIGUOUS, weight.dtype)
         for channels, block in kernel.blocks([slice(0, 3), slice(3, 4)]):
             assert torch.equal(block, window.crop(weight)[channels])
             assert block.untyped_storage().data_ptr() == weight.data_ptr()

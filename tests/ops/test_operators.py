@@ -130,6 +130,7 @@ CHOICES = {
     "depthwise_small": ((2, 32, 28, 28), (32, 1, 7, 7), 3, 32, 1, False, False, "depthwise"),
     "depthwise_6_pixels": ((2, 32, 28, 28), (32, 1, 13, 13), 6, 32, 1, True, False, "depthwise"),
     "depthwise_small_last": ((2, 32, 28, 28), (32, 1, 7, 7), 3, 32, 2, False, True, "depthwise"),
+    "depthwise_3x3": ((2, 32, 28, 28), (32, 1, 3, 3), 1, 32, 1, False, False, "depthwise depthwise dense"),
     "one_channel": ((2, 1, 28, 28), (1, 1, 7, 7), 3, 1, 1, False, False, "depthwise"),
     "multiplier": ((2, 32, 28, 28), (64, 1, 15, 15), 7, 32, 1, False, False, "dense"),
     "grouped": ((2, 32, 7, 7), (512, 8, 7, 7), 3, 4, 1, True, False, "dense"),
@@ -169,7 +170,7 @@ def test_choice(
     families: str,
 ) -> None:
     geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
-    chosen = choose_operators(size, shape, geometry, strided=strided, channels_last=channels_last)
+    chosen = choose_operators(size, shape, geometry, torch.float32, strided=strided, channels_last=channels_last)
     expected = families.split() if " " in families else [families] * 3
     assert [family_of(operator) for operator in chosen[:3]] == expected
     contiguous = torch.contiguous_format
@@ -186,10 +187,31 @@ def test_choice(
     ids=str,
 )
 def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators, "_BLOCK_ELEMENTS", numbers)
+    monkeypatch.setattr(operators, "_BLOCK_BYTES", 4 * numbers)
     geometry = Geometry((1, 1), (1, 1), (1, 1), 1)
-    chosen = choose_operators((9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, strided=False, channels_last=False)
+    chosen = choose_operators(
+        (9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, torch.float32, strided=False, channels_last=False
+    )
     assert [part.stop - part.start for part in channel_ranges(out_channels, chosen.block_channels)] == expected
+
+
+@pytest.mark.parametrize(("taps", "expected"), [(7, 64), (9, 128), (21, 128)])
+def test_blocks_of_large_kernels_are_not_too_few_channels_for_onednn(taps: int, expected: int) -> None:
+    geometry, shape = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1), (512, 512, taps, taps)
+    chosen = choose_operators((4, 512, 24, 24), shape, geometry, torch.float32, strided=False, channels_last=False)
+    assert chosen.block_channels == expected
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("name", ["few_positions", "few_positions_cropped", "few_positions_last", "1x1"])
+def test_choice_in_bfloat16(name: str, strided: bool, channels_last: bool) -> None:
+    size, shape, padding, groups, stride, *_ = CHOICES[name]
+    geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
+    chosen = choose_operators(size, shape, geometry, torch.bfloat16, strided=strided, channels_last=channels_last)
+    gradient = "dense" if name == "1x1" else "matmul"
+    assert [family_of(operator) for operator in chosen[:3]] == ["dense", "dense", gradient]
+    assert chosen.memory_format is None
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -203,7 +225,7 @@ def test_what_is_chosen_matches_torch(
     channels_last: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("_BLOCK_ELEMENTS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
+    for name in ("_BLOCK_BYTES", "_MANY_TAPS_CHANNELS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
         monkeypatch.setattr(operators, name, 1)
     size, kernel_size, *rest = geometry_arguments
     in_channels, out_channels, groups = channels
@@ -218,7 +240,7 @@ def test_what_is_chosen_matches_torch(
     references = [expected.detach(), *torch.autograd.grad(expected, (x, kernel), grad_output)]
     with torch.no_grad():
         chosen = choose_operators(
-            tuple(x.shape), tuple(kernel.shape), geometry, strided=strided, channels_last=channels_last
+            tuple(x.shape), tuple(kernel.shape), geometry, torch.float64, strided=strided, channels_last=channels_last
         )
         parts = [*channel_ranges(out_channels, chosen.block_channels)]
         last = LAST if channels_last else torch.contiguous_format

@@ -18,7 +18,7 @@ SAME = Geometry((1, 1), (3, 3), (1, 1), 1)
 
 def make(reach: Reach, size: tuple[int, ...] = (4, 64, 28, 28), groups: int = 1, all_ones: bool = False) -> plan.Plan:
     geometry, shape = SAME._replace(groups=groups), (64, 64 // groups, 7, 7)
-    return make_plan(size, shape, reach, all_ones, geometry, input_last=False, kernel_last=False)
+    return make_plan(size, shape, reach, all_ones, geometry, torch.float32, input_last=False, kernel_last=False)
 
 
 def test_outlier_channels_are_convolved_by_themselves() -> None:
@@ -79,7 +79,7 @@ def test_few_channels_with_wide_masks(
         assert torch.equal(channels, outliers)
         shapes = (tuple(x.shape), tuple(layer.weight.shape))
         chosen = plan.make_plan(
-            *shapes, found, False, geometry_of(layer), input_last=memory_format is LAST, kernel_last=False
+            *shapes, found, False, geometry_of(layer), x.dtype, input_last=memory_format is LAST, kernel_last=False
         )
         assert chosen.outliers is not None
         for name, parameter in layer.named_parameters():

@@ -1,5 +1,6 @@
 """Each private part of torch is there and tells what its plain name says; a failure here names the one that changed."""
 
+import pytest
 import torch
 import torch.autograd.forward_ad as fwAD
 from torch import Tensor
@@ -13,6 +14,23 @@ def test_in_dispatch_mode() -> None:
     with FakeTensorMode():
         assert torch_internals.in_dispatch_mode()
     assert not torch_internals.in_dispatch_mode()
+
+
+def test_computes_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    tell = torch_internals.computes_in_bfloat16.__wrapped__
+    assert isinstance(tell(), bool)
+    for machine, units, expected in [
+        ("x86_64", "", False),
+        ("AMD64", "amx_tile", True),
+        ("x86_64", "avx512_bf16", True),
+    ]:
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        for name in ("amx_tile", "avx512_bf16"):
+            monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda has=name == units: has)
+        assert tell() == expected
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    assert tell()
 
 
 def test_in_function_transform() -> None:

@@ -8,10 +8,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ..convert import lp_merge
+from ..convert import lp_convert, lp_merge
 from ..layers import LpConv2d
+from ..models.variants import VARIANTS
 
 _PERTURBATION = 0.05
+_CONVERSIONS = {variant.prefix: variant.conversion for variant in VARIANTS}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Network:
         batch: Images.
         perturbed: Whether `C` and p are moved away from their start, as after some training: by random factors with a
             standard deviation of 5 %, and by at most 10 %.
+        small_stem: Whether a ResNet's first convolution is one of 3x3 pixels with stride 1, as for small images.
+        training: Whether training is measured too.
     """
 
     prefix: str
@@ -32,15 +36,13 @@ class Network:
     size: int
     batch: int
     perturbed: bool = False
+    small_stem: bool = False
+    training: bool = True
 
     def __str__(self) -> str:
+        stem = " with a 3x3 stem" if self.small_stem else ""
         off = ", masks moved 5 %" if self.perturbed else ""
-        return f"{self.prefix}_{self.arch}{off}, {self.size} px, batch {self.batch}"
-
-    @property
-    def large(self) -> str:
-        """Name of the network with the same kernels and no masks."""
-        return self.arch if self.arch.startswith("replknet") else f"large_{self.arch}"
+        return f"{self.prefix}_{self.arch}{stem}{off}, {self.size} px, batch {self.batch}"
 
     def input(self) -> Tensor:
         """Return a batch of images, shape `(N, 3, H, W)`."""
@@ -48,16 +50,28 @@ class Network:
 
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
         """Return a builder for each form: large kernels, no change, masks, merged masks, merged and cropped masks."""
+        has_large_kernels = self.arch.startswith("replknet")
         return {
-            "large": lambda: _filled(timm.create_model(self.large), False),
-            "base": lambda: _filled(timm.create_model(self.arch), False),
+            "large": lambda: _filled(self._base() if has_large_kernels else self._converted("large"), False),
+            "base": lambda: _filled(self._base(), False),
             "lp": self._lp,
             "merged": lambda: lp_merge(self._lp().eval()),
             "cropped": lambda: lp_merge(self._lp().eval(), crop=True),
         }
 
     def _lp(self) -> nn.Module:
-        return _filled(timm.create_model(f"{self.prefix}_{self.arch}"), self.perturbed)
+        return _filled(self._converted(self.prefix), self.perturbed)
+
+    def _converted(self, prefix: str) -> nn.Module:
+        if self.small_stem:
+            return lp_convert(self._base(), **_CONVERSIONS[prefix])
+        return timm.create_model(f"{prefix}_{self.arch}")
+
+    def _base(self) -> nn.Module:
+        model = timm.create_model(self.arch)
+        if self.small_stem:
+            model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        return model
 
 
 @dataclass(frozen=True)
@@ -68,34 +82,45 @@ class Layer:
         kernel_size: Height and width of the kernel, pixels.
         channels: Channels in and out.
         size: Height and width of the map, pixels.
-        depthwise: Whether each channel is convolved by itself.
+        groups: Groups of channels; as many as there are channels in a depthwise convolution.
         batch: Images.
+        training: Whether training is measured too.
     """
 
     kernel_size: int
     channels: int
     size: int
-    depthwise: bool
+    groups: int
     batch: int
+    training: bool = True
+
+    @property
+    def kind(self) -> str:
+        """What the groups make of it."""
+        return {1: "dense", self.channels: "depthwise"}.get(self.groups, f"{self.groups} groups")
+
+    @property
+    def family(self) -> str:
+        """What it shares with the layers that differ from it in the kernel's size alone."""
+        return f"{self.kind}, {self.channels} channels, {self.size}x{self.size}, batch {self.batch}"
 
     def __str__(self) -> str:
-        kind = "depthwise" if self.depthwise else "dense"
-        kernel = f"{self.kernel_size}x{self.kernel_size}"
-        return f"{kind} {kernel}, {self.channels} channels, {self.size}x{self.size}, batch {self.batch}"
+        return f"{self.kernel_size}x{self.kernel_size} {self.family}"
 
     def input(self) -> Tensor:
-        """Return a batch of maps, shape `(N, C, H, W)`, with `requires_grad`."""
+        """Return a batch of maps, shape `(N, C, H, W)`."""
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(self.batch, self.channels, self.size, self.size, generator=generator).requires_grad_()
+        return torch.randn(self.batch, self.channels, self.size, self.size, generator=generator)
 
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
         """Return a builder for each form: torch's convolution, and the masked one."""
-        groups = self.channels if self.depthwise else 1
-        arguments = (self.channels, self.channels, self.kernel_size, 1, self.kernel_size // 2, 1, groups)
+        arguments = (self.channels, self.channels, self.kernel_size, 1, self.kernel_size // 2, 1, self.groups)
         return {"large": lambda: nn.Conv2d(*arguments), "lp": lambda: LpConv2d(*arguments)}
 
 
-NETWORKS = (
+Case = Network | Layer
+
+_NETWORKS = (
     Network("lp2", "resnet18", 64, 16),
     Network("lp2", "resnet18", 224, 4),
     Network("lp2", "resnet18", 224, 16),
@@ -108,13 +133,50 @@ NETWORKS = (
     Network("lp16", "resnet18", 224, 4, perturbed=True),
 )
 
-LAYERS = tuple(
-    Layer(kernel_size, channels, size, depthwise=True, batch=2)
+_TRAINING = tuple(
+    Network(prefix, arch, size, batch, small_stem=small_stem)
+    for arch, size, batch, small_stem in [
+        ("resnet18", 32, 128, True),
+        ("resnet18", 224, 8, False),
+        ("convnext_tiny", 224, 4, False),
+        ("replknet31", 224, 4, False),
+    ]
+    for prefix in ("lp2", "lp16")
+)
+
+_LATENCY = tuple(
+    Network(prefix, arch, 224, 1, training=False)
+    for arch in ("resnet18", "convnext_tiny", "replknet31")
+    for prefix in ("lp2", "lp16")
+)
+
+_LAYERS = tuple(
+    Layer(kernel_size, channels, size, channels, batch=2)
     for (channels, size), kernel_size in product([(96, 56), (192, 28), (384, 14), (768, 7)], [7, 13, 15, 31, 51])
 ) + tuple(
-    Layer(kernel_size, channels, size, depthwise=False, batch=4)
+    Layer(kernel_size, channels, size, 1, batch=4)
     for (channels, size), kernel_size in product([(64, 56), (128, 28), (256, 14), (512, 7), (512, 2)], [1, 3, 7])
 )
+
+_GROWTH = tuple(Layer(kernel_size, 64, 56, 64, batch=4) for kernel_size in (7, 13, 15, 21, 31, 51)) + tuple(
+    Layer(kernel_size, 128, 28, 1, batch=4) for kernel_size in (7, 13, 15, 21, 31)
+)
+
+_GRID = tuple(
+    Layer(kernel_size, channels, size, groups, batch=4)
+    for channels, size in [(64, 56), (128, 28), (256, 14), (256, 7)]
+    for groups in (1, 4, channels)
+    for kernel_size in (3, 5, 7, 11, 13, 15, 21, 31)
+)
+
+SUITES: dict[str, tuple[Case, ...]] = {
+    "networks": _NETWORKS,
+    "training": _TRAINING,
+    "latency": _LATENCY,
+    "layers": _LAYERS,
+    "growth": _GROWTH,
+    "grid": _GRID,
+}
 
 
 @torch.no_grad()

@@ -13,67 +13,79 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import LpConv2d
-from .cases import Layer, Network
+from .cases import Case, Layer
+from .modes import Mode
 
 Step = Callable[[], None]
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+_LEARNING_RATE = 1e-6  # takes nothing far from its start
 _MIB = 2**20
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}  # glibc's
 
 
-def training_step(model: nn.Module, x: Tensor) -> Step:
-    """Return a step that computes a loss and all its gradients, without an optimizer.
+def training_step(model: nn.Module, x: Tensor, mode: Mode) -> Step:
+    """Return a step that computes a loss and all its gradients, with masks that are made anew, as in training.
 
-    Each step ends by moving the masks a little, so that the next step has to compute them again, as in training.
+    With `mode.optimizer` AdamW moves all parameters; without it `log2p` changes its sign, which changes no mask, but
+    the next step has to compute the masks again.
     """
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, fused=True) if mode.optimizer else None
 
     def step() -> None:
         model.train()
         model.zero_grad()
         x.grad = None
-        output = model(x)
-        if output.dim() == 2:
-            F.cross_entropy(output, torch.arange(len(output), device=output.device)).backward()
-        else:
-            output.sum().backward()
+        with mode.autocast():
+            output = model(x)
+            if output.dim() == 2:
+                loss = F.cross_entropy(output, torch.arange(len(output), device=output.device))
+            else:
+                loss = output.sum()
+        loss.backward()
+        if optimizer is not None:
+            optimizer.step()
+            return
         with torch.no_grad():
             for layer in layers:
-                layer.log2p.add_(1e-6)
+                layer.log2p.neg_()
 
     return step
 
 
-def evaluation_step(model: nn.Module, x: Tensor) -> Step:
+def evaluation_step(model: nn.Module, x: Tensor, mode: Mode) -> Step:
     """Return a step that computes a model's output without gradients."""
 
     def step() -> None:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), mode.autocast():
             model(x)
 
     return step
 
 
-def interleaved_ms(steps: dict[str, Step], runs: int, device: str) -> dict[str, list[float]]:
+def interleaved_ms(steps: dict[str, Step], runs: int, device: str, clock: str = "wall") -> dict[str, list[float]]:
     """Return the times of each step, milliseconds. The steps take turns, so that a slow moment slows all of them.
 
     Args:
         steps: The steps by name.
         runs: Measured runs of each step; two runs before them are not measured.
         device: What they run on.
+        clock: A key of `CLOCKS`.
     """
+    now = CLOCKS[clock]
     times: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
     for run in range(-2, runs):
         for name in order:
-            start = time.perf_counter()
+            start = now()
             steps[name]()
             if device != "cpu":
                 torch.cuda.synchronize()
             if run >= 0:
-                times[name].append(1000 * (time.perf_counter() - start))
+                times[name].append(1000 * (now() - start))
         order.reverse()
     return times
 
@@ -84,7 +96,12 @@ def summary(times: list[float]) -> dict[str, Any]:
     return {"median_ms": quartiles[1], "quartiles_ms": [quartiles[0], quartiles[2]], "runs_ms": times}
 
 
-def training_peak_mib(case: Network | Layer, form: str, device: str, threads: int) -> float | None:
+def case_input(case: Case, mode: Mode) -> Tensor:
+    """Return what a case takes in a mode, shape `(N, C, H, W)`; a layer's gradient in it is computed as well."""
+    return mode.maps(case.input()) if isinstance(case, Layer) else mode.images(case.input())
+
+
+def training_peak_mib(case: Case, form: str, mode: Mode) -> float | None:
     """Return the peak memory of two training steps, MiB: the parameters, and all that is added while training.
 
     On the CPU it is measured in a new process whose C library returns freed memory at once, so that only memory in use
@@ -94,18 +111,18 @@ def training_peak_mib(case: Network | Layer, form: str, device: str, threads: in
     os.environ.update(_RETURN_MEMORY)
     try:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_training_peak_mib, (case, form, device, threads))
+            return pool.apply(_training_peak_mib, (case, form, mode))
     finally:
         os.environ.clear()
         os.environ.update(before)
 
 
-def _training_peak_mib(case: Network | Layer, form: str, device: str, threads: int) -> float | None:
-    torch.set_num_threads(threads)
-    model, x = case.forms()[form]().to(device), case.input().to(device)
-    step = training_step(model, x.detach().requires_grad_(x.requires_grad))
+def _training_peak_mib(case: Case, form: str, mode: Mode) -> float | None:
+    torch.set_num_threads(mode.threads)
+    model = mode.place(case.forms()[form]())
+    step = training_step(model, case_input(case, mode), mode)
     parameters = sum(parameter.nbytes for parameter in model.parameters()) / _MIB
-    if device != "cpu":
+    if mode.device != "cpu":
         before = torch.cuda.memory_allocated() / _MIB
         torch.cuda.reset_peak_memory_stats()
         step()
@@ -125,12 +142,19 @@ def _resident_mib(field: str) -> float:
 
 
 def machine_limits(runs: int = 5) -> dict[str, float]:
-    """Return the CPU's best speeds: GFLOP/s of a large matrix product, GB/s of a copy too large for any cache."""
+    """Return the CPU's best speeds: GFLOP/s of large matrix products, GB/s of a copy too large for any cache."""
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    low_a, low_b = a.bfloat16(), b.bfloat16()
     source = torch.randn(2**26)
     target = torch.empty_like(source)
-    times = interleaved_ms({"mm": lambda: torch.mm(a, b), "copy": lambda: target.copy_(source)}, runs, "cpu")  # type: ignore[dict-item]
+    steps: dict[str, Callable[[], Any]] = {
+        "mm": lambda: torch.mm(a, b),
+        "low": lambda: torch.mm(low_a, low_b),
+        "copy": lambda: target.copy_(source),
+    }
+    times = interleaved_ms(steps, runs, "cpu")
     return {
         "gflop_per_s": 2 * 2048**3 / min(times["mm"]) / 1e6,
+        "bf16_gflop_per_s": 2 * 2048**3 / min(times["low"]) / 1e6,
         "gb_per_s": 2 * source.nbytes / min(times["copy"]) / 1e6,
     }

@@ -7,6 +7,8 @@ from ..markdown import markdown_rows
 
 Results = dict[str, Any]
 
+_TOLERATED = 1.05  # of the time of "large"
+
 _COLUMNS = (
     ("training", "large"),
     ("training", "lp"),
@@ -22,7 +24,8 @@ _COLUMNS = (
 def to_markdown(content: Results, before: Results | None = None) -> str:
     """Return the results as Markdown: a line about the machine, and a table for each kind of case.
 
-    All times are medians: milliseconds for "large", fractions of that for the other forms.
+    All times are medians: milliseconds for "large", fractions of that for the other forms. Below the table of layers
+    stand those that are slower than "large" by more than a twentieth.
 
     Args:
         content: What `run_benchmark` returned.
@@ -30,46 +33,66 @@ def to_markdown(content: Results, before: Results | None = None) -> str:
     """
     parts = [_machine_line(content)]
     for kind in dict.fromkeys(result["kind"] for result in content["results"]):
-        parts.append(_table([r for r in content["results"] if r["kind"] == kind], before))
+        results = [result for result in content["results"] if result["kind"] == kind]
+        parts.append(_table(results, before))
+        if kind == "layer":
+            parts.append(_slower(results))
     return "\n\n".join(parts)
 
 
-def fraction(result: dict[str, Any], mode: str, form: str) -> float | None:
+def fraction(result: dict[str, Any], phase: str, form: str) -> float | None:
     """Return the time of a form as a fraction of that of "large", None if it was not measured."""
-    times = result[mode]
+    times = result[phase]
     return times[form]["median_ms"] / times["large"]["median_ms"] if form in times else None
 
 
-def _heading(mode: str, form: str) -> str:
-    return f"{'train' if mode == 'training' else 'eval'} {form}{' (ms)' if form == 'large' else ''}"
+def key(result: dict[str, Any]) -> tuple[str, str]:
+    """Return what a result is of: the case and the mode."""
+    return result["name"], result["mode"]
+
+
+def _slower(results: list[dict[str, Any]]) -> str:
+    found = [
+        f"- {result['name']}, {result['mode']}: {phase} {value:.2f}"
+        for result in results
+        for phase in ("training", "evaluation")
+        if (value := fraction(result, phase, "lp")) is not None and value > _TOLERATED
+    ]
+    return "\n".join([f"Slower than {_TOLERATED:g} of large: {len(found) or 'none'}", *([""] if found else []), *found])
+
+
+def _heading(phase: str, form: str) -> str:
+    return f"{'train' if phase == 'training' else 'eval'} {form}{' (ms)' if form == 'large' else ''}"
 
 
 def _machine_line(content: Results) -> str:
     machine = content["machine"]
     limits = (
-        f", {machine['gflop_per_s']:.0f} GFLOP/s, {machine['gb_per_s']:.0f} GB/s" if "gflop_per_s" in machine else ""
+        f", {machine['gflop_per_s']:.0f} GFLOP/s ({machine['bf16_gflop_per_s']:.0f} in bfloat16), "
+        f"{machine['gb_per_s']:.0f} GB/s"
+        if "gflop_per_s" in machine
+        else ""
     )
-    return (
-        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}{limits}; "
-        f"medians of {content['runs']} interleaved runs"
-    )
+    runs = f"medians of {content['runs']} interleaved runs, {content['clock']} time"
+    return f"{machine['device']}, torch {machine['torch']}{limits}; {runs}"
 
 
 def _table(results: list[dict[str, Any]], before: Results | None) -> str:
     columns = [column for column in _COLUMNS if any(column[1] in result[column[0]] for result in results)]
-    header = ["case", *(_heading(mode, form) for mode, form in columns)]
+    header = ["case", "mode", *(_heading(phase, form) for phase, form in columns)]
     with_memory = any(result["training_peak_mib"] for result in results)
     if with_memory:
         header += ["memory large (MiB)", "lp"]
     header.append("GFLOP/s lp")
-    old = {result["name"]: result for result in before["results"]} if before else {}
+    old = {key(result): result for result in before["results"]} if before else {}
     if before:
         header += ["train lp before", "eval lp before"]
     lines = []
     for result in results:
-        line = [result["name"]]
-        for mode, form in columns:
-            value = result[mode]["large"]["median_ms"] if form == "large" else fraction(result, mode, form)
+        line = [result["name"], result["mode"]]
+        for phase, form in columns:
+            times = result[phase].get("large")
+            value = fraction(result, phase, form) if form != "large" else times and times["median_ms"]
             line.append(_number(value, ".1f" if form == "large" else ".2f"))
         if with_memory:
             peaks = result["training_peak_mib"]
@@ -77,12 +100,12 @@ def _table(results: list[dict[str, Any]], before: Results | None) -> str:
             line += [_number(large, ".0f"), _number(lp / large if lp and large else None, ".2f")]
         line.append(_number(1e3 * result["gflop"] / result["evaluation"]["lp"]["median_ms"], ".0f"))
         if before:
-            same = old.get(result["name"])
+            same = old.get(key(result))
             line += [
-                _number(fraction(same, mode, "lp") if same else None, ".2f") for mode in ("training", "evaluation")
+                _number(fraction(same, phase, "lp") if same else None, ".2f") for phase in ("training", "evaluation")
             ]
         lines.append(line)
-    return markdown_rows(header, lines)
+    return markdown_rows(header, lines, left=2)
 
 
 def plot(content: Results, path: Path) -> None:
@@ -100,21 +123,48 @@ def plot(content: Results, path: Path) -> None:
     results = content["results"][::-1]
     figure = Figure(figsize=(9, 1.2 + 0.36 * len(results)), layout="constrained")
     axes = figure.subplots()
-    for offset, mode in ((0.18, "training"), (-0.18, "evaluation")):
-        values = [fraction(result, mode, "lp") or 0.0 for result in results]
+    for offset, phase in ((0.18, "training"), (-0.18, "evaluation")):
+        bars = [(place + offset, result) for place, result in enumerate(results) if "lp" in result[phase]]
+        values = [fraction(result, phase, "lp") or 0.0 for _, result in bars]
         errors = [
             [
-                abs(quartile / result[mode]["large"]["median_ms"] - value)
-                for quartile in result[mode]["lp"]["quartiles_ms"]
+                abs(quartile / result[phase]["large"]["median_ms"] - value)
+                for quartile in result[phase]["lp"]["quartiles_ms"]
             ]
-            for value, result in zip(values, results, strict=True)
+            for value, (_, result) in zip(values, bars, strict=True)
         ]
-        places = [place + offset for place in range(len(results))]
-        axes.barh(places, values, height=0.34, xerr=list(zip(*errors, strict=True)), label=mode)
+        places = [place for place, _ in bars]
+        axes.barh(places, values, height=0.34, xerr=list(zip(*errors, strict=True)) or None, label=phase)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(results)), [result["name"] for result in results])
+    axes.set_yticks(range(len(results)), [", ".join(key(result)) for result in results])
     axes.set_xlabel("time of the Lp-convolution / time of torch's convolution with the same kernels")
     axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def plot_growth(content: Results, path: Path) -> None:
+    """Draw how the time of each kind of layer grows with its kernel, forward and backward pass, as a picture.
+
+    Args:
+        content: What `run_benchmark` returned for layers.
+        path: Where to write it; the ending chooses the format.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    curves: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for result in content["results"]:
+        curves.setdefault((result["family"], result["mode"]), {})[result["kernel_size"]] = result["training"]
+    figure = Figure(figsize=(9, 3.2 * len(curves)), layout="constrained")
+    panels = figure.subplots(len(curves), squeeze=False).flat
+    for axes, ((family, mode), times) in zip(panels, curves.items(), strict=True):
+        for form in ("large", "lp"):
+            axes.plot([*times], [by_form[form]["median_ms"] for by_form in times.values()], marker="o", label=form)
+        axes.set_yscale("log")
+        axes.set(title=f"{family}, {mode}", xlabel="kernel (pixels)", ylabel="training (ms)")
+        axes.legend()
     figure.savefig(path, dpi=120)
 
 

@@ -120,7 +120,7 @@ class LpConv2d(nn.Conv2d):
 
     def masked_weight(self) -> Tensor:
         """Return the kernel that is convolved (Eq. 3), shape `(O, I, Kh, Kw)`, in the kernel's dtype."""
-        return self.weight * self.mask().to(self.weight.dtype)
+        return self._masked(self.weight)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(N, C, H, W)` with the masked kernel to `(N, O, H', W')` (Eq. 3)."""
@@ -130,8 +130,12 @@ class LpConv2d(nn.Conv2d):
         """Do what `forward` does, with another kernel, shape `(O, I, Kh, Kw)`, and another bias, shape `(O,)`."""
         output = self._fast_forward(input, weight, bias)
         if output is None:
-            output = self._conv_forward(input, weight * self.mask().to(weight.dtype), bias)
+            output = self._conv_forward(input, self._masked(weight), bias)
         return output
+
+    def _masked(self, weight: Tensor) -> Tensor:
+        """Return the product of a kernel and the masks, which is rounded once if the kernel's dtype is a narrow one."""
+        return (weight * self.mask()).to(weight.dtype)
 
     def _fast_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """Return the same output sooner, or None where `timm_lp.ops` has no fast way."""

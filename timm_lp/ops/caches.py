@@ -123,11 +123,11 @@ class KernelCache:
             layout: How their product is cropped, cut into blocks, and laid out in memory.
             make: Makes the blocks, in memory of their own.
         """
-        if weight.is_inference() or not weight.is_contiguous():
+        rows = _rows(weight.detach())
+        if weight.is_inference() or rows is None:
             return None
-        weight = weight.detach()
-        fingerprint = weight.flatten(1) @ _random_numbers(weight[0].numel(), weight.dtype)
-        source = _Source(weight, version_of(weight), fingerprint, mask, layout)
+        fingerprint = rows @ _random_numbers(rows.shape[1], rows.dtype)
+        source = _Source(weight.detach(), version_of(weight), fingerprint, mask, layout)
         last = self._last  # read once: other threads may replace it
         if last is None or not source.equals(last[0]):
             self._last = (source, None)
@@ -149,6 +149,15 @@ class Caches:
     def __init__(self) -> None:
         self.mask = MaskCache()
         self.kernel = KernelCache()
+
+
+def _rows(weight: Tensor) -> Tensor | None:
+    """Return a view of a kernel with a row for each output channel, or None if there is no such view."""
+    if weight.is_contiguous():
+        return weight.flatten(1)
+    if weight.is_contiguous(memory_format=torch.channels_last):
+        return weight.permute(0, 2, 3, 1).flatten(1)
+    return None
 
 
 @lru_cache(maxsize=64)

@@ -20,12 +20,14 @@ def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geomet
 
 
 def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry) -> Tensor:
-    """Return the input's gradient: the sum over the blocks."""
+    """Return the input's gradient: the sum over the blocks, in float32 or wider until it is complete."""
     grads = (conv2d_input(size, kernel, grad_output[:, channels], *geometry) for channels, kernel in blocks)
-    total = next(grads)
+    total = first = next(grads)
     for grad in grads:
+        if total is first:
+            total = first.to(torch.promote_types(first.dtype, torch.float32))
         total += grad
-    return total
+    return total.to(first.dtype)
 
 
 def kernel_gradient(

@@ -54,11 +54,12 @@ def kernel_gradient(
     """Return the kernel's gradient as a depthwise convolution of the input with the output's gradient.
 
     The channels of all images become channels of one image, and stride and dilation change places. The input is padded
-    first, because oneDNN is slow if it has to pad by more than 6 pixels.
+    first, because oneDNN is slow if it has to pad by more than 6 pixels. It is computed in float32 or wider.
     """
     images, channels = input.shape[:2]
-    pixels = padded(input, geometry)
-    grads = _converted("output gradient", grad_output, torch.contiguous_format)
+    exact = torch.promote_types(input.dtype, torch.float32)
+    pixels = padded(input, geometry, dtype=exact)
+    grads = _converted("output gradient", grad_output, torch.contiguous_format, exact)
     taps = F.conv2d(
         pixels.view(1, images * channels, *pixels.shape[2:]),
         grads.view(images * channels, 1, *grads.shape[2:]),
@@ -70,8 +71,11 @@ def kernel_gradient(
     yield taps[..., : shape[2], : shape[3]].reshape(images, *shape).sum(dim=0)
 
 
-def _converted(name: str, tensor: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Return a tensor in a memory format: itself, or a copy in the `scratch` memory of that name."""
-    if memory_format is torch.preserve_format or tensor.is_contiguous(memory_format=memory_format):
+def _converted(
+    name: str, tensor: Tensor, memory_format: torch.memory_format, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return a tensor in a memory format and a dtype: itself, or a copy in the `scratch` memory of that name."""
+    laid_out = memory_format is torch.preserve_format or tensor.is_contiguous(memory_format=memory_format)
+    if laid_out and dtype in (None, tensor.dtype):
         return tensor
-    return scratch(name, tuple(tensor.shape), tensor.dtype, memory_format).copy_(tensor)
+    return scratch(name, tuple(tensor.shape), dtype or tensor.dtype, memory_format).copy_(tensor)

@@ -13,11 +13,18 @@ from .lp_mask import lp_mask, lp_mask_gradients
 from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
 from .plan import Part, Plan, make_plan
-from .torch_internals import in_dispatch_mode, in_forward_mode, in_function_transform, is_batched_gradient
+from .torch_internals import (
+    computes_in_bfloat16,
+    in_dispatch_mode,
+    in_forward_mode,
+    in_function_transform,
+    is_batched_gradient,
+)
 from .window import Geometry, output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-_DTYPES = (torch.float32, torch.float64)
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+_AUTOCAST_DTYPES = (torch.float32, torch.bfloat16)  # what autocast to bfloat16 takes
 
 
 def masked_conv2d(
@@ -30,6 +37,10 @@ def masked_conv2d(
     caches: Caches,
 ) -> Tensor:
     """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
+
+    Under autocast, and where the kernel is in bfloat16 itself, the input and the masked kernel are convolved in
+    bfloat16, or in float32 by a CPU to which bfloat16 is foreign. The product with the mask, and the gradients of
+    kernel and mask that follow from its gradient, are computed in float32.
 
     Training makes the masked kernel a few output channels at a time, in the forward pass and again in the backward
     pass, so that the whole of a large one is never in memory. Second derivatives are those of the plain formula.
@@ -46,6 +57,34 @@ def masked_conv2d(
     Returns:
         Output, shape `(N, O, H', W')`.
     """
+    if not torch.is_autocast_enabled("cpu"):
+        return _convolve_in(input.dtype, input, weight, bias, C, log2p, geometry, caches)
+    dtype = torch.float64 if input.dtype is torch.float64 else torch.bfloat16
+    torch.set_autocast_enabled("cpu", False)  # the context manager takes longer than a small convolution
+    try:
+        return _convolve_in(dtype, input, weight, bias, C, log2p, geometry, caches)
+    finally:
+        torch.set_autocast_enabled("cpu", True)
+
+
+def _convolve_in(dtype: torch.dtype, input: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    """Return the output in a dtype; where the CPU would have to emulate bfloat16, it is rounded at the end alone."""
+    emulated = dtype is torch.bfloat16 and not computes_in_bfloat16()
+    inner = torch.float32 if emulated else dtype
+    bias = None if bias is None else bias.to(inner)
+    return _masked_conv2d(input.to(inner), weight, bias, *rest).to(dtype)
+
+
+def _masked_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    C: Tensor,
+    log2p: Tensor,
+    geometry: Geometry,
+    caches: Caches,
+) -> Tensor:
+    """Return the output in the input's dtype."""
     mask = caches.mask.get(C, log2p, tuple(weight.shape[2:]))
     plan = make_plan(
         tuple(input.shape),
@@ -53,6 +92,7 @@ def masked_conv2d(
         mask.reach,
         mask.all_ones,
         geometry,
+        input.dtype,
         input_last=memory_format_of(input) is torch.channels_last,
         kernel_last=memory_format_of(weight) is torch.channels_last,
     )
@@ -66,8 +106,9 @@ def masked_conv2d(
         return _blocks(weight, mask.values, mask.outlier_channels, plan)
 
     kept = None
-    if weight.shape[1] > 1 and not plan.main.all_ones:  # a depthwise kernel is multiplied sooner than it is checked
-        layout = tuple((part.window, part.operators.block_channels, part.kernel_format) for part in plan.parts)
+    if not plan.main.all_ones:
+        parts = ((part.window, part.operators.block_channels, part.kernel_format) for part in plan.parts)
+        layout = (plan.dtype, *parts)
         kept = caches.kernel.get(weight, mask.values, layout, lambda: _copies(blocks()))
     return _convolve(input, kept or blocks(), bias, mask.outlier_channels, plan)
 
@@ -75,11 +116,12 @@ def masked_conv2d(
 def can_mask_fast(
     input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
 ) -> bool:
-    """Tell whether `masked_conv2d` takes these arguments: plain CPU tensors, float32 or float64, that run eagerly.
+    """Tell whether `masked_conv2d` takes these arguments: plain CPU tensors that run eagerly, in a fast dtype.
 
-    It takes nothing under torch.compile, torch.export, make_fx, fake tensors, torch.func, forward-mode differentiation
-    or autocast, and no other device or dtype. Where shapes do not fit it takes nothing either, so that torch's own
-    convolution raises its own error.
+    They must all be in float32, in float64 or in bfloat16; under autocast to bfloat16, those in float32 and bfloat16
+    may be mixed. It takes nothing under torch.compile, torch.export, make_fx, fake tensors, torch.func or forward-mode
+    differentiation, under autocast to another dtype, and on another device. Where shapes do not fit it takes nothing
+    either, so that torch's own convolution raises its own error.
     """
     if (
         torch.compiler.is_compiling()
@@ -87,20 +129,30 @@ def can_mask_fast(
         or in_dispatch_mode()
         or in_function_transform()
         or in_forward_mode()
-        or torch.is_autocast_enabled("cpu")
     ):
         return False
-    dtype = input.dtype
-    for tensor in (input, weight, C, log2p, bias):
-        if tensor is not None and not (type(tensor) in _PLAIN_TYPES and tensor.dtype is dtype and tensor.is_cpu):
+    tensors = [tensor for tensor in (input, weight, C, log2p, bias) if tensor is not None]
+    for tensor in tensors:
+        if not (type(tensor) in _PLAIN_TYPES and tensor.is_cpu):
+            return False
+    dtypes = _dtypes(input.dtype)
+    for tensor in tensors:
+        if tensor.dtype not in dtypes:
             return False
     return (
-        dtype in _DTYPES
+        C.dtype is log2p.dtype
         and input.dim() == 4
         and input.numel() > 0
         and input.shape[1] == weight.shape[1] * geometry.groups
         and _fits(input.shape[2:], weight.shape[2:], geometry)
     )
+
+
+def _dtypes(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
+    """Return the dtypes that may meet an input's in a convolution that is fast."""
+    if not torch.is_autocast_enabled("cpu") or dtype is torch.float64:
+        return (dtype,) if dtype in _DTYPES else ()
+    return _AUTOCAST_DTYPES if torch.get_autocast_dtype("cpu") is torch.bfloat16 else ()
 
 
 @lru_cache(maxsize=4096)
@@ -112,19 +164,19 @@ def plain_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
 ) -> Tensor:
     """Convolve with a masked kernel in torch's own operators: Eq. 3 as it is written."""
-    masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:])).to(weight.dtype)
-    return F.conv2d(input, masked, bias, *geometry)
+    masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:]))
+    return F.conv2d(input, masked.to(weight.dtype), bias, *geometry)
 
 
 def _masked_kernels(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan: Plan) -> list[MaskedKernel]:
     """Return the masked kernel of each part of the plan."""
     main = plan.main
-    kernels = [MaskedKernel(weight, mask, main.window, main.all_ones, main.kernel_format)]
+    kernels = [MaskedKernel(weight, mask, main.window, main.all_ones, main.kernel_format, plan.dtype)]
     if plan.outliers is not None and outlier_channels is not None:
         outer_mask = mask[outlier_channels]
         main.window.crop(outer_mask).zero_()
         window, kernel_format = plan.outliers.window, plan.outliers.kernel_format
-        kernels.append(MaskedKernel(weight[outlier_channels], outer_mask, window, False, kernel_format))
+        kernels.append(MaskedKernel(weight[outlier_channels], outer_mask, window, False, kernel_format, plan.dtype))
     return kernels
 
 
@@ -170,6 +222,7 @@ class _MaskedConv2d(torch.autograd.Function):
         return _convolve(input, _blocks(weight, mask, outlier_channels, plan), bias, outlier_channels, plan)
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() or in_dispatch_mode() or is_batched_gradient(grad_output):
             return _differentiable_gradients(ctx, grad_output)
@@ -230,7 +283,8 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     needed = {place: view for place, (view, needs) in views.items() if needs}
     grads: list[Tensor | None] = [None] * 8
     if needed:
-        output = plain_conv2d(input, weight, None, C, log2p, ctx.plan.geometry)
+        masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:]))
+        output = F.conv2d(input, masked.to(input.dtype), None, *ctx.plan.geometry)
         found = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
         for place, grad in zip(needed, found, strict=True):
             grads[place] = grad

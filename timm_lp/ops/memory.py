@@ -46,12 +46,24 @@ def scratch(
     return memory[:size].view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)
 
 
-def padded(input: Tensor, geometry: Geometry, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """Return the input with zero padding around it, in memory that this thread uses again at the next call."""
+def padded(
+    input: Tensor,
+    geometry: Geometry,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return the input with zero padding around it, in memory that this thread uses again at the next call.
+
+    Args:
+        input: Input, shape `(N, C, H, W)`.
+        geometry: Geometry that has the padding.
+        memory_format: Memory format of the result.
+        dtype: Dtype of the result, None for the input's.
+    """
     images, channels, height, width = input.shape
     top, left = geometry.padding
     shape = (images, channels, height + 2 * top, width + 2 * left)
-    result = scratch("padded", shape, input.dtype, memory_format).zero_()
+    result = scratch("padded", shape, dtype or input.dtype, memory_format).zero_()
     result[:, :, top : top + height, left : left + width] = input
     return result
 

@@ -1,7 +1,7 @@
 """The operators that convolve, and the one rule that chooses among them.
 
 All operators that fit a convolution compute the same; they differ in speed. The rule follows from these times on two
-cores with AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_lp.bench --layers` measures them again):
+cores with AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_lp.bench layers` measures them again):
 
 - depthwise 15x15, 192 channels, 28x28, batch 2: forward 14.8 contiguous, 0.9 with both conversions to channels_last;
   31x31, 64 channels, 56x56: 108.6 and 3.7. oneDNN's contiguous kernel takes up to 6 pixels of padding, and is then
@@ -14,6 +14,18 @@ cores with AVX-512 (torch 2.14 and 2.15, float32, milliseconds; `python -m timm_
   28.8 as products of matrices.
 - lp2_resnet18, 224 px, batch 4, in blocks of 3, 7, 13 MiB of kernel and all at once, as fractions of the plain network
   with the same kernels: evaluation 0.92, 0.86, 0.86, 1.09; training 1.00, 0.93, 0.95, 1.10.
+
+These are of one core with AVX-512 and its bfloat16 instructions, without AMX (torch 2.15, time of the thread):
+
+- kernel gradient of a depthwise 11x11, 96 channels, 56x56, batch 4, channels_last: bfloat16 by torch 53, in float32 as
+  a convolution 9. 3x3, 64 channels: float32 0.5 by torch, 8.6 as a convolution; bfloat16 0.3 and 8.2.
+- the same 11x11 in bfloat16, forward: 4.1 in channels_last, 4.6 contiguous.
+- dense 7x7, 512 to 512 channels, 7x7, batch 2, channels_last, bfloat16: forward 16.0 by oneDNN, 15.2 as a product of
+  matrices; input gradient 19.4 and 24.5; kernel gradient 32.8 and 21.3.
+- dense 15x15, 128 channels, 28x28, batch 4, kernel gradient in blocks of 16, 32, 64, 128 channels: 1421, 1018, 629,
+  421; blocks of 16 in channels_last: 57761.
+- without the bfloat16 instructions (`ONEDNN_MAX_CPU_ISA=AVX512_CORE`): dense 7x7, 128 channels, 28x28, batch 4, forward
+  42 in float32, 116 in bfloat16; the depthwise 11x11 6 and 224. `masked_conv2d` then convolves in float32.
 """
 
 import math
@@ -31,7 +43,9 @@ from .window import Geometry, output_size
 
 _CONTIGUOUS_PADDING = 6  # pixels of padding up to which depthwise convolutions are fast in the contiguous format
 _CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep the format of their input
-_BLOCK_ELEMENTS = 6 * 2**18  # 6 MiB in float32
+_SMALL_KERNEL = 3  # pixels of a depthwise kernel whose gradient torch computes fast
+_BLOCK_BYTES = 6 * 2**20
+_MANY_TAPS, _MANY_TAPS_CHANNELS = 49, 128  # of a kernel with more taps, oneDNN is slow on blocks of fewer channels
 _POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
 
 
@@ -57,7 +71,13 @@ class Operators(NamedTuple):
 
 
 def choose_operators(
-    size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry, *, strided: bool, channels_last: bool
+    size: tuple[int, ...],
+    shape: tuple[int, ...],
+    geometry: Geometry,
+    dtype: torch.dtype,
+    *,
+    strided: bool,
+    channels_last: bool,
 ) -> Operators:
     """Return the fastest operators for a convolution on the CPU.
 
@@ -65,6 +85,7 @@ def choose_operators(
         size: Size of the input, `(N, C, H, W)`.
         shape: Shape of the kernel, `(O, I, Kh, Kw)`.
         geometry: Geometry of the convolution.
+        dtype: Dtype of the convolution.
         strided: Whether the kernel's rows of taps lie apart in memory, as in a cropped or a channels_last kernel.
         channels_last: Whether the input or the kernel is in channels_last.
     """
@@ -72,38 +93,43 @@ def choose_operators(
     if geometry.groups == out_channels == size[1]:
         flipped = depthwise.flipped_padding(tuple(kernel_size), geometry)
         return Operators(
-            partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding)),
-            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, flipped)),
-            depthwise.kernel_gradient,
+            partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding, dtype)),
+            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, flipped, dtype)),
+            depthwise.kernel_gradient if max(kernel_size) > _SMALL_KERNEL else dense.kernel_gradient,
             out_channels,
         )
     if geometry.groups > 1:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, out_channels)
 
-    num_blocks = math.ceil(math.prod(shape) / _BLOCK_ELEMENTS)
-    block_channels = math.ceil(out_channels / num_blocks / ONEDNN_CHANNELS) * ONEDNN_CHANNELS
     pixels = math.prod(output_size(size[2:], tuple(kernel_size), geometry))
+    positions = size[0] * pixels
+    num_blocks = math.ceil(math.prod(shape) * dtype.itemsize / _BLOCK_BYTES)
+    block_channels = math.ceil(out_channels / num_blocks / ONEDNN_CHANNELS) * ONEDNN_CHANNELS
+    if math.prod(kernel_size) > _MANY_TAPS:
+        block_channels = max(block_channels, _MANY_TAPS_CHANNELS)
     is_pointwise = kernel_size == [1, 1] and geometry.stride == (1, 1) and geometry.padding == (0, 0)
-    if is_pointwise and not channels_last and pixels >= _POINTWISE_PIXELS:
+    if is_pointwise and not channels_last and dtype is not torch.bfloat16 and pixels >= _POINTWISE_PIXELS:
         return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block_channels)
     # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
-    if 2 * size[0] * pixels > out_channels:
+    if 2 * positions > out_channels:
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
-    if not channels_last and not strided:
-        return Operators(dense.convolve, dense.input_gradient, matmul.kernel_gradient, block_channels)
     # Rows with gaps between them are too short to be copied one by one.
     memory_format = torch.channels_last if strided else torch.contiguous_format
+    kernel_gradient = partial(matmul.kernel_gradient, memory_format=memory_format)
+    if dtype is torch.bfloat16 or (not channels_last and not strided):
+        return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block_channels)
     return Operators(
         partial(matmul.convolve, memory_format=memory_format),
         partial(matmul.input_gradient, memory_format=memory_format),
-        partial(matmul.kernel_gradient, memory_format=memory_format),
+        kernel_gradient,
         block_channels,
         memory_format,
     )
 
 
-def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...]) -> torch.memory_format:
+def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...], dtype: torch.dtype) -> torch.memory_format:
     """Return the memory format in which oneDNN is fast; the input's own format if it is fast in both."""
     if max(padding) > _CONTIGUOUS_PADDING:
         return torch.channels_last
-    return torch.contiguous_format if max(kernel_size) > _CHANNELS_LAST_KERNEL else torch.preserve_format
+    fast_in_both = dtype is torch.bfloat16 or max(kernel_size) <= _CHANNELS_LAST_KERNEL
+    return torch.preserve_format if fast_in_both else torch.contiguous_format

@@ -39,6 +39,7 @@ class Plan(NamedTuple):
 
     Attributes:
         geometry: Geometry of the convolution with the whole kernel.
+        dtype: Dtype of the input, of the blocks of the masked kernel, and of the output.
         output_format: Memory format of the output, and of the input's gradient.
         main: The convolution of all output channels.
         outliers: The convolution of the outlier channels, in which only the taps outside of `main.window` count; None
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
     """
 
     geometry: Geometry
+    dtype: torch.dtype
     output_format: torch.memory_format
     main: Part
     outliers: Part | None
@@ -63,6 +65,7 @@ def make_plan(
     reach: Reach,
     all_ones: bool,
     geometry: Geometry,
+    dtype: torch.dtype,
     *,
     input_last: bool,
     kernel_last: bool,
@@ -75,6 +78,7 @@ def make_plan(
         reach: Reach of the masks.
         all_ones: Whether all masks are 1 in `reach.inner`.
         geometry: Geometry of the convolution with the whole kernel.
+        dtype: Dtype of the convolution.
         input_last: Whether the input is in channels_last.
         kernel_last: Whether the kernel is in channels_last.
     """
@@ -86,7 +90,7 @@ def make_plan(
         cropped = cropped_geometry(window, geometry)
         needed = (out_channels, shape[1], *window.size)
         strided = kernel_last or window.size != shape[2:]
-        operators = choose_operators(size, needed, cropped, strided=strided, channels_last=channels_last)
+        operators = choose_operators(size, needed, cropped, dtype, strided=strided, channels_last=channels_last)
         return Part(
             window,
             all_ones and _is_within(window, reach.inner),
@@ -103,8 +107,8 @@ def make_plan(
         saved_taps = shape[0] * (math.prod(whole.window.size) - math.prod(main.window.size))
         added_taps = reach.num_outliers * math.prod(outliers.window.size)
         if positions * shape[1] * (saved_taps - added_taps) > _WORTH_A_CONVOLUTION:
-            return Plan(geometry, output_format, main, outliers)
-    return Plan(geometry, output_format, whole, None)
+            return Plan(geometry, dtype, output_format, main, outliers)
+    return Plan(geometry, dtype, output_format, whole, None)
 
 
 def _is_within(inner: Window, outer: Window) -> bool:

@@ -1,5 +1,8 @@
 """The private parts of torch that this package needs, under plain names; nothing public tells the same."""
 
+import platform
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -22,6 +25,14 @@ def in_function_transform() -> bool:
 def in_forward_mode() -> bool:
     """Tell whether forward-mode differentiation is active."""
     return forward_ad._current_level >= 0
+
+
+@lru_cache(maxsize=1)
+def computes_in_bfloat16() -> bool:
+    """Tell whether the CPU has instructions for bfloat16, as far as torch tells: it does so for x86 alone."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def is_batched_gradient(grad: Tensor) -> bool:
