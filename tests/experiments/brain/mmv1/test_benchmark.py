@@ -23,7 +23,7 @@ from .test_data import arrays
 QUICK = replace(SETTINGS, epochs=2, channels=(2, 2, 2), hidden=4)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def accelerator() -> Accelerator:
     return Accelerator(cpu=True)
 
