@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "finetune": Command("timm_lp.experiments.classification", "train and compare base, large and Lp networks"),
+    "sudoku": Command("timm_lp.experiments.sudoku", "Sudoku, where masks turn into rows and columns (section 5)"),
     "bench": Command("timm_lp.bench", "measure speed and memory beside plain PyTorch"),
     "hub": Command("hub_export", "publish networks, and bring them back, verified (the same as timm-lp-hub)"),
 }

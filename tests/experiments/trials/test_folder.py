@@ -88,7 +88,7 @@ def test_a_finished_trial_is_found(tmp_path: Path) -> None:
     [
         (changed(record("base", 1, 50.0), epochs=4), "epochs 4 instead of 5"),
         (replace(record("base", 1, 50.0), shots=None), "shots all instead of 16"),
-        (replace(record("base", 1, 50.0), data_sha256="x"), "the images or classes of the data set differ"),
+        (replace(record("base", 1, 50.0), data_sha256="x"), "the contents of the data set differ"),
         (changed(record("base", 1, 50.0), checkpoint_sha256="x"), "the contents of the checkpoint differ"),
     ],
 )
