@@ -122,8 +122,8 @@ def to_markdown(rows: Sequence[Row], oriented: Sequence[Oriented], min_gamma: fl
         [
             f"Ablation of {len(oriented)} networks on {num_test} test puzzles; intact (%): {whole}",
             "\n".join(f"- {_threshold(masks, min_gamma)}" for masks in oriented),
-            f"Change by ablating windows of ± {widest} degrees (points; mean ± standard deviation over networks; random "
-            f"channels: means over draws)\n\n{markdown_rows(header, lines, left=2)}",
+            f"Change by ablating windows of ± {widest} degrees (points; mean ± standard deviation over networks; "
+            f"of random channels, means over draws)\n\n{markdown_rows(header, lines, left=2)}",
             _CONVENTIONS,
         ]
     )
@@ -237,8 +237,8 @@ def _threshold(masks: Oriented, min_gamma: float) -> str:
     if masks.threshold == min_gamma:
         return f"{masks.name}: {count} of {total} masks have a gamma above {min_gamma:g} (largest {largest:.2f})"
     return (
-        f"{masks.name}: no gamma is above {min_gamma:g} (largest {largest:.2f}); instead of these, the {count} of {total} "
-        f"masks above {masks.threshold:.3f}"
+        f"{masks.name}: no gamma is above {min_gamma:g} (largest {largest:.2f}); instead, the {count} of {total} masks "
+        f"above {masks.threshold:.3f} are taken"
     )
 
 

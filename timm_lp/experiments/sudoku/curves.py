@@ -15,11 +15,15 @@ _PANELS = {
     "box": "boxes valid (%)",
     "sudoku": "boards valid (%)",
 }
+_UNITS = ("row", "column", "box")  # these have one scale
+_LIMITED = ("blank", *_UNITS, "sudoku")
 _X = {"puzzles": "puzzles seen", "seconds": "seconds of training"}
 _COLORS = {
     **{"base": "#444444", "large": "#c44e52", "lp2": "#3b6fb6", "lp4": "#4c9f9f", "lp8": "#55a868"},
     **{"lp16": "#dd8452", "lp256f": "#9a6fb0"},
 }
+
+Curves = dict[str, list[dict[str, list[float]]]]  # the histories of the seeds, by variant
 
 
 def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
@@ -35,11 +39,12 @@ def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
     """
     from matplotlib.figure import Figure
 
-    curves: dict[str, list[dict[str, list[float]]]] = {}
+    curves: Curves = {}
     for record in records:
         if record.history:
             curves.setdefault(record.variant, []).append(record.history)
     panels = {name: label for name, label in _PANELS.items() if name != "sudoku" or _any_above_zero(curves, name)}
+    tops = {name: _top(curves, _UNITS if name in _UNITS else (name,)) for name in _LIMITED}
     figure = Figure(figsize=(1.0 + 2.9 * len(panels), 6.4), layout="constrained")
     grid = figure.subplots(2, len(panels), sharey="col", squeeze=False)
     for line, (x, x_label) in zip(grid, _X.items(), strict=True):
@@ -49,6 +54,8 @@ def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
             axes.set_xlabel(x_label, fontsize=9)
             axes.set_title(label, fontsize=10)
             axes.set_xlim(left=0)
+            if name in _LIMITED:
+                axes.set_ylim(0, tops[name])
             axes.locator_params(axis="x", nbins=5)
             axes.tick_params(labelsize=8)
             axes.grid(linewidth=0.4, alpha=0.5)
@@ -69,5 +76,11 @@ def _draw(axes: Any, variant: str, histories: list[dict[str, list[float]]], x: s
     axes.plot(*means, linewidth=1.8, marker=marker, label=variant, **style)
 
 
-def _any_above_zero(curves: dict[str, list[dict[str, list[float]]]], name: str) -> bool:
+def _top(curves: Curves, names: Sequence[str]) -> float:
+    """Return the upper end of the axis of some percentages."""
+    values = (max(own[name]) for histories in curves.values() for own in histories for name in names)
+    return 1.05 * max([1.0, *values])
+
+
+def _any_above_zero(curves: Curves, name: str) -> bool:
     return any(max(history[name]) > 0 for histories in curves.values() for history in histories)

@@ -17,7 +17,7 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # of one argument
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total
@@ -45,9 +45,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics as BatchNorm2d does, the variance without its bias."""
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
-        self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), self.momentum)
+        for running, new in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
+            if running is not None:
+                running.lerp_(new.to(running), self.momentum or 0.0)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
 
 
 def share_norms(network: nn.Module) -> None:

@@ -158,12 +158,11 @@ def _costs(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
     for record in records:
         if record.metrics:
             done.setdefault(record.variant, []).append(record)
+    seconds = {row: fmean(record.train_seconds or 0.0 for record in own) for row, own in done.items()}
     return {
         "loss": {row: f"{fmean((record.metrics or {})['loss'] for record in own):.3f}" for row, own in done.items()},
         "parameters": {row: number(own[0].parameters, ",") for row, own in done.items()},
-        "training (s)": {
-            row: f"{fmean(record.train_seconds or 0.0 for record in own):.1f}" for row, own in done.items()
-        },
+        "training (s)": {row: f"{value:.1f}" for row, value in seconds.items()},
     }
 
 

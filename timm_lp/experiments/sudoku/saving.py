@@ -42,8 +42,8 @@ def load_sudoku(folder: str | Path) -> SudokuNet:
     folder = Path(folder)
     if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         raise ValueError(
-            f"`folder` must hold {CONFIG_FILE} and {WEIGHTS_FILE}, got {str(folder)!r}. A trial's folder has them if it "
-            "ended well and its network was saved."
+            f"`folder` must hold {CONFIG_FILE} and {WEIGHTS_FILE}, got {str(folder)!r}. A trial's folder has them if "
+            "it ended well and its network was saved."
         )
     try:
         content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -137,7 +137,7 @@ def run_trial(
     course.run(checkpoint, on_progress)
     stepwise = course.test_stepwise()
     metrics = {name: values[-1] for name, values in course.history.items() if name not in _NO_METRICS}
-    return Outcome(training.network, {**metrics, **stepwise}, course.history, course.test_seconds)
+    return Outcome(network, {**metrics, **stepwise}, course.history, course.test_seconds)
 
 
 class _Course:
