@@ -37,7 +37,8 @@ def draw_ablations(rows: Sequence[Row], path: Path, title: str) -> None:
             _draw_panel(axes, rows, layers, kind)
         line[0].set_ylabel(f"{_TITLES[kind]}\n\nchange (points)", fontsize=9)
     low, high = grid[0][0].get_ylim()
-    grid[0][0].set_ylim(min(low, -1.0), max(high, 0.5))  # so that rounding does not look like a difference
+    low = min(low, -1.0)  # so that rounding does not look like a difference
+    grid[0][0].set_ylim(low, max(high, -0.2 * low))  # with room for the text
     for axes, layers in zip(grid[0], ranges, strict=True):
         axes.set_title(f"layers {layers.replace('-', ' to ')}", fontsize=10)
     for axes in grid[-1]:
@@ -57,7 +58,8 @@ def _draw_panel(axes: Any, rows: Sequence[Row], layers: str, kind: str) -> None:
         widths = [width for width, _ in curves[0]]
         means = [fmean(change for _, change in column) for column in zip(*curves, strict=True)]
         axes.plot(widths, means, color=_COLORS[name], linewidth=1.8, label=f"{name}s" if name != "box" else "boxes")
-    axes.text(0.03, 0.05, f"up to {_most_channels(rows, layers, kind)} channels", transform=axes.transAxes, fontsize=8)
+    text = f"up to {_most_channels(rows, layers, kind)} channels"
+    axes.text(0.97, 0.97, text, transform=axes.transAxes, fontsize=8, ha="right", va="top")
     axes.tick_params(labelsize=8)
     axes.grid(linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)

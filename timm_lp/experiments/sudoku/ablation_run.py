@@ -120,7 +120,7 @@ def to_markdown(rows: Sequence[Row], oriented: Sequence[Oriented], min_gamma: fl
     whole = ", ".join(f"{name} {_mean_and_std([own[name] for own in intact.values()], '')}" for name in KINDS)
     return "\n\n".join(
         [
-            f"Ablation of {len(oriented)} networks on {num_test} test puzzles; intact (%): {whole}",
+            f"Ablation of {_counted(len(oriented))} on {num_test} test puzzles; intact (%): {whole}",
             "\n".join(f"- {_threshold(masks, min_gamma)}" for masks in oriented),
             f"Change by ablating windows of ± {widest} degrees (points; mean ± standard deviation over networks; "
             f"of random channels, means over draws)\n\n{markdown_rows(header, lines, left=2)}",
@@ -208,7 +208,7 @@ def _write(output_dir: Path, text: str, rows: list[Row], oriented: Sequence[Orie
     try:
         from .ablation_plot import draw_ablations
 
-        draw_ablations(rows, output_dir / "ablation.png", f"{len(oriented)} networks of {config.ablate_variant}")
+        draw_ablations(rows, output_dir / "ablation.png", f"{_counted(len(oriented))} of {config.ablate_variant}")
     except ImportError:
         _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
 
@@ -240,6 +240,10 @@ def _threshold(masks: Oriented, min_gamma: float) -> str:
         f"{masks.name}: no gamma is above {min_gamma:g} (largest {largest:.2f}); instead, the {count} of {total} masks "
         f"above {masks.threshold:.3f} are taken"
     )
+
+
+def _counted(networks: int) -> str:
+    return "1 network" if networks == 1 else f"{networks} networks"
 
 
 def _mean_and_std(values: Sequence[float], sign: str = "+") -> str:

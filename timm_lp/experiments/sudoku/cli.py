@@ -4,7 +4,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...command import failures_in_one_line
+from accelerate import Accelerator
+
+from ...command import failures_in_one_line, imports_not_collected
 from ..accelerator import create_accelerator
 from .ablation_run import ablate
 from .config import SudokuConfig
@@ -27,20 +29,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
     config, action = parse_arguments(arguments)
-    output_dir = Path(config.output_dir)
-    if action == "report":
-        records = read_trials(output_dir)
-        print(to_markdown(records), flush=True)
-        write_report(output_dir, records)
-        return
-    accelerator = create_accelerator(mixed_precision=config.mixed_precision, cpu_threads=config.cpu_threads)
-    if action == "ablate":
-        text = ablate(config, accelerator)
-        if accelerator.is_main_process:
-            print(f"{text}\nTables and picture: {output_dir}/ablation.md, .csv, .json, .png")
-    else:
-        _run(config, Experiment(config, accelerator))
-    accelerator.end_training()
+    with imports_not_collected():
+        if action == "report":
+            _report(Path(config.output_dir))
+            return
+        accelerator = create_accelerator(mixed_precision=config.mixed_precision, cpu_threads=config.cpu_threads)
+        if action == "ablate":
+            _ablate(config, accelerator)
+        else:
+            _run(config, Experiment(config, accelerator))
+        accelerator.end_training()
+
+
+def _report(folder: Path) -> None:
+    records = read_trials(folder)
+    print(to_markdown(records), flush=True)
+    write_report(folder, records)
+
+
+def _ablate(config: SudokuConfig, accelerator: Accelerator) -> None:
+    text, folder = ablate(config, accelerator), config.output_dir
+    if accelerator.is_main_process:
+        print(f"{text}\n\nThis: {folder}/ablation.md; every ablation: {folder}/ablation.png, .csv, .json")
 
 
 def _run(config: SudokuConfig, experiment: Experiment) -> None:

@@ -63,7 +63,8 @@ def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
     if curves:
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
-    figure.suptitle(f"{title}\nthick: means over seeds; thin: seeds", fontsize=10)
+    several = any(len(histories) > 1 for histories in curves.values())
+    figure.suptitle(title + "\nthick: means over seeds; thin: seeds" * several, fontsize=10)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
