@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.cli import main
+from timm_lp.experiments.sudoku.ablation_run import ablate
 from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_time
+from timm_lp.experiments.sudoku.experiment import Experiment
+from timm_lp.experiments.sudoku.flags import parse_arguments
 from timm_lp.experiments.sudoku.networks import create_network
 from timm_lp.experiments.sudoku.norms import share_norms
 from timm_lp.experiments.sudoku.training import Training, TrainingBatches
 
 FLAGS = (
     *("--puzzles", "45", "--test-puzzles", "5", "--channels", "4", "--depth", "2", "--input", "one-hot"),
-    *("--epochs", "2", "--batch-size", "10", "--lr", "0.001", "--stepwise-puzzles", "3", "--cpu-threads", "1"),
+    *("--epochs", "2", "--batch-size", "10", "--lr", "0.001", "--stepwise-puzzles", "3", "--ablate-draws", "1"),
     *("--variants", "base", "lp2", "--seeds", "1"),
 )
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -62,14 +63,15 @@ def _in_each_process() -> None:
     found = {"scores": scores, "loss": loss, "refusal": refusal}
     Path(f"{accelerator.process_index}.json").write_text(json.dumps(found), encoding="utf-8")
     torch.save(state, f"{accelerator.process_index}.pt")
-    _experiment("two")
+    _experiment("two", accelerator)
 
 
-def _experiment(folder: str) -> None:
+def _experiment(folder: str, accelerator: Accelerator) -> None:
     """Run the experiment, and ablate what it trained."""
-    for action in ((), ("--ablate", "--ablate-draws", "1")):
-        AcceleratorState._reset_state()  # keeps the processes, and lets the command choose the number format
-        main([*FLAGS, "--output-dir", folder, *action])
+    config, _ = parse_arguments([*FLAGS, "--output-dir", folder])
+    Experiment(config, accelerator).run()
+    accelerator.wait_for_everyone()
+    ablate(config, accelerator)
 
 
 def _loss_curves(folder: Path) -> dict[str, list[float]]:
@@ -77,7 +79,7 @@ def _loss_curves(folder: Path) -> dict[str, list[float]]:
     return {name: [record["metrics"]["loss"], *record["history"]["train_loss"]] for name, record in records.items()}
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     root = str(Path(__file__).parents[3])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": path}
@@ -93,14 +95,15 @@ def test_two_processes_do_what_one_does(tmp_path: Path, monkeypatch: pytest.Monk
         assert found["loss"] == pytest.approx(loss)
         torch.testing.assert_close(torch.load(tmp_path / f"{process}.pt"), state, rtol=1e-6, atol=1e-9)
         assert "`batch_size` must be a multiple of the 2 processes, got 3" in found["refusal"]
-    monkeypatch.chdir(tmp_path)
-    _experiment("one")
+    _experiment(str(tmp_path / "one"), accelerator)
     curves = [_loss_curves(tmp_path / folder) for folder in ("one", "two")]
     assert curves[0].keys() == curves[1].keys() == {"base-seed1", "lp2-seed1"}
     for name, expected in curves[0].items():
         assert curves[1][name] == pytest.approx(expected, rel=1e-3)
     rows = [json.loads((tmp_path / folder / "ablation.json").read_text())["rows"] for folder in ("one", "two")]
     assert len(rows[0]) == len(rows[1])
+    for row, expected in zip(rows[1], rows[0], strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
     machines = [json.loads(path.read_text())["machine"] for path in (tmp_path / "two").rglob("trial.json")]
     assert {machine["num_processes"] for machine in machines} == {2}
 
