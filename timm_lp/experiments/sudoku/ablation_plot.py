@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from .ablation_run import ABLATED, Row, changes
+from .ablation_report import ABLATED, Row, changes
 from .board import KINDS
 
 _COLORS = {"row": "#3b6fb6", "column": "#c44e52", "box": "#777777"}

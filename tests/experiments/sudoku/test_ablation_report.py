@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from timm_lp.experiments.sudoku.ablation_plot import draw_ablations
-from timm_lp.experiments.sudoku.ablation_run import Oriented, changes, to_markdown
+from timm_lp.experiments.sudoku.ablation_report import Oriented, changes, to_markdown
 from timm_lp.experiments.sudoku.networks import create_network
 from timm_lp.masks import conformation_matrix
 
