@@ -73,9 +73,10 @@ def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path:
         (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
         (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
         (["brain", "rsa", "--seed", "many"], 2, "argument --seed: invalid int value: 'many'"),
+        (["sudoku", "--puzzles", "many"], 2, "argument --puzzles: invalid int value: 'many'"),
         (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
     ],
-    ids=["masks", "receptive-fields", "bench", "finetune", "brain", "hub"],
+    ids=["masks", "receptive-fields", "bench", "finetune", "brain", "sudoku", "hub"],
 )
 def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
     done = _run("-X", "importtime", "-m", "timm_lp", *arguments)

@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "finetune": Command("timm_lp.experiments.classification", "train and compare base, large and Lp networks"),
     "masks": Command("timm_lp.masks", "show what masks look like: tables and pictures, layer by layer"),
+    "sudoku": Command("timm_lp.experiments.sudoku", "Sudoku, where masks turn into rows and columns (section 5)"),
     "receptive-fields": Command(
         "timm_lp.experiments.receptive_fields", "fit p to receptive fields of networks, or of your own neurons"
     ),

@@ -85,7 +85,9 @@ def test_loading_processes_share_the_machines_cores(monkeypatch: pytest.MonkeyPa
 
 def test_the_launchers_accumulation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
-    with pytest.raises(ValueError, match=r"of `accelerate launch` must be 1, got 2\. Use --grad-accum-steps\."):
+    with pytest.raises(
+        ValueError, match=r"of `accelerate launch` must be 1, got 2\. Set the batches with the command's own flags\."
+    ):
         create_accelerator(FinetuneConfig())
 
 

@@ -243,7 +243,7 @@ def test_trials_of_another_data_set_of_the_same_name_are_not_mixed(
         main([*flags, "--dataset", _bugs(tmp_path / "noise", kind, first, count)])
     assert re.fullmatch(
         r"finetune\.py: `output_dir` must not hold trials with other settings, got \S+trial\.json: "
-        r"the images or classes of the data set differ\. Choose another --output-dir\.",
+        r"the contents of the data set differ\. Choose another --output-dir\.",
         str(refusal.value),
     )
 
@@ -282,7 +282,7 @@ def test_a_data_set_may_be_renamed(
     capsys.readouterr()
     main(["--report", "--output-dir", str(tmp_path / "out")])
     assert "| lp2     |" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="the images or classes of the data set differ"):
+    with pytest.raises(SystemExit, match="the contents of the data set differ"):
         main([*flags, "--dataset", _bugs(tmp_path / "other", kind, 200)])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from timm_lp.experiments.trials.folder import check_comparable, find_data, find_finished, read_records
+from timm_lp.experiments.trials.folder import check_comparable, check_writable, find_data, find_finished, read_records
 from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord, as_json
 
 from .records import RECORDS, changed, record
@@ -88,7 +88,7 @@ def test_a_finished_trial_is_found(tmp_path: Path) -> None:
     [
         (changed(record("base", 1, 50.0), epochs=4), "epochs 4 instead of 5"),
         (replace(record("base", 1, 50.0), shots=None), "shots all instead of 16"),
-        (replace(record("base", 1, 50.0), data_sha256="x"), "the images or classes of the data set differ"),
+        (replace(record("base", 1, 50.0), data_sha256="x"), "the contents of the data set differ"),
         (changed(record("base", 1, 50.0), checkpoint_sha256="x"), "the contents of the checkpoint differ"),
     ],
 )
@@ -125,3 +125,14 @@ def test_a_data_set_is_found_by_its_contents(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / TRIAL_FILE).write_text("{}")
     assert find_data(tmp_path, "digest of dtd", ()) == ("dtd", trial.dataset)
+
+
+def test_a_folder_that_takes_files_is_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "folder")
+    assert [*(tmp_path / "new" / "folder").iterdir()] == []
+
+
+def test_a_folder_that_takes_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"`output_dir` must be a folder to write to, got '.*below': \[Errno"):
+        check_writable(tmp_path / "file" / "below")

@@ -1,10 +1,13 @@
 import json
+import platform
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord, as_json, read_record
+import timm_lp
+from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord, as_json, read_record, versions_of
 
 from .records import RECORDS
 
@@ -62,3 +65,11 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / TRIAL_FILE).write_text("{")
     with pytest.raises(ValueError, match=r"`output_dir` must hold trials, got .*trial\.json, which is no JSON"):
         read_record(tmp_path / TRIAL_FILE)
+
+
+def test_the_versions_are_those_of_what_is_installed() -> None:
+    assert versions_of("numpy", "not-a-package") == {
+        "timm-lp": timm_lp.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }

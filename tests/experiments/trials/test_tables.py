@@ -27,6 +27,11 @@ def test_means_and_spreads() -> None:
     ]
 
 
+def test_measures_of_the_same_thing_have_no_average_and_no_wins() -> None:
+    rows = _cells(accuracy_table(TABLE, "corruption", {"cost": {"none": "1 s"}}, summary=False))
+    assert rows[:2] == [["corruption", "alexnet", "vgg16", "cost"], ["none", "**11.00 ± 1.41**", "-", "1 s"]]
+
+
 def test_differences_from_the_baseline() -> None:
     rows = _cells(difference_table(TABLE, "corruption"))
     assert rows[0] == ["corruption", "alexnet", "vgg16"]

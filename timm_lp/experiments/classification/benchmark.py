@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from ...models.variants import BASE
 from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.sampling import draw
-from ..trials.folder import find_data, find_finished
+from ..trials.folder import check_writable, find_data, find_finished
 from ..trials.record import TRIAL_FILE, TrialRecord, as_json
 from .config import FinetuneConfig
 from .evaluation import DivergedError
@@ -105,17 +104,7 @@ class Benchmark:
             for trial in [*self._trials(data, model), *swept_trials]:
                 self._find_finished(config, trial, but=swept)
         if accelerator.is_main_process:
-            self._check_writable()
-
-    def _check_writable(self) -> None:
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=self.output_dir):
-                pass
-        except OSError as error:
-            raise ValueError(
-                f"`output_dir` must be a folder to write to, got {str(self.output_dir)!r}: {error}"
-            ) from error
+            check_writable(self.output_dir)
 
     def run(self) -> list[TrialRecord]:
         """Run every trial that has no record yet, and return the records of all.

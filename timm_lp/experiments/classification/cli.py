@@ -1,17 +1,15 @@
 """The command line of the benchmark."""
 
-import gc
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from ...command import failures_in_one_line
+from ...command import failures_in_one_line, imports_not_collected
 from ...markdown import markdown_rows
 from ..trials.record import TrialRecord
 from ..trials.summary import RESULTS_FILE
@@ -46,19 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _measure(config, accelerator)
     else:
         benchmark = Benchmark(config, accelerator)
-        with _imports_not_collected():
+        with imports_not_collected():
             _run(benchmark)
     accelerator.end_training()
-
-
-@contextmanager
-def _imports_not_collected() -> Iterator[None]:
-    """Let garbage collection pass over what the imports left: 0.2 s at each trial, 2 s at the report's p-values."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()  # or libraries that count at the exit what was not collected report it as leaks
 
 
 def _run(benchmark: Benchmark) -> None:

@@ -1,10 +1,7 @@
 """What a trial leaves on disk: its record, its model, and the file that its model's card is made of."""
 
-import platform
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +9,18 @@ import torch
 from accelerate import Accelerator
 from timm.models import save_for_hf
 
-from ... import __version__
 from ...files import write_json
 from ...models.variants import BASE, parse_variant
 from ...start import Start, pretrained_start
-from ..trials.record import Machine, TrialRecord
+from ..accelerator import machine_of
+from ..trials.record import TrialRecord, versions_of
 from ..trials.summary import RESULTS_FILE, summarize
 from .config import FinetuneConfig
 from .flags import command_line
 from .trial import Outcome, Trial, trial_settings
+
+# What draws, decodes, augments and computes.
+_PACKAGES = ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow")
 
 
 def trial_record(
@@ -42,7 +42,6 @@ def trial_record(
         final: Whether trying again would give the same.
     """
     own = {"model": [trial.model], "variants": [trial.variant], "dataset": [trial.data.argument], "seeds": [trial.seed]}
-    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type
     record = TrialRecord(
         folder=trial.folder.as_posix(),
         dataset=trial.data.info,
@@ -56,21 +55,12 @@ def trial_record(
         held_out=trial.held_out,
         settings=trial_settings(config, trial.model, accelerator),
         command=command_line(config, **own, lr_sweep=[]),
-        machine=Machine(device, accelerator.num_processes, torch.get_num_threads()),
-        versions={"timm-lp": __version__, "python": platform.python_version(), **_versions()},
+        machine=machine_of(accelerator),
+        versions=versions_of(*_PACKAGES),
         error=error,
         final=final,
     )
     return record if outcome is None else replace(record, start=_start(config, outcome), **_figures(config, outcome))
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of what draws, decodes, augments and computes."""
-    versions = {}
-    for name in ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow"):
-        with suppress(PackageNotFoundError):  # `datasets`, where only folders are read
-            versions[name] = version(name)
-    return versions
 
 
 def _figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:

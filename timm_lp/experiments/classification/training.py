@@ -17,9 +17,9 @@ from timm.utils import ModelEmaV3, random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..accelerator import local_world_size
 from ..data.pixels import EpochSampler, Normalize, TrainPixels
 from ..trials.checkpoint import CheckpointFile
-from .accelerator import local_world_size
 from .augmentation import BatchAugmentation, create_criterion
 from .config import FinetuneConfig
 from .evaluation import DivergedError

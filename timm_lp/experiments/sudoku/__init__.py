@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .generation import generate_puzzles
     from .metrics import score
+    from .saving import load_sudoku
 
-__all__ = ["generate_puzzles", "score"]
+__all__ = ["generate_puzzles", "load_sudoku", "score"]
 
-_HOMES = {"generate_puzzles": ".generation", "score": ".metrics"}
+_HOMES = {"generate_puzzles": ".generation", "load_sudoku": ".saving", "score": ".metrics"}
 
 
 def __getattr__(name: str) -> Any:

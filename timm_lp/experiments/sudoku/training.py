@@ -16,6 +16,16 @@ from .networks import keep_exponents
 from .symmetries import Symmetries, draw_symmetries
 
 
+def check_processes(batch_size: int, processes: int) -> None:
+    """Refuse a batch that cannot be divided among the processes.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if batch_size % processes:
+        raise ValueError(f"`batch_size` must be a multiple of the {processes} processes, got {batch_size}.")
+
+
 class TrainingBatches:
     """The batches of a training: what is in one follows from the seed and the step alone.
 
@@ -121,11 +131,7 @@ class Training:
         compile: bool = False,
         accelerator: Accelerator,
     ) -> None:
-        if batches.batch_size % accelerator.num_processes:
-            raise ValueError(
-                f"`batch_size` must be a multiple of the {accelerator.num_processes} processes, "
-                f"got {batches.batch_size}."
-            )
+        check_processes(batches.batch_size, accelerator.num_processes)
         self.progress = Progress()
         self.steps, self.lr, self.cosine = steps, lr, cosine
         self._batches, self._accelerator = batches, accelerator

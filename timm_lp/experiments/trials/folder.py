@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from .record import TRIAL_FILE, DamagedRecordError, DataInfo, TrialRecord, read_record
 
 _IN_WORDS = {
-    "data_sha256": "the images or classes of the data set differ",
+    "data_sha256": "the contents of the data set differ",
     "checkpoint_sha256": "the contents of the checkpoint differ",
 }
 
@@ -64,6 +65,20 @@ def find_data(output_dir: Path, data_sha256: str, taken: Collection[str]) -> tup
         if known and record.data_sha256 == data_sha256:
             return record.data_folder, record.dataset
     return None
+
+
+def check_writable(output_dir: Path) -> None:
+    """Make a folder, if there is none, and refuse one that takes no files.
+
+    Raises:
+        ValueError: If it cannot be made or written to.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=output_dir):
+            pass
+    except OSError as error:
+        raise ValueError(f"`output_dir` must be a folder to write to, got {str(output_dir)!r}: {error}") from error
 
 
 def read_records(output_dir: Path) -> dict[Path, TrialRecord]:

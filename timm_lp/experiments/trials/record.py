@@ -1,12 +1,16 @@
 """The record that a trial leaves: one schema for the report, the statistics, the cards and every experiment."""
 
 import json
+import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from ... import __version__
 from ...start import Start
 
 TRIAL_FILE = "trial.json"
@@ -129,6 +133,15 @@ def decisive(settings: dict[str, Any], model: str, shots: int | None, data_sha25
     """
     own = {"model": model, "shots": shots or "all", "data_sha256": data_sha256}
     return json.loads(json.dumps({**settings, **own}))
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Return the versions of timm-lp, Python and other packages, of those that are installed."""
+    versions = {"timm-lp": __version__, "python": platform.python_version()}
+    for name in packages:
+        with suppress(PackageNotFoundError):  # `datasets`, where only folders are read
+            versions[name] = version(name)
+    return versions
 
 
 def read_record(path: Path) -> TrialRecord:

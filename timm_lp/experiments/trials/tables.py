@@ -6,17 +6,26 @@ from ...markdown import markdown_rows
 from .statistics import Cell, Table
 
 
-def accuracy_table(table: Table, label: str, beside: Mapping[str, Mapping[str, str]] | None = None) -> str:
+def accuracy_table(
+    table: Table, label: str, beside: Mapping[str, Mapping[str, str]] | None = None, *, summary: bool = True
+) -> str:
     """Return the mean and the standard deviation over seeds, each column's best in bold, and each row's wins.
 
     Args:
         table: The table.
         label: What a row is, the heading of the first column.
         beside: Further columns' cells, by their headings and by row.
+        summary: Whether to show each row's average and wins; not where the columns are measures of the same thing.
     """
-    several = len(table.columns) > 1
+    several = len(table.columns) > 1 and summary
     further = beside or {}
-    header = [label, *table.columns.values(), *(["average"] if several else []), "wins", *further]
+    header = [
+        label,
+        *table.columns.values(),
+        *(["average"] if several else []),
+        *(["wins"] if summary else []),
+        *further,
+    ]
     best = {column: table.best(column) for column in table.columns}
     seeds = table.num_seeds()
     lines = [
@@ -24,7 +33,7 @@ def accuracy_table(table: Table, label: str, beside: Mapping[str, Mapping[str, s
             row,
             *(_mean_and_std(table.cells.get((row, column)), row in best[column], seeds) for column in table.columns),
             *([number(table.average(row), ".2f")] if several else []),
-            str(table.wins(row)),
+            *([str(table.wins(row))] if summary else []),
             *(cells.get(row, "-") for cells in further.values()),
         ]
         for row in table.rows

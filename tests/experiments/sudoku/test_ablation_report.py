@@ -1,0 +1,80 @@
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from timm_lp.experiments.sudoku.ablation_plot import draw_ablations
+from timm_lp.experiments.sudoku.ablation_report import Oriented, changes, to_markdown
+from timm_lp.experiments.sudoku.networks import create_network
+from timm_lp.masks import conformation_matrix
+
+WIDTHS = (0, 45)
+
+
+def _rows() -> list[dict[str, Any]]:
+    """Return what two networks would lose: `near 90` 1 and 3 columns a degree, random channels what their draw says."""
+    rows = []
+    for network, loss in (("a", 1.0), ("b", 3.0)):
+        intact = {"row": 50.0, "column": 60.0, "box": 40.0}
+        common = {"network": network, "seed": 1, "draw": None, "channels": 0}
+        rows.append({**common, "layers": "1-2", "ablated": "none", "half_width": 0, **intact})
+        for layers, width in product(("1-2", "1-1"), WIDTHS):
+            place = {**common, "layers": layers, "half_width": width, "channels": width}
+            rows.append({**place, "ablated": "near 90", **intact, "column": 60 - loss * width})
+            rows.append({**place, "ablated": "near 0", **intact, "row": 50 - width})
+            for draw in (0, 1):
+                rows.append({**place, "ablated": "random", "draw": draw, **intact, "box": 40 - draw * width})
+    return rows
+
+
+def _oriented(*gammas: float) -> Oriented:
+    """Return the masks of a network of two layers, the second with a tenth more distortion."""
+    network = create_network("lp2", channels=len(gammas), depth=2, inputs="one-hot")
+    with torch.no_grad():
+        for layer, conv in enumerate(network.convs):
+            conv.C.copy_(conformation_matrix(2.0, (1 + 0.1 * layer) * torch.tensor(gammas), 30.0))
+    return Oriented.of("net", network, 3.0)
+
+
+def test_reads_the_masks_of_each_layer() -> None:
+    masks = _oriented(4.0, 2.0)
+    assert masks.threshold == 3.0
+    for scale, gamma, theta in zip((1.0, 1.1), masks.gammas, masks.thetas, strict=True):
+        np.testing.assert_allclose(gamma, [4.0 * scale, 2.0 * scale], rtol=1e-5)
+        np.testing.assert_allclose(theta, [30.0, 30.0], rtol=1e-4)
+
+
+def test_says_the_threshold_that_it_took() -> None:
+    above, below = _oriented(4.0, 2.0), _oriented(1.5, 2.0)
+    text = to_markdown(_rows(), [above, below], 3.0, 70)
+    assert "Ablation of 2 networks on 70 test puzzles; intact (%): row 50.00 ± 0.00" in text
+    assert "- net: 2 of 4 masks have a gamma above 3 (largest 4.40)" in text
+    assert "- net: no gamma is above 3 (largest 2.20); instead, the 1 of 4 masks above 2.000 are taken" in text
+    assert "theta counts from the width axis, counter-clockwise" in text
+
+
+def test_the_table_has_the_changes_in_the_widest_window() -> None:
+    lines = [line for line in to_markdown(_rows(), [], 3.0, 70).splitlines() if line.startswith("| 1-")]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    zero = "+0.00 ± 0.00"
+    assert [row[0] for row in cells] == ["1-2"] * 3 + ["1-1"] * 3
+    assert cells[0][2:] == ["45.0", zero, "-90.00 ± 63.64", zero, "-90.00 ± 63.64"]
+    assert cells[1][2:] == ["45.0", "-45.00 ± 0.00", zero, zero, "+45.00 ± 0.00"]
+    assert cells[2][2:] == ["45.0", zero, zero, "-22.50 ± 0.00", zero]
+
+
+def test_a_curve_has_the_change_of_each_network_and_the_mean_of_its_draws() -> None:
+    assert changes(_rows(), "1-1", "near 90", "column") == {"a": [(0, 0.0), (45, -45.0)], "b": [(0, 0.0), (45, -135.0)]}
+    assert changes(_rows(), "1-2", "random", "box")["a"] == [(0, 0.0), (45, -22.5)]
+
+
+def test_draws_a_panel_for_each_range_of_layers(tmp_path: Path) -> None:
+    rows = _rows()
+    draw_ablations(rows, tmp_path / "two.png", "two")
+    draw_ablations([row for row in rows if row["layers"] == "1-2"], tmp_path / "one.png", "one")
+    with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
+        assert two.width > one.width
+        assert two.height == one.height

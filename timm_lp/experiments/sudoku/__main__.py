@@ -1,0 +1,22 @@
+"""`python -m timm_lp.experiments.sudoku`."""
+
+from ...command import failures_in_one_line, require_packages
+
+PACKAGES = ("accelerate", "numpy", "psutil", "scipy", "statsmodels", "timm", "torch", "tqdm", "yaml")
+
+
+def main() -> None:
+    """Run the command line, if what it needs is installed.
+
+    Raises:
+        SystemExit: If it fails; the message says why.
+    """
+    require_packages("python -m timm_lp.experiments.sudoku", "experiments", PACKAGES)
+    with failures_in_one_line("python -m timm_lp.experiments.sudoku"):
+        from .cli import main  # takes seconds, in which the user may interrupt it
+
+        main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The command line of the Sudoku experiment."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from ...command import failures_in_one_line, imports_not_collected
+from ..accelerator import create_accelerator
+from .ablation_run import ablate
+from .config import SudokuConfig
+from .experiment import Experiment
+from .flags import COMMAND, command_line, parse_arguments
+from .report import read_trials, to_markdown, write_report
+
+
+@failures_in_one_line(COMMAND, "The same command goes on from here.")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment that the command line asks for, and print its tables.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If a setting cannot be used, a file cannot be read or written, or the user interrupts; the message
+            says which.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
+    config, action = parse_arguments(arguments)
+    with imports_not_collected():
+        if action == "report":
+            _report(Path(config.output_dir))
+            return
+        accelerator = create_accelerator(mixed_precision=config.mixed_precision, cpu_threads=config.cpu_threads)
+        if action == "ablate":
+            _ablate(config, accelerator)
+        else:
+            _run(config, Experiment(config, accelerator))
+        accelerator.end_training()
+
+
+def _report(folder: Path) -> None:
+    records = read_trials(folder)
+    print(to_markdown(records), flush=True)
+    write_report(folder, records)
+
+
+def _ablate(config: SudokuConfig, accelerator: Accelerator) -> None:
+    text, folder = ablate(config, accelerator), config.output_dir
+    if accelerator.is_main_process:
+        print(f"{text}\n\nThis: {folder}/ablation.md; every ablation: {folder}/ablation.png, .csv, .json")
+
+
+def _run(config: SudokuConfig, experiment: Experiment) -> None:
+    records = experiment.run()
+    if not experiment.accelerator.is_main_process:
+        return
+    folder = config.output_dir
+    print(f"\n{to_markdown(records)}", flush=True)
+    write_report(Path(folder), records, command_line(config))
+    print(
+        f"\nTrials and networks: {folder}/<puzzles>/<network>/<variant>-seed<seed>; this report: {folder}/report.md, "
+        f".csv; every epoch: {folder}/curves.png, .csv; results: {folder}/results.json"
+    )

@@ -1,0 +1,174 @@
+"""The report that is made of the trials' records, at any time: tables, CSV files, the curves."""
+
+import csv
+import io
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from ...files import write_json, write_text
+from ...models.variants import BASE, variant_order
+from ..trials.folder import check_comparable, read_records
+from ..trials.record import TrialRecord
+from ..trials.statistics import Measurement, Table, tabulate
+from ..trials.summary import RESULTS_FILE, summarize
+from ..trials.tables import accuracy_table, count_tests, difference_table, number
+from .trial import STEPWISE
+
+_logger = logging.getLogger(__name__)
+
+_MEASURES = ("row", "column", "box", "sudoku", "number", "blank", "exact")
+_TESTED = ("row", "column", "box", "blank")
+_AT_A_LOOK = {name: name for name in _MEASURES}
+_CELL_BY_CELL = {STEPWISE + name: name for name in _MEASURES}
+_COLUMNS = (
+    *("data", "network", "variant", "seed", "loss", *_AT_A_LOOK, *_CELL_BY_CELL),
+    *("error", "parameters", "train_seconds", "puzzles_per_second"),
+)
+_CURVES = ("puzzles", "seconds", "train_loss", "loss", *_MEASURES)
+
+
+def read_trials(output_dir: Path) -> list[TrialRecord]:
+    """Return the records of all trials below a folder, those of a network on the same puzzles together.
+
+    Raises:
+        ValueError: If there is none, one cannot be read, or two do not belong in one table.
+    """
+    records = read_records(output_dir)
+    check_comparable(records, of_cell={name for record in records.values() for name in record.settings})
+    return [record for group in networks(list(records.values())) for record in group]
+
+
+def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
+    """Yield the trials of each network on the same puzzles, in the order of the variants."""
+    groups: dict[tuple[str, str], list[TrialRecord]] = {}
+    for record in records:
+        groups.setdefault((record.data_folder, record.model), []).append(record)
+    for group in groups.values():
+        yield sorted(group, key=lambda record: (variant_order(record.variant), record.seed))
+
+
+def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str | None = None) -> None:
+    """Write the tables, `results.json`, the CSV files and the curves.
+
+    Args:
+        output_dir: Where to.
+        records: The trials.
+        command: The command that repeats all of them; None to leave `results.json` as it is.
+    """
+    write_text(output_dir / "report.md", to_markdown(records) + "\n")
+    write_text(output_dir / "report.csv", to_csv(records))
+    write_text(output_dir / "curves.csv", curves_to_csv(records))
+    if command is not None:
+        write_json(output_dir / RESULTS_FILE, summarize(records, command))
+    try:
+        from .curves import draw_curves
+
+        for place, group in enumerate(networks(records)):
+            draw_curves(group, output_dir / f"curves{f'-{place + 1}' if place else ''}.png", title(group))
+    except ImportError:
+        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+
+
+def to_markdown(records: Sequence[TrialRecord]) -> str:
+    """Return the tables as Markdown: for each network its variants' measures, the tests against base, what failed."""
+    return "\n\n".join(part for group in networks(records) for part in _network_parts(group))
+
+
+def to_csv(records: Iterable[TrialRecord]) -> str:
+    """Return a line for each trial, measures in percent."""
+    lines = []
+    for record in records:
+        own = {"data": record.dataset.id, "network": record.model, "error": record.error}
+        figures = {name: getattr(record, name) for name in ("variant", "seed", "parameters", "train_seconds")}
+        lines.append({**own, **figures, **(record.metrics or {}), **record.details})
+    return _csv(_COLUMNS, lines)
+
+
+def curves_to_csv(records: Iterable[TrialRecord]) -> str:
+    """Return a line for each epoch of each trial, measures in percent."""
+    lines = []
+    for record in records:
+        own = {"network": record.model, "variant": record.variant, "seed": record.seed}
+        for values in zip(*(record.history[name] for name in _CURVES if record.history), strict=True):
+            lines.append({**own, **dict(zip(_CURVES, values, strict=True))})
+    return _csv(("network", "variant", "seed", *_CURVES), lines)
+
+
+def measures(records: Sequence[TrialRecord], columns: dict[str, str]) -> Table:
+    """Return the table of the trials of one network, variants by measures.
+
+    Args:
+        records: The trials.
+        columns: The measures' titles by their names in the records.
+    """
+    measurements = [
+        Measurement(record.variant, column, record.seed, (record.metrics or {}).get(column), record.error)
+        for record in records
+        for column in columns
+        if record.error or column in (record.metrics or {})
+    ]
+    rows = list(dict.fromkeys(record.variant for record in records))
+    return tabulate(measurements, rows, columns, BASE)
+
+
+def title(records: Sequence[TrialRecord]) -> str:
+    """Return what the trials of a network have in common, in a line."""
+    first, seeds = records[0], len({record.seed for record in records})
+    own = first.settings
+    seen = next((f"{record.history['puzzles'][-1]:,.0f}" for record in records if record.history), "no")
+    seed = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    return (
+        f"{own['channels']} channels x {own['depth']} layers, {own['input']} input, {seed}, {seen} puzzles seen "
+        f"({first.num_train:,} {first.dataset.name}), {first.num_test:,} others to test with"
+    )
+
+
+def _network_parts(records: list[TrialRecord]) -> Iterator[str]:
+    yield title(records)
+    table = measures(records, _AT_A_LOOK)
+    spread = "mean ± standard deviation over seeds"
+    yield (
+        f"All cells at a look, after the last epoch (%), {spread}\n\n"
+        f"{accuracy_table(table, 'variant', _costs(records), summary=False)}"
+    )
+    stepwise = measures(records, _CELL_BY_CELL)
+    count = records[0].settings["stepwise_puzzles"]
+    if any(cell.values for cell in stepwise.cells.values()):
+        yield (
+            f"Filled one cell at a time, the surest first: {min(count, records[0].num_test or 0)} of the test puzzles "
+            f"(%), {spread}\n\n{accuracy_table(stepwise, 'variant', summary=False)}"
+        )
+    tested = measures(records, {name: name for name in _TESTED})
+    welch, paired = count_tests(tested)
+    if welch + paired:
+        yield (
+            f"Minus base, all cells at a look (points); p of Welch's t-test ({welch} comparisons) and of the t-test "
+            f"paired by seed ({paired}), each after Holm-Bonferroni\n\n{difference_table(tested, 'variant')}"
+        )
+    failed = [f"Failed: {record.variant}, seed {record.seed}: {record.error}" for record in records if record.error]
+    if failed:
+        yield "\n".join(failed)
+
+
+def _costs(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
+    """Return the loss, the parameters and the time of a training of each variant, means over seeds."""
+    done: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        if record.metrics:
+            done.setdefault(record.variant, []).append(record)
+    seconds = {row: fmean(record.train_seconds or 0.0 for record in own) for row, own in done.items()}
+    return {
+        "loss": {row: f"{fmean((record.metrics or {})['loss'] for record in own):.3f}" for row, own in done.items()},
+        "parameters": {row: number(own[0].parameters, ",") for row, own in done.items()},
+        "training (s)": {row: f"{value:.1f}" for row, value in seconds.items()},
+    }
+
+
+def _csv(columns: Sequence[str], lines: Iterable[dict[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
