@@ -1,8 +1,15 @@
+import gc
 import signal
 
 import pytest
 
-from timm_lp.command import CommandParser, failures_in_one_line, first_line, require_packages
+from timm_lp.command import (
+    CommandParser,
+    failures_in_one_line,
+    first_line,
+    imports_not_collected,
+    require_packages,
+)
 
 
 def test_a_wrong_flag_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +65,14 @@ def test_an_interruption_is_one_line(hint: str, message: str) -> None:
 def test_the_first_line_is_one_that_says_something() -> None:
     assert first_line(ValueError("\nfirst\nsecond")) == "first"
     assert first_line(AssertionError()) == "AssertionError"
+
+
+def test_what_the_imports_left_is_not_collected_for_a_while() -> None:
+    before = gc.get_freeze_count()
+    with imports_not_collected():
+        frozen = gc.get_freeze_count()
+        assert frozen > before
+        with imports_not_collected():
+            assert gc.get_freeze_count() == frozen
+        assert gc.get_freeze_count() == frozen, "the outer one goes on"
+    assert gc.get_freeze_count() == before

@@ -23,7 +23,7 @@ def test_the_reference_solver_finds_all_solutions() -> None:
 
 
 def test_each_puzzle_has_its_solution_and_no_other(generated: Puzzles) -> None:
-    for puzzle, solution in zip(generated.puzzles[:25], generated.solutions[:25], strict=True):
+    for puzzle, solution in zip(generated.puzzles[:15], generated.solutions[:15], strict=True):
         found = [*islice(solutions_of(puzzle), 2)]
         assert len(found) == 1
         assert (found[0] == solution).all()

@@ -177,10 +177,10 @@ def test_puts_the_channels_last_where_asked(data: Puzzles) -> None:
 def test_every_training_is_compiled(data: Puzzles, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch compiles so many networks, and no more."""
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))  # a tenth of the time
-    expected = _training(data).advance(2)
+    expected = _training(data, _network("base")).advance(2)
     with torch._dynamo.config.patch(recompile_limit=1):
         for _ in range(2):
-            training = _training(data, compile=True)
+            training = _training(data, _network("base"), compile=True)
             assert training.advance(2) == pytest.approx(expected, rel=1e-4)
             assert training.network._compiled_call_impl is not None
     torch.compiler.reset()

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ...command import imports_not_collected
+
 _ROUNDING = 1e-9  # of a metric; what differs by less is equal
 
 
@@ -174,5 +176,6 @@ def _corrected(p_values: dict[tuple[str, str], float]) -> dict[tuple[str, str], 
 
     if not p_values:
         return {}
-    corrected = multipletests(list(p_values.values()), method="holm")[1]
+    with imports_not_collected():  # statsmodels collects garbage each time
+        corrected = multipletests(list(p_values.values()), method="holm")[1]
     return dict(zip(p_values, map(float, corrected), strict=True))
