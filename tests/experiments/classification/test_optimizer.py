@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -79,6 +81,30 @@ def test_optimizers_are_timms() -> None:
     assert {(group["eps"], *group["betas"]) for group in optimizer.param_groups} == {(1e-5, 0.8, 0.95)}
     momentum = create_optimizer(config(opt="sgd", momentum=0.7), network)
     assert {group["momentum"] for group in momentum.param_groups} == {0.7}
+
+
+@pytest.mark.parametrize(
+    ("opt", "is_fused"), [("adamw", True), ("Adam", True), ("sgd", True), ("lookahead_adamw", True), ("nadamw", False)]
+)
+def test_optimizers_that_can_be_are_fused(opt: str, is_fused: bool) -> None:
+    optimizer = create_optimizer(config(opt=opt), create_network(config(), "resnet18", "lp2", 10))
+    assert {group.get("fused") for group in optimizer.param_groups} <= ({True} if is_fused else {None, False})
+
+
+def test_the_fused_optimizer_takes_the_same_steps() -> None:
+    network = create_network(config(), "resnet18", "lp2", 10).double()
+    networks = [network, deepcopy(network)]
+    fused = create_optimizer(config(lr=0.01), networks[0])
+    plain = torch.optim.AdamW(parameter_groups(config(), networks[1]), lr=0.01, fused=False, foreach=False)
+    for step in range(3):
+        for network in networks:
+            for place, parameter in enumerate(network.parameters()):
+                generator = torch.Generator().manual_seed(100 * step + place)
+                parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        fused.step()
+        plain.step()
+    for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

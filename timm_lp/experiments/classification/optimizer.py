@@ -3,7 +3,12 @@
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -11,6 +16,10 @@ from torch import nn
 from ...command import first_line
 from ...layers import LpConv2d
 from .config import FinetuneConfig
+
+# Those whose fused form takes the same steps up to rounding, in less than half of the time.
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+_FUSED_DEVICES = {"cpu", "cuda"}
 
 
 def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -21,7 +30,11 @@ def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.
     """
     chosen = {"eps": config.opt_eps, "betas": tuple(config.opt_betas) or None}
     arguments: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    devices = {parameter.device.type for parameter in network.parameters()}
     try:
+        own = get_optimizer_class(config.opt.lower().rpartition("_")[-1], bind_defaults=False)
+        if own in _FUSED and devices <= _FUSED_DEVICES:
+            arguments["fused"] = True
         optimizer = create_optimizer_v2(
             network,
             opt=config.opt,
