@@ -131,8 +131,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog=COMMAND,
-        description="The accuracy of trained networks on corrupted images (Table 2); without arguments, a demonstration "
-        f"on {DIGITS}.",
+        description="The accuracy of trained networks on corrupted images (Table 2); without arguments, "
+        f"a demonstration on {DIGITS}.",
     )
     add = parser.add_argument
     add(

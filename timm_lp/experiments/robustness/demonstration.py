@@ -9,7 +9,14 @@ from ..classification.config import FinetuneConfig
 from ..classification.flags import DIGITS_RECIPE, RECIPES
 from ..settings import read_recipe
 
-_SHORT = {"variants": ["base", "large", "lp2"], "seeds": [1, 2], "epochs": 5, "warmup_epochs": 1}
+_SHORT = {
+    "model_kwargs": {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]},
+    "variants": ["base", "large", "lp2"],
+    "seeds": [1, 2, 3],
+    "epochs": 5,
+    "warmup_epochs": 1,
+    "batch_size": 16,
+}
 
 
 def train_networks(folder: Path, accelerator: Accelerator) -> None:

@@ -23,7 +23,7 @@ _FREE = ("checkpoint", "dataset_config", "dataset_revision", "image_column", "la
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A network, and where it belongs in the tables.
 
@@ -57,7 +57,8 @@ def find_networks(names: Iterable[str]) -> list[Subject]:
     """Return the networks that a command line names, each loaded once to see what it is.
 
     Args:
-        names: Trials' folders, runs' output folders for all trials in them, or other networks that `load_network` takes.
+        names: Trials' folders, runs' output folders for all trials in them, or other networks as `load_network` takes
+            them.
 
     Raises:
         ValueError: If there is no such network, no trial that ended well, or trials do not belong in one table.

@@ -125,9 +125,9 @@ def _heading(scores: Scores, corrupted: CorruptedSet) -> str:
     lines = [
         f"{len(scores.subjects)} networks; {corrupted.num_images:,} images of each of {len(scores.corruptions)} "
         f"corruptions at severity {severities}{f'; {corrupted.note}' if corrupted.note else ''}.",
-        f"Mean ± standard deviation over seeds. The means over the {len(scores.common)} common corruptions and over all "
-        f"{len(scores.corruptions)} stand apart. mCE is the mean error over the common ones; relative to base, the mean "
-        "of each corruption's error over base's.",
+        f"Mean ± standard deviation over seeds. The means over the {len(scores.common)} common corruptions and over "
+        f"all {len(scores.corruptions)} stand apart. mCE is the mean error over the common ones; relative to base, the "
+        "mean of each corruption's error over base's.",
     ]
     if missing:
         lines.append(f"Not among them: {', '.join(missing)}.")
