@@ -10,12 +10,12 @@ from ..classification.flags import DIGITS_RECIPE, RECIPES
 from ..settings import read_recipe
 
 _SHORT = {
-    "model_kwargs": {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]},
+    "model_kwargs": {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]},
     "variants": ["base", "large", "lp2"],
     "seeds": [1, 2, 3],
-    "epochs": 5,
+    "epochs": 10,
     "warmup_epochs": 1,
-    "batch_size": 16,
+    "img_size": 16,
 }
 
 

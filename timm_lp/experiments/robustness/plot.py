@@ -41,8 +41,8 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
     }
     differences = {model: _minus_base(own, shown[model]) for model, own in means.items()}
     largest = max([_LEAST_RANGE, *(float(np.nanmax(np.abs(own), initial=0)) for own in differences.values())])
-    widths = [max(2, len(rows)) for rows in shown.values()]
-    figure = Figure(figsize=(3.0 + 0.82 * sum(widths), 1.9 + 0.3 * len(scores.corruptions)), layout="constrained")
+    widths = [max(3, len(rows)) for rows in shown.values()]
+    figure = Figure(figsize=(3.2 + 0.82 * sum(widths), 1.9 + 0.3 * len(scores.corruptions)), layout="constrained")
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False, width_ratios=widths)[0]
     for axes, (model, rows) in zip(panels, shown.items(), strict=True):
         picture = axes.imshow(differences[model], cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
@@ -56,20 +56,18 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
         range(len(scores.corruptions)),
         [f"{name.replace('_', ' ')}{'' if name in COMMON else ' (extra)'}" for name in scores.corruptions],
     )
-    bar = figure.colorbar(picture, ax=list(panels), pad=0.02, fraction=0.05)
+    bar = figure.colorbar(picture, ax=list(panels), pad=0.02, aspect=40)
     bar.set_label(f"top-1 minus {BASE} (points)")
     bar.outline.set_visible(False)
     severities = ", ".join(map(str, scores.severities))
-    title = f"Top-1 accuracy (%), mean over seeds, severity {severities}, {corrupted.name}"
-    lines = [*([heading] if heading else []), title, *([corrupted.note] if corrupted.note else [])]
-    figure.suptitle("\n".join(_wrapped(lines, figure.get_figwidth())), fontsize=9)
+    lines = [
+        *([heading] if heading else []),
+        f"Top-1 accuracy (%), mean over seeds, severity {severities}",
+        corrupted.name,
+        *(corrupted.note.split("; ") if corrupted.note else []),
+    ]
+    figure.suptitle("\n".join(lines), fontsize=8)
     figure.savefig(path, dpi=130)
-
-
-def _wrapped(lines: list[str], inches: float) -> list[str]:
-    import textwrap
-
-    return [part for line in lines for part in textwrap.wrap(line, max(30, int(14 * inches)))]
 
 
 def _or_nan(value: float | None) -> float:
