@@ -1,5 +1,7 @@
 """What is random in corruptions, against slow forms that are given the same draws, and by its statistics."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
@@ -7,6 +9,7 @@ from scipy.ndimage import map_coordinates
 from timm_lp.experiments.data.corruptions import blur, digital, geometry, noise, weather
 from timm_lp.experiments.data.corruptions.draws import Draws
 from timm_lp.experiments.data.corruptions.edges import canny
+from timm_lp.experiments.data.corruptions.names import SEVERITIES
 
 from .reference import at_the_edge, pictures
 
@@ -198,6 +201,16 @@ def test_water_brightens_and_mud_covers() -> None:
     assert muddy[..., 2].min() < 30
     dry = weather.spatter(images, draws, 0.1, 0.01, 1.0, 0.69, 0.5, "water")
     np.testing.assert_array_equal(dry, images)
+
+
+@pytest.mark.parametrize("parameters", SEVERITIES["spatter"])
+def test_no_spatter_leaves_the_range_of_its_liquid(parameters: tuple[Any, ...]) -> None:
+    """Rounding must not make levels below black on the way, whatever the drops look like."""
+    images, draws = _grey(40.0, 1500)
+    made = weather.spatter(images, draws, *parameters)
+    assert np.isfinite(made).all()
+    lowest, highest = (40, 40 + 0.5 * 238) if parameters[-1] == "water" else (20, 63)
+    assert lowest <= made.min() < made.max() <= highest + 1e-9
 
 
 def test_draws_depend_on_image_and_purpose() -> None:

@@ -54,7 +54,7 @@ def compute_corruptions(data: DataSet, severities: Sequence[int], folder: Path) 
         for severity in severities:
             first = (severity - 1) * len(clean)
             parts[name, severity] = array_part(array, repeated, names, first, len(clean))
-    note = "computed here, not comparable with published results; without frost, which needs photographs"
+    note = "computed here, not comparable with published results; without frost"
     note += f"; images enlarged to {SIZE}x{SIZE} pixels" if enlarged else ""
     return CorruptedSet(f"corrupted {data.info.name}", note, parts, names, len(names))
 

@@ -1,7 +1,7 @@
 """Weather: in each, `images` are levels from 0 to 255, `(N, H, W, 3)`, and so is what is returned, not clipped yet."""
 
 import numpy as np
-from scipy.ndimage import correlate, distance_transform_edt, gaussian_filter, uniform_filter
+from scipy.ndimage import correlate, distance_transform_edt, gaussian_filter
 
 from .draws import Draws
 from .edges import canny
@@ -124,11 +124,16 @@ def _shine(heights: np.ndarray, threshold: float) -> np.ndarray:
     drops = np.floor(255 * np.clip(np.where(heights < threshold, 0, heights), 0, 1))
     # Images lie so far from each other that none sees another's edges.
     distance = distance_transform_edt(~canny(drops, 50, 150), sampling=(10 * _FARTHEST, 1, 1))
-    relief = np.floor(uniform_filter(np.minimum(distance, _FARTHEST), (0, 3, 3), mode="mirror"))
+    relief = np.floor(_smoothed(np.minimum(distance, _FARTHEST)))
     relief = np.clip(correlate(equalize(relief), _EMBOSS[None], mode="mirror"), 0, 255)
-    shine = drops * np.rint(uniform_filter(relief, (0, 3, 3), mode="mirror"))
+    shine = drops * np.rint(_smoothed(relief))
     brightest = shine.max(axis=(1, 2), keepdims=True)
     return shine / np.maximum(brightest, 1)  # nothing shines in an image without drops
+
+
+def _smoothed(images: np.ndarray) -> np.ndarray:
+    """Return the mean of each pixel and its 8 neighbours; of whole levels it is exact."""
+    return correlate(images, np.ones((1, 3, 3)), mode="mirror") / 9
 
 
 def equalize(images: np.ndarray) -> np.ndarray:
