@@ -56,9 +56,10 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
         range(len(scores.corruptions)),
         [f"{name.replace('_', ' ')}{'' if name in COMMON else ' (extra)'}" for name in scores.corruptions],
     )
-    bar = figure.colorbar(picture, ax=list(panels), pad=0.02, aspect=40)
-    bar.set_label(f"top-1 minus {BASE} (points)")
-    bar.outline.set_visible(False)
+    if any(BASE in rows and len(rows) > 1 for rows in shown.values()):
+        bar = figure.colorbar(picture, ax=list(panels), pad=0.02, aspect=40)
+        bar.set_label(f"top-1 minus {BASE} (points)")
+        bar.outline.set_visible(False)
     severities = ", ".join(map(str, scores.severities))
     lines = [
         *([heading] if heading else []),

@@ -23,7 +23,7 @@ def to_markdown(scores: Scores, corrupted: CorruptedSet) -> str:
     parts = [f"# Robustness on {corrupted.name}", _heading(scores, corrupted)]
     for model in scores.models:
         parts += [f"Summary of {model}{_beside(corrupted)}", _summary_table(scores, model)]
-    for severity in scores.severities:
+    for severity in scores.severities if len(scores.variants) > 1 else ():
         table = scores.by_corruption(severity)
         welch, paired = count_tests(table)
         parts += [
@@ -120,11 +120,11 @@ def _beside(corrupted: CorruptedSet) -> str:
 
 
 def _heading(scores: Scores, corrupted: CorruptedSet) -> str:
-    severities = ", ".join(map(str, scores.severities))
+    severities, count = ", ".join(map(str, scores.severities)), len(scores.subjects)
     missing = [name for name in CORRUPTIONS if name not in scores.corruptions]
     lines = [
-        f"{len(scores.subjects)} networks; {corrupted.num_images:,} images of each of {len(scores.corruptions)} "
-        f"corruptions at severity {severities}{f'; {corrupted.note}' if corrupted.note else ''}.",
+        f"{count} network{'' if count == 1 else 's'}; {corrupted.num_images:,} images of each of "
+        f"{len(scores.corruptions)} corruptions at severity {severities}{f'; {corrupted.note}' if corrupted.note else ''}.",
         f"Mean ± standard deviation over seeds. The means over the {len(scores.common)} common corruptions and over "
         f"all {len(scores.corruptions)} stand apart. mCE is the mean error over the common ones; relative to base, the "
         "mean of each corruption's error over base's.",
@@ -150,7 +150,10 @@ def _summary_table(scores: Scores, model: str) -> str:
         [
             row,
             str(_count(tables[MEAN_ALL].cells[row, model])),
-            *(_cell(table.cells.get((row, model)), row in best[score]) for score, table in tables.items()),
+            *(
+                _cell(table.cells.get((row, model)), len(rows) > 1 and row in best[score])
+                for score, table in tables.items()
+            ),
         ]
         for row in rows
     ]
@@ -181,7 +184,7 @@ def _corruption_table(scores: Scores, table: Table, model: str) -> str:
     lines = []
     for name in scores.corruptions:
         best = table.best(column(model, name))
-        cells = [_cell(table.cells.get((row, column(model, name))), row in best) for row in rows]
+        cells = [_cell(table.cells.get((row, column(model, name))), len(rows) > 1 and row in best) for row in rows]
         lines.append([name if name in COMMON else f"{name} (extra)", *cells])
     return markdown_rows(["corruption", *rows], lines)
 

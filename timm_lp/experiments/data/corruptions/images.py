@@ -3,8 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from ..images import ImageSet
 
@@ -87,9 +86,7 @@ class CorruptedSet:
             )
 
 
-def array_part(
-    arrays: np.ndarray, labels: Sequence[int], class_names: list[str], first: int, count: int
-) -> CorruptedPart:
+def array_part(arrays: Any, labels: Sequence[int], class_names: list[str], first: int, count: int) -> CorruptedPart:
     """Return some images of an array.
 
     Args:
@@ -101,6 +98,6 @@ def array_part(
     """
     rows = slice(first, first + count)
     digest = hashlib.sha256(f"{arrays.shape[1:]} {list(labels[rows])} ".encode())
-    digest.update(np.ascontiguousarray(arrays[rows]))
+    digest.update(arrays[rows].tobytes())
     images = ImageSet(arrays, labels, class_names, range(first, first + count))
     return CorruptedPart(images, digest.hexdigest())
