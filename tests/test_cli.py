@@ -69,10 +69,15 @@ def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path:
     ("arguments", "code", "last"),
     [
         (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
+        (
+            ["robustness", "--compute"],
+            2,
+            "`NETWORK` must be given with --corruptions, --compute or --dataset, got none",
+        ),
         (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
         (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
     ],
-    ids=["bench", "finetune", "hub"],
+    ids=["bench", "robustness", "finetune", "hub"],
 )
 def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
     done = _run("-X", "importtime", "-m", "timm_lp", *arguments)

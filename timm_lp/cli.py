@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "finetune": Command("timm_lp.experiments.classification", "train and compare base, large and Lp networks"),
+    "robustness": Command("timm_lp.experiments.robustness", "test trained networks on corrupted images (Table 2)"),
     "bench": Command("timm_lp.bench", "measure speed and memory beside plain PyTorch"),
     "hub": Command("hub_export", "publish networks, and bring them back, verified (the same as timm-lp-hub)"),
 }

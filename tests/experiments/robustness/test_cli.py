@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -25,6 +27,7 @@ from timm_lp.experiments.robustness.cli import main
 from timm_lp.experiments.trials.record import read_record
 from timm_lp.models.loading import load_network
 
+from ..conftest import forget_format
 from ..networks import accuracy
 from .conftest import MakeTrial
 
@@ -87,7 +90,8 @@ def test_results_in_json(computed: tuple[str, str, Path]) -> None:
     assert sum(own["count"] for own in content["wins"]["counts"]["resnet18"].values()) == pytest.approx(18)
     fog = [own["top1"] for own in content["results"] if own["corruption"] == "fog" and own["variant"] == "base"]
     assert len(fog) == 4
-    assert Image.open(computed[-1] / "report.png").size[0] > 300
+    with Image.open(computed[-1] / "report.png") as picture:
+        assert picture.width > 300
 
 
 def test_what_is_measured_is_not_measured_again(
@@ -96,7 +100,8 @@ def test_what_is_measured_is_not_measured_again(
     evaluated = []
     evaluate = measure.evaluate
     monkeypatch.setattr(measure, "evaluate", lambda *a, **k: (evaluated.append(1), evaluate(*a, **k))[1])
-    output_dir = computed[-1]
+    output_dir = tmp_path / "out"
+    shutil.copytree(computed[-1], output_dir)
     kept = {path: path.stat().st_mtime_ns for path in (output_dir / "corruptions").rglob("*_noise.npy")}
     before = (output_dir / "report.csv").read_text()
     main([str(run), "--compute", "--severities", "1", "3", "--output-dir", str(output_dir)])
@@ -110,6 +115,7 @@ def test_what_is_measured_is_not_measured_again(
     main([str(run), str(other), "--compute", "--severities", "1", "--output-dir", str(output_dir)])
     assert len(evaluated) == 19
     evaluated.clear()
+    forget_format()
     main([str(other), "--compute", "--mixed-precision", "bf16", "--output-dir", str(output_dir)])
     assert len(evaluated) == 19, "another number format is another measurement"
 
@@ -187,8 +193,6 @@ def test_a_network_whose_outputs_are_no_numbers_shows_as_failed(
 def test_wrong_command_lines_end_in_one_sentence(
     run: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import re
-
     with pytest.raises(SystemExit, match=r"^2$"):
         main([word.format(run=run) for word in arguments])
     assert re.search(sentence, capsys.readouterr().err)

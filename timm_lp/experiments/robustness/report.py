@@ -122,9 +122,10 @@ def _beside(corrupted: CorruptedSet) -> str:
 def _heading(scores: Scores, corrupted: CorruptedSet) -> str:
     severities, count = ", ".join(map(str, scores.severities)), len(scores.subjects)
     missing = [name for name in CORRUPTIONS if name not in scores.corruptions]
+    note = f"; {corrupted.note}" if corrupted.note else ""
     lines = [
         f"{count} network{'' if count == 1 else 's'}; {corrupted.num_images:,} images of each of "
-        f"{len(scores.corruptions)} corruptions at severity {severities}{f'; {corrupted.note}' if corrupted.note else ''}.",
+        f"{len(scores.corruptions)} corruptions at severity {severities}{note}.",
         f"Mean ± standard deviation over seeds. The means over the {len(scores.common)} common corruptions and over "
         f"all {len(scores.corruptions)} stand apart. mCE is the mean error over the common ones; relative to base, the "
         "mean of each corruption's error over base's.",
