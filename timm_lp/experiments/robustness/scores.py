@@ -53,6 +53,9 @@ class Scores:
         self.corruptions = [name for name in CORRUPTIONS if name in named]
         self.common = [name for name in COMMON if name in named]
         self.severities = sorted({result.severity for result in results if result.corruption != CLEAN})
+        # The tests of a table take a second, and a report asks for each several times.
+        self._by_corruption: dict[int | None, Table] = {}
+        self._summaries: dict[str, Table] = {}
         self._of = {(result.subject, result.corruption, result.severity): result for result in results}
 
     @property
@@ -69,9 +72,11 @@ class Scores:
         Returns:
             A table with columns `model/corruption`.
         """
+        if severity in self._by_corruption:
+            return self._by_corruption[severity]
         severities = self.severities if severity is None else [severity]
         columns = {column(model, name): name for model in self.models for name in self.corruptions}
-        return self._tabulate(
+        self._by_corruption[severity] = self._tabulate(
             columns,
             (
                 (subject, column(subject.model, name), self._mean(subject, [name], severities))
@@ -79,6 +84,7 @@ class Scores:
                 for name in self.corruptions
             ),
         )
+        return self._by_corruption[severity]
 
     def summary(self, score: str) -> Table:
         """Return a score of variants of each base network.
@@ -90,8 +96,11 @@ class Scores:
         Returns:
             A table with a column for each base network.
         """
-        columns = {model: model for model in self.models}
-        return self._tabulate(columns, ((own, own.model, self._summary(own, score)) for own in self.subjects))
+        if score not in self._summaries:
+            columns = {model: model for model in self.models}
+            values = ((own, own.model, self._summary(own, score)) for own in self.subjects)
+            self._summaries[score] = self._tabulate(columns, values)
+        return self._summaries[score]
 
     def wins(self, table: Table, model: str) -> dict[str, Wins]:
         """Return on how many corruptions each variant of a base network is best.
