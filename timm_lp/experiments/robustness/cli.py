@@ -5,6 +5,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -91,7 +92,7 @@ def _data(options: argparse.Namespace, subjects: Sequence[Subject]) -> DataSet:
             "Give --dataset, as finetune.py takes it."
         )
     settings = record.settings if record else {}
-    read = ReadOptions(**{name: settings.get(name) for name in ReadOptions.__dataclass_fields__})
+    read = ReadOptions(**{option.name: settings.get(option.name) for option in fields(ReadOptions)})
     data = load_data(options.dataset or record.dataset_argument, read)  # type: ignore[union-attr] # one of them is there
     if record is not None:
         check_data(subjects, data.contents.sha256, data.info.name)
