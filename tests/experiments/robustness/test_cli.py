@@ -120,6 +120,24 @@ def test_what_is_measured_is_not_measured_again(
     assert len(evaluated) == 19, "another number format is another measurement"
 
 
+def test_images_are_prepared_once_for_all_networks_that_fit(
+    run: Path, computed: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = []
+    prepare = measure.EvalPixels
+    monkeypatch.setattr(measure, "EvalPixels", lambda *a: (prepared.append(1), prepare(*a))[1])
+    shutil.copytree(computed[-1] / "corruptions", tmp_path / "corruptions")
+    tops = []
+    for limit, expected in ((1, 19), (0, 4 * 19)):
+        monkeypatch.setattr(measure, "_SHARED_MIB", limit)
+        main([str(run), "--compute", "--output-dir", str(tmp_path)])
+        assert len(prepared) == expected
+        tops.append((tmp_path / "report.csv").read_text())
+        prepared.clear()
+        shutil.rmtree(tmp_path / "measured")
+    assert tops[0] == tops[1]
+
+
 def test_damaged_measurements_are_said_and_made_again(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from ..data.corruptions.images import CorruptedSet
 from ..data.pixels import EvalPixels, eval_transform
 from .networks import Subject
 
-_CACHE_MIB = 4096
+_CACHE_MIB = 4096  # of the images that are tested
+_SHARED_MIB = 1024  # of those that are kept for the next network
 _METRICS = ("top1", "mean_per_class")
 
 _logger = logging.getLogger(__name__)
@@ -66,19 +68,50 @@ def measure(
         batch_size: Images of a batch over all processes.
         channels_last: Whether networks and images have the channels last in memory.
     """
+    pixels = _SharedPixels(corrupted)
     results = []
     total = len(subjects) * len(corrupted.parts)
     with tqdm(total=total, unit="test", dynamic_ncols=True, disable=not accelerator.is_main_process) as bar:
         for subject in subjects:
             bar.set_description(f"{subject.model} {subject.variant}")
-            values = _of_network(subject, corrupted, accelerator, folder, bar, batch_size, channels_last)
+            values = _of_network(subject, pixels, accelerator, folder, bar, batch_size, channels_last)
             results += [Result(subject, *place, **values[place]) for place in corrupted.parts]
     return results
 
 
+class _SharedPixels:
+    """The images as networks see them, decoded once for all with the same preprocessing, as far as memory is given.
+
+    Args:
+        corrupted: The images.
+    """
+
+    def __init__(self, corrupted: CorruptedSet) -> None:
+        self.parts = corrupted.parts
+        self._kept: dict[tuple[Any, ...], EvalPixels] = {}
+        self._num_bytes = 0
+
+    def get(self, place: tuple[str, int], data_config: dict[str, Any]) -> EvalPixels:
+        """Return the images of a corruption at a severity.
+
+        Args:
+            place: The corruption and the severity.
+            data_config: The network's preprocessing.
+        """
+        key = (*place, repr(sorted(data_config.items())))
+        if key not in self._kept:
+            pixels = EvalPixels(self.parts[place].images, eval_transform(data_config), _CACHE_MIB)
+            num_bytes = len(pixels) * math.prod(data_config["input_size"])
+            if not pixels.kept or self._num_bytes + num_bytes > _SHARED_MIB * 2**20:
+                return pixels
+            self._kept[key] = pixels
+            self._num_bytes += num_bytes
+        return self._kept[key]
+
+
 def _of_network(
     subject: Subject,
-    corrupted: CorruptedSet,
+    pixels: _SharedPixels,
     accelerator: Accelerator,
     folder: Path,
     bar: tqdm,
@@ -89,25 +122,23 @@ def _of_network(
     (known,) = broadcast_object_list([_read(path, subject) if accelerator.is_main_process else None])
     precision = accelerator.mixed_precision
     values: dict[tuple[str, int], dict[str, Any]] = {}
-    for place, part in corrupted.parts.items():
+    for place, part in pixels.parts.items():
         if (key := f"{part.sha256} {precision}") in known:
             values[place] = known[key]
             bar.update()
-    if len(values) == len(corrupted.parts):
+    if len(values) == len(pixels.parts):
         return values
     network = load_network(subject.name).to(accelerator.device)
     data_config = resolve_model_data_config(network)
-    transform = eval_transform(data_config)
-    for place, part in corrupted.parts.items():
+    for place, part in pixels.parts.items():
         if place in values:
             continue
         bar.set_postfix_str(f"{place[0]} {place[1]}")
-        pixels = EvalPixels(part.images, transform, _CACHE_MIB)
         metrics: dict[str, Any] = dict.fromkeys(_METRICS)
         try:
             metrics |= evaluate(
                 network,
-                pixels,
+                pixels.get(place, data_config),
                 accelerator,
                 data_config=data_config,
                 batch_size=batch_size,

@@ -30,7 +30,7 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
 
     table = scores.by_corruption()
     shown = {
-        model: [row for row in table.rows if table.mean(row, column(model, scores.corruptions[0])) is not None]
+        model: [row for row in table.rows if (row, column(model, scores.corruptions[0])) in table.cells]
         for model in scores.models
     }
     means = {
