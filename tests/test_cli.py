@@ -71,12 +71,17 @@ def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path:
         (["masks", "--pool", "some"], 2, "argument --pool: invalid choice: 'some'"),
         (["receptive-fields", "--num-images", "0"], 2, "argument --num-images: must be at least 1, got 0"),
         (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
+        (
+            ["robustness", "--compute"],
+            2,
+            "`NETWORK` must be given with --corruptions, --compute or --dataset, got none",
+        ),
         (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
         (["brain", "rsa", "--seed", "many"], 2, "argument --seed: invalid int value: 'many'"),
         (["sudoku", "--puzzles", "many"], 2, "argument --puzzles: invalid int value: 'many'"),
         (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
     ],
-    ids=["masks", "receptive-fields", "bench", "finetune", "brain", "sudoku", "hub"],
+    ids=["masks", "receptive-fields", "bench", "robustness", "finetune", "brain", "sudoku", "hub"],
 )
 def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
     done = _run("-X", "importtime", "-m", "timm_lp", *arguments)

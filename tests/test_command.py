@@ -8,6 +8,7 @@ from timm_lp.command import (
     failures_in_one_line,
     first_line,
     imports_not_collected,
+    positive,
     require_packages,
 )
 
@@ -15,9 +16,13 @@ from timm_lp.command import (
 def test_a_wrong_flag_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     parser = CommandParser(prog="door")
     parser.add_argument("--size", type=int)
+    parser.add_argument("--number", type=positive)
+    assert parser.parse_args(["--number", "1"]).number == 1
     for arguments, message in (
         (["--seize", "1"], "unrecognized arguments: --seize 1"),
         (["--size", "x"], "argument --size: invalid int value: 'x'"),
+        (["--number", "0"], "argument --number: must be at least 1, got 0"),
+        (["--number", "x"], "argument --number: invalid positive number value: 'x'"),
     ):
         with pytest.raises(SystemExit, match="2"):
             parser.parse_args(arguments)

@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "finetune": Command("timm_lp.experiments.classification", "train and compare base, large and Lp networks"),
+    "robustness": Command("timm_lp.experiments.robustness", "test trained networks on corrupted images (Table 2)"),
     "masks": Command("timm_lp.masks", "show what masks look like: tables and pictures, layer by layer"),
     "sudoku": Command("timm_lp.experiments.sudoku", "Sudoku, where masks turn into rows and columns (section 5)"),
     "receptive-fields": Command(

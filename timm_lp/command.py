@@ -16,6 +16,21 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. --help lists the flags.\n")
 
 
+def positive(text: str) -> int:
+    """Return a flag's value, a whole number of at least 1; for `add_argument(type=...)`.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is less.
+    """
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+positive.__name__ = "positive number"  # what argparse calls it in its message
+
+
 def require_packages(command: str, extra: str, modules: Sequence[str]) -> None:
     """End the process if a command's packages are not installed; nothing is imported for that.
 

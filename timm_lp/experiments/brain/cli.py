@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ...command import CommandParser, failures_in_one_line, require_packages
+from ...command import CommandParser, failures_in_one_line, positive, require_packages
 from ...files import write_json, write_text
 from .alignment import draw
 from .analysis import Analysis, analyse, result_rows
@@ -210,12 +210,12 @@ def _parser() -> argparse.ArgumentParser:
     rsa.add_argument("--seeds", nargs="+", type=int, default=[0], help="of random weights (default: 0)")
     rsa.add_argument("--layers", nargs="+", default=[], help="modules to compare (default: every convolution)")
     rsa.add_argument("--areas", nargs="+", default=[], help="areas to compare with (default: all)")
-    rsa.add_argument("--image-size", type=_positive, help="pixels of the networks' input (default: their own)")
+    rsa.add_argument("--image-size", type=positive, help="pixels of the networks' input (default: their own)")
     rsa.add_argument(
-        "--resamples", type=_positive, default=500, help="samples of the images, for intervals (default: 500)"
+        "--resamples", type=positive, default=500, help="samples of the images, for intervals (default: 500)"
     )
-    rsa.add_argument("--splits", type=_positive, default=50, help="divisions of the images into halves (default: 50)")
-    rsa.add_argument("--permutations", type=_positive, default=100, help="shuffled orders of the images (default: 100)")
+    rsa.add_argument("--splits", type=positive, default=50, help="divisions of the images into halves (default: 50)")
+    rsa.add_argument("--permutations", type=positive, default=100, help="shuffled orders of the images (default: 100)")
     rsa.add_argument("--seed", type=int, default=0, help="of samples, divisions and orders (default: 0)")
     rsa.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     _add_output_dir(rsa, "output/brain/rsa")
@@ -237,9 +237,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument("--cre", nargs="*", default=CRE_LINES, help=f"none: all (default: {' '.join(CRE_LINES)})")
     prepare.add_argument(
-        "--window", type=_positive, default=WINDOW, help=f"frames whose events are summed (default: {WINDOW})"
+        "--window", type=positive, default=WINDOW, help=f"frames whose events are summed (default: {WINDOW})"
     )
-    prepare.add_argument("--image-side", type=_positive, default=256, help="longest side that is kept (default: 256)")
+    prepare.add_argument("--image-side", type=positive, default=256, help="longest side that is kept (default: 256)")
     _add_output_dir(prepare, "output/brain/prepare")
     mmv1 = commands.add_parser(
         "mmv1",
@@ -251,9 +251,9 @@ def _parser() -> argparse.ArgumentParser:
     mmv1.add_argument("--mice", nargs="+", default=[], help="folders to take (default: all)")
     mmv1.add_argument("--variants", nargs="+", default=_TABLE_5, help=f"default: {' '.join(_TABLE_5)}")
     mmv1.add_argument("--seeds", nargs="+", type=int, default=[0], help="default: 0")
-    mmv1.add_argument("--frames", type=_positive, help="bins that the network sees (default: 4)")
-    mmv1.add_argument("--epochs", type=_positive, help="at most (default: 50)")
-    mmv1.add_argument("--batch-size", type=_positive, help="windows, over all processes (default: 256)")
+    mmv1.add_argument("--frames", type=positive, help="bins that the network sees (default: 4)")
+    mmv1.add_argument("--epochs", type=positive, help="at most (default: 50)")
+    mmv1.add_argument("--batch-size", type=positive, help="windows, over all processes (default: 256)")
     mmv1.add_argument("--lr", type=float, help="of Adam (default: 2e-4)")
     _add_output_dir(mmv1, "output/brain/mmv1")
     return parser
@@ -261,13 +261,3 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_output_dir(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--output-dir", type=Path, default=Path(default), help=f"default: {default}")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-_positive.__name__ = "positive number"  # what argparse calls it in its message

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...command import CommandParser, failures_in_one_line
+from ...command import CommandParser, failures_in_one_line, positive
 from ...files import write_json, write_text
 from .experiment import EXAMPLE_NETWORK, UNITS, Measured, Plan, run
 from .likelihood import FORMS
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--offsets", type=Path, metavar="CSV", help="offsets of synapses: group,x,y, and neuron where there are several"
     )
     add("--images", type=Path, metavar="DIR", help="folder of images; else crops of scikit-learn's two photographs")
-    add("--num-images", type=_positive, default=UNITS, help=f"images, and inputs of noise (default: {UNITS})")
+    add("--num-images", type=positive, default=UNITS, help=f"images, and inputs of noise (default: {UNITS})")
     add("--inputs", nargs="+", choices=("images", "noise"), default=("images", "noise"), help="default: both")
     add("--weights", nargs="+", choices=("trained", "untrained"), help="default: both")
     add("--unit", choices=("image", "neuron"), default="image", help="what a field is of (default: image)")
@@ -111,16 +111,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=_seed, default=0, help="settles crops, noise, random weights and draws (default: 0)")
     add("--output-dir", type=Path, default=Path("output/receptive_fields"), help="default: output/receptive_fields")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-_positive.__name__ = "positive number"  # what argparse calls it in its message
 
 
 def _seed(text: str) -> int:

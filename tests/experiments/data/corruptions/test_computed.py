@@ -1,0 +1,114 @@
+"""The arrays that are computed once and kept."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from timm_lp.experiments.data.corruptions.computed import compute_corruptions
+from timm_lp.experiments.data.corruptions.corrupt import corrupt
+from timm_lp.experiments.data.corruptions.images import CLEAN
+from timm_lp.experiments.data.corruptions.names import COMPUTED
+from timm_lp.experiments.data.images import DataSet, ImageSet, UnreadableImageError
+from timm_lp.experiments.data.loading import load_data
+
+from .reference import pictures
+
+LABELS = [2, 0, 1]
+
+
+def _data(images: object, labels: list[int] = LABELS) -> DataSet:
+    test = ImageSet(images, labels, ["ant", "bee", "cat"], range(len(labels)))  # type: ignore[arg-type] # a sequence
+    return replace(load_data("digits"), test=test)
+
+
+def _folder(root: Path) -> Path:
+    (folder,) = root.iterdir()
+    return folder
+
+
+def test_the_arrays_have_the_published_layout(tmp_path: Path) -> None:
+    images = pictures(3)
+    made = compute_corruptions(_data(images), [1, 3], tmp_path)
+    folder = _folder(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {*(f"{name}.npy" for name in COMPUTED), "labels.npy"}
+    assert np.load(folder / "labels.npy").tolist() == 3 * LABELS
+    for name in COMPUTED:
+        array = np.load(folder / f"{name}.npy")
+        assert array.shape == (9, 32, 32, 3)
+        for severity in (1, 2, 3):
+            np.testing.assert_array_equal(array[3 * severity - 3 : 3 * severity], corrupt(images, name, severity))
+    assert made.parts.keys() == {(CLEAN, 0), *((name, severity) for name in COMPUTED for severity in (1, 3))}
+    assert (made.corruptions, made.severities, made.num_images) == ([*COMPUTED], [1, 3], 3)
+    assert (made.num_classes, made.class_names) == (3, ["ant", "bee", "cat"])
+    part = made.parts["fog", 3].images
+    np.testing.assert_array_equal(np.asarray(part.image(1)), corrupt(images, "fog", 3)[1])
+    assert part.own_labels().tolist() == LABELS
+    np.testing.assert_array_equal(np.asarray(made.parts[CLEAN, 0].images.image(2)), images[2])
+    assert made.name == "corrupted digits"
+    assert made.note == "computed here, not comparable with published results; without frost"
+
+
+def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
+    data = _data(pictures(3))
+    first = compute_corruptions(data, [1], tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in _folder(tmp_path).glob("*.npy")}
+    again = compute_corruptions(data, [1], tmp_path)
+    after = {path.name: path.stat().st_mtime_ns for path in _folder(tmp_path).glob("*.npy")}
+    assert {name for name in before if before[name] != after[name]} <= {"labels.npy"}
+    more = compute_corruptions(data, [1, 2], tmp_path)
+    for name in COMPUTED:
+        digest = first.parts[name, 1].sha256
+        assert digest == again.parts[name, 1].sha256 == more.parts[name, 1].sha256 != more.parts[name, 2].sha256
+    assert len({part.sha256 for part in more.parts.values()}) == len(more.parts)
+
+
+def test_other_images_or_classes_have_arrays_of_their_own(tmp_path: Path) -> None:
+    changed = pictures(3)
+    changed[2, 5, 5, 1] ^= 1
+    made = [
+        compute_corruptions(data, [1], tmp_path)
+        for data in (_data(pictures(3)), _data(changed), _data(pictures(3), [2, 1, 0]))
+    ]
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len({own.parts["fog", 1].sha256 for own in made}) == 3
+
+
+@pytest.mark.parametrize("size", [0, 60, 5000])
+def test_a_damaged_array_is_said_and_computed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    data = _data(pictures(3))
+    expected = compute_corruptions(data, [1], tmp_path).parts["fog", 1].sha256
+    path = _folder(tmp_path) / "fog.npy"
+    path.write_bytes(path.read_bytes()[:size])
+    with caplog.at_level(logging.WARNING):
+        assert compute_corruptions(data, [1], tmp_path).parts["fog", 1].sha256 == expected
+    assert "fog.npy cannot be read, and is computed again" in caplog.text
+
+
+def test_another_programs_array_is_replaced(tmp_path: Path) -> None:
+    data = _data(pictures(3))
+    expected = compute_corruptions(data, [1], tmp_path).parts["fog", 1].sha256
+    np.save(_folder(tmp_path) / "fog.npy", np.zeros((3, 16, 16, 3), dtype=np.uint8))
+    assert compute_corruptions(data, [1], tmp_path).parts["fog", 1].sha256 == expected
+
+
+def test_smaller_images_are_enlarged_and_that_is_said(tmp_path: Path) -> None:
+    made = compute_corruptions(_data(pictures(3)[:, :8, :8]), [1], tmp_path)
+    assert made.note.endswith("; images enlarged to 32x32 pixels")
+    assert made.parts[CLEAN, 0].images.image(0).size == (32, 32)
+
+
+def test_larger_images_are_refused(tmp_path: Path) -> None:
+    images = np.zeros((3, 20, 64, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"`dataset` must have images of at most 32x32 .* digits with 64 pixels\. Use"):
+        compute_corruptions(_data(images), [1], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(.*nothing.png\) cannot be read"):
+        compute_corruptions(_data([str(tmp_path / "nothing.png")], [0]), [1], tmp_path)

@@ -1,0 +1,119 @@
+"""Corrupted test images of a data set that are computed here, once, and kept as arrays as the published ones are."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..images import DataSet, ImageSet
+from ..pixels import read_once
+from .corrupt import corrupt
+from .images import CLEAN, CorruptedPart, CorruptedSet, array_part
+from .names import COMPUTED, SIZE
+from .published import LABELS
+
+_VERSION = 1  # of the functions; a change of what they return counts it up, and everything is computed anew
+_CHUNK = 250  # images that are computed at once
+
+_logger = logging.getLogger(__name__)
+
+
+def compute_corruptions(data: DataSet, severities: Sequence[int], folder: Path) -> CorruptedSet:
+    """Return the test images of a data set with every corruption that can be computed.
+
+    They are kept in a folder of their own, which the contents of the images name: `<corruption>.npy` and `labels.npy`
+    with the severities one after the other, from 1 to the largest that was asked for.
+
+    Args:
+        data: The data set; images smaller than 32x32 pixels are enlarged.
+        severities: Which are asked for, from 1 to 5.
+        folder: Where the arrays are kept.
+
+    Raises:
+        ValueError: If the images are larger than those that the severities are published for.
+        UnreadableImageError: If an image cannot be decoded.
+    """
+    clean, enlarged = _test_images(data)
+    labels, names = data.test.own_labels().tolist(), data.test.class_names
+    contents = f"{_VERSION} {clean.shape} {labels} ".encode() + clean.tobytes()
+    own = folder / hashlib.sha256(contents).hexdigest()[:16]
+    own.mkdir(parents=True, exist_ok=True)
+    arrays = _arrays(clean, max(severities), own, data.info.name)
+    _save(own / f"{LABELS}.npy", np.tile(np.asarray(labels), max(severities)))
+    parts: dict[tuple[str, int], CorruptedPart] = {(CLEAN, 0): array_part(clean, labels, names, 0, len(clean))}
+    for name, array in arrays.items():
+        repeated = labels * (len(array) // len(clean))
+        for severity in severities:
+            first = (severity - 1) * len(clean)
+            parts[name, severity] = array_part(array, repeated, names, first, len(clean))
+    note = "computed here, not comparable with published results; without frost"
+    note += f"; images enlarged to {SIZE}x{SIZE} pixels" if enlarged else ""
+    return CorruptedSet(f"corrupted {data.info.name}", note, parts, names, len(names))
+
+
+def _test_images(data: DataSet) -> tuple[np.ndarray, bool]:
+    """Return the test images `(N, 32, 32, 3)`, and whether any was enlarged."""
+    images: ImageSet = data.test
+    decoded = read_once(images, lambda image: image, inf) or []
+    largest = max(max(image.size) for image in decoded)
+    if largest > SIZE:
+        raise ValueError(
+            f"`dataset` must have images of at most {SIZE}x{SIZE} pixels for --compute, for which the severities are "
+            f"published, got {data.info.name} with {largest} pixels. Use published corruptions with --corruptions."
+        )
+    enlarged = any(image.size != (SIZE, SIZE) for image in decoded)
+    scaled = [image.resize((SIZE, SIZE), Image.Resampling.BICUBIC) for image in decoded]
+    return np.stack([np.asarray(image) for image in scaled]), enlarged
+
+
+def _arrays(clean: np.ndarray, severities: int, folder: Path, name: str) -> dict[str, np.ndarray]:
+    """Return the array of each corruption; what is not kept yet is computed."""
+    kept = {corruption: _kept(folder / f"{corruption}.npy", len(clean)) for corruption in COMPUTED}
+    missing = {corruption: range(len(array) // len(clean), severities) for corruption, array in kept.items()}
+    total = len(clean) * sum(map(len, missing.values()))
+    with (
+        tqdm(total=total, desc=f"{name}: corruptions", unit="image", disable=not total, dynamic_ncols=True) as bar,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for corruption, steps in missing.items():
+            if not steps:
+                continue
+            bar.set_postfix_str(corruption)
+            rows = [kept[corruption]]
+            for severity in steps:
+                chunks = [clean[start : start + _CHUNK] for start in range(0, len(clean), _CHUNK)]
+                for made in pool.map(partial(corrupt, corruption=corruption, severity=severity + 1), chunks):
+                    rows.append(made)
+                    bar.update(len(made))
+            _save(folder / f"{corruption}.npy", np.concatenate(rows))
+    return {corruption: np.load(folder / f"{corruption}.npy", mmap_mode="r") for corruption in COMPUTED}
+
+
+def _kept(path: Path, count: int) -> np.ndarray:
+    """Return the severities of an array that are kept; none where the file is not as we write it."""
+    nothing = np.empty((0, SIZE, SIZE, 3), dtype=np.uint8)
+    if not path.is_file():
+        return nothing
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        _logger.warning("%s cannot be read, and is computed again: %s", path, error)
+        return nothing
+    fits = array.dtype == np.uint8 and array.shape[1:] == nothing.shape[1:] and len(array) % count == 0
+    return array if fits else nothing
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """Write an array that is complete or not there, whenever the process ends."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    os.replace(partial, path)

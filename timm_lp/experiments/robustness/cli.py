@@ -1,0 +1,167 @@
+"""The command line of the robustness benchmark."""
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from ...command import CommandParser, failures_in_one_line, positive
+from ...files import write_json, write_text
+from ..accelerator import create_accelerator
+from ..data.corruptions.computed import compute_corruptions
+from ..data.corruptions.images import CorruptedSet
+from ..data.corruptions.names import NUM_SEVERITIES
+from ..data.corruptions.published import WHERE, read_published
+from ..data.images import DataSet, UnreadableImageError
+from ..data.loading import load_data
+from ..data.options import ReadOptions
+from ..data.presets import DIGITS
+from .demonstration import train_networks
+from .measure import measure
+from .networks import Subject, check_data, find_networks
+from .plot import plot
+from .report import DEMONSTRATION, to_csv, to_json, to_markdown
+from .scores import Scores
+
+COMMAND = "python -m timm_lp.experiments.robustness"
+
+_logger = logging.getLogger(__name__)
+
+
+@failures_in_one_line(COMMAND, "The same command goes on from here.")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Test the networks that the command line names on corrupted images, print the tables, and write them.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If an argument cannot be used, or files cannot be read or written; the message says which.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parse(arguments)
+    accelerator = create_accelerator(mixed_precision=options.mixed_precision, cpu_threads=options.cpu_threads)
+    is_demonstration = not options.networks
+    if is_demonstration:
+        options.networks, options.compute = [str(options.output_dir / "trials")], True
+        train_networks(options.output_dir / "trials", accelerator)
+    subjects = find_networks(options.networks)
+    corrupted = _corrupted(options, subjects, accelerator)
+    for subject in subjects:
+        corrupted.check_classes(subject.name, subject.num_classes, subject.class_names)
+    results = measure(
+        subjects,
+        corrupted,
+        accelerator,
+        options.output_dir / "measured",
+        batch_size=options.batch_size,
+        channels_last=options.channels_last,
+    )
+    if accelerator.is_main_process:
+        command = f"{COMMAND} {shlex.join(arguments)}".rstrip()
+        _report(Scores(results), corrupted, options.output_dir, command, is_demonstration)
+    accelerator.end_training()
+
+
+def _corrupted(options: argparse.Namespace, subjects: Sequence[Subject], accelerator: Accelerator) -> CorruptedSet:
+    severities = sorted(set(options.severities))
+    with accelerator.main_process_first():  # one process computes or reads them, the others find what it kept
+        if options.corruptions is not None:
+            return read_published(options.corruptions, severities, check_md5=options.md5)
+        data = _data(options, subjects)
+        try:
+            return compute_corruptions(data, severities, options.output_dir / "corruptions")
+        except UnreadableImageError as error:
+            raise ValueError(f"`dataset` must have images that can be read: {data.info.name}: {error}") from error
+
+
+def _data(options: argparse.Namespace, subjects: Sequence[Subject]) -> DataSet:
+    """Return the data set whose test images get the corruptions."""
+    record = next((subject.record for subject in subjects if subject.record), None)
+    if record is None and options.dataset is None:
+        raise ValueError(
+            f"`dataset` must be given for --compute, got none with networks that name none ({subjects[0].name}). "
+            "Give --dataset, as finetune.py takes it."
+        )
+    settings = record.settings if record else {}
+    read = ReadOptions(**{option.name: settings.get(option.name) for option in fields(ReadOptions)})
+    data = load_data(options.dataset or record.dataset_argument, read)  # type: ignore[union-attr] # one of them is there
+    if record is not None:
+        check_data(subjects, data.contents.sha256, data.info.name)
+    return data
+
+
+def _report(scores: Scores, corrupted: CorruptedSet, folder: Path, command: str, is_demonstration: bool) -> None:
+    text = to_markdown(scores, corrupted)
+    if is_demonstration:
+        title, _, rest = text.partition("\n\n")
+        text = f"{title}\n\nThis is {DEMONSTRATION}.\n\n{rest}"
+    print(f"\n{text}", flush=True)
+    write_text(folder / "report.md", text + "\n")
+    write_text(folder / "report.csv", to_csv(scores.results))
+    write_json(folder / "results.json", to_json(scores, corrupted, command, is_demonstration))
+    try:
+        plot(scores, corrupted, folder / "report.png", DEMONSTRATION.capitalize() if is_demonstration else "")
+    except ImportError:
+        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+    print(f"\nreport.md, report.csv, report.png, results.json: {folder}")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not options.networks and (options.corruptions or options.compute or options.dataset):
+        parser.error("`NETWORK` must be given with --corruptions, --compute or --dataset, got none. Name one")
+    if options.networks and not (options.corruptions or options.compute):
+        parser.error(f"`--corruptions` or `--compute` must be given, got neither. {WHERE}; --compute needs no files")
+    if options.dataset is not None and not options.compute:
+        parser.error("`--dataset` must come with --compute, got it with --corruptions. Leave it out")
+    if not options.md5 and options.corruptions is None:
+        parser.error("`--no-md5` must come with --corruptions, got it without. Leave it out")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog=COMMAND,
+        description="The accuracy of trained networks on corrupted images (Table 2); without arguments, "
+        f"a demonstration on {DIGITS}.",
+    )
+    add = parser.add_argument
+    add(
+        "networks",
+        nargs="*",
+        metavar="NETWORK",
+        help="a trial's folder, a run's output folder for all trials in it, a registered name, hf-hub:ORG/NAME or "
+        "local-dir:FOLDER",
+    )
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--corruptions", type=Path, metavar="DIR", help=f"published corrupted images; nothing is downloaded: {WHERE}"
+    )
+    images.add_argument(
+        "--compute", action="store_true", help="corrupt the test images of the trials' data set here, without frost"
+    )
+    add("--dataset", help="data set to corrupt, as finetune.py takes it; the trials' own if not given")
+    add(
+        "--severities",
+        type=int,
+        nargs="+",
+        choices=range(1, NUM_SEVERITIES + 1),
+        default=[1],
+        help="default: 1, as in Table 2",
+    )
+    add("--no-md5", dest="md5", action="store_false", help="go on with files other than the published ones")
+    add("--batch-size", type=positive, default=256, help="images of a batch over all processes (default: 256)")
+    add("--mixed-precision", choices=("no", "fp16", "bf16"), help="number format; the launcher's if not given")
+    add("--channels-last", action="store_true", help="keep images and kernels in the channels-last format")
+    add("--cpu-threads", type=positive, help="threads of a process on CPUs; its share of the cores if not given")
+    add("--output-dir", type=Path, default=Path("output/robustness"), help="default: output/robustness")
+    return parser

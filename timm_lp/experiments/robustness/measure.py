@@ -1,0 +1,166 @@
+"""The accuracy of networks on corrupted images; what was measured before is read, not measured again."""
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from timm.data import resolve_model_data_config
+from tqdm import tqdm
+
+from ...files import write_json
+from ...models.loading import load_network
+from ..classification.evaluation import DivergedError, evaluate
+from ..data.corruptions.images import CorruptedSet
+from ..data.pixels import EvalPixels, eval_transform
+from .networks import Subject
+
+_CACHE_MIB = 4096  # of the images that are tested
+_SHARED_MIB = 1024  # of those that are kept for the next network
+_METRICS = ("top1", "mean_per_class")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a network reaches on a corruption at a severity.
+
+    Attributes:
+        subject: The network.
+        corruption: The corruption.
+        severity: Its severity.
+        top1: Accuracy, percent; None where the network's outputs are not numbers.
+        mean_per_class: Mean of the classes' accuracies, percent, likewise.
+        error: Why there is none.
+    """
+
+    subject: Subject
+    corruption: str
+    severity: int
+    top1: float | None
+    mean_per_class: float | None
+    error: str | None = None
+
+
+def measure(
+    subjects: Sequence[Subject],
+    corrupted: CorruptedSet,
+    accelerator: Accelerator,
+    folder: Path,
+    *,
+    batch_size: int = 256,
+    channels_last: bool = False,
+) -> list[Result]:
+    """Return the accuracy of each network on each corruption at each severity.
+
+    Args:
+        subjects: The networks.
+        corrupted: The images.
+        accelerator: Distributes the work, and has the number format.
+        folder: Where what is measured is kept, in a file for each network; it is known by the network's weights
+            and preprocessing, the contents of the images and the number format.
+        batch_size: Images of a batch over all processes.
+        channels_last: Whether networks and images have the channels last in memory.
+    """
+    pixels = _SharedPixels(corrupted)
+    results = []
+    total = len(subjects) * len(corrupted.parts)
+    with tqdm(total=total, unit="test", dynamic_ncols=True, disable=not accelerator.is_main_process) as bar:
+        for subject in subjects:
+            bar.set_description(f"{subject.model} {subject.variant}")
+            values = _of_network(subject, pixels, accelerator, folder, bar, batch_size, channels_last)
+            results += [Result(subject, *place, **values[place]) for place in corrupted.parts]
+    return results
+
+
+class _SharedPixels:
+    """The images as networks see them, decoded once for all with the same preprocessing, as far as memory is given.
+
+    Args:
+        corrupted: The images.
+    """
+
+    def __init__(self, corrupted: CorruptedSet) -> None:
+        self.parts = corrupted.parts
+        self._kept: dict[tuple[Any, ...], EvalPixels] = {}
+        self._num_bytes = 0
+
+    def get(self, place: tuple[str, int], data_config: dict[str, Any]) -> EvalPixels:
+        """Return the images of a corruption at a severity.
+
+        Args:
+            place: The corruption and the severity.
+            data_config: The network's preprocessing.
+        """
+        key = (*place, repr(sorted(data_config.items())))
+        if key not in self._kept:
+            pixels = EvalPixels(self.parts[place].images, eval_transform(data_config), _CACHE_MIB)
+            num_bytes = len(pixels) * math.prod(data_config["input_size"])
+            if not pixels.kept or self._num_bytes + num_bytes > _SHARED_MIB * 2**20:
+                return pixels
+            self._kept[key] = pixels
+            self._num_bytes += num_bytes
+        return self._kept[key]
+
+
+def _of_network(
+    subject: Subject,
+    pixels: _SharedPixels,
+    accelerator: Accelerator,
+    folder: Path,
+    bar: tqdm,
+    batch_size: int,
+    channels_last: bool,
+) -> dict[tuple[str, int], dict[str, Any]]:
+    path = folder / f"{subject.sha256[:16]}.json"
+    (known,) = broadcast_object_list([_read(path, subject) if accelerator.is_main_process else None])
+    precision = accelerator.mixed_precision
+    values: dict[tuple[str, int], dict[str, Any]] = {}
+    for place, part in pixels.parts.items():
+        if (key := f"{part.sha256} {precision}") in known:
+            values[place] = known[key]
+            bar.update()
+    if len(values) == len(pixels.parts):
+        return values
+    network = load_network(subject.name).to(accelerator.device)
+    data_config = resolve_model_data_config(network)
+    for place, part in pixels.parts.items():
+        if place in values:
+            continue
+        bar.set_postfix_str(f"{place[0]} {place[1]}")
+        metrics: dict[str, Any] = dict.fromkeys(_METRICS)
+        try:
+            metrics |= evaluate(
+                network,
+                pixels.get(place, data_config),
+                accelerator,
+                data_config=data_config,
+                batch_size=batch_size,
+                channels_last=channels_last,
+            )
+        except DivergedError as error:
+            metrics["error"] = str(error)
+            _logger.warning("%s on %s at severity %d: %s.", subject.name, *place, error)
+        values[place] = known[f"{part.sha256} {precision}"] = metrics
+        if accelerator.is_main_process:
+            write_json(path, {"network": subject.sha256, "accuracies": known})
+        bar.update()
+    return values
+
+
+def _read(path: Path, subject: Subject) -> dict[str, dict[str, Any]]:
+    """Return what is known of a network; nothing where the file is damaged or another network's."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content["accuracies"]) if content["network"] == subject.sha256 else {}
+    except (ValueError, LookupError, TypeError) as error:
+        _logger.warning("%s cannot be read, and its network is tested again: %s", path, error)
+        return {}

@@ -1,0 +1,87 @@
+"""The picture: corruptions by variants, each variant beside base."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...models.variants import BASE
+from ..data.corruptions.images import CorruptedSet
+from ..data.corruptions.names import COMMON
+from .scores import Scores, column
+
+_LEAST_RANGE = 1.0  # points; smaller differences are not made to look large
+_DARK = 0.6  # share of the colours' range from which text on them is white
+
+
+def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "") -> None:
+    """Draw a panel for each base network: the mean accuracy on each corruption, coloured by the difference from base.
+
+    Args:
+        scores: The accuracies.
+        corrupted: The images.
+        path: Where to write it; the ending chooses the format.
+        heading: What stands above everything; nothing if empty.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    table = scores.by_corruption()
+    shown = {
+        model: [row for row in table.rows if (row, column(model, scores.corruptions[0])) in table.cells]
+        for model in scores.models
+    }
+    means = {
+        model: np.array(
+            [[_or_nan(table.mean(row, column(model, name))) for row in rows] for name in scores.corruptions]
+        ).reshape(len(scores.corruptions), len(rows))
+        for model, rows in shown.items()
+    }
+    differences = {model: _minus_base(own, shown[model]) for model, own in means.items()}
+    largest = max([_LEAST_RANGE, *(float(np.nanmax(np.abs(own), initial=0)) for own in differences.values())])
+    widths = [max(3, len(rows)) for rows in shown.values()]
+    figure = Figure(figsize=(3.2 + 0.82 * sum(widths), 1.9 + 0.3 * len(scores.corruptions)), layout="constrained")
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False, width_ratios=widths)[0]
+    for axes, (model, rows) in zip(panels, shown.items(), strict=True):
+        picture = axes.imshow(differences[model], cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
+        _write_numbers(axes, means[model], differences[model], largest)
+        axes.set_xticks(range(len(rows)), rows, rotation=30 if len(rows) > 3 else 0)
+        axes.set_title(model, fontsize=11)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.axhline(len(scores.common) - 0.5, color="black", linewidth=0.8)
+    panels[0].set_yticks(
+        range(len(scores.corruptions)),
+        [f"{name.replace('_', ' ')}{'' if name in COMMON else ' (extra)'}" for name in scores.corruptions],
+    )
+    if any(BASE in rows and len(rows) > 1 for rows in shown.values()):
+        bar = figure.colorbar(picture, ax=list(panels), pad=0.02, aspect=40)
+        bar.set_label(f"top-1 minus {BASE} (points)")
+        bar.outline.set_visible(False)
+    severities = ", ".join(map(str, scores.severities))
+    lines = [
+        *([heading] if heading else []),
+        f"Top-1 accuracy (%), mean over seeds, severity {severities}",
+        corrupted.name,
+        *(corrupted.note.split("; ") if corrupted.note else []),
+    ]
+    figure.suptitle("\n".join(lines), fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _minus_base(means: np.ndarray, rows: list[str]) -> np.ndarray:
+    """Return the differences from base; 0 everywhere where there is no base."""
+    return means - means[:, [rows.index(BASE)]] if BASE in rows else np.zeros_like(means)
+
+
+def _write_numbers(axes: Any, means: np.ndarray, differences: np.ndarray, largest: float) -> None:
+    for (place, row), mean in np.ndenumerate(means):
+        color = "white" if abs(differences[place, row]) > _DARK * largest else "black"
+        text = "failed" if np.isnan(mean) else f"{mean:.1f}"
+        axes.text(row, place, text, ha="center", va="center", fontsize=8, color=color)
