@@ -19,10 +19,10 @@ from tqdm import tqdm
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
 from timm_lp.models import ARCHITECTURES
+from timm_lp.models.complexity import count_macs, count_parameters
 from timm_lp.models.small_stem import SMALL_STEMS
 from timm_lp.models.variants import BASE, VARIANTS
 
-from .complexity import count_macs, count_parameters
 from .naming import BASE_SUMMARY
 from .sections import by, giga
 from .templates import architecture_facts, render, table

@@ -23,9 +23,9 @@ from timm_lp.masks.statistics import (
     orientation_shares,
     share,
 )
+from timm_lp.models.complexity import count_macs, count_parameters, to_meta
 from timm_lp.models.variants import BASE, PAPER, REINIT, variant_prefix
 
-from .complexity import count_macs, count_parameters, to_meta
 from .evaluation import Evaluation
 from .naming import ModelName, is_ours
 from .provenance import BaseWeights

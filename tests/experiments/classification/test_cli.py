@@ -296,6 +296,17 @@ def test_two_data_sets_of_the_same_contents_stay_two(recipe: Path, tmp_path: Pat
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"bugs", "copy"}
 
 
+def test_a_last_map_of_one_pixel_is_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--epochs", "1", "--variants", "base"]
+    dataset = _bugs(tmp_path, "folder")
+    main([*flags, "--dataset", dataset])
+    assert caplog.text.count("resnet18: the last map has a single pixel, around which kernels of any size meet") == 1
+    assert "Give a larger --img-size, or --small-stem." in caplog.text
+    caplog.clear()
+    main([*flags, "--dataset", dataset, "--small-stem"])
+    assert "the last map" not in caplog.text
+
+
 def test_training_images_in_the_test_are_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = Path(_bugs(tmp_path, "folder"))
     shutil.copy(dataset / "train" / "dark" / "0.png", dataset / "test" / "light")

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from timm_lp.experiments.classification.config import FinetuneConfig
-from timm_lp.experiments.classification.networks import check_checkpoint, check_variant, create_network
+from timm_lp.experiments.classification.networks import check_checkpoint, check_variant, create_network, last_map
 
 from ..networks import TINY, config
 
@@ -77,6 +77,20 @@ def test_settings_that_cannot_be_trained_are_refused_without_weights(
     check_variant(config(checkpoint="nowhere", pretrained=True), "resnet18", "base")
     with pytest.raises(ValueError, match=message):
         check_variant(config(**settings), settings.get("model", "resnet18"), "base", num_images)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "size"),
+    [
+        ("resnet18", {}, (1, 1)),
+        ("resnet18", {"img_size": 33}, (2, 2)),
+        ("resnet18_small_stem", {}, (2, 2)),
+        ("convnext_tiny", {"model_kwargs": {}}, (1, 1)),
+        ("vit_tiny_patch16_224", {"model_kwargs": {}, "img_size": 224}, None),
+    ],
+)
+def test_the_last_map(model: str, settings: dict[str, Any], size: tuple[int, int] | None) -> None:
+    assert last_map(config(**settings), model) == size
 
 
 def test_a_large_batch_is_no_case_of_its_own() -> None:

@@ -17,9 +17,9 @@ def test_markdown() -> None:
     )
     tables = text.split("\n\n")
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables[2].splitlines()[2:]] == [
-        ["base", "81.00 ± 1.00", "**70.00 ± 1.00**", "75.50", "1", "1,234,567", "4.0"],
-        ["large", "1 of 1 failed, 1 of 3 seeds", "-", "-", "0", "-", "-"],
-        ["lp2", "**90.50 ± 0.71** (1 of 3 failed)", "69.17 ± 1.26", "79.83", "1", "1,234,567", "3.5"],
+        ["base", "81.00 ± 1.00", "**70.00 ± 1.00**", "75.50", "1", "1,234,567", "7.7", "4.0"],
+        ["large", "1 of 1 failed, 1 of 3 seeds", "-", "-", "0", "-", "-", "-"],
+        ["lp2", "**90.50 ± 0.71** (1 of 3 failed)", "69.17 ± 1.26", "79.83", "1", "1,234,567", "7.7", "3.5"],
     ]
     assert "Mean of the classes' accuracies" in tables[3]
     assert "+9.50 (p 0.003, paired 0.067)" in text
@@ -56,8 +56,8 @@ def test_nothing_that_worked_is_said() -> None:
 
 def test_csv() -> None:
     lines = to_csv(RECORDS).splitlines()
-    assert lines[0] == "dataset,model,variant,seed,top1,mean_per_class,error,parameters,train_seconds"
-    assert lines[1] == "org/dtd,resnet18,base,1,80.0,79.0,,1234567,2.0"
+    assert lines[0] == "dataset,model,variant,seed,top1,mean_per_class,error,parameters,macs,train_seconds"
+    assert lines[1] == "org/dtd,resnet18,base,1,80.0,79.0,,1234567,7654321,2.0"
     assert len(lines) == 1 + sum(not trial.held_out for trial in RECORDS)
 
 
@@ -114,7 +114,8 @@ def test_several_networks_on_one_data_set_are_the_columns() -> None:
         ["base", "1,234,567", "1,234,567"],
         ["lp2", "1,234,567", "1,234,567"],
     ]
-    assert _cells(tables[6])[2] == ["base", "3.0", "3.0"]
+    assert _cells(tables[6])[2] == ["base", "7.7", "7.7"]
+    assert _cells(tables[8])[2] == ["base", "3.0", "3.0"]
 
 
 def test_several_networks_on_several_data_sets_are_a_table_each() -> None:

@@ -27,6 +27,7 @@ def record(
             "num_train": 752,
             "num_test": 40 if held_out else 1880,
             "parameters": 1234567,
+            "macs": 7654321,
             "train_seconds": 2.0 * seed,
             "history": {"loss": [2.0, 1.0]},
             "details": {"indices": [3, 1, 2]},

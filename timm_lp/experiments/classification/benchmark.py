@@ -19,12 +19,13 @@ from ...files import write_json
 from ...models.variants import BASE
 from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
+from ..data.presets import DIGITS
 from ..data.sampling import draw
 from ..trials.folder import check_writable, find_data, find_finished
 from ..trials.record import TRIAL_FILE, TrialRecord, as_json
 from .config import FinetuneConfig
 from .evaluation import DivergedError
-from .networks import check_checkpoint, check_variant
+from .networks import check_checkpoint, check_variant, last_map
 from .results import save_model, trial_record
 from .training import Progress, images_at_once, whole_batch_size
 from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
@@ -95,6 +96,7 @@ class Benchmark:
         for model, variant in product(config.model, variants):
             check_variant(config, model, variant, images_at_once(config, accelerator))
         self.datasets = load_all(config, accelerator)
+        self._warn_of_points()
         counts = {len(data.train.class_names) for data in self.datasets}
         for model, num_classes in product(config.model, counts):
             check_checkpoint(config, model, num_classes)
@@ -105,6 +107,17 @@ class Benchmark:
                 self._find_finished(config, trial, but=swept)
         if accelerator.is_main_process:
             check_writable(self.output_dir)
+
+    def _warn_of_points(self) -> None:
+        """Say where kernels meet little but padding; not of the embedded digits, whose results only show the way."""
+        for model in self.config.model if set(self.config.dataset) != {DIGITS} and self._is_main else ():
+            if last_map(self.config, model) == (1, 1):
+                stem = "" if self.config.small_stem else ", or --small-stem"
+                _logger.warning(
+                    "%s: the last map has a single pixel, around which kernels of any size meet only padding. "
+                    "Give a larger --img-size%s.",
+                    model, stem,
+                )  # fmt: skip
 
     def run(self) -> list[TrialRecord]:
         """Run every trial that has no record yet, and return the records of all.

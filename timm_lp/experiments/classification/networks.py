@@ -44,6 +44,22 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
             ) from error
 
 
+def last_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
+    """Return the height and width of a base network's last map, pixels; None where it gives none.
+
+    Args:
+        config: Settings, which its images' size is among.
+        model: The base network.
+    """
+    with torch.device("meta"):
+        network: Any = create_network(replace(config, pretrained=False, checkpoint=None), model, BASE, num_classes=2)
+        if not hasattr(network, "forward_features"):
+            return None
+        features = network.eval().forward_features(torch.empty(1, *preprocessing(config, network)["input_size"]))
+    is_map = isinstance(features, torch.Tensor) and features.ndim == 4
+    return tuple(features.shape[2:]) if is_map else None
+
+
 def check_checkpoint(config: FinetuneConfig, model: str, num_classes: int) -> None:
     """Refuse a checkpoint that a variant cannot start from, before anything is trained.
 

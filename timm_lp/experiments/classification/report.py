@@ -18,8 +18,8 @@ from ..trials.tables import accuracy_table, count_tests, difference_table, failu
 _logger = logging.getLogger(__name__)
 
 _TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}
-_FIELDS = ("model", "variant", "seed", "error", "parameters", "train_seconds")
-_COLUMNS = ("dataset", "model", "variant", "seed", *_TITLES, "error", "parameters", "train_seconds")
+_FIELDS = ("model", "variant", "seed", "error", "parameters", "macs", "train_seconds")
+_COLUMNS = ("dataset", "model", "variant", "seed", *_TITLES, "error", "parameters", "macs", "train_seconds")
 
 # Settings that may differ in one table: anywhere, between networks, between networks and data sets.
 _READING = ("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
@@ -184,12 +184,13 @@ def _accuracy_tables(table: Table, title: str, records: Sequence[TrialRecord], c
 
 
 def _costs_by_row(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
-    """Return the parameters and the time of a training of each variant of one network."""
-    parameters, seconds = (numbers for _, numbers, _ in _costs_by_cell(records))
+    """Return the parameters, the MACs and the time of a training of each variant of one network."""
+    parameters, macs, seconds = (numbers for _, numbers, _ in _costs_by_cell(records))
     rows = dict.fromkeys(row for row, _ in parameters)
     of_row = {row: [place for place in parameters if place[0] == row] for row in rows}
     return {
         "parameters": {row: number(parameters[places[0]], ",") for row, places in of_row.items()},
+        "MACs (M)": {row: number(macs[places[0]], ",.1f") for row, places in of_row.items()},
         "training (s)": {
             row: number(sum(seconds[place] for place in places) / len(places), ".1f") for row, places in of_row.items()
         },
@@ -202,8 +203,13 @@ def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tu
         if record.metrics and not record.held_out:
             done.setdefault((record.variant, _column(record)), []).append(record)
     parameters = {place: group[0].parameters or 0 for place, group in done.items()}
+    macs = {place: (group[0].macs or 0) / 1e6 for place, group in done.items()}
     seconds = {place: fmean(record.train_seconds or 0.0 for record in group) for place, group in done.items()}
-    return [("Parameters", parameters, ","), ("Time of a training (s), mean over seeds", seconds, ".1f")]
+    return [
+        ("Parameters", parameters, ","),
+        ("Multiply-accumulates of an image (millions)", macs, ",.1f"),
+        ("Time of a training (s), mean over seeds", seconds, ".1f"),
+    ]
 
 
 def _test_tables(table: Table, records: Sequence[TrialRecord]) -> list[str]:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from timm.models import save_for_hf
 
 from ...files import write_json
+from ...models.complexity import count_macs, count_parameters
 from ...models.variants import BASE, parse_variant
 from ...start import Start, pretrained_start
 from ..accelerator import machine_of
@@ -71,7 +72,8 @@ def _figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
         "metrics": outcome.metrics,
         "num_train": num_train,
         "num_test": outcome.num_test,
-        "parameters": sum(parameter.numel() for parameter in outcome.model.parameters()),
+        "parameters": count_parameters(outcome.model),
+        "macs": count_macs(outcome.model, outcome.data_config["input_size"]),
         "train_seconds": progress.train_seconds,
         "history": {"loss": progress.losses, "lr": progress.rates, "top1": progress.top1},
         "details": {

@@ -82,6 +82,7 @@ class TrialRecord:
         num_train: Number of training images.
         num_test: Number of images that it was tested on.
         parameters: Number of parameters of the network.
+        macs: Multiply-accumulates of its convolutions and matrix products for one image.
         train_seconds: Time of the training, seconds.
         history: What was measured epoch by epoch, by its name.
         details: What the experiment keeps beside.
@@ -108,6 +109,7 @@ class TrialRecord:
     num_train: int | None = None
     num_test: int | None = None
     parameters: int | None = None
+    macs: int | None = None
     train_seconds: float | None = None
     history: dict[str, list[float]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)

@@ -3,8 +3,8 @@ import timm
 import torch
 from torch import nn
 
-from hub_export.cards.complexity import count_macs, count_parameters, to_meta
 from timm_lp import LpConv2d
+from timm_lp.models.complexity import count_macs, count_parameters, to_meta
 
 # Table 3 and Table 10 of the paper, and the authors' own code, with 200 classes.
 KNOWN = {
