@@ -24,8 +24,7 @@ from timm_lp.models.small_stem import SMALL_STEMS
 from timm_lp.models.variants import BASE, VARIANTS
 
 from .naming import BASE_SUMMARY
-from .sections import by, giga
-from .templates import architecture_facts, render, table
+from .templates import architecture_facts, by, giga, render, table
 
 CARDS = Path("model_cards")  # of a clone
 _INPUT_SIZE = (3, 224, 224)  # of an image that is counted, unless the network is for smaller ones

@@ -10,12 +10,12 @@ from torch import nn
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.variants import PAPER, REINIT
 
-from . import sections
+from . import mask_sections, sections
 from .evaluation import Evaluation
 from .naming import ModelName, is_ours, parse_name
 from .provenance import BaseWeights, base_weights
 from .results import Results
-from .templates import architecture_facts, render
+from .templates import architecture_facts, by, render
 
 REPOSITORY = "OWNER/NAME"  # stands in a card for the repository's name, which is known when it is pushed
 
@@ -67,7 +67,7 @@ def render_card(
         description=sections.description(model, name, merged, own),
         facts=sections.facts(model, name, merged, base, recipe, input_size),
         sizes=sections.sizes(model, merged, input_size),
-        image_size=sections.by(input_size[1:]),
+        image_size=by(input_size[1:]),
         in_chans=input_size[0],
         results_table=sections.results_table(evaluations),
         results_note=sections.results_note(own, recipe),
@@ -75,11 +75,11 @@ def render_card(
         settings=sections.settings(recipe, own),
         speed_table=sections.speed_table(name, results.speed),
         speed_note=sections.speed_note(name, results.speed),
-        masks_note=sections.masks_note(masks) if masks else "",
-        moved_table=sections.moved_table(masks),
-        biology_note=sections.BIOLOGY_NOTE,
-        masks_table=sections.masks_table(masks),
-        layers_table=sections.layers_table(masks),
+        masks_note=mask_sections.masks_note(masks) if masks else "",
+        moved_table=mask_sections.moved_table(masks),
+        biology_note=mask_sections.BIOLOGY_NOTE,
+        masks_table=mask_sections.masks_table(masks),
+        layers_table=mask_sections.layers_table(masks),
         masks_image=masks_image,
         needs_package=merged or is_ours(name.name),
         repository=REPOSITORY,

@@ -2,26 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from timm.models import get_model_args
 from torch import nn
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
-from timm_lp.masks.report import percent
 from timm_lp.masks.statistics import (
-    BY_CHANCE,
-    ELONGATED,
-    NEAR,
-    ORIENTED,
-    LayerMasks,
     Spread,
-    orientation_shares,
-    share,
 )
 from timm_lp.models.complexity import count_macs, count_parameters, to_meta
 from timm_lp.models.variants import BASE, PAPER, REINIT, variant_prefix
@@ -30,7 +20,7 @@ from .evaluation import Evaluation
 from .naming import ModelName, is_ours
 from .provenance import BaseWeights
 from .results import Recipe, Speed
-from .templates import PAPER_URL, architecture_facts, one_line, table
+from .templates import PAPER_URL, architecture_facts, by, giga, one_line, table
 
 # How a variant of the benchmark starts that does not start as the base network's function.
 _STARTS = {
@@ -38,12 +28,6 @@ _STARTS = {
     REINIT: ", but for the enlarged kernels, which started at random",
 }
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"
-BIOLOGY_NOTE = (
-    "The paper fits p of about 2 to the functional synapses of mouse V1 (layer 2/3), and of 3.7 to 3.8 to the weighted "
-    "inputs of a trained AlexNet's first layer (Figure 1). It fits distributions of standardised offsets, with one "
-    "width for all directions, and no masks. So a mask's p can be set beside them as a tendency only, also because "
-    "masks end near their start (Tables 6 and 7)."
-)
 
 
 def title(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
@@ -185,77 +169,6 @@ def speed_note(name: ModelName, speed: Speed | None) -> str:
     )
 
 
-def masks_note(layers: Sequence[LayerMasks]) -> str:
-    """Return how far the masks are from new ones, in words."""
-    p, sigma = Spread.over(layer.p_change for layer in layers), Spread.over(layer.sigma_change for layer in layers)
-    text = (
-        f"Each of the {sum(map(len, layers)):,} masks has an exponent p (2 is a Gaussian, 16 almost a box) and a width "
-        "sigma along the kernel's height and width."
-    )
-    if all(layer.are_new for layer in layers):
-        return f"{text} They are as new."
-    if str(p) == str(sigma) == "1":
-        return f"{text} Their p and sigma are within 0.5 % of those of new masks."
-    return (
-        f"{text} They have {p} times the p of new masks (median {p.median:.3f}), and {sigma} times their sigma (median "
-        f"{sigma.median:.3f})."
-    )
-
-
-def moved_table(layers: Sequence[LayerMasks]) -> str:
-    """Return what moved from the start, and what of it can be set beside biology; empty where nothing moved."""
-    if all(layer.are_new for layer in layers):
-        return ""
-    p, moved, sigma, gamma, theta = (
-        torch.cat(values)
-        for values in zip(
-            *((m.p, m.p_moved, m.sigma_change.flatten(), m.conformation.gamma, m.conformation.theta) for m in layers),
-            strict=True,
-        )
-    )
-    p_start = ", ".join(f"{start:g}" for start in sorted({layer.p_init for layer in layers}))
-    gamma_start = Spread.of(torch.tensor([max(layer.sigma_init) / min(layer.sigma_init) for layer in layers]))
-    long = f"{_median(gamma)}; {percent(share(gamma > ELONGATED))} above {ELONGATED:g}"
-    rows = [
-        ("p", p_start, f"{_median(p)}; {percent(share(moved))} moved", "as a tendency"),
-        ("sigma over its start", "1", _median(sigma), "no: the offsets are standardised"),
-        ("gamma: longest over shortest width", gamma_start, long, "no: one width is fitted"),
-        (f"direction where gamma is above {ORIENTED:g}", "-", _directions(gamma, theta), "no: no figure is given"),
-    ]
-    return table(("masks", "at the start", "now: median (range)", "comparable with biology"), rows, left=4)
-
-
-def masks_table(layers: Sequence[LayerMasks]) -> str:
-    """Return the masks' p and sigma by kernel size, as a table."""
-    rows = []
-    for size, group in groupby(sorted(layers, key=lambda m: m.kernel_size, reverse=True), lambda m: m.kernel_size):
-        same = list(group)
-        p, sigma = Spread.over(layer.p for layer in same), Spread.over(layer.sigma for layer in same)
-        rows.append((by(size), len(same), f"{sum(map(len, same)):,}", p, sigma))
-    return table(("kernel", "layers", "masks", "p", "sigma (pixels)"), rows) if rows else ""
-
-
-def layers_table(layers: Sequence[LayerMasks]) -> str:
-    """Return the masks' statistics layer by layer, as a table; empty where no layer's masks differ."""
-    if all(layer.are_alike for layer in layers):
-        return ""
-    header = (
-        *("layer", "kernel", "masks", "p start", "p min", "median", "max"),
-        *("sigma start (pixels)", "min", "median", "max", "gamma median", "max"),
-    )
-    rows = [
-        (
-            *(layer.fqn, by(layer.kernel_size), len(layer), f"{layer.p_init:g}"),
-            *(f"{value:.3f}" for value in Spread.of(layer.p)),
-            "x".join(f"{sigma:g}" for sigma in dict.fromkeys(layer.sigma_init)),
-            *(f"{value:.3f}" for value in Spread.of(layer.sigma)),
-            *(f"{value:.2f}" for value in Spread.of(layer.conformation.gamma)[1:]),
-        )
-        for layer in layers
-    ]
-    return table(header, rows)
-
-
 def label_list(names: Sequence[str]) -> str:
     """Return the classes with their indices, on one line."""
     return " · ".join(f"{index} {one_line(name)}" for index, name in enumerate(names))
@@ -286,16 +199,6 @@ def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> li
         so = "and so does its own" if base.recorded else "and so does its own if they were loaded"
         lines.append(f"The licence of its base weights ({base.license}) forbids commercial use, {so}.")
     return lines
-
-
-def giga(count: int) -> str:
-    """Return a large number with its unit, G or M, and four digits."""
-    return f"{count / 1e9:.4g} G" if count >= 1e9 else f"{count / 1e6:.4g} M"
-
-
-def by(size: Iterable[int]) -> str:
-    """Return `15x15` for a size of 15 by 15."""
-    return "x".join(map(str, size))
 
 
 def _few_images(own: Evaluation, shots: int, num_classes: int) -> str:
@@ -357,22 +260,6 @@ def _licence_text(base: BaseWeights) -> str:
     if not base.recorded:
         return f"{one_line(base.license)}, inherited from the base weights if they were loaded"
     return f"{one_line(base.license)}, inherited from the base weights"
-
-
-def _median(values: torch.Tensor) -> str:
-    spread = Spread.of(values)
-    return f"{spread.median:.3g} ({spread})"
-
-
-def _directions(gamma: torch.Tensor, theta: torch.Tensor) -> str:
-    count = int((gamma > ORIENTED).sum())
-    if not count:
-        return "none has one"
-    horizontal, vertical = orientation_shares(gamma, theta)
-    return (
-        f"{count:,} have one: {percent(horizontal)} within {NEAR:g} degrees of horizontal, {percent(vertical)} of "
-        f"vertical ({percent(BY_CHANCE)} each if at random)"
-    )
 
 
 def _percent(value: float | None, missing: str) -> str:

@@ -1,6 +1,6 @@
-"""The cards' templates, and what all cards say of the base networks."""
+"""The cards' templates, what all cards say of the base networks, and how they write numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -45,3 +45,13 @@ def one_line(value: Any) -> str:
     """Return a value as text on one line that means nothing to Markdown's tables or to HTML."""
     text = " ".join(str(value).split())
     return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def giga(count: int) -> str:
+    """Return a large number with its unit, G or M, and four digits."""
+    return f"{count / 1e9:.4g} G" if count >= 1e9 else f"{count / 1e6:.4g} M"
+
+
+def by(size: Iterable[int]) -> str:
+    """Return `15x15` for a size of 15 by 15."""
+    return "x".join(map(str, size))

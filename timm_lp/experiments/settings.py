@@ -53,6 +53,21 @@ def check_settings(config: Any) -> None:
         object.__setattr__(config, own.name, _checked(own, getattr(config, own.name)))
 
 
+def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, tuple[str, str]]) -> None:
+    """Add the flag of a recipe, and those that choose what is done, of which there is one at most.
+
+    The parsed `action` is one of these, or `"run"`.
+
+    Args:
+        parser: The parser.
+        actions: Flag and help of each action, by its name.
+    """
+    parser.add_argument("--config", default=None, help="recipe, a YAML file with any of these settings")
+    group = parser.add_mutually_exclusive_group()
+    for name, (flag, text) in actions.items():
+        group.add_argument(flag, action="store_const", const=name, dest="action", default="run", help=text)
+
+
 def add_flags(
     parser: argparse.ArgumentParser, kind: type, parse: Mapping[str, Callable[[str], Any]] | None = None
 ) -> None:

@@ -9,11 +9,12 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import nn
 
-from timm_lp.experiments.classification.evaluation import DivergedError, accuracies, evaluate
+from timm_lp.experiments.classification.evaluation import accuracies, evaluate
 from timm_lp.experiments.classification.networks import create_network, preprocessing
 from timm_lp.experiments.data.images import ImageSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import EvalPixels, eval_transform
+from timm_lp.experiments.trials.record import DivergedError
 
 from ..networks import TINY, config
 

@@ -8,12 +8,13 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from timm_lp.experiments.classification.networks import create_network, preprocessing
-from timm_lp.experiments.classification.training import DivergedError, Progress, Training
+from timm_lp.experiments.classification.training import Progress, Training
 from timm_lp.experiments.classification.trial import augmentations
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import TrainPixels
 from timm_lp.experiments.data.sampling import draw
 from timm_lp.experiments.trials.checkpoint import CheckpointFile
+from timm_lp.experiments.trials.record import DivergedError
 
 from ..networks import config
 

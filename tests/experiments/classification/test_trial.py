@@ -5,11 +5,11 @@ import torch
 from accelerate import Accelerator
 
 from timm_lp.experiments.classification.results import trial_record
-from timm_lp.experiments.classification.training import DivergedError
 from timm_lp.experiments.classification.trial import EvalImages, Outcome, Trial, run_trial
 from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.sampling import draw
+from timm_lp.experiments.trials.record import DivergedError
 
 from ..conftest import forget_format
 from ..images import make_parquet

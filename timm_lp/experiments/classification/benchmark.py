@@ -22,9 +22,8 @@ from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw
 from ..trials.folder import check_writable, find_data, find_finished
-from ..trials.record import TRIAL_FILE, TrialRecord, as_json
+from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
-from .evaluation import DivergedError
 from .networks import check_checkpoint, check_variant, last_map
 from .results import save_model, trial_record
 from .training import Progress, images_at_once, whole_batch_size

@@ -10,10 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..data.pixels import EvalPixels, Normalize
-
-
-class DivergedError(Exception):
-    """The loss or an output of a network is not a number any more."""
+from ..trials.record import DivergedError
 
 
 def evaluate(

@@ -60,22 +60,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Few-shot transfer of base, large and Lp networks; without arguments, on embedded digits.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--config", default=None, help="recipe, a YAML file with any of these settings")
-    actions = parser.add_mutually_exclusive_group()
-    actions.add_argument(
-        "--report",
-        action="store_const",
-        const="report",
-        dest="action",
-        default="run",
-        help="run nothing: print and write the tables and the plot of the trials under --output-dir",
-    )
-    actions.add_argument(
-        "--measure-loading",
-        action="store_const",
-        const="measure",
-        dest="action",
-        help="run nothing: measure images per second of loading, training, and both",
+    settings.add_actions(
+        parser,
+        {
+            "report": (
+                "--report",
+                "run nothing: print and write the tables and the plot of the trials under --output-dir",
+            ),
+            "measure": (
+                "--measure-loading",
+                "run nothing: measure images per second of loading, training, and both",
+            ),
+        },
     )
     settings.add_flags(parser, FinetuneConfig, {"shots": _shots})
     return parser

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 from ..accelerator import local_world_size
 from ..data.pixels import EpochSampler, Normalize, TrainPixels
 from ..trials.checkpoint import CheckpointFile
+from ..trials.record import DivergedError
 from .augmentation import BatchAugmentation, create_criterion
 from .config import FinetuneConfig
-from .evaluation import DivergedError
 from .optimizer import create_optimizer, create_scheduler
 
 _MAX_WORKERS = 8

@@ -12,13 +12,13 @@ from ...files import write_json
 from ...start import Start
 from ..accelerator import machine_of
 from ..trials.folder import check_writable, find_finished
-from ..trials.record import TRIAL_FILE, TrialRecord, as_json, versions_of
+from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json, versions_of
 from .config import SudokuConfig
 from .data import load_boards
 from .flags import command_line
 from .saving import save_network
 from .training import TrainingBatches, check_processes
-from .trial import CHECKPOINT_FILE, DivergedError, Outcome, Trial, run_trial
+from .trial import CHECKPOINT_FILE, Outcome, Trial, run_trial
 
 _logger = logging.getLogger(__name__)
 

@@ -60,22 +60,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Sudoku with base, large and Lp networks (section 5); without arguments, a small demonstration.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--config", default=None, help="recipe, a YAML file with any of these settings")
-    actions = parser.add_mutually_exclusive_group()
-    actions.add_argument(
-        "--report",
-        action="store_const",
-        const="report",
-        dest="action",
-        default="run",
-        help="run nothing: print and write the tables and the curves of the trials under --output-dir",
-    )
-    actions.add_argument(
-        "--ablate",
-        action="store_const",
-        const="ablate",
-        dest="action",
-        help="train nothing: test the saved networks under --output-dir without their oriented masks (Figures 5c, 10)",
+    settings.add_actions(
+        parser,
+        {
+            "report": (
+                "--report",
+                "run nothing: print and write the tables and the curves of the trials under --output-dir",
+            ),
+            "ablate": (
+                "--ablate",
+                "train nothing: test the saved networks under --output-dir without their oriented masks "
+                "(Figures 5c, 10)",
+            ),
+        },
     )
     settings.add_flags(parser, SudokuConfig)
     return parser

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from ..trials.checkpoint import CheckpointFile
-from ..trials.record import decisive
+from ..trials.record import DivergedError, decisive
 from .config import SudokuConfig
 from .data import Boards
 from .evaluation import evaluate, evaluate_one_at_a_time
@@ -28,10 +28,6 @@ TEST_BATCH = 500  # puzzles of the test that a process looks at together
 _STRETCH = 20  # steps between two looks at the loss
 
 History = dict[str, list[float]]
-
-
-class DivergedError(Exception):
-    """The loss is not a number any more."""
 
 
 @dataclass(frozen=True)

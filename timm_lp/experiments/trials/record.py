@@ -18,6 +18,10 @@ TRIAL_FILE = "trial.json"
 _T = TypeVar("_T")
 
 
+class DivergedError(Exception):
+    """The loss or an output of a network is not a number any more: a failure that a trial's record keeps."""
+
+
 class DamagedRecordError(ValueError):
     """A record's file is no JSON, as a power cut may leave it."""
 
