@@ -2,23 +2,15 @@
 
 import argparse
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub.utils import logging as hub_logging
-from tqdm import tqdm
 
 from ..command import CommandParser, failures_in_one_line
-from ..files import write_json, write_text
 from .demo import demonstration
-from .gallery import draw_gallery
-from .networks import POOLING, Group, load_groups
-from .plots import plot_conformation, plot_p
-from .report import masks_to_csv, to_csv, to_json, to_markdown
-from .shapes import draw_shapes
-
-_logger = logging.getLogger(__name__)
+from .networks import POOLING, load_groups
+from .output import write_masks
 
 
 @failures_in_one_line("python -m timm_lp.masks")
@@ -35,33 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hub_logging.disable_propagation()  # it prints its warnings itself
     options = _parser().parse_args(arguments)
     groups = load_groups(options.networks, options.pool) if options.networks else [demonstration()]
-    folder = options.output_dir
-    text = to_markdown(groups)
-    write_text(folder / "report.md", text)
-    write_text(folder / "report.csv", to_csv(groups))
-    write_text(folder / "masks.csv", masks_to_csv(groups))
-    write_json(folder / "results.json", to_json(groups))
-    try:
-        _draw(groups, folder)
-    except ImportError:
-        _logger.warning("No pictures: matplotlib is not installed. `pip install matplotlib` brings it.")
-    print(f"{text}\nTables and pictures: {folder}")
-
-
-def _draw(groups: Sequence[Group], folder: Path) -> None:
-    draw_shapes(folder / "shapes.png")
-    plot_p(groups, folder / "p.png")
-    endings = tqdm(list(_endings(groups)), desc="pictures", unit="network", disable=None)
-    for group, ending in zip(groups, endings, strict=True):
-        draw_gallery(group, folder / f"gallery{ending}.png")
-        plot_conformation(group, folder / f"conformation{ending}.png")
-
-
-def _endings(groups: Sequence[Group]) -> Iterator[str]:
-    """Yield what tells the groups' pictures apart; nothing for one group."""
-    for place, group in enumerate(groups, start=1):
-        name = re.sub(r"[^\w.]+", "-", group.name).strip("-")
-        yield f"-{place}-{name}" if len(groups) > 1 else ""
+    print(f"{write_masks(groups, options.output_dir)}\nTables and pictures: {options.output_dir}")
 
 
 def _parser() -> argparse.ArgumentParser:

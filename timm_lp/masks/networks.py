@@ -1,10 +1,11 @@
 """The networks whose masks are looked at, each on its own or the trials of one network together."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
 from tqdm import tqdm
 
 from ..models.loading import load_network
@@ -32,19 +33,23 @@ class Group:
     is_demonstration: bool = False
 
 
-def load_groups(names: Sequence[str], pooling: str = "trials") -> list[Group]:
+def load_groups(
+    names: Sequence[str], pooling: str = "trials", load: Callable[[str], nn.Module] = load_network
+) -> list[Group]:
     """Load networks, and return their masks.
 
     Args:
-        names: As `timm_lp.models.loading.load_network` takes them.
+        names: As `load` takes them.
         pooling: "trials" takes those together whose names differ only in the `-seed1`, `-seed2` at their end, "all"
             takes all together, "none" none.
+        load: What loads a network.
 
     Raises:
         ValueError: If there is no such network, one has no masks, or those that are pooled do not have the same layers.
         OSError: If a network cannot be fetched.
     """
-    masks = {name: _load(name) for name in tqdm(dict.fromkeys(names), desc="networks", unit="network", disable=None)}
+    bar = tqdm(dict.fromkeys(names), desc="networks", unit="network", disable=None)
+    masks = {name: _masks_of(name, load(name)) for name in bar}
     pooled: dict[str, list[str]] = {}
     for name in masks:
         pooled.setdefault(_pool_of(name, pooling), []).append(name)
@@ -55,8 +60,8 @@ def load_groups(names: Sequence[str], pooling: str = "trials") -> list[Group]:
     ]
 
 
-def _load(name: str) -> list[LayerMasks]:
-    masks = layer_masks(load_network(name))
+def _masks_of(name: str, network: nn.Module) -> list[LayerMasks]:
+    masks = layer_masks(network)
     if not masks:
         raise ValueError(f"`names` must be of networks with Lp-convolutions, got {name}, which has none. Leave it out.")
     return masks

@@ -255,6 +255,24 @@ def test_ablates_what_the_network_is_without_the_channels(oriented: Path) -> Non
     assert np.isclose(row["number"], 100 * found["number"], atol=1.0)
 
 
+def test_shows_the_masks_of_saved_networks_seeds_together(oriented: Path) -> None:
+    output = _main(oriented, "--masks")
+    (group,) = json.loads((oriented / "masks" / "results.json").read_text())["groups"]
+    assert (group["name"], len(group["networks"])) == ("lp2", 2)
+    assert group["layers"][0]["masks"] == 2 * 4
+    with (oriented / "masks" / "masks.csv").open() as file:
+        thetas = sorted(float(mask["theta"]) for mask in csv.DictReader(file) if float(mask["gamma"]) > 3)
+    assert np.allclose(thetas, sorted(2 * [88.0, 92.0, 1.0]), atol=0.01)
+    assert {path.suffix for path in (oriented / "masks").iterdir()} == {".md", ".csv", ".json", ".png"}
+    assert output.endswith(f"Tables and pictures: {oriented / 'masks'}\n")
+
+
+def test_refuses_to_show_masks_that_are_not_there(tmp_path: Path) -> None:
+    _main(tmp_path, variants=["base"])
+    with pytest.raises(SystemExit, match=r"`output_dir` must hold a trial with masks that ended well, got .* without"):
+        _main(tmp_path, "--masks")
+
+
 @pytest.mark.parametrize("variant", ["base", "lp16", "nothing"])
 def test_refuses_to_ablate_what_has_no_masks_or_is_not_there(oriented: Path, variant: str) -> None:
     with pytest.raises(SystemExit, match=rf"`ablate_variant` must have masks, and a trial under .*, got '{variant}'"):

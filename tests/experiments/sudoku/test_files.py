@@ -80,7 +80,7 @@ LATIN_SQUARE = "".join(str((i + j) % 9 + 1) for i in range(9) for j in range(9))
 def test_names_the_bad_row_with_its_line(path: Path, row: str, rule: str) -> None:
     rows = ["quizzes,solutions", ROW, f"{OTHER},{OTHER}", row, f"{BLANK},{OTHER}"]
     path.write_text("\n".join(rows), encoding="utf-8")
-    with pytest.raises(ValueError, match=f"`path` must have in each row {rule}") as caught:
+    with pytest.raises(ValueError, match=f"`data` must have in each row {rule}") as caught:
         read_puzzles(path)
     assert f"in line 4 of {path}. Correct that row, or leave it out." in str(caught.value)
     rows[3] = f"{PUZZLE[:60]}{'0' * 21},{SOLUTION}"

@@ -12,6 +12,7 @@ from .ablation_run import ablate
 from .config import SudokuConfig
 from .experiment import Experiment
 from .flags import COMMAND, command_line, parse_arguments
+from .mask_report import report_masks
 from .report import read_trials, to_markdown, write_report
 
 
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with imports_not_collected():
         if action == "report":
             _report(Path(config.output_dir))
+            return
+        if action == "masks":
+            folder = Path(config.output_dir)
+            print(f"{report_masks(folder)}\nTables and pictures: {folder / 'masks'}")
             return
         accelerator = create_accelerator(mixed_precision=config.mixed_precision, cpu_threads=config.cpu_threads)
         if action == "ablate":

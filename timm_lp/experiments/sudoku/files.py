@@ -17,7 +17,7 @@ _WIDTH = 163  # characters of a row
 _FORM = "a quiz and its solution, 81 digits each, with a comma between"
 
 
-def read_puzzles(path: Path) -> Puzzles:
+def read_puzzles(data: Path) -> Puzzles:
     """Return the puzzles of a CSV file as published (bryanpark/sudoku on Kaggle), checked but for their uniqueness.
 
     Raises:
@@ -25,30 +25,30 @@ def read_puzzles(path: Path) -> Puzzles:
         ValueError: If it is not such a file, a row is not a puzzle with its solution, or a puzzle stands there twice.
             The first bad row is named with its line.
     """
-    header, *lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines() or [b""]
+    header, *lines = data.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines() or [b""]
     if header.decode(errors="replace") != _HEADER or not lines:
-        raise ValueError(f"`path` must be a CSV file with the columns {_HEADER}, and rows, got {path}.")
-    _refuse(path, np.array([len(line) != _WIDTH for line in lines]), _FORM, lines)
+        raise ValueError(f"`data` must be a CSV file with the columns {_HEADER}, and rows, got {data}.")
+    _refuse(data, np.array([len(line) != _WIDTH for line in lines]), _FORM, lines)
     rows = np.frombuffer(b"".join(lines), dtype=np.uint8).reshape(-1, _WIDTH)
     digits = np.delete(rows, 81, axis=1) - ord("0")
-    _refuse(path, (digits > 9).any(axis=1) | (rows[:, 81] != ord(",")), _FORM, lines)
+    _refuse(data, (digits > 9).any(axis=1) | (rows[:, 81] != ord(",")), _FORM, lines)
     puzzles, solutions = digits.astype(np.int8).reshape(-1, 2, 9, 9).swapaxes(0, 1)
     for kind, valid in zip(KINDS, valid_units(solutions).all(axis=2).T, strict=True):
-        _refuse(path, ~valid, f"a solution that has each digit once in every {kind}", lines)
+        _refuse(data, ~valid, f"a solution that has each digit once in every {kind}", lines)
     agree = ((puzzles == 0) | (puzzles == solutions)).all(axis=(1, 2))
-    _refuse(path, ~agree, "a quiz that agrees with its solution", lines)
+    _refuse(data, ~agree, "a quiz that agrees with its solution", lines)
     _, first = np.unique(np.ascontiguousarray(rows[:, :81]).view("S81"), return_index=True)
-    _refuse(path, ~np.isin(np.arange(len(lines)), first), "a quiz that no row above has", lines)
+    _refuse(data, ~np.isin(np.arange(len(lines)), first), "a quiz that no row above has", lines)
     return Puzzles(puzzles, solutions)
 
 
-def _refuse(path: Path, bad: np.ndarray, rule: str, lines: list[bytes]) -> None:
+def _refuse(data: Path, bad: np.ndarray, rule: str, lines: list[bytes]) -> None:
     if bad.any():
         place = int(bad.argmax())
         row = lines[place].decode(errors="replace")
         shown = row if len(row) <= _WIDTH else f"{row[:_WIDTH]}..."
         raise ValueError(
-            f"`path` must have in each row {rule}, got {shown!r} in line {place + 2} of {path}. "
+            f"`data` must have in each row {rule}, got {shown!r} in line {place + 2} of {data}. "
             "Correct that row, or leave it out."
         )
 

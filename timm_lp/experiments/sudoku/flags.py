@@ -30,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[SudokuConfi
         arguments: The command line, or None for the process's own.
 
     Returns:
-        The settings, and `"run"`, `"report"` or `"ablate"`.
+        The settings, and `"run"`, `"report"`, `"masks"` or `"ablate"`.
 
     Raises:
         SystemExit: If argparse does not know a flag or its value.
@@ -66,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
             "report": (
                 "--report",
                 "run nothing: print and write the tables and the curves of the trials under --output-dir",
+            ),
+            "masks": (
+                "--masks",
+                "run nothing: show the masks of the saved networks under --output-dir (Figures 5b, 9)",
             ),
             "ablate": (
                 "--ablate",
