@@ -1,4 +1,4 @@
-"""One commit that is there or not, and known to be."""
+"""Push one commit, whole or not at all, and confirm that it is there."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""config.json: written so that timm and transformers load it, and read as if it came from an enemy."""
+"""config.json: written so that timm and transformers load it, and read as untrusted input."""
 
 import json
 import re

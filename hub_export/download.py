@@ -1,4 +1,4 @@
-"""From the Hub to a verified folder."""
+"""Download a network from the Hub to a verified folder."""
 
 import logging
 import os

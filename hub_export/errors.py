@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub, in one sentence each, and what is worth another try."""
+"""The errors of the Hub in one sentence each, and which of them are worth another try."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Which networks of ours the Hub has."""
+"""List the networks of ours that the Hub has."""
 
 from huggingface_hub import ModelInfo
 

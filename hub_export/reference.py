@@ -1,4 +1,4 @@
-"""What a network is and computes, in numbers that fit into a manifest."""
+"""Reference numbers of a network, small enough for a manifest: what it is and what it computes."""
 
 import hashlib
 import json

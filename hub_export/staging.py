@@ -1,4 +1,4 @@
-"""A network becomes a folder that the Hub, timm and transformers understand."""
+"""Stage a network as a folder that the Hub, timm and transformers understand."""
 
 import copy
 import json

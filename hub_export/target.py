@@ -1,4 +1,4 @@
-"""Where a push goes: the repository and branch, made if need be, and taken back if nothing comes of it."""
+"""The repository and branch that a push goes to: created if need be, and removed again if the push fails."""
 
 import logging
 import re

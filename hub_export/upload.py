@@ -1,4 +1,4 @@
-"""From a network or a staged folder to one verified commit on the Hub."""
+"""Push a network or a staged folder to the Hub, as one verified commit."""
 
 import logging
 import tempfile

@@ -1,4 +1,4 @@
-"""A folder is what it says, or an error names what differs."""
+"""Verify a folder against its manifest; an error names what differs."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights against the network that they are for, before anything large is allocated."""
+"""Check weights against the network that they are for, before anything large is allocated."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

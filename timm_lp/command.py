@@ -1,4 +1,4 @@
-"""What the commands share: what is missing or wrong is said in one line, the last one that is printed."""
+"""What the commands share: errors in one line, the last that is printed, and flags' types."""
 
 import argparse
 import gc

@@ -1,4 +1,4 @@
-"""A registered model's name, taken apart."""
+"""Take a registered model's name apart."""
 
 from dataclasses import dataclass
 

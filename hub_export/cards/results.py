@@ -1,4 +1,4 @@
-"""A `results.json`, read as if anybody had written it."""
+"""Read a `results.json` that anybody may have written."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What distributes the work, how many cores each of its processes has, and what it runs on."""
+"""Create the Accelerator, settle the CPU threads of each process, and describe the machine."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""A trained network by its name or its folder."""
+"""Load a trained network by its name or its folder."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The seeds of one network taken together."""
+"""Take the seeds of one network together."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Recordings of the Allen Brain Observatory: NWB files and the events beside them, read with h5py alone."""
+"""Read recordings of the Allen Brain Observatory: NWB files and the events beside them, with h5py alone."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A responses file from a user's copy of the Allen Brain Observatory."""
+"""Make a responses file from a user's copy of the Allen Brain Observatory."""
 
 from collections import Counter
 from dataclasses import dataclass

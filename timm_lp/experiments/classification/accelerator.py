@@ -1,4 +1,4 @@
-"""What distributes the work, as the settings say."""
+"""Create the Accelerator that the settings ask for."""
 
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, is_tensorboard_available, is_wandb_available

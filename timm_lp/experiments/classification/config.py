@@ -1,4 +1,4 @@
-"""What a run of the benchmark is told: one dataclass, from which the flags and the recipe files' keys are made."""
+"""Settings of a benchmark run: one dataclass, from which the flags and the recipe files' keys are made."""
 
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""How often a network is right."""
+"""Evaluate a network's accuracy."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The network that a variant starts from."""
+"""Create the network that a variant starts from, and check that the settings fit it."""
 
 from dataclasses import replace
 from pathlib import Path

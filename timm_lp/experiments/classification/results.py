@@ -1,4 +1,4 @@
-"""What a trial leaves on disk: its record, its model, and the file that its model's card is made of."""
+"""Write what a trial leaves on disk: its record, its model, and the results for its model's card."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A network on its way through the epochs."""
+"""Train a network: updates, epochs, checkpoints and the moving average."""
 
 import math
 import os

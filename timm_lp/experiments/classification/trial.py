@@ -1,4 +1,4 @@
-"""One trial: a network, a few images of each class, an accuracy on all test images."""
+"""One trial: train one network on the drawn images, and test it on all test images."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""From what is stored of an image to its pixels in RGB."""
+"""Decode stored images to pixels in RGB."""
 
 from io import BytesIO
 from typing import Any

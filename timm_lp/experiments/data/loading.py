@@ -1,4 +1,4 @@
-"""A data set by its name: a preset, a folder, a split file, or a repository on the Hub."""
+"""Load a data set by its name: a preset, a folder, a split file, or a repository on the Hub."""
 
 import logging
 import os

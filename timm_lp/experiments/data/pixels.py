@@ -1,4 +1,4 @@
-"""From images to pixels: decoded once, and augmented by a seed of their own."""
+"""Turn images into pixels: decoded once, and augmented by a seed of their own."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Which images a trial trains on: k of each class, settled by a seed."""
+"""Draw the training images of a trial: k of each class, settled by a seed."""
 
 import hashlib
 import random

@@ -1,4 +1,4 @@
-"""What a run of the Sudoku experiment is told: one dataclass, from which the flags and the recipes' keys are made."""
+"""Settings of a Sudoku run: one dataclass, from which the flags and the recipes' keys are made."""
 
 import math
 from dataclasses import asdict, dataclass

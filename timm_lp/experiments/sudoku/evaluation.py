@@ -1,4 +1,4 @@
-"""What a network makes of puzzles: all cells at a look, or one at a time."""
+"""Evaluate a network on puzzles: all cells at once, or one cell at a time."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How good filled boards are, by the paper's measures and by stricter ones."""
+"""Metrics of filled boards: the paper's measures, and stricter ones."""
 
 from collections.abc import Mapping
 

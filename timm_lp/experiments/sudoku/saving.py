@@ -1,4 +1,4 @@
-"""Trained networks in folders."""
+"""Save trained Sudoku networks, and load them."""
 
 import json
 from pathlib import Path

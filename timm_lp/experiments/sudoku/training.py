@@ -1,4 +1,4 @@
-"""A network on its way through the puzzles."""
+"""Train a Sudoku network: updates, epochs and checkpoints."""
 
 import math
 import time

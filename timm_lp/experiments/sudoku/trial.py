@@ -1,4 +1,4 @@
-"""One trial: a network, the puzzles that it sees, and how it does on others."""
+"""One trial: train one network on puzzles, and test it on others."""
 
 import math
 import time

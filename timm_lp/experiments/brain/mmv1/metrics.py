@@ -1,4 +1,4 @@
-"""How well spike counts are predicted."""
+"""Metrics of predicted spike counts."""
 
 import numpy as np
 from numpy.typing import NDArray
