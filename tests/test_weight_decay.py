@@ -2,8 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection import FasterRCNN
 
 from timm_lp import LpConv2d, lp_convert, spare_masks_from_weight_decay
+
+from .distributed import one_process
 
 DECAY = 0.05
 
@@ -59,15 +60,6 @@ def layer() -> nn.Module:
 
 
 LARGER = [unet, sequential, detector, compiled]
-
-
-@contextmanager
-def one_process() -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def by_timm(model: nn.Module) -> torch.optim.Optimizer:
