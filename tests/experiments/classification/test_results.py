@@ -12,6 +12,7 @@ from timm_lp.experiments.classification.training import Progress
 from timm_lp.experiments.classification.trial import Outcome, Trial
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.sampling import draw
+from timm_lp.models.complexity import count_macs
 
 from ..networks import config
 from ..trials.records import RECORDS, record
@@ -80,10 +81,13 @@ def test_a_trial_records_where_its_weights_started(kind: str, tmp_path: Path, mo
     model = timm.create_model(name, pretrained_cfg_overlay=overlay, device="meta")
     trial = Trial(data, "resnet18", "lp2", 1)
     progress = Progress(1, [1.0], train_seconds=1.0)
-    outcome = Outcome(model, {}, {"top1": 50.0}, 797, draw(data, "nested", 1, 1), progress, 1.0, None)
-    start = trial_record(conf, trial, Accelerator(cpu=True), outcome).start
+    drawn, data_config = draw(data, "nested", 1, 1), {"input_size": (3, 64, 64)}
+    outcome = Outcome(model, data_config, {"top1": 50.0}, 797, drawn, progress, 1.0, None)
+    found = trial_record(conf, trial, Accelerator(cpu=True), outcome)
+    start = found.start
     if conf.checkpoint:
         expected = {"kind": "checkpoint", "file": "weights.pth", "sha256": sha256(b"weights").hexdigest()}
     assert start is not None
     assert start.as_dict() == expected
+    assert found.macs == count_macs(model, (3, 64, 64)) > 10**6
     assert trial_record(conf, trial, Accelerator(cpu=True), error="nan").start is None
