@@ -79,6 +79,17 @@ def test_settings_that_cannot_be_trained_are_refused_without_weights(
         check_variant(config(**settings), settings.get("model", "resnet18"), "base", num_images)
 
 
+@pytest.mark.parametrize("name", ["resnet18_small_stem", "replknet31"])
+def test_weights_that_are_not_there_are_refused(name: str) -> None:
+    for variant in ("base", "lp2"):
+        with pytest.raises(ValueError, match=rf"`pretrained` must be off for (lp2_)?{name}, got it on. No weights"):
+            check_variant(FinetuneConfig(), name, variant)
+    check_variant(FinetuneConfig(checkpoint="file"), "resnet18_small_stem", "lp2")
+    check_variant(FinetuneConfig(pretrained=False), "resnet18_small_stem", "lp2")
+    check_variant(FinetuneConfig(), "resnet18.a1_in1k", "lp2")
+    check_variant(FinetuneConfig(), "alexnet", "base")
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "size"),
     [

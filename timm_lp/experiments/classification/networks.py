@@ -27,12 +27,14 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
         num_images: Images over which its BatchNorm layers average.
 
     Raises:
-        ValueError: If there is no such model, variant or optimizer, no kernel that the variant would start at random,
-            or the network does not take `config`'s arguments, its image size, or a single image at a time.
+        ValueError: If there is no such model, variant or optimizer, no weights to start from, no kernel that the
+            variant would start at random, or the network does not take `config`'s arguments, its image size, or a
+            single image at a time.
     """
     num_images = min(num_images, 2)  # more are no other case, and too many overflow
     with torch.device("meta"):
         network = create_network(replace(config, pretrained=False, checkpoint=None), model, variant, num_classes=2)
+        _check_weights(config, parse_variant(model, variant).model)
         create_optimizer(config, network)
         size = preprocessing(config, network)["input_size"]
         try:
@@ -42,6 +44,15 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
                 f"`img_size`, `batch_size` and `model_kwargs` must fit {variant} of {model}, got "
                 f"{size[1]}x{size[2]} pixels: {_reason(error)}"
             ) from error
+
+
+def _check_weights(config: FinetuneConfig, name: str) -> None:
+    cfg = timm.get_pretrained_cfg(name)
+    if config.pretrained and config.checkpoint is None and not (cfg and cfg.has_weights):
+        raise ValueError(
+            f"`pretrained` must be off for {name}, got it on. No weights are known for it: give --no-pretrained, or "
+            "--checkpoint with a file of yours."
+        )
 
 
 def last_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
