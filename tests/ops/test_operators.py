@@ -9,7 +9,7 @@ from torch import Tensor
 
 from timm_lp.ops import dense, depthwise, matmul, operators, pointwise
 from timm_lp.ops.masked_kernel import channel_ranges
-from timm_lp.ops.operators import Operators, choose_operators
+from timm_lp.ops.operators import Operators, choose_operators, torch_is_fast
 from timm_lp.ops.window import Geometry, output_size
 
 from ..layers.comparison import seeded
@@ -200,6 +200,79 @@ def test_blocks_of_large_kernels_are_not_too_few_channels_for_onednn(taps: int, 
     geometry, shape = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1), (512, 512, taps, taps)
     chosen = choose_operators((4, 512, 24, 24), shape, geometry, torch.float32, strided=False, channels_last=False)
     assert chosen.block_channels == expected
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("kernel_size", [(13, 13), (3, 12), (11, 15), (15, 11), (13, 10)], ids=str)
+def test_a_depthwise_kernel_with_added_columns_matches_torch(
+    kernel_size: tuple[int, int], dilation: int, stride: int
+) -> None:
+    padding = tuple(dilation * (taps // 2) for taps in kernel_size)
+    geometry = Geometry((stride, stride), padding, (dilation, dilation), 4)
+    x, kernel, bias = (torch.randn(shape, generator=seeded()) for shape in [(2, 4, 9, 8), (4, 1, *kernel_size), (4,)])
+    leaves = [tensor.double().requires_grad_() for tensor in (x, kernel)]
+    expected = F.conv2d(*leaves, bias.double(), *geometry)
+    grad_output = torch.randn(expected.shape, generator=seeded(1))
+    (grad_x,) = torch.autograd.grad(expected, leaves[:1], grad_output.double())
+    x, grad_output = in_format(x, "channels_last"), in_format(grad_output, "channels_last")
+
+    shape = tuple(kernel.shape)
+    chosen = choose_operators(tuple(x.shape), shape, geometry, torch.float32, strided=False, channels_last=True)
+    block = (slice(0, 4), kernel.clone())
+    output = chosen.convolve(x, [block], bias, geometry)
+    of_x = chosen.input_gradient(grad_output, [block], tuple(x.shape), geometry)
+    torch.testing.assert_close(output.double(), expected.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(of_x.double(), grad_x, rtol=1e-5, atol=1e-5)
+    assert torch.equal(block[1], kernel)
+
+
+# Shape of the kernel, channels of the input, padding, whether something is in channels_last, whether bfloat16 is
+# convolved in float32 by a CPU with instructions for bfloat16.
+DTYPES = {
+    "depthwise_last": ((32, 1, 15, 15), 32, 7, True, True),
+    "depthwise_large_padding": ((32, 1, 15, 15), 32, 7, False, True),
+    "depthwise_contiguous": ((32, 1, 13, 13), 32, 6, False, False),
+    "depthwise_3x3": ((32, 1, 3, 3), 32, 1, True, False),
+    "multiplier": ((64, 1, 7, 7), 32, 3, True, False),
+    "dense": ((32, 32, 7, 7), 32, 3, True, False),
+}
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "emulated"])
+@pytest.mark.parametrize(
+    ("shape", "in_channels", "padding", "channels_last", "in_float32"), DTYPES.values(), ids=DTYPES
+)
+def test_the_dtype_to_compute_in(
+    shape: tuple[int, ...],
+    in_channels: int,
+    padding: int,
+    channels_last: bool,
+    in_float32: bool,
+    native: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operators, "computes_in_bfloat16", lambda: native)
+    geometry = Geometry((1, 1), (padding,) * 2, (1, 1), in_channels // shape[1])
+
+    def dtype_for(dtype: torch.dtype) -> torch.dtype:
+        return operators.computing_dtype(dtype, shape, in_channels, geometry, channels_last=channels_last)
+
+    assert dtype_for(torch.bfloat16) is (torch.float32 if in_float32 or not native else torch.bfloat16)
+    assert dtype_for(torch.float32) is torch.float32
+    assert dtype_for(torch.float64) is torch.float64
+
+
+def test_single_taps_in_channels_last_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.ones(2, 3, 4, 4)
+    last = in_format(x, "channels_last")
+    assert torch_is_fast(last)
+    assert not torch_is_fast(x)
+    assert not torch_is_fast(last[0])
+    for native in (True, False):
+        monkeypatch.setattr(operators, "computes_in_bfloat16", lambda native=native: native)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch_is_fast(last) is native
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

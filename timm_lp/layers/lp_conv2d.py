@@ -7,7 +7,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from ..ops import Caches, Geometry, can_mask_fast, lp_exponent, lp_mask, masked_conv2d
+from ..ops import Caches, Geometry, can_mask_fast, lp_exponent, lp_mask, masked_conv2d, torch_is_fast
 from ..ops.torch_internals import pair
 from .hooks import copy_hooks
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
@@ -128,6 +128,8 @@ class LpConv2d(nn.Conv2d):
 
     def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Do what `forward` does, with another kernel, shape `(O, I, Kh, Kw)`, and another bias, shape `(O,)`."""
+        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and torch_is_fast(input):
+            return self._conv_forward(input, weight, bias)  # the mask of a single tap is 1
         output = self._fast_forward(input, weight, bias)
         if output is None:
             output = self._conv_forward(input, self._masked(weight), bias)

@@ -3,6 +3,7 @@
 from .caches import Caches
 from .lp_mask import lp_exponent, lp_mask, lp_mask_gradients
 from .masked_conv2d import can_mask_fast, masked_conv2d, plain_conv2d
+from .operators import torch_is_fast
 from .window import Geometry
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "lp_mask_gradients",
     "masked_conv2d",
     "plain_conv2d",
+    "torch_is_fast",
 ]

@@ -39,13 +39,12 @@ class MaskCache:
     def __init__(self) -> None:
         self._last: tuple[Tensor, Tensor, Mask] | None = None
 
-    @torch.no_grad()
     def get(self, C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Mask:
         """Return the mask of `lp_mask`, without a graph."""
         last = self._last  # read once: other threads may replace it
         if last is not None and self._is_current(last, C, log2p, kernel_size):
             return last[2]
-        values = lp_mask(C, log2p, kernel_size)
+        values = lp_mask(C.detach(), log2p.detach(), kernel_size)
         reach, outlier_channels = reach_of(values)
         mask = Mask(values, reach, outlier_channels, bool(reach.inner.crop(values).amin() == 1))
         self._last = (C.detach().clone(), log2p.detach().clone(), mask)
@@ -111,11 +110,10 @@ class KernelCache:
         """Forget the kernel; training calls this, because it needs the memory."""
         self._last = None
 
-    @torch.no_grad()
     def get(
         self, weight: Tensor, mask: Tensor, layout: tuple[object, ...], make: Callable[[], list[list[Block]]]
     ) -> list[list[Block]] | None:
-        """Return the blocks of each part of a masked kernel, or None if it is not kept.
+        """Return the blocks of each part of a masked kernel, or None if it is not kept. Gradients must be off.
 
         Args:
             weight: The weight.
@@ -123,11 +121,12 @@ class KernelCache:
             layout: How their product is cropped, cut into blocks, and laid out in memory.
             make: Makes the blocks, in memory of their own.
         """
-        rows = _rows(weight.detach())
+        weight = weight.detach()
+        rows = _rows(weight)
         if weight.is_inference() or rows is None:
             return None
         fingerprint = rows @ _random_numbers(rows.shape[1], rows.dtype)
-        source = _Source(weight.detach(), version_of(weight), fingerprint, mask, layout)
+        source = _Source(weight, version_of(weight), fingerprint, mask, layout)
         last = self._last  # read once: other threads may replace it
         if last is None or not source.equals(last[0]):
             self._last = (source, None)

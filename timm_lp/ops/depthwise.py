@@ -11,6 +11,8 @@ from .masked_kernel import Block
 from .memory import padded, scratch
 from .window import Geometry
 
+_SLOW_WIDTHS = range(11, 14)  # columns of a kernel for which oneDNN is slower in channels_last than for 14 or 15
+
 
 def convolve(
     input: Tensor,
@@ -21,7 +23,7 @@ def convolve(
 ) -> Tensor:
     """Return the output, computed in a memory format that need not be the input's."""
     ((_, kernel),) = blocks
-    return F.conv2d(_converted("input", input, memory_format), kernel, bias, *geometry)
+    return _convolve(_converted("input", input, memory_format), kernel, bias, geometry, memory_format)
 
 
 def input_gradient(
@@ -40,7 +42,7 @@ def input_gradient(
     padding = flipped_padding(tuple(kernel.shape[2:]), geometry)
     if max(geometry.stride) > 1 or min(padding) < 0:
         return conv2d_input(size, kernel, grad_output, *geometry)
-    return F.conv2d(grad_output, kernel.flip(2, 3), None, *geometry._replace(padding=padding))
+    return _convolve(grad_output, kernel.flip(2, 3), None, geometry._replace(padding=padding), memory_format)
 
 
 def flipped_padding(kernel_size: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
@@ -69,6 +71,22 @@ def kernel_gradient(
     )
     # If the stride does not divide the padded size, some of the last rows meet no tap.
     yield taps[..., : shape[2], : shape[3]].reshape(images, *shape).sum(dim=0)
+
+
+def _convolve(
+    input: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry, memory_format: torch.memory_format
+) -> Tensor:
+    """Return the output of an input in a memory format, with columns of zeros beside a kernel that is slow without."""
+    *shape, width = kernel.shape
+    steps = (*geometry.stride, *geometry.dilation)
+    in_last = memory_format is torch.channels_last
+    if in_last and kernel.dtype is torch.float32 and width in _SLOW_WIDTHS and max(steps) == 1:
+        added = (_SLOW_WIDTHS.stop - width + 1) // 2
+        wide = scratch("wide kernel", (*shape, width + 2 * added), kernel.dtype).zero_()
+        wide[..., added : added + width] = kernel
+        top, left = geometry.padding
+        kernel, geometry = wide, geometry._replace(padding=(top, left + added))
+    return F.conv2d(input, kernel, bias, *geometry)
 
 
 def _converted(

@@ -12,9 +12,9 @@ from .caches import Caches
 from .lp_mask import lp_mask, lp_mask_gradients
 from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
+from .operators import computing_dtype
 from .plan import Part, Plan, make_plan
 from .torch_internals import (
-    computes_in_bfloat16,
     in_dispatch_mode,
     in_forward_mode,
     in_function_transform,
@@ -38,9 +38,9 @@ def masked_conv2d(
 ) -> Tensor:
     """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
 
-    Under autocast, and where the kernel is in bfloat16 itself, the input and the masked kernel are convolved in
-    bfloat16, or in float32 by a CPU to which bfloat16 is foreign. The product with the mask, and the gradients of
-    kernel and mask that follow from its gradient, are computed in float32.
+    Under autocast, and where the kernel is in bfloat16 itself, input and output are rounded to bfloat16, and they are
+    convolved in bfloat16, or in float32 where the CPU is faster in it (`computing_dtype`). The product with the mask,
+    and the gradients of kernel and mask that follow from its gradient, are computed in float32.
 
     Training makes the masked kernel a few output channels at a time, in the forward pass and again in the backward
     pass, so that the whole of a large one is never in memory. Second derivatives are those of the plain formula.
@@ -67,15 +67,8 @@ def masked_conv2d(
         torch.set_autocast_enabled("cpu", True)
 
 
-def _convolve_in(dtype: torch.dtype, input: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-    """Return the output in a dtype; where the CPU would have to emulate bfloat16, it is rounded at the end alone."""
-    emulated = dtype is torch.bfloat16 and not computes_in_bfloat16()
-    inner = torch.float32 if emulated else dtype
-    bias = None if bias is None else bias.to(inner)
-    return _masked_conv2d(input.to(inner), weight, bias, *rest).to(dtype)
-
-
-def _masked_conv2d(
+def _convolve_in(
+    dtype: torch.dtype,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -84,17 +77,20 @@ def _masked_conv2d(
     geometry: Geometry,
     caches: Caches,
 ) -> Tensor:
-    """Return the output in the input's dtype."""
+    """Return the output in a dtype, to which input and bias are rounded, whatever dtype the CPU computes in."""
+    input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
     mask = caches.mask.get(C, log2p, tuple(weight.shape[2:]))
+    input_last, kernel_last = (memory_format_of(tensor) is torch.channels_last for tensor in (input, weight))
+    channels_last = input_last or kernel_last
     plan = make_plan(
         tuple(input.shape),
         tuple(weight.shape),
         mask.reach,
         mask.all_ones,
         geometry,
-        input.dtype,
-        input_last=memory_format_of(input) is torch.channels_last,
-        kernel_last=memory_format_of(weight) is torch.channels_last,
+        computing_dtype(dtype, tuple(weight.shape), input.shape[1], geometry, channels_last=channels_last),
+        input_last=input_last,
+        kernel_last=kernel_last,
     )
     if torch.is_grad_enabled():
         caches.kernel.clear()
@@ -197,11 +193,13 @@ def _convolve(
     outlier_channels: Tensor | None,
     plan: Plan,
 ) -> Tensor:
-    output = plan.main.operators.convolve(input, blocks[0], bias, plan.main.geometry)
+    """Return the output in the input's dtype."""
+    pixels, bias = input.to(plan.dtype), None if bias is None else bias.to(plan.dtype)
+    output = plan.main.operators.convolve(pixels, blocks[0], bias, plan.main.geometry)
     if plan.outliers is not None and outlier_channels is not None:
-        added = plan.outliers.operators.convolve(input, blocks[1], None, plan.outliers.geometry)
+        added = plan.outliers.operators.convolve(pixels, blocks[1], None, plan.outliers.geometry)
         output.index_add_(1, outlier_channels, added)
-    return output.contiguous(memory_format=plan.output_format)
+    return output.to(input.dtype, memory_format=plan.output_format)
 
 
 class _MaskedConv2d(torch.autograd.Function):
@@ -230,18 +228,19 @@ class _MaskedConv2d(torch.autograd.Function):
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
         needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
         plan: Plan = ctx.plan
+        pixels, grads_of_all = input.to(plan.dtype), grad_output.to(plan.dtype)
 
         grad_input = grad_weight = grad_mask = grad_C = grad_log2p = None
         kernels = _masked_kernels(weight, mask, outlier_channels, plan)
         for part, kernel in zip(plan.parts, kernels, strict=True):
             is_main = part is plan.main
-            grads = grad_output if is_main else grad_output[:, outlier_channels]
+            grads = grads_of_all if is_main else grads_of_all[:, outlier_channels]
             operators, geometry = part.operators, part.geometry
             if needs_input:
                 grad = operators.input_gradient(grads, kernel.blocks(part.ranges), tuple(input.shape), geometry)
                 grad_input = grad if grad_input is None else grad_input.add_(grad)
             if needs_weight or needs_mask:
-                kernel_grads = operators.kernel_gradient(input, grads, kernel.shape, part.ranges, geometry)
+                kernel_grads = operators.kernel_gradient(pixels, grads, kernel.shape, part.ranges, geometry)
                 of_weight, of_mask = kernel.gradients(kernel_grads, needs_weight, needs_mask)
                 if is_main:
                     grad_weight, grad_mask = of_weight, of_mask
@@ -249,7 +248,7 @@ class _MaskedConv2d(torch.autograd.Function):
                     _add_outliers(of_weight, grad_weight, outlier_channels, plan.main)
                     _add_outliers(of_mask, grad_mask, outlier_channels, plan.main)
         if grad_input is not None:
-            grad_input = grad_input.contiguous(memory_format=plan.output_format)
+            grad_input = grad_input.to(input.dtype, memory_format=plan.output_format)
         if grad_mask is not None:
             grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p)
         elif needs_C or needs_log2p:

@@ -26,6 +26,15 @@ These are of one core with AVX-512 and its bfloat16 instructions, without AMX (t
   421; blocks of 16 in channels_last: 57761.
 - without the bfloat16 instructions (`ONEDNN_MAX_CPU_ISA=AVX512_CORE`): dense 7x7, 128 channels, 28x28, batch 4, forward
   42 in float32, 116 in bfloat16; the depthwise 11x11 6 and 224. `masked_conv2d` then convolves in float32.
+
+These are of one core of the same kind (torch 2.14.1, batch 4; `96 channels, 56x56` where nothing else is said):
+
+- depthwise in channels_last, kernels of 3, 5, 7, 9, 11, 13, 15 pixels: 0.5, 0.6, 1.3, 2.7, 5.3, 13.8, 5.7 in float32;
+  0.8, 1.9, 3.5, 6.0, 9.5, 16.9, 16.5 in bfloat16, and from there by way of float32 1.1, 1.2, 1.8, 3.3, 4.9, 5.7, 6.4.
+- it is the width that makes 11 and 13 slow: 13 rows of 11, 13, 15 columns take 6.2, 13.5, 5.1; so columns of zeros are
+  added (5x31, 155 taps: 3.8; 15x13, 195 taps: 16.4; 13x15: 5.1).
+- 13x13 from channels_last by way of the contiguous format, and so widened: 11.6 and 5.0; 384 channels, 14x14: 1.69 and
+  0.94; 768 channels, 7x7: 0.67 and 0.43.
 """
 
 import math
@@ -39,6 +48,7 @@ from torch import Tensor
 from . import dense, depthwise, matmul, pointwise
 from .masked_kernel import Block
 from .memory import ONEDNN_CHANNELS
+from .torch_internals import computes_in_bfloat16
 from .window import Geometry, output_size
 
 _CONTIGUOUS_PADDING = 6  # pixels of padding up to which depthwise convolutions are fast in the contiguous format
@@ -91,10 +101,13 @@ def choose_operators(
     """
     out_channels, _, *kernel_size = shape
     if geometry.groups == out_channels == size[1]:
-        flipped = depthwise.flipped_padding(tuple(kernel_size), geometry)
+        forward, backward = (
+            _depthwise_format(kernel_size, padding, dtype, channels_last)
+            for padding in (geometry.padding, depthwise.flipped_padding(tuple(kernel_size), geometry))
+        )
         return Operators(
-            partial(depthwise.convolve, memory_format=_depthwise_format(kernel_size, geometry.padding, dtype)),
-            partial(depthwise.input_gradient, memory_format=_depthwise_format(kernel_size, flipped, dtype)),
+            partial(depthwise.convolve, memory_format=forward),
+            partial(depthwise.input_gradient, memory_format=backward),
             depthwise.kernel_gradient if max(kernel_size) > _SMALL_KERNEL else dense.kernel_gradient,
             out_channels,
         )
@@ -127,9 +140,39 @@ def choose_operators(
     )
 
 
-def _depthwise_format(kernel_size: list[int], padding: tuple[int, ...], dtype: torch.dtype) -> torch.memory_format:
+def torch_is_fast(input: Tensor) -> bool:
+    """Tell whether torch's own convolution is the fastest way to convolve an input with single taps."""
+    if type(input) is not Tensor or torch.compiler.is_compiling() or input.dim() != 4 or input.stride(1) != 1:
+        return False
+    return not torch.is_autocast_enabled("cpu") or computes_in_bfloat16()
+
+
+def _depthwise_format(
+    kernel_size: list[int], padding: tuple[int, ...], dtype: torch.dtype, channels_last: bool
+) -> torch.memory_format:
     """Return the memory format in which oneDNN is fast; the input's own format if it is fast in both."""
-    if max(padding) > _CONTIGUOUS_PADDING:
+    if channels_last or max(padding) > _CONTIGUOUS_PADDING:
         return torch.channels_last
     fast_in_both = dtype is torch.bfloat16 or max(kernel_size) <= _CHANNELS_LAST_KERNEL
     return torch.preserve_format if fast_in_both else torch.contiguous_format
+
+
+def computing_dtype(
+    dtype: torch.dtype, shape: tuple[int, ...], in_channels: int, geometry: Geometry, *, channels_last: bool
+) -> torch.dtype:
+    """Return the dtype in which the CPU is fastest, and at least as exact.
+
+    Args:
+        dtype: Dtype of the output.
+        shape: Shape of the kernel, `(O, I, Kh, Kw)`.
+        in_channels: Channels of the input.
+        geometry: Geometry of the convolution.
+        channels_last: Whether the input or the kernel is in channels_last.
+    """
+    if dtype is not torch.bfloat16:
+        return dtype
+    if not computes_in_bfloat16():
+        return torch.float32
+    is_depthwise = geometry.groups == shape[0] == in_channels
+    in_last = channels_last or max(geometry.padding) > _CONTIGUOUS_PADDING
+    return torch.float32 if is_depthwise and in_last and max(shape[2:]) > _SMALL_KERNEL else dtype
