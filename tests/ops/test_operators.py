@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timm_lp.ops import dense, depthwise, matmul, operators, pointwise
+from timm_lp.ops import dense, depthwise, matmul, operators, pointwise, small_maps
 from timm_lp.ops.masked_kernel import channel_ranges
 from timm_lp.ops.operators import Operators, choose_operators, torch_is_fast
 from timm_lp.ops.window import Geometry, output_size
@@ -27,6 +27,7 @@ FAMILIES = {
         LAST,
     ),
     "pointwise": Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, 0),
+    "small_maps": Operators(small_maps.convolve, small_maps.input_gradient, small_maps.kernel_gradient, 0, LAST),
 }
 # Size of the input, of the kernel, stride, padding, dilation.
 GEOMETRIES = {
@@ -56,6 +57,8 @@ def cases() -> Iterator[Any]:
         channels = {"dense": CHANNELS | GROUPED, "depthwise": depthwise_only}
         for geometry, geometry_arguments in GEOMETRIES.items():
             if family == "pointwise" and geometry != "one_tap":
+                continue
+            if family == "small_maps" and max(geometry_arguments[-1]) > 1:
                 continue
             for name, numbers in channels.get(family, CHANNELS).items():
                 yield pytest.param(family, geometry_arguments, numbers, id=f"{family}-{geometry}-{name}")
@@ -109,7 +112,7 @@ def test_operators_match_torch(
             assert torch.equal(tensor, old)
 
 
-@pytest.mark.parametrize("family", ["dense", "depthwise", "matmul", "pointwise"])
+@pytest.mark.parametrize("family", ["dense", "depthwise", "matmul", "pointwise", "small_maps"])
 def test_an_expanded_output_gradient(family: str) -> None:
     kernel = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     x = torch.arange(12, dtype=torch.float64).view(2, 1, 2, 3)
@@ -140,6 +143,13 @@ CHOICES = {
     "few_positions_cropped": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, True, False, "matmul"),
     "few_positions_last": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, False, True, "matmul"),
     "few_positions_by_stride": ((1, 64, 8, 8), (512, 64, 3, 3), 1, 1, 2, False, False, "dense dense matmul"),
+    "small_map": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, True, "small_maps"),
+    "small_map_contiguous": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, False, "small_maps"),
+    "small_map_few_images": ((15, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, True, "dense"),
+    "small_map_few_channels": ((32, 127, 4, 4), (128, 127, 7, 7), 3, 1, 1, False, True, "dense"),
+    "small_map_few_positions": ((16, 128, 2, 2), (128, 128, 3, 3), 1, 1, 1, False, True, "matmul"),
+    "strided_map": ((32, 128, 8, 8), (128, 128, 7, 7), 3, 1, 2, False, True, "small_maps"),
+    "map_of_8": ((32, 128, 8, 8), (128, 128, 7, 7), 3, 1, 1, False, True, "dense"),
     "1x1": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, False, False, "pointwise"),
     "1x1_cropped": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, True, False, "pointwise"),
     "1x1_last": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, False, True, "dense"),
@@ -174,7 +184,8 @@ def test_choice(
     expected = families.split() if " " in families else [families] * 3
     assert [family_of(operator) for operator in chosen[:3]] == expected
     contiguous = torch.contiguous_format
-    assert chosen.memory_format == ((LAST if strided else contiguous) if expected[0] == "matmul" else None)
+    formats = {"matmul": LAST if strided else contiguous, "small_maps": LAST}
+    assert chosen.memory_format == formats.get(expected[0])
     blocks = [*channel_ranges(shape[0], chosen.block_channels)]
     assert [i for block in blocks for i in range(shape[0])[block]] == [*range(shape[0])]
     if groups > 1:
@@ -227,40 +238,54 @@ def test_a_depthwise_kernel_with_added_columns_matches_torch(
     assert torch.equal(block[1], kernel)
 
 
-# Shape of the kernel, channels of the input, padding, whether something is in channels_last, whether bfloat16 is
-# convolved in float32 by a CPU with instructions for bfloat16.
+# Size of the input, shape of the kernel, padding, whether something is in channels_last, whether bfloat16 is convolved
+# in float32 by a CPU with instructions for bfloat16, and by one that has AMX too.
 DTYPES = {
-    "depthwise_last": ((32, 1, 15, 15), 32, 7, True, True),
-    "depthwise_large_padding": ((32, 1, 15, 15), 32, 7, False, True),
-    "depthwise_contiguous": ((32, 1, 13, 13), 32, 6, False, False),
-    "depthwise_3x3": ((32, 1, 3, 3), 32, 1, True, False),
-    "multiplier": ((64, 1, 7, 7), 32, 3, True, False),
-    "dense": ((32, 32, 7, 7), 32, 3, True, False),
+    "depthwise_last": ((2, 32, 9, 9), (32, 1, 15, 15), 7, True, True, True),
+    "depthwise_large_padding": ((2, 32, 9, 9), (32, 1, 15, 15), 7, False, True, True),
+    "depthwise_contiguous": ((2, 32, 9, 9), (32, 1, 13, 13), 6, False, False, False),
+    "depthwise_3x3": ((2, 32, 9, 9), (32, 1, 3, 3), 1, True, False, False),
+    "multiplier": ((2, 32, 9, 9), (64, 1, 7, 7), 3, True, False, False),
+    "dense": ((2, 32, 9, 9), (32, 32, 7, 7), 3, True, False, False),
+    "small_map": ((32, 128, 4, 4), (128, 128, 7, 7), 3, True, True, False),
 }
 
 
-@pytest.mark.parametrize("native", [True, False], ids=["native", "emulated"])
+@pytest.mark.parametrize("cpu", ["tiles", "native", "emulated"])
 @pytest.mark.parametrize(
-    ("shape", "in_channels", "padding", "channels_last", "in_float32"), DTYPES.values(), ids=DTYPES
+    ("size", "shape", "padding", "channels_last", "in_float32", "with_tiles"), DTYPES.values(), ids=DTYPES
 )
 def test_the_dtype_to_compute_in(
+    size: tuple[int, ...],
     shape: tuple[int, ...],
-    in_channels: int,
     padding: int,
     channels_last: bool,
     in_float32: bool,
-    native: bool,
+    with_tiles: bool,
+    cpu: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(operators, "computes_in_bfloat16", lambda: native)
-    geometry = Geometry((1, 1), (padding,) * 2, (1, 1), in_channels // shape[1])
+    monkeypatch.setattr(operators, "computes_in_bfloat16", lambda: cpu != "emulated")
+    monkeypatch.setattr(operators, "has_bfloat16_tiles", lambda: cpu == "tiles")
+    geometry = Geometry((1, 1), (padding,) * 2, (1, 1), size[1] // shape[1])
 
     def dtype_for(dtype: torch.dtype) -> torch.dtype:
-        return operators.computing_dtype(dtype, shape, in_channels, geometry, channels_last=channels_last)
+        return operators.computing_dtype(dtype, size, shape, geometry, channels_last=channels_last)
 
-    assert dtype_for(torch.bfloat16) is (torch.float32 if in_float32 or not native else torch.bfloat16)
+    expected = {"tiles": with_tiles, "native": in_float32, "emulated": True}[cpu]
+    assert dtype_for(torch.bfloat16) is (torch.float32 if expected else torch.bfloat16)
     assert dtype_for(torch.float32) is torch.float32
     assert dtype_for(torch.float64) is torch.float64
+
+
+@pytest.mark.parametrize("geometry_arguments", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_the_share_of_taps_that_meet_a_pixel(geometry_arguments: tuple[Any, ...]) -> None:
+    size, kernel_size, stride, padding, dilation = geometry_arguments
+    if dilation == (1, 1):
+        geometry = Geometry(stride, padding, dilation, 1)
+        met = F.conv2d(torch.ones(1, 1, *size), torch.ones(1, 1, *kernel_size), None, *geometry)
+        share = small_maps.share_of_taps(size, kernel_size, geometry)
+        assert share == pytest.approx(met.mean().item() / (kernel_size[0] * kernel_size[1]))
 
 
 def test_single_taps_in_channels_last_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +324,8 @@ def test_what_is_chosen_matches_torch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("_BLOCK_BYTES", "_MANY_TAPS_CHANNELS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
+        monkeypatch.setattr(operators, name, 1)
+    for name in ("_SMALL_MAP_CHANNELS", "_SMALL_MAP_IMAGES"):
         monkeypatch.setattr(operators, name, 1)
     size, kernel_size, *rest = geometry_arguments
     in_channels, out_channels, groups = channels

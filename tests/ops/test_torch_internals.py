@@ -33,6 +33,14 @@ def test_computes_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tell()
 
 
+def test_has_bfloat16_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    tell = torch_internals.has_bfloat16_tiles.__wrapped__
+    assert isinstance(tell(), bool)
+    for has in (True, False):
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda has=has: has)
+        assert tell() is has
+
+
 def test_in_function_transform() -> None:
     seen: list[bool] = []
 

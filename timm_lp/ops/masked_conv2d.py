@@ -12,7 +12,6 @@ from .caches import Caches
 from .lp_mask import lp_mask, lp_mask_gradients
 from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
-from .operators import computing_dtype
 from .plan import Part, Plan, make_plan
 from .torch_internals import (
     in_dispatch_mode,
@@ -80,17 +79,15 @@ def _convolve_in(
     """Return the output in a dtype, to which input and bias are rounded, whatever dtype the CPU computes in."""
     input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
     mask = caches.mask.get(C, log2p, tuple(weight.shape[2:]))
-    input_last, kernel_last = (memory_format_of(tensor) is torch.channels_last for tensor in (input, weight))
-    channels_last = input_last or kernel_last
     plan = make_plan(
         tuple(input.shape),
         tuple(weight.shape),
         mask.reach,
         mask.all_ones,
         geometry,
-        computing_dtype(dtype, tuple(weight.shape), input.shape[1], geometry, channels_last=channels_last),
-        input_last=input_last,
-        kernel_last=kernel_last,
+        dtype,
+        input_last=memory_format_of(input) is torch.channels_last,
+        kernel_last=memory_format_of(weight) is torch.channels_last,
     )
     if torch.is_grad_enabled():
         caches.kernel.clear()

@@ -35,6 +35,16 @@ These are of one core of the same kind (torch 2.14.1, batch 4; `96 channels, 56x
   added (5x31, 155 taps: 3.8; 15x13, 195 taps: 16.4; 13x15: 5.1).
 - 13x13 from channels_last by way of the contiguous format, and so widened: 11.6 and 5.0; 384 channels, 14x14: 1.69 and
   0.94; 768 channels, 7x7: 0.67 and 0.43.
+
+These are of two cores of the same kind: forward, input gradient, kernel gradient of dense layers in channels_last by
+oneDNN in float32 and bfloat16, and on small maps as products of matrices in float32:
+
+- 7x7, 256 channels, 4x4, batch 128: 55 57 60, 32 34 64, 19 17 18; batch 16: 7.9 7.9 8.2, 4.8 5.2 8.6, 5.2 3.6 4.4.
+- with stride 2, 256 to 512 channels: 58 56 94, 32 33 88, 9 8 9; 128 to 256 channels, 8x8: 26 30 33, 26 27 42, 18 16 16.
+- 3x3, 512 channels, 2x2, batch 128: 26 26 29, 14 14 26, 5 4 4; 128 channels: 0.6 0.6 1.2, 0.5 0.6 1.4, 0.4 0.4 0.4.
+- where it loses: 7x7, 64 channels, 4x4: 1.3 1.4 2.1, 1.7 1.8 3.8, 2.3 2.2 2.1; 128 channels, 8x8, where 62 % of the
+  taps meet a pixel: 35 35 31, 48 49 62, 41 34 35; 512 channels, 7x7, batch 8: 53 56 89, 38 43 100, 90 46 51.
+- CPUs with AMX stay in bfloat16: one of them evaluated large_resnet18 at 32 px in 359 ms, this one takes 761.
 """
 
 import math
@@ -45,10 +55,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import dense, depthwise, matmul, pointwise
+from . import dense, depthwise, matmul, pointwise, small_maps
 from .masked_kernel import Block
 from .memory import ONEDNN_CHANNELS
-from .torch_internals import computes_in_bfloat16
+from .torch_internals import computes_in_bfloat16, has_bfloat16_tiles
 from .window import Geometry, output_size
 
 _CONTIGUOUS_PADDING = 6  # pixels of padding up to which depthwise convolutions are fast in the contiguous format
@@ -56,6 +66,8 @@ _CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep 
 _SMALL_KERNEL = 3  # pixels of a depthwise kernel whose gradient torch computes fast
 _BLOCK_BYTES = 6 * 2**20
 _MANY_TAPS, _MANY_TAPS_CHANNELS = 49, 128  # of a kernel with more taps, oneDNN is slow on blocks of fewer channels
+_SHARE_OF_TAPS, _STRIDED_SHARE_OF_TAPS = 0.5, 0.65  # up to which leaving out the others pays, with stride 1, and above
+_SMALL_MAP_CHANNELS, _SMALL_MAP_IMAGES = 128, 16  # for which its products of matrices are large enough
 _POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
 
 
@@ -125,6 +137,9 @@ def choose_operators(
         return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block_channels)
     # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
     if 2 * positions > out_channels:
+        if dtype is not torch.bfloat16 and _is_small_map(size, shape, geometry):
+            operators = small_maps.convolve, small_maps.input_gradient, small_maps.kernel_gradient
+            return Operators(*operators, block_channels, torch.channels_last)
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
     # Rows with gaps between them are too short to be copied one by one.
     memory_format = torch.channels_last if strided else torch.contiguous_format
@@ -147,6 +162,14 @@ def torch_is_fast(input: Tensor) -> bool:
     return not torch.is_autocast_enabled("cpu") or computes_in_bfloat16()
 
 
+def _is_small_map(size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry) -> bool:
+    """Tell whether few of a dense kernel's taps meet a pixel, and products of matrices without the others are large."""
+    if max(geometry.dilation) > 1 or min(shape[:2]) < _SMALL_MAP_CHANNELS or size[0] < _SMALL_MAP_IMAGES:
+        return False
+    limit = _SHARE_OF_TAPS if max(geometry.stride) == 1 else _STRIDED_SHARE_OF_TAPS
+    return small_maps.share_of_taps(size[2:], shape[2:], geometry) <= limit
+
+
 def _depthwise_format(
     kernel_size: list[int], padding: tuple[int, ...], dtype: torch.dtype, channels_last: bool
 ) -> torch.memory_format:
@@ -158,14 +181,14 @@ def _depthwise_format(
 
 
 def computing_dtype(
-    dtype: torch.dtype, shape: tuple[int, ...], in_channels: int, geometry: Geometry, *, channels_last: bool
+    dtype: torch.dtype, size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry, *, channels_last: bool
 ) -> torch.dtype:
     """Return the dtype in which the CPU is fastest, and at least as exact.
 
     Args:
         dtype: Dtype of the output.
+        size: Size of the input, `(N, C, H, W)`.
         shape: Shape of the kernel, `(O, I, Kh, Kw)`.
-        in_channels: Channels of the input.
         geometry: Geometry of the convolution.
         channels_last: Whether the input or the kernel is in channels_last.
     """
@@ -173,6 +196,8 @@ def computing_dtype(
         return dtype
     if not computes_in_bfloat16():
         return torch.float32
-    is_depthwise = geometry.groups == shape[0] == in_channels
-    in_last = channels_last or max(geometry.padding) > _CONTIGUOUS_PADDING
-    return torch.float32 if is_depthwise and in_last and max(shape[2:]) > _SMALL_KERNEL else dtype
+    if geometry.groups == shape[0] == size[1]:
+        in_last = channels_last or max(geometry.padding) > _CONTIGUOUS_PADDING
+        return torch.float32 if in_last and max(shape[2:]) > _SMALL_KERNEL else dtype
+    few_taps = geometry.groups == 1 and _is_small_map(size, shape, geometry)
+    return torch.float32 if few_taps and not has_bfloat16_tiles() else dtype
