@@ -1,6 +1,7 @@
 """`masked_conv2d` in bfloat16: under autocast, and with parameters that are in bfloat16 themselves."""
 
 import copy
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import lp_mask, operators
+from timm_lp.ops import lp_mask, masked_conv2d, operators
 
 from ..layers.comparison import image, output_and_gradients, randomize, seeded
 from .shapes import CONTIGUOUS, LAST, build, each_shape, is_fast, plain, small_blocks
@@ -28,7 +29,9 @@ each_cpu = pytest.mark.parametrize("native", [True, False], ids=["native", "emul
 
 def set_cpu(patch: pytest.MonkeyPatch, native: bool) -> None:
     """Let the layers take this CPU for one that has instructions for bfloat16, or for one that has none."""
-    patch.setattr(operators, "computes_in_bfloat16", lambda: native)
+    for name in (masked_conv2d.__module__, operators.__name__):
+        # The module, which the package may hide behind the function of its name.
+        patch.setattr(sys.modules[name], "computes_in_bfloat16", lambda: native)
 
 
 @pytest.fixture(autouse=True)

@@ -238,46 +238,6 @@ def test_a_depthwise_kernel_with_added_columns_matches_torch(
     assert torch.equal(block[1], kernel)
 
 
-# Size of the input, shape of the kernel, padding, whether something is in channels_last, whether bfloat16 is convolved
-# in float32 by a CPU with instructions for bfloat16, and by one that has AMX too.
-DTYPES = {
-    "depthwise_last": ((2, 32, 9, 9), (32, 1, 15, 15), 7, True, True, True),
-    "depthwise_large_padding": ((2, 32, 9, 9), (32, 1, 15, 15), 7, False, True, True),
-    "depthwise_contiguous": ((2, 32, 9, 9), (32, 1, 13, 13), 6, False, False, False),
-    "depthwise_3x3": ((2, 32, 9, 9), (32, 1, 3, 3), 1, True, False, False),
-    "multiplier": ((2, 32, 9, 9), (64, 1, 7, 7), 3, True, False, False),
-    "dense": ((2, 32, 9, 9), (32, 32, 7, 7), 3, True, False, False),
-    "small_map": ((32, 128, 4, 4), (128, 128, 7, 7), 3, True, True, False),
-}
-
-
-@pytest.mark.parametrize("cpu", ["tiles", "native", "emulated"])
-@pytest.mark.parametrize(
-    ("size", "shape", "padding", "channels_last", "in_float32", "with_tiles"), DTYPES.values(), ids=DTYPES
-)
-def test_the_dtype_to_compute_in(
-    size: tuple[int, ...],
-    shape: tuple[int, ...],
-    padding: int,
-    channels_last: bool,
-    in_float32: bool,
-    with_tiles: bool,
-    cpu: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(operators, "computes_in_bfloat16", lambda: cpu != "emulated")
-    monkeypatch.setattr(operators, "has_bfloat16_tiles", lambda: cpu == "tiles")
-    geometry = Geometry((1, 1), (padding,) * 2, (1, 1), size[1] // shape[1])
-
-    def dtype_for(dtype: torch.dtype) -> torch.dtype:
-        return operators.computing_dtype(dtype, size, shape, geometry, channels_last=channels_last)
-
-    expected = {"tiles": with_tiles, "native": in_float32, "emulated": True}[cpu]
-    assert dtype_for(torch.bfloat16) is (torch.float32 if expected else torch.bfloat16)
-    assert dtype_for(torch.float32) is torch.float32
-    assert dtype_for(torch.float64) is torch.float64
-
-
 @pytest.mark.parametrize("geometry_arguments", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_the_share_of_taps_that_meet_a_pixel(geometry_arguments: tuple[Any, ...]) -> None:
     size, kernel_size, stride, padding, dilation = geometry_arguments

@@ -16,29 +16,30 @@ def test_in_dispatch_mode() -> None:
     assert not torch_internals.in_dispatch_mode()
 
 
-def test_computes_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("machine", "units", "expected"),
+    [
+        ("x86_64", set(), False),
+        ("AMD64", {"amx_tile", "avx512_bf16", "avx512_fp16"}, True),
+        ("x86_64", {"avx512_bf16"}, True),
+        ("x86_64", {"avx512_bf16", "avx512_fp16"}, False),
+        ("aarch64", set(), True),
+    ],
+)
+@pytest.mark.parametrize("tells_more", [True, False])
+def test_computes_in_bfloat16(
+    machine: str, units: set[str], expected: bool, tells_more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tell = torch_internals.computes_in_bfloat16.__wrapped__
     assert isinstance(tell(), bool)
-    for machine, units, expected in [
-        ("x86_64", "", False),
-        ("AMD64", "amx_tile", True),
-        ("x86_64", "avx512_bf16", True),
-    ]:
-        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
-        for name in ("amx_tile", "avx512_bf16"):
-            monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda has=name == units: has)
-        assert tell() == expected
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
-    assert tell()
-
-
-def test_has_bfloat16_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    tell = torch_internals.has_bfloat16_tiles.__wrapped__
-    assert isinstance(tell(), bool)
-    for has in (True, False):
-        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda has=has: has)
-        assert tell() is has
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda name=name: name in units)
+    if tells_more:
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: dict.fromkeys(units, True), raising=False)
+    else:
+        monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
+    assert tell() is (expected or (not tells_more and "avx512_bf16" in units))
 
 
 def test_in_function_transform() -> None:

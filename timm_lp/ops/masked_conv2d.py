@@ -14,6 +14,7 @@ from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
 from .plan import Part, Plan, make_plan
 from .torch_internals import (
+    computes_in_bfloat16,
     in_dispatch_mode,
     in_forward_mode,
     in_function_transform,
@@ -38,8 +39,8 @@ def masked_conv2d(
     """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
 
     Under autocast, and where the kernel is in bfloat16 itself, input and output are rounded to bfloat16, and they are
-    convolved in bfloat16, or in float32 where the CPU is faster in it (`computing_dtype`). The product with the mask,
-    and the gradients of kernel and mask that follow from its gradient, are computed in float32.
+    convolved in bfloat16, or in float32 by a CPU that is faster in it. The product with the mask, and the gradients of
+    kernel and mask that follow from its gradient, are computed in float32.
 
     Training makes the masked kernel a few output channels at a time, in the forward pass and again in the backward
     pass, so that the whole of a large one is never in memory. Second derivatives are those of the plain formula.
@@ -85,7 +86,7 @@ def _convolve_in(
         mask.reach,
         mask.all_ones,
         geometry,
-        dtype,
+        torch.float32 if dtype is torch.bfloat16 and not computes_in_bfloat16() else dtype,
         input_last=memory_format_of(input) is torch.channels_last,
         kernel_last=memory_format_of(weight) is torch.channels_last,
     )

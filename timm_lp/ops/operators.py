@@ -27,24 +27,26 @@ These are of one core with AVX-512 and its bfloat16 instructions, without AMX (t
 - without the bfloat16 instructions (`ONEDNN_MAX_CPU_ISA=AVX512_CORE`): dense 7x7, 128 channels, 28x28, batch 4, forward
   42 in float32, 116 in bfloat16; the depthwise 11x11 6 and 224. `masked_conv2d` then convolves in float32.
 
-These are of one core of the same kind (torch 2.14.1, batch 4; `96 channels, 56x56` where nothing else is said):
+Where AMX is hidden, bfloat16 is the slower one, and `masked_conv2d` convolves in float32 too: 166 and 321 GFLOP/s in
+products of matrices on two cores (torch 2.14.1); dense 7x7, channels_last, forward, input gradient, kernel gradient of
+64 channels, 56x56, batch 8: 55 55 58 in bfloat16, 29 30 30 in float32; 256 channels, 14x14: 47 48 54, 25 26 40; 512
+channels, 7x7: 39 43 103, 50 53 92. On one core there, batch 4, 96 channels, 56x56 where nothing else is said:
 
 - depthwise in channels_last, kernels of 3, 5, 7, 9, 11, 13, 15 pixels: 0.5, 0.6, 1.3, 2.7, 5.3, 13.8, 5.7 in float32;
-  0.8, 1.9, 3.5, 6.0, 9.5, 16.9, 16.5 in bfloat16, and from there by way of float32 1.1, 1.2, 1.8, 3.3, 4.9, 5.7, 6.4.
+  0.8, 1.9, 3.5, 6.0, 9.5, 16.9, 16.5 in bfloat16.
 - it is the width that makes 11 and 13 slow: 13 rows of 11, 13, 15 columns take 6.2, 13.5, 5.1; so columns of zeros are
   added (5x31, 155 taps: 3.8; 15x13, 195 taps: 16.4; 13x15: 5.1).
 - 13x13 from channels_last by way of the contiguous format, and so widened: 11.6 and 5.0; 384 channels, 14x14: 1.69 and
   0.94; 768 channels, 7x7: 0.67 and 0.43.
 
-These are of two cores of the same kind: forward, input gradient, kernel gradient of dense layers in channels_last by
-oneDNN in float32 and bfloat16, and on small maps as products of matrices in float32:
+On two cores there: forward, input gradient, kernel gradient of dense layers in channels_last by oneDNN in float32 and
+in bfloat16, and as products of matrices without the taps that meet padding (`small_maps`) in float32:
 
 - 7x7, 256 channels, 4x4, batch 128: 55 57 60, 32 34 64, 19 17 18; batch 16: 7.9 7.9 8.2, 4.8 5.2 8.6, 5.2 3.6 4.4.
 - with stride 2, 256 to 512 channels: 58 56 94, 32 33 88, 9 8 9; 128 to 256 channels, 8x8: 26 30 33, 26 27 42, 18 16 16.
 - 3x3, 512 channels, 2x2, batch 128: 26 26 29, 14 14 26, 5 4 4; 128 channels: 0.6 0.6 1.2, 0.5 0.6 1.4, 0.4 0.4 0.4.
 - where it loses: 7x7, 64 channels, 4x4: 1.3 1.4 2.1, 1.7 1.8 3.8, 2.3 2.2 2.1; 128 channels, 8x8, where 62 % of the
   taps meet a pixel: 35 35 31, 48 49 62, 41 34 35; 512 channels, 7x7, batch 8: 53 56 89, 38 43 100, 90 46 51.
-- CPUs with AMX stay in bfloat16: one of them evaluated large_resnet18 at 32 px in 359 ms, this one takes 761.
 """
 
 import math
@@ -58,7 +60,7 @@ from torch import Tensor
 from . import dense, depthwise, matmul, pointwise, small_maps
 from .masked_kernel import Block
 from .memory import ONEDNN_CHANNELS
-from .torch_internals import computes_in_bfloat16, has_bfloat16_tiles
+from .torch_internals import computes_in_bfloat16
 from .window import Geometry, output_size
 
 _CONTIGUOUS_PADDING = 6  # pixels of padding up to which depthwise convolutions are fast in the contiguous format
@@ -178,26 +180,3 @@ def _depthwise_format(
         return torch.channels_last
     fast_in_both = dtype is torch.bfloat16 or max(kernel_size) <= _CHANNELS_LAST_KERNEL
     return torch.preserve_format if fast_in_both else torch.contiguous_format
-
-
-def computing_dtype(
-    dtype: torch.dtype, size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry, *, channels_last: bool
-) -> torch.dtype:
-    """Return the dtype in which the CPU is fastest, and at least as exact.
-
-    Args:
-        dtype: Dtype of the output.
-        size: Size of the input, `(N, C, H, W)`.
-        shape: Shape of the kernel, `(O, I, Kh, Kw)`.
-        geometry: Geometry of the convolution.
-        channels_last: Whether the input or the kernel is in channels_last.
-    """
-    if dtype is not torch.bfloat16:
-        return dtype
-    if not computes_in_bfloat16():
-        return torch.float32
-    if geometry.groups == shape[0] == size[1]:
-        in_last = channels_last or max(geometry.padding) > _CONTIGUOUS_PADDING
-        return torch.float32 if in_last and max(shape[2:]) > _SMALL_KERNEL else dtype
-    few_taps = geometry.groups == 1 and _is_small_map(size, shape, geometry)
-    return torch.float32 if few_taps and not has_bfloat16_tiles() else dtype

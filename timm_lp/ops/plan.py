@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from .masked_kernel import channel_ranges
-from .operators import Operators, choose_operators, computing_dtype
+from .operators import Operators, choose_operators
 from .reach import Reach
 from .window import Geometry, Window, cropped_geometry, needed_window, output_size
 
@@ -78,14 +78,11 @@ def make_plan(
         reach: Reach of the masks.
         all_ones: Whether all masks are 1 in `reach.inner`.
         geometry: Geometry of the convolution with the whole kernel.
-        dtype: Dtype of the output.
+        dtype: Dtype of the convolution.
         input_last: Whether the input is in channels_last.
         kernel_last: Whether the kernel is in channels_last.
     """
     channels_last = input_last or kernel_last
-    reached = needed_window(size[2:], reach.support, shape[2:], geometry)
-    needed_shape, needed_geometry = (*shape[:2], *reached.size), cropped_geometry(reached, geometry)
-    dtype = computing_dtype(dtype, size, needed_shape, needed_geometry, channels_last=channels_last)
     output_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def part(within: Window, out_channels: int) -> Part:

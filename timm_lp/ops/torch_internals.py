@@ -2,6 +2,7 @@
 
 import platform
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,16 +30,15 @@ def in_forward_mode() -> bool:
 
 @lru_cache(maxsize=1)
 def computes_in_bfloat16() -> bool:
-    """Tell whether the CPU has instructions for bfloat16, as far as torch tells: it does so for x86 alone."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    """Tell whether the CPU is faster in bfloat16 than in float32, as far as torch tells: it does so for x86 alone.
+
+    AMX makes it so, and AVX-512's bfloat16 instructions, but not those of Intel's CPUs where the system hides AMX. These
+    have AVX512-FP16 and no AMX, as later versions of torch tell.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64") or torch.cpu._is_amx_tile_supported():
         return True
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-@lru_cache(maxsize=1)
-def has_bfloat16_tiles() -> bool:
-    """Tell whether the CPU multiplies matrices in bfloat16 several times faster than in float32 (AMX)."""
-    return torch.cpu._is_amx_tile_supported()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.cpu._is_avx512_bf16_supported() and not capabilities.get("avx512_fp16", False)
 
 
 def is_batched_gradient(grad: Tensor) -> bool:
