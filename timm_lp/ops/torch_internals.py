@@ -32,7 +32,7 @@ def in_forward_mode() -> bool:
 def computes_in_bfloat16() -> bool:
     """Tell whether the CPU is faster in bfloat16 than in float32, as far as torch tells: it does so for x86 alone.
 
-    AMX makes it so, and AVX-512's bfloat16 instructions, but not those of Intel's CPUs where the system hides AMX. These
+    AMX makes it so, and AVX-512's bfloat16 instructions, but not those of Intel's CPUs where AMX is hidden. These
     have AVX512-FP16 and no AMX, as later versions of torch tell.
     """
     if platform.machine().lower() not in ("x86_64", "amd64") or torch.cpu._is_amx_tile_supported():
