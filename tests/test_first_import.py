@@ -1,4 +1,8 @@
-"""Whatever is imported first, timm knows our models: any module of ours, of timm or of torch, any name of ours."""
+"""Whatever is imported first, timm knows our models: any module of ours, of timm or of torch, any name of ours.
+
+After a statement that has not loaded timm, nothing that is half made is left for timm's import to meet: such statements
+may share a process. So may modules of torch and timm, whose imports all begin with that of their whole package.
+"""
 
 import json
 import os
@@ -8,44 +12,55 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
 import timm
 import torch
 
 import hub_export
 import timm_lp
 
-# Imports the modules that are to be there before, and runs each statement in a process of its own; prints what those
-# that leave timm without our models, or a word of ours in the log, have written.
+from .imports import read_project
+
+ROOT = Path(__file__).parents[1]
+# Imports what is to be there before, and runs each of the first statements in a process of its own; runs those that did
+# not load timm, and the second statements, in one. Prints what the processes that leave timm without our models, or a
+# word of ours in the log, have written; if it is the shared one, each of its statements is run by itself, to name them.
 SCRIPT = """
-import importlib, json, os, sys, tempfile, warnings
+import gc, json, os, pkgutil, sys, tempfile, warnings
 
 warnings.simplefilter("ignore")
-before, statements = json.loads(sys.argv[1])
+before, alone, together = json.loads(sys.argv[1])
 for name in before:
-    importlib.import_module(name)
+    pkgutil.resolve_name(name)
+assert not {"timm", "timm_lp.models"} & sys.modules.keys()
+gc.disable()  # which would copy the memory that the processes share
+NOT_LOADED = 9
 failures = {}
-for statement in statements:
-    assert not {"timm", "timm_lp.models"} & sys.modules.keys()
+
+def run(statements, may_end_without_timm=False):
     with tempfile.TemporaryFile("w+") as output:
         child = os.fork()
         if child == 0:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
-            exec(statement, {})
+            for statement in statements:
+                exec(statement, {})
+            if may_end_without_timm and "timm" not in sys.modules:
+                os._exit(NOT_LOADED)
             import timm
             os._exit(0 if timm.is_model("lp2_resnet18") and timm.is_model("alexnet") else 1)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         output.seek(0)
         text = output.read()
-    if code or "timm-lp could not" in text:
-        failures[statement] = text
+    if code not in (0, NOT_LOADED) or "timm-lp could not" in text:
+        failures["; ".join(statements)] = text
+    return code
+
+together += [statement for statement in alone if run([statement], may_end_without_timm=True) == NOT_LOADED]
+if together and run(together):
+    for statement in together:
+        run([statement])
 print(json.dumps(failures))
 """
-# Prints the names of the modules that an import loads.
-LOADED = (
-    "import importlib, json, sys; importlib.import_module(json.loads(sys.argv[1])); print(json.dumps([*sys.modules]))"
-)
 
 
 def _modules(package: ModuleType) -> list[str]:
@@ -59,46 +74,39 @@ def _imports(modules: list[str]) -> list[str]:
     return [f"import {name}" for name in modules if not name.endswith(".__main__")]
 
 
-def _beyond(package: str, modules: list[str]) -> list[str]:
-    """Return the package and those of its modules that its own import does not load."""
-    loaded = _run(LOADED, package)
-    return [package, *(name for name in modules if name not in loaded)]
-
-
-def _run(code: str, *arguments: Any, **environment: str) -> Any:
-    command = [sys.executable, "-W", "ignore", "-c", code, *map(json.dumps, arguments)]
+def _failures(before: list[str], alone: list[str], together: list[str], **environment: str) -> Any:
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps([before, alone, together])]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     process = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
 
 
-@pytest.fixture(scope="module")
-def dependencies() -> list[str]:
-    """What `import timm` loads besides timm and us; loaded before, it need not be loaded in each process again."""
-    return [name for name in _run(LOADED, "timm") if name.partition(".")[0] not in ("__main__", "timm", "timm_lp")]
-
-
 def test_our_names_first() -> None:
-    statements = [f"from timm_lp import {name}" for name in ("*", *timm_lp.__all__)]
-    assert "from timm_lp import lp_convert" in statements
-    assert _run(SCRIPT, [["numpy"], [*statements, "import timm_lp", "import hub_export"]]) == {}
+    firsts = {home: f"from timm_lp import {name}" for name, home in timm_lp._HOMES.items()}  # one for each home
+    every = [f"from timm_lp import {name}" for name in ("*", *timm_lp.__all__)]
+    assert "from timm_lp import lp_convert" in every
+    assert _failures(["numpy"], [*firsts.values(), "import hub_export"], ["import timm_lp", *every]) == {}
 
 
-def test_any_module_of_ours_first(dependencies: list[str]) -> None:
+def test_any_module_of_ours_first() -> None:
+    """What others have made is there already, so that no process loads it again."""
     modules = [module for package in (timm_lp, hub_export) for module in _modules(package)]
     assert "timm_lp.ops.lp_mask" in modules
-    assert _run(SCRIPT, [dependencies, _imports(modules)], TORCH_DEVICE_BACKEND_AUTOLOAD="0") == {}
+    found = read_project(ROOT, ("timm_lp", "hub_export")).outer()
+    others = sorted({each.target for each in found if not each.is_deferred and each.target.partition(".")[0] != "timm"})
+    assert {"torch", "huggingface_hub.HfApi"} <= {*others}
+    assert _failures(others, _imports(modules), [], TORCH_DEVICE_BACKEND_AUTOLOAD="0") == {}
 
 
-def test_any_module_of_timms_first(dependencies: list[str]) -> None:
+def test_any_module_of_timms_first() -> None:
     needs_others = ("reader_tfds", "reader_wds", "tf_preprocessing")  # packages that neither timm nor we require
     modules = [name for name in _modules(timm) if not name.endswith(needs_others)]
     assert {"timm.data", "timm.models.resnet"} <= {*modules}
-    assert _run(SCRIPT, [dependencies, _imports(_beyond("timm", modules))]) == {}
+    assert _failures([], [], _imports(modules)) == {}
 
 
 def test_any_module_of_torchs_first() -> None:
     modules = [name for name in _modules(torch) if "._" not in name and name.count(".") <= 1]
     assert {"torch.nn", "torch.onnx"} <= {*modules}
-    assert _run(SCRIPT, [["numpy"], _imports(_beyond("torch", modules))]) == {}
+    assert _failures([], [], _imports(modules)) == {}
