@@ -1,11 +1,13 @@
 """`timm-lp` in processes of its own: what it prints, imports and hands on, and how it ends."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from setuptools import Distribution
@@ -65,30 +67,74 @@ def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path:
     assert done.returncode == 7
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "last"),
-    [
-        (["masks", "--pool", "some"], 2, "argument --pool: invalid choice: 'some'"),
-        (["receptive-fields", "--num-images", "0"], 2, "argument --num-images: must be at least 1, got 0"),
-        (["bench", "--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
-        (
-            ["robustness", "--compute"],
-            2,
-            "`NETWORK` must be given with --corruptions, --compute or --dataset, got none",
-        ),
-        (["finetune", "--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
-        (["brain", "rsa", "--seed", "many"], 2, "argument --seed: invalid int value: 'many'"),
-        (["sudoku", "--puzzles", "many"], 2, "argument --puzzles: invalid int value: 'many'"),
-        (["hub", "verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
-    ],
-    ids=["masks", "receptive-fields", "bench", "robustness", "finetune", "brain", "sudoku", "hub"],
-)
-def test_starts_one_command_and_ends_as_it_does(arguments: list[str], code: int, last: str) -> None:
-    done = _run("-X", "importtime", "-m", "timm_lp", *arguments)
-    assert last in [line for line in done.stderr.splitlines() if not line.startswith("import time:")][-1]
-    assert done.returncode == code
+# What each command says last of a command line that is wrong, and its exit code.
+WRONG = {
+    "masks": (["--pool", "some"], 2, "argument --pool: invalid choice: 'some'"),
+    "receptive-fields": (["--num-images", "0"], 2, "argument --num-images: must be at least 1, got 0"),
+    "bench": (["--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
+    "robustness": (["--compute"], 2, "`NETWORK` must be given with --corruptions, --compute or --dataset, got none"),
+    "finetune": (["--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
+    "brain": (["rsa", "--seed", "many"], 2, "argument --seed: invalid int value: 'many'"),
+    "sudoku": (["--puzzles", "many"], 2, "argument --puzzles: invalid int value: 'many'"),
+    "hub": (["verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
+}
+# Runs `python -m timm_lp` with each command line in a process of its own, which has all but timm and us loaded already.
+START_ALL = """
+import atexit, gc, json, os, runpy, sys
+import matplotlib.pyplot, pandas, scipy.stats, sklearn.metrics, statsmodels.stats.multitest, torchvision
+
+assert not {"timm", "timm_lp.cli", "hub_export"} & sys.modules.keys()
+gc.freeze()  # or a collection at the end of each process would copy the memory that they share
+
+
+def save_modules(path):
+    with open(path, "w") as file:
+        json.dump([*sys.modules], file)
+
+
+codes = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    child = os.fork()
+    if child == 0:
+        for stream in (1, 2):
+            os.dup2(os.open(f"{name}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
+        atexit.register(save_modules, f"{name}.json")
+        sys.argv[1:] = [name, *arguments]
+        runpy.run_module("timm_lp", run_name="__main__", alter_sys=True)
+        sys.exit()
+    codes[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps(codes))
+"""
+
+
+class End(NamedTuple):
+    """How a process ended: its exit code, what it wrote to stderr, and the modules that it had loaded."""
+
+    code: int
+    errors: str
+    modules: set[str]
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
+    folder = tmp_path_factory.mktemp("ends")
+    command = [sys.executable, "-c", START_ALL, json.dumps({name: wrong[0] for name, wrong in WRONG.items()})]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return {
+        name: End(code, (folder / f"{name}.2").read_text(), {*json.loads((folder / f"{name}.json").read_text())})
+        for name, code in json.loads(done.stdout).items()
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_starts_one_command_and_ends_as_it_does(ends: dict[str, End], name: str) -> None:
+    _, code, last = WRONG[name]
+    assert last in ends[name].errors.splitlines()[-1]
+    assert ends[name].code == code
     command_lines = {name: f"{command.module}.cli" for name, command in COMMANDS.items()}
-    assert _imported(done) & {*command_lines.values()} == {command_lines[arguments[0]]}
+    assert ends[name].modules & {*command_lines.values()} == {command_lines[name]}
 
 
 @pytest.mark.parametrize(
