@@ -78,6 +78,8 @@ assert inspect.getsource(timm.models) == pathlib.Path(timm.models.__file__).read
 """
 INSTALL_TWICE = "import timm_lp.plugin; timm_lp.plugin.install(); timm_lp.plugin.install()"
 
+TORCH_FIRST = "import torch, torchvision"  # of what timm loads too, once for all cases
+
 LIGHT = ["timm_lp"]
 TORCH = ["torch", "timm_lp"]
 HEAVY = ["torch", "timm", "timm_lp", "timm_lp.models"]
@@ -100,20 +102,20 @@ CASES = {
     "import timm_lp; import timm": Case(
         ["import timm_lp", INSTALL_TWICE, "import timm"], [(LIGHT, False, 1), (LIGHT, False, 1), (HEAVY, True, 0)]
     ),
-    "import torch, timm": Case([INSTALL_TWICE, "import timm"], [(TORCH, False, 1), (HEAVY, True, 0)], "import torch"),
-    "import timm.models": Case(["import timm.models"], [(HEAVY, True, 0)], "import torch"),
-    "import resnet18": Case(["from timm.models.resnet import resnet18"], [(HEAVY, True, 0)], "import torch"),
-    "import timm_lp.models": Case(["import timm_lp.models"], [(HEAVY, True, 0)], "import torch"),
+    "import torch, timm": Case([INSTALL_TWICE, "import timm"], [(TORCH, False, 1), (HEAVY, True, 0)], TORCH_FIRST),
+    "import timm.models": Case(["import timm.models"], [(HEAVY, True, 0)], TORCH_FIRST),
+    "import resnet18": Case(["from timm.models.resnet import resnet18"], [(HEAVY, True, 0)], TORCH_FIRST),
+    "import timm_lp.models": Case(["import timm_lp.models"], [(HEAVY, True, 0)], TORCH_FIRST),
     "broken": Case(
         [BREAK, "import timm", "timm.create_model('resnet18', layers=(1, 1, 1, 1))"],
         [(TORCH, False, 1), *[(["torch", "timm", "timm_lp"], False, 0)] * 2],
-        "import torch",
+        TORCH_FIRST,
     ),
     "no autoload: import timm; import timm_lp": Case(
-        ["import timm", "import timm_lp"], [(["torch", "timm"], False, 0), (HEAVY, True, 0)], "import torch", False
+        ["import timm", "import timm_lp"], [(["torch", "timm"], False, 0), (HEAVY, True, 0)], TORCH_FIRST, False
     ),
     "no autoload: import timm_lp; import timm": Case(
-        ["import timm_lp", "import timm"], [(TORCH, False, 1), (HEAVY, True, 0)], "import torch", False
+        ["import timm_lp", "import timm"], [(TORCH, False, 1), (HEAVY, True, 0)], TORCH_FIRST, False
     ),
 }
 
