@@ -4,13 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+# Lets a network predict that returns its input, and runs the command on small mice.
 SCRIPT = """
 import json
+import sys
+from dataclasses import replace
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
-from timm_lp.experiments.brain.mmv1 import training
+from timm_lp.experiments.brain import cli
+from timm_lp.experiments.brain.mmv1 import synthetic, training
 
 class Echo(nn.Module):
     def __init__(self):
@@ -27,13 +33,6 @@ network, loader = accelerator.prepare(Echo(), loader)
 predicted, spikes = training._predict(network, loader, accelerator)
 if accelerator.is_main_process:
     print(json.dumps([accelerator.num_processes, predicted[:, 0].tolist(), spikes[:, 0].tolist()]))
-accelerator.end_training()
-"""
-COMMAND = """
-import sys
-from dataclasses import replace
-from timm_lp.experiments.brain import cli
-from timm_lp.experiments.brain.mmv1 import synthetic
 
 whole = synthetic.synthetic_mouse
 synthetic.synthetic_mouse = lambda number: whole(number, segments=2, train=40, test=60, neurons=3)
@@ -42,12 +41,14 @@ cli.main(["mmv1", "--synthetic", "--variants", "lp2", "--output-dir", sys.argv[1
 """
 
 
-def _run_on_two_processes(script: Path, *arguments: str) -> str:
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Return what the script prints on two processes, and the folder of the command's results."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "script.py").write_text(SCRIPT)
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-            *(str(script), *arguments),
-        ],
+        [*launch, str(folder / "script.py"), str(folder / "out")],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
@@ -55,20 +56,18 @@ def _run_on_two_processes(script: Path, *arguments: str) -> str:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout, folder / "out"
 
 
-def test_predictions_keep_their_order_on_two_processes(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    processes, predicted, spikes = json.loads(_run_on_two_processes(tmp_path / "script.py"))
+def test_predictions_keep_their_order_on_two_processes(printed: tuple[str, Path]) -> None:
+    processes, predicted, spikes = json.loads(printed[0].splitlines()[0])
     assert processes == 2
     assert predicted == list(range(23))
     assert spikes == [-number for number in range(23)]
 
 
-def test_two_processes_print_one_table(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(COMMAND)
-    printed = _run_on_two_processes(tmp_path / "script.py", str(tmp_path / "out"))
-    assert printed.count("# V1 activity prediction") == 1
-    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+def test_two_processes_print_one_table(printed: tuple[str, Path]) -> None:
+    output, folder = printed
+    assert output.count("# V1 activity prediction") == 1
+    rows = json.loads((folder / "results.json").read_text())
     assert [row["variant"] for row in rows] == ["behaviour", "lp2"] * 2
