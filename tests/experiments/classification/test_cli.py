@@ -461,7 +461,8 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
 ) -> None:
     accuracies_by_rate.update({1e-9: 50.0, 0.01: 60.0})
     flags = ["--lr-sweep", "1e-9", "0.01", "1e30", "--seeds", "1", "2", "--tracker", "tensorboard"]
-    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    short = ["--epochs", "3", "--warmup-epochs", "0"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags, *short])
     paths = tmp_path.glob("digits/resnet18/*-seed*/trial.json")
     rates = [json.loads(path.read_text())["settings"]["lr"] for path in paths]
     assert rates == [0.01] * 4
@@ -474,7 +475,7 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     assert "1e-09: 51.50, 0.01: 61.50, 1e+30: failed" in capsys.readouterr().out
     assert "rate of the sweep" not in caplog.text
     steps = _logged_steps(tmp_path / "timm-lp-finetune")
-    assert len(steps) > 4 * 12
+    assert len(steps) > 4 * 3
     assert steps == sorted(steps), "wandb drops what is behind the last step"
 
 

@@ -38,33 +38,30 @@ checkpoint_seconds: 0
 cpu_threads: 1
 mixed_precision: "no"
 """
+# Each process reads a data set twice, as two runs do, and measures speeds with the other.
 SCRIPT = """
+import sys
 from tests.experiments.networks import config
 from timm_lp.experiments.classification import speed
 from timm_lp.experiments.classification.accelerator import create_accelerator
-
-speed._SECONDS = 0.05
-settings = config(shots=4, batch_size=20, cpu_threads=1, variants=["base"])
-accelerator = create_accelerator(settings)
-rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
-if accelerator.is_main_process:
-    print(accelerator.num_processes, "processes", all(row["both"] > 0 for (row,) in rows))
-accelerator.end_training()
-"""
-READERS = """
-import sys
-from tests.experiments.networks import config
-from timm_lp.experiments.data import digests
-from timm_lp.experiments.classification.accelerator import create_accelerator
 from timm_lp.experiments.classification.benchmark import load_all
+from timm_lp.experiments.data import digests
 
 digests._SETTLED_NS = 0
 read, file_digest = [], digests.file_digest
 digests.file_digest = lambda path: read.append(path) or file_digest(path)
 settings = config(dataset=[sys.argv[1]], shots=2, cpu_threads=1)
 accelerator = create_accelerator(settings)
-(data,) = load_all(settings, accelerator)
-sys.stdout.write(f"process {accelerator.process_index} read {len(read)} of {data.contents.sha256}\\n")
+for turn in (1, 2):
+    (data,) = load_all(settings, accelerator)
+    sys.stdout.write(f"process {accelerator.process_index}, run {turn}: {len(read)} read of {data.contents.sha256}\\n")
+    read.clear()
+
+speed._SECONDS = 0.05
+settings = config(shots=4, batch_size=20, cpu_threads=1, variants=["base"])
+rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
+if accelerator.is_main_process:
+    print(accelerator.num_processes, "processes", all(row["both"] > 0 for (row,) in rows))
 accelerator.end_training()
 """
 ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
@@ -150,15 +147,24 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
     assert not list((tmp_path / "home").rglob("digests")), "a commit settles the images"
 
 
-def test_one_of_two_processes_reads_the_images(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return what the script says on two processes."""
+    folder = tmp_path_factory.mktemp("script")
     for split in ("train", "test"):
-        make_folder(tmp_path / "bugs", split, ("ant", "bee"), 3)
-    script = tmp_path / "script.py"
-    script.write_text(READERS)
-    variables = {"PYTHONPATH": str(DOOR.parent), "HF_HOME": str(tmp_path / "home")}
-    said = [_finish(_start([*TORCHRUN, str(script), str(tmp_path / "bugs")], variables)) for _ in range(2)]
-    lines = sorted(line.split(" of ") for output in said for line in output.splitlines() if line.startswith("process"))
-    assert [line for line, _ in lines] == [f"process {name}" for name in ("0 read 0", "0 read 12", *["1 read 0"] * 2)]
+        make_folder(folder / "bugs", split, ("ant", "bee"), 3)
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    variables = {"PYTHONPATH": str(DOOR.parent), "HF_HOME": str(folder / "home")}
+    return _finish(_start([*TORCHRUN, str(script), str(folder / "bugs")], variables)).splitlines()
+
+
+def test_one_of_two_processes_reads_the_images(said: list[str]) -> None:
+    lines = sorted(line.split(" read of ") for line in said if line.startswith("process "))
+    assert [line for line, _ in lines] == [
+        *("process 0, run 1: 12", "process 0, run 2: 0"),
+        *("process 1, run 1: 0", "process 1, run 2: 0"),
+    ]
     assert len({sha256 for _, sha256 in lines}) == 1
 
 
@@ -172,11 +178,8 @@ def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None
     assert "Traceback" not in errors.split("torch/distributed/elastic")[0], "what follows is torchrun's own"
 
 
-def test_two_processes_measure_together(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    output = _finish(_start([*TORCHRUN, str(script)], {"PYTHONPATH": str(DOOR.parent)}))
-    assert "2 processes True" in output
+def test_two_processes_measure_together(said: list[str]) -> None:
+    assert "2 processes True" in said
 
 
 def _cells(report: str, variant: str, place: int) -> list[str]:
