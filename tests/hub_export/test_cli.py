@@ -227,23 +227,45 @@ def test_a_foreign_file_in_a_trial_is_one_sentence(
     assert not hub.requests
 
 
+# Runs `python -m hub_export` with each command line in a process of its own, which has torch loaded already.
+START_ALL = """
+import gc, json, os, runpy, sys
+import torch, torchvision
+
+assert not {"timm", "timm_lp.command", "hub_export"} & sys.modules.keys()
+gc.freeze()  # or a collection at the end of each process would copy the memory that they share
+for place, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(f"{place}.txt", os.O_CREAT | os.O_WRONLY), 2)
+        sys.argv[1:] = arguments
+        runpy.run_module("hub_export", run_name="__main__", alter_sys=True)
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 def test_the_sentence_is_the_last_thing_printed(trial: Path, tmp_path: Path) -> None:
     (trial / "results.json").write_text("{}")
     torch.save(create("vgg16").state_dict(), tmp_path / "vgg.pth")
     arguments = ["--checkpoint", str(tmp_path / "vgg.pth"), "--model-args", json.dumps(SMALL["resnet18"])]
-    for command in (["push"], ["push", str(trial), REPO], ["push", "resnet18", REPO, *arguments]):
-        done = subprocess.run(
-            [sys.executable, "-m", "hub_export", *command],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode != 0
-        assert done.stderr.splitlines()[-1].startswith("timm-lp-hub: ")
-        assert "Traceback" not in done.stderr
-        assert "usage:" not in done.stderr
+    commands = [["push"], ["push", str(trial), REPO], ["push", "resnet18", REPO, *arguments]]
+    done = subprocess.run(
+        [sys.executable, "-c", START_ALL, json.dumps(commands)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "1", "1"]
+    for place in range(len(commands)):
+        errors = (tmp_path / f"{place}.txt").read_text()
+        assert errors.splitlines()[-1].startswith("timm-lp-hub: ")
+        assert "Traceback" not in errors
+        assert "usage:" not in errors
 
 
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
