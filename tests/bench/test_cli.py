@@ -1,16 +1,26 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from timm_lp.bench import cli
+from timm_lp.bench import benchmark, cli
 from timm_lp.bench.__main__ import PACKAGES
 from timm_lp.bench.cases import SUITES, Case, Layer, Network
 
 LAYER = Layer(3, 2, 4, groups=2, batch=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _limits_measured_once() -> Iterator[None]:
+    """Measure the machine's best speeds, which takes seconds, for the first command alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "machine_limits", cache(benchmark.machine_limits))
+        yield
 
 
 @pytest.fixture
