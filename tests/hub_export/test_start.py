@@ -53,6 +53,11 @@ def random_trial(run: Run) -> Path:
     return run("lp2", "--no-pretrained")
 
 
+@pytest.fixture(scope="module")
+def damped_trial(base: Path, run: Run) -> Path:
+    return run("lp2-paper", "--pretrained", "--checkpoint", str(base / "model.safetensors"))
+
+
 def facts(folder: Path) -> tuple[dict[str, str], ModelCardData]:
     """Return what a staged card says, its properties by name and its metadata, and nothing of this machine."""
     text = (folder / "README.md").read_text()
@@ -77,13 +82,11 @@ def test_random_weights(merged: bool, random_trial: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
-def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, run: Run, tmp_path: Path) -> None:
-    checkpoint = base / "model.safetensors"
-    trial = run("lp2-paper", "--pretrained", "--checkpoint", str(checkpoint))
-    folder = stage(trial, tmp_path / "network", merged=merged)
+def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, damped_trial: Path, tmp_path: Path) -> None:
+    folder = stage(damped_trial, tmp_path / "network", merged=merged)
     verify(folder)
     said, data = facts(folder)
-    digest = file_digest(checkpoint)
+    digest = file_digest(base / "model.safetensors")
     assert said["Base weights"] == (
         f"a checkpoint file, `model.safetensors` (sha256 `{digest}`), in kernels that the masks damped; what that was "
         "trained from is not recorded"
@@ -96,18 +99,18 @@ def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, run: Run, t
     assert data.eval_results[0].metric_name == "1-shot top-1 (%), one seed"
 
 
-@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
-def test_weights_on_the_hub(merged: bool, hub: HubServer, run: Run, tmp_path: Path) -> None:
+def test_weights_on_the_hub(hub: HubServer, run: Run, tmp_path: Path) -> None:
     save_for_hf(timm.create_model("resnet18", **TINY), str(tmp_path / "timm"), safe_serialization=True)
     hub.seed(tmp_path / "timm", "timm/resnet18.tv_in1k")
     trial = run("lp2", "--model", "resnet18.tv_in1k")
-    folder = stage(trial, tmp_path / "network", merged=merged)
-    verify(folder)
-    said, data = facts(folder)
     link = "[timm/resnet18.tv_in1k](https://huggingface.co/timm/resnet18.tv_in1k)"
-    assert (said["Base weights"], said["Licence"]) == (link, "bsd-3-clause, inherited from the base weights")
-    assert (data.license, data.base_model) == ("bsd-3-clause", "timm/resnet18.tv_in1k")
-    assert (config(folder)["tag"], config(folder)["license"]) == ("tv_in1k", "bsd-3-clause")
+    for merged in (False, True):
+        folder = stage(trial, tmp_path / f"merged_{merged}", merged=merged)
+        verify(folder)
+        said, data = facts(folder)
+        assert (said["Base weights"], said["Licence"]) == (link, "bsd-3-clause, inherited from the base weights")
+        assert (data.license, data.base_model) == ("bsd-3-clause", "timm/resnet18.tv_in1k")
+        assert (config(folder)["tag"], config(folder)["license"]) == ("tv_in1k", "bsd-3-clause")
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
