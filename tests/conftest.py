@@ -1,5 +1,7 @@
+import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,3 +11,21 @@ pytest.register_assert_rewrite("tests.layers.comparison", "tests.layers.shapes",
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 # A shell's background jobs ignore interruptions, and so would the tests of them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collection pass over the imports and the collected tests, which takes 0.3 s each time."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let the exit collect what the imports left, or libraries report it as leaks."""
+    gc.unfreeze()
+
+
+@pytest.fixture
+def nothing_frozen() -> Iterator[None]:
+    """Let garbage collection be as it is in a process that a user starts."""
+    gc.unfreeze()
+    yield
+    gc.freeze()

@@ -72,6 +72,7 @@ def test_the_first_line_is_one_that_says_something() -> None:
     assert first_line(AssertionError()) == "AssertionError"
 
 
+@pytest.mark.usefixtures("nothing_frozen")
 def test_what_the_imports_left_is_not_collected_for_a_while() -> None:
     before = gc.get_freeze_count()
     with imports_not_collected():

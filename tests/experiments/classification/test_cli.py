@@ -186,6 +186,7 @@ def test_a_lost_worker_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch
         main(["--config", str(recipe), "--output-dir", str(tmp_path)])
 
 
+@pytest.mark.usefixtures("nothing_frozen")
 def test_garbage_collection_is_as_before_when_it_ends(run: Run, recipe: Path) -> None:
     before = gc.get_freeze_count()
     main(["--config", str(recipe), "--output-dir", str(run[-1])])
