@@ -11,7 +11,7 @@ from .window import Geometry
 
 ONEDNN_CHANNELS = 16  # oneDNN computes this many output channels at once
 
-_LARGEST_BYTES = 2**23
+_LARGEST_BYTES = 2**24
 
 _thread = threading.local()
 
