@@ -70,8 +70,8 @@ _CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep 
 _SMALL_KERNEL = 3  # pixels of a depthwise kernel whose gradient torch computes fast
 _BLOCK_BYTES = 13 * 2**20
 _MANY_TAPS, _MANY_TAPS_CHANNELS = 49, 128  # of a kernel with more taps, oneDNN is slow on blocks of fewer channels
-_SHARE_OF_TAPS, _STRIDED_SHARE_OF_TAPS = 0.5, 0.65  # up to which leaving out the others pays, with stride 1, and above
-_SMALL_MAP_CHANNELS, _SMALL_MAP_IMAGES = 128, 16  # for which its products of matrices are large enough
+_MOST_TAPS, _MOST_TAPS_OF_A_STRIDE = 0.5, 0.65  # largest share that meets a pixel where leaving out the others pays
+_SMALL_MAP_CHANNELS, _SMALL_MAP_IMAGES = 128, 16  # fewest of which the products of matrices are large enough
 _POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
 
 
@@ -170,7 +170,7 @@ def _is_small_map(size: tuple[int, ...], shape: tuple[int, ...], geometry: Geome
     """Tell whether few of a dense kernel's taps meet a pixel, and products of matrices without the others are large."""
     if max(geometry.dilation) > 1 or min(shape[:2]) < _SMALL_MAP_CHANNELS or size[0] < _SMALL_MAP_IMAGES:
         return False
-    limit = _SHARE_OF_TAPS if max(geometry.stride) == 1 else _STRIDED_SHARE_OF_TAPS
+    limit = _MOST_TAPS if max(geometry.stride) == 1 else _MOST_TAPS_OF_A_STRIDE
     return small_maps.share_of_taps(size[2:], shape[2:], geometry) <= limit
 
 
