@@ -208,8 +208,8 @@ def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatc
 
 @pytest.mark.parametrize(("taps", "expected"), [(7, 64), (9, 128), (21, 128)])
 def test_blocks_of_large_kernels_are_not_too_few_channels_for_onednn(taps: int, expected: int) -> None:
-    geometry, shape = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1), (512, 512, taps, taps)
-    chosen = choose_operators((4, 512, 24, 24), shape, geometry, torch.float32, strided=False, channels_last=False)
+    geometry, shape = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1), (512, 1024, taps, taps)
+    chosen = choose_operators((4, 1024, 24, 24), shape, geometry, torch.float32, strided=False, channels_last=False)
     assert chosen.block_channels == expected
 
 
