@@ -258,6 +258,18 @@ def test_to_conv2d_folds_the_mask(arguments: dict[str, Any]) -> None:
     torch.testing.assert_close(conv(image()), layer(image()), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"stride": 2, "bias": False}, {"groups": 2}, {"padding": 1}], ids=str)
+def test_single_taps_in_channels_last_need_no_mask_in_evaluation(arguments: dict[str, Any]) -> None:
+    layer = randomize(LpConv2d(4, 8, 1, **arguments))
+    x = image().contiguous(memory_format=torch.channels_last)
+    expected = F.conv2d(x, layer.masked_weight(), layer.bias, layer.stride, layer.padding, groups=layer.groups)
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected)
+    assert layer._caches is None
+    layer(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast_masks_in_float32_and_convolves_in_its_dtype(dtype: torch.dtype) -> None:
     layer = randomize(LpConv2d(4, 8, 5, padding=2))
