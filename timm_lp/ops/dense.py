@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from .masked_kernel import Block
+from .memory import memory_format_of
 from .window import Geometry
 
 
@@ -21,7 +21,7 @@ def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geomet
 
 def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry) -> Tensor:
     """Return the input's gradient: the sum over the blocks, in float32 or wider until it is complete."""
-    grads = (conv2d_input(size, kernel, grad_output[:, channels], *geometry) for channels, kernel in blocks)
+    grads = (input_gradient_of(kernel, grad_output[:, channels], size, geometry) for channels, kernel in blocks)
     total = first = next(grads)
     for grad in grads:
         if total is first:
@@ -36,4 +36,25 @@ def kernel_gradient(
     """Return the kernel's gradient, block by block."""
     for channels in ranges:
         grad = grad_output[:, channels]
-        yield conv2d_weight(input, (grad.shape[1], *shape[1:]), grad, *geometry)
+        shape_of_block = (grad.shape[1], *shape[1:])
+        kernel = torch.empty(shape_of_block, dtype=grad.dtype, memory_format=memory_format_of(input))
+        yield _gradients(grad, input, kernel, geometry, wanted=[False, True, False])[1]
+
+
+def input_gradient_of(kernel: Tensor, grad_output: Tensor, size: tuple[int, ...], geometry: Geometry) -> Tensor:
+    """Return the input's gradient by a whole kernel, shape `(O, I, Kh, Kw)`, for an input of a size."""
+    input = torch.empty(size, dtype=grad_output.dtype, memory_format=memory_format_of(kernel, grad_output))
+    return _gradients(grad_output, input, kernel, geometry, wanted=[True, False, False])[0]
+
+
+def _gradients(
+    grad_output: Tensor, input: Tensor, kernel: Tensor, geometry: Geometry, *, wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    """Return the wanted gradients of input, kernel and bias; of what has the wanted gradient only the shape counts.
+
+    torch.nn.grad does the same with a tensor of one number, expanded, which the operator copies to its whole size.
+    """
+    stride, padding, dilation, groups = geometry
+    arguments = (None, stride, padding, dilation, False, [0, 0], groups, wanted)
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(grad_output, input, kernel, *arguments)
+    return gradients

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input
 
+from . import dense
 from .masked_kernel import Block
 from .memory import padded, scratch
 from .window import Geometry
@@ -41,7 +41,7 @@ def input_gradient(
     grad_output = _converted("output gradient", grad_output, memory_format)
     padding = flipped_padding(tuple(kernel.shape[2:]), geometry)
     if max(geometry.stride) > 1 or min(padding) < 0:
-        return conv2d_input(size, kernel, grad_output, *geometry)
+        return dense.input_gradient_of(kernel, grad_output, size, geometry)
     return _convolve(grad_output, kernel.flip(2, 3), None, geometry._replace(padding=padding), memory_format)
 
 
