@@ -46,6 +46,13 @@ class Project(NamedTuple):
         known = {*sys.stdlib_module_names, *self.modules}
         return (found for found in self.imports if found.target.partition(".")[0] not in known)
 
+    def needed_by(self, module: str) -> set[str]:
+        """Return the modules that a module imports, directly or through one another, and all their packages."""
+        below: dict[str, set[str]] = {name: {name.rpartition(".")[0]} & self.modules for name in self.modules}
+        for found in self.inner():
+            below[found.module].add(found.target)
+        return _reachable(module, below)
+
 
 def read_project(root: Path, packages: Collection[str]) -> Project:
     """Return the modules and the imports of packages that lie in a folder."""

@@ -8,8 +8,17 @@ from timm_lp.layers import LpConv2d
 SMALL = Network("lp16", "resnet18", 32, 2)
 
 
-def test_forms_of_a_network() -> None:
-    models = {form: build() for form, build in SMALL.forms().items()}
+@pytest.fixture(scope="module")
+def models() -> dict[str, nn.Module]:
+    """Return the forms of the small network, with the same classifier."""
+    forms = {}
+    for form, build in SMALL.forms().items():
+        torch.manual_seed(0)
+        forms[form] = build().eval()
+    return forms
+
+
+def test_forms_of_a_network(models: dict[str, nn.Module]) -> None:
     assert list(models) == ["large", "base", "lp", "merged", "cropped"]
     masked = [form for form, model in models.items() if any(isinstance(m, LpConv2d) for m in model.modules())]
     assert masked == ["lp"]
@@ -21,12 +30,9 @@ def test_forms_of_a_network() -> None:
     assert SMALL.input().shape == (2, 3, 32, 32)
 
 
-def test_merged_and_cropped_compute_what_the_lp_network_computes() -> None:
-    outputs = {}
-    for form, build in SMALL.forms().items():
-        torch.manual_seed(0)  # the classifier's weights
-        with torch.no_grad():
-            outputs[form] = build().eval()(SMALL.input())
+@torch.no_grad()
+def test_merged_and_cropped_compute_what_the_lp_network_computes(models: dict[str, nn.Module]) -> None:
+    outputs = {form: model(SMALL.input()) for form, model in models.items()}
     for form in ("merged", "cropped"):
         torch.testing.assert_close(outputs[form], outputs["lp"], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(outputs["large"], outputs["lp"], rtol=1e-2)
@@ -39,9 +45,9 @@ def test_perturbed_masks_are_off_their_start() -> None:
     assert str(network) == "lp2_resnet18, masks moved 5 %, 32 px, batch 2"
 
 
-def test_every_tap_of_a_filled_network_counts() -> None:
+def test_every_tap_of_a_filled_network_counts(models: dict[str, nn.Module]) -> None:
     for form in ("large", "lp"):
-        convs = [module for module in SMALL.forms()[form]().modules() if isinstance(module, nn.Conv2d)]
+        convs = [module for module in models[form].modules() if isinstance(module, nn.Conv2d)]
         assert all((conv.weight.abs().amax(dim=(0, 1)) > 0).all() for conv in convs)
 
 
@@ -54,7 +60,8 @@ def test_forms_of_a_layer(groups: int, kind: str) -> None:
 
 
 def test_a_small_stem_is_converted() -> None:
-    for form, build in Network("lp2", "resnet18", 32, 2, small_stem=True).forms().items():
+    forms = Network("lp2", "resnet18", 32, 2, small_stem=True).forms()
+    for form, build in ((form, forms[form]) for form in ("base", "large", "lp")):
         stem = next(module for module in build().modules() if isinstance(module, nn.Conv2d))
         size, masked = (3 if form == "base" else 7), form == "lp"
         assert (stem.kernel_size, stem.stride, isinstance(stem, LpConv2d)) == ((size, size), (1, 1), masked)

@@ -14,6 +14,7 @@ import timm
 import torch
 from timm.data import create_transform, resolve_model_data_config
 
+from tests.distributed import run_on_two_processes
 from tests.hub_server import environment, serve
 from timm_lp.experiments.data.loading import load_data
 
@@ -81,6 +82,12 @@ def _finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
+def _on_two(*arguments: str | Path, cwd: Path, **variables: str) -> str:
+    done = run_on_two_processes(*arguments, cwd=cwd, **variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def _kill(process: subprocess.Popen[str]) -> None:
     """Kill a process and all that it started, without a word to them."""
     family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
@@ -121,7 +128,7 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
         _kill(pair)
         finished = {name: trial["train_seconds"] for name, trial in _trials(tmp_path / "two").items()}
         torn.with_suffix(".partial").write_bytes(b"as far as it came")
-        again = _finish(_start([*TORCHRUN, "-m", MODULE, *run, str(tmp_path / "two")], variables))
+        again = _on_two("-m", MODULE, *run, tmp_path / "two", cwd=tmp_path, **variables)
         commit = hub.commit("us/bugs", "datasets")
 
     one, two = _trials(tmp_path / "one"), _trials(tmp_path / "two")
@@ -155,8 +162,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         make_folder(folder / "bugs", split, ("ant", "bee"), 3)
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    variables = {"PYTHONPATH": str(DOOR.parent), "HF_HOME": str(folder / "home")}
-    return _finish(_start([*TORCHRUN, str(script), str(folder / "bugs")], variables)).splitlines()
+    return _on_two(script, folder / "bugs", cwd=folder, HF_HOME=str(folder / "home")).splitlines()
 
 
 def test_one_of_two_processes_reads_the_images(said: list[str]) -> None:
@@ -171,11 +177,10 @@ def test_one_of_two_processes_reads_the_images(said: list[str]) -> None:
 def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None:
     """Though the second waits for the first's download, and may wait long."""
     run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
-    process = _start([*TORCHRUN, "-m", MODULE, *run], {})
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 1
-    assert "finetune.py: `dataset` must be one of" in errors
-    assert "Traceback" not in errors.split("torch/distributed/elastic")[0], "what follows is torchrun's own"
+    done = run_on_two_processes("-m", MODULE, *run, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("finetune.py: `dataset` must be one of") == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_two_processes_measure_together(said: list[str]) -> None:
@@ -199,7 +204,7 @@ def test_two_processes_test_the_model_that_they_save(tmp_path: Path) -> None:
     trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "6"]
     settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
     run = [*network, *trials, *settings, "--output-dir", str(tmp_path)]
-    _finish(_start([*TORCHRUN, "-m", MODULE, *run], {}))
+    _on_two("-m", MODULE, *run, cwd=tmp_path)
     test = load_data("digits").test
     for name, trial in _trials(tmp_path).items():
         model = timm.create_model(f"local-dir:{tmp_path / name}", pretrained=True).eval()

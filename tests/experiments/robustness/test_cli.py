@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -18,6 +15,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
+from tests.distributed import run_on_two_processes
 from timm_lp.experiments.data.corruptions import computed as computed_images
 from timm_lp.experiments.data.corruptions.corrupt import corrupt
 from timm_lp.experiments.data.corruptions.names import COMPUTED, CORRUPTIONS
@@ -32,7 +30,6 @@ from ..networks import accuracy
 from .conftest import MakeTrial
 
 NOTE = "computed here, not comparable with published results; without frost; images enlarged to 32x32 pixels"
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -257,19 +254,11 @@ def test_the_demonstration_says_that_it_is_one(
 
 
 def test_two_processes_measure_the_same(run: Path, computed: tuple[str, str, Path], tmp_path: Path) -> None:
-    module = ("-m", "timm_lp.experiments.robustness")
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *module)
-    networks = [str(run / "bugs" / "resnet18" / f"{variant}-seed1") for variant in ("base", "lp2")]
-    done = subprocess.run(
-        [*launch, *networks, "--compute", "--output-dir", str(tmp_path)],
-        env={
-            **{**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-            **{"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")},
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
+    networks = [run / "bugs" / "resnet18" / f"{variant}-seed1" for variant in ("base", "lp2")]
+    done = run_on_two_processes(
+        *("-m", "timm_lp.experiments.robustness", *networks, "--compute", "--output-dir", tmp_path),
+        cwd=tmp_path,
+        HF_HOME=str(tmp_path / "home"),
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("# Robustness on") == 1

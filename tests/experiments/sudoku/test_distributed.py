@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from tests.distributed import run_on_two_processes
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.experiments.sudoku.ablation_run import ablate
 from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_time
@@ -23,7 +21,6 @@ FLAGS = (
     *("--epochs", "2", "--batch-size", "10", "--lr", "0.001", "--stepwise-puzzles", "3", "--ablate-draws", "1"),
     *("--variants", "base", "lp2", "--seeds", "1"),
 )
-TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 def _network() -> nn.Module:
@@ -80,11 +77,7 @@ def _loss_curves(folder: Path) -> dict[str, list[float]]:
 
 
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[3])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": path}
-    command = [sys.executable, "-m", *TORCHRUN, "-m", __name__]
-    done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    done = run_on_two_processes("-m", __name__, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     accelerator = Accelerator(cpu=True)
     state, loss = _train(accelerator, batch_size=4)

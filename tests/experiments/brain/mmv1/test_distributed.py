@@ -1,10 +1,9 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.distributed import run_on_two_processes
 
 # Lets a network predict that returns its input, and runs the command on small mice.
 SCRIPT = """
@@ -46,15 +45,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return what the script prints on two processes, and the folder of the command's results."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "script.py").write_text(SCRIPT)
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = subprocess.run(
-        [*launch, str(folder / "script.py"), str(folder / "out")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    done = run_on_two_processes(folder / "script.py", folder / "out", cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout, folder / "out"
 
