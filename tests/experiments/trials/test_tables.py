@@ -32,6 +32,12 @@ def test_measures_of_the_same_thing_have_no_average_and_no_wins() -> None:
     assert rows[:2] == [["corruption", "alexnet", "vgg16", "cost"], ["none", "**11.00 ± 1.41**", "-", "1 s"]]
 
 
+def test_nothing_is_in_bold_where_all_are_level() -> None:
+    measured = [Measurement(row, "a", 1, 0.0) for row in ("none", "blur")]
+    rows = _cells(accuracy_table(tabulate(measured, ["none", "blur"], {"a": "alexnet"}, "none"), "corruption"))
+    assert [cells[1:] for cells in rows[1:]] == [["0.00", "1"], ["0.00", "1"]]
+
+
 def test_differences_from_the_baseline() -> None:
     rows = _cells(difference_table(TABLE, "corruption"))
     assert rows[0] == ["corruption", "alexnet", "vgg16"]

@@ -11,6 +11,8 @@ def accuracy_table(
 ) -> str:
     """Return the mean and the standard deviation over seeds, each column's best in bold, and each row's wins.
 
+    Where all rows share a column's best, none is in bold.
+
     Args:
         table: The table.
         label: What a row is, the heading of the first column.
@@ -26,7 +28,7 @@ def accuracy_table(
         *(["wins"] if summary else []),
         *further,
     ]
-    best = {column: table.best(column) for column in table.columns}
+    best = {column: rows if len(rows := table.best(column)) < len(table.rows) else [] for column in table.columns}
     seeds = table.num_seeds()
     lines = [
         [
