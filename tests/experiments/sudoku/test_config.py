@@ -8,7 +8,7 @@ from timm_lp.experiments.sudoku.config import SudokuConfig
 from timm_lp.experiments.sudoku.flags import COMMAND, DEMO_RECIPE, RECIPES, command_line, parse_arguments
 from timm_lp.experiments.sudoku.networks import create_network
 
-SHIPPED = sorted(RECIPES.iterdir(), key=str)
+SHIPPED = sorted((path for path in RECIPES.iterdir() if path.name.endswith(".yaml")), key=str)
 
 
 def test_the_defaults_are_the_papers_network_and_the_authors_training() -> None:
