@@ -1,6 +1,8 @@
 """The tables and the plot of a benchmark's results."""
 
+from itertools import product
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from ..markdown import markdown_rows
@@ -143,7 +145,7 @@ def plot(content: Results, path: Path) -> None:
 
 
 def plot_growth(content: Results, path: Path) -> None:
-    """Draw how the time of each kind of layer grows with its kernel, forward and backward pass, as a picture.
+    """Draw how the time of each kind of layer, a row, grows with its kernel in each mode, a column, as a picture.
 
     Args:
         content: What `run_benchmark` returned for layers.
@@ -154,17 +156,24 @@ def plot_growth(content: Results, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    curves: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for result in content["results"]:
-        curves.setdefault((result["family"], result["mode"]), {})[result["kernel_size"]] = result["training"]
-    figure = Figure(figsize=(9, 3.2 * len(curves)), layout="constrained")
-    panels = figure.subplots(len(curves), squeeze=False).flat
-    for axes, ((family, mode), times) in zip(panels, curves.items(), strict=True):
+    results = content["results"]
+    families, modes = (list(dict.fromkeys(result[name] for result in results)) for name in ("family", "mode"))
+    figure = Figure(figsize=(3.4 * len(modes), 3 * len(families)), layout="constrained")
+    panels = figure.subplots(len(families), len(modes), squeeze=False, sharex="row", sharey="row")
+    for (row, family), (column, mode) in product(enumerate(families), enumerate(modes)):
+        axes = panels[row, column]
+        times = [result for result in results if (result["family"], result["mode"]) == (family, mode)]
         for form in ("large", "lp"):
-            axes.plot([*times], [by_form[form]["median_ms"] for by_form in times.values()], marker="o", label=form)
+            medians = [result["training"][form]["median_ms"] for result in times]
+            axes.plot([result["kernel_size"] for result in times], medians, marker="o", label=form)
         axes.set_yscale("log")
-        axes.set(title=f"{family}, {mode}", xlabel="kernel (pixels)", ylabel="training (ms)")
-        axes.legend()
+        axes.grid(alpha=0.3)
+        if row == 0:
+            axes.set_title(mode, fontsize="medium")
+        if column == 0:
+            axes.set_ylabel(f"{fill(family, 24)}\ntraining (ms)")
+        axes.set_xlabel("kernel (pixels)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
 
 
