@@ -31,13 +31,19 @@ def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int
 
 
 def kernel_gradient(
-    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], ranges: Iterable[slice], geometry: Geometry
+    input: Tensor,
+    grad_output: Tensor,
+    shape: tuple[int, ...],
+    ranges: Iterable[slice],
+    geometry: Geometry,
+    memory_format: torch.memory_format | None = None,
 ) -> Iterator[Tensor]:
-    """Return the kernel's gradient, block by block."""
+    """Return the kernel's gradient, block by block, computed in a memory format, or in the input's."""
+    memory_format = memory_format or memory_format_of(input)
+    input = input.contiguous(memory_format=memory_format)
     for channels in ranges:
         grad = grad_output[:, channels]
-        shape_of_block = (grad.shape[1], *shape[1:])
-        kernel = torch.empty(shape_of_block, dtype=grad.dtype, memory_format=memory_format_of(input))
+        kernel = torch.empty((grad.shape[1], *shape[1:]), dtype=grad.dtype, memory_format=memory_format)
         yield _gradients(grad, input, kernel, geometry, wanted=[False, True, False])[1]
 
 

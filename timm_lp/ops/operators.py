@@ -47,6 +47,9 @@ in bfloat16, and as products of matrices without the taps that meet padding (`sm
 - 3x3, 512 channels, 2x2, batch 128: 26 26 29, 14 14 26, 5 4 4; 128 channels: 0.6 0.6 1.2, 0.5 0.6 1.4, 0.4 0.4 0.4.
 - where it loses: 7x7, 64 channels, 4x4: 1.3 1.4 2.1, 1.7 1.8 3.8, 2.3 2.2 2.1; 128 channels, 8x8, where 62 % of the
   taps meet a pixel: 35 35 31, 48 49 62, 41 34 35; 512 channels, 7x7, batch 8: 53 56 89, 38 43 100, 90 46 51.
+- a contiguous dense 15x15, 128 channels, 28x28, batch 4, forward and both gradients: 93 297, in channels_last 83 271;
+  21x21: 180 675, 140 531; 31x31: 446 1436, 443 1291; 21x21, 64 channels, 56x56: 210 957, 126 630; but 13x13: 58 112,
+  65 126; and 15x15, 256 channels, 14x14: 83 358, 132 443.
 - lp2_resnet18, 224 px, batch 8, channels_last, in blocks of 6 and 13 MiB and all at once: evaluation 1.08, 1.04, 1.02;
   training 0.99, 0.98, 1.17; batch 4 contiguous: 0.94, 0.93, 1.05; 1.16, 1.13, 1.37.
 """
@@ -70,6 +73,8 @@ _CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep 
 _SMALL_KERNEL = 3  # pixels of a depthwise kernel whose gradient torch computes fast
 _BLOCK_BYTES = 13 * 2**20
 _MANY_TAPS, _MANY_TAPS_CHANNELS = 49, 128  # of a kernel with more taps, oneDNN is slow on blocks of fewer channels
+_CONTIGUOUS_TAPS = 196  # of a larger dense kernel oneDNN is faster in channels_last, if channels and pixels are many
+_CHANNELS_LAST_CHANNELS, _CHANNELS_LAST_PIXELS = 64, 28
 _MOST_TAPS, _MOST_TAPS_OF_A_STRIDE = 0.5, 0.65  # largest share that meets a pixel where leaving out the others pays
 _SMALL_MAP_CHANNELS, _SMALL_MAP_IMAGES = 128, 16  # fewest of which the products of matrices are large enough
 _POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
@@ -144,6 +149,10 @@ def choose_operators(
         if dtype is not torch.bfloat16 and _is_small_map(size, shape, geometry):
             operators = small_maps.convolve, small_maps.input_gradient, small_maps.kernel_gradient
             return Operators(*operators, block_channels, torch.channels_last)
+        is_large = math.prod(kernel_size) > _CONTIGUOUS_TAPS and size[1] >= _CHANNELS_LAST_CHANNELS
+        if is_large and min(size[2:]) >= _CHANNELS_LAST_PIXELS and dtype is torch.float32:
+            kernel_gradient = partial(dense.kernel_gradient, memory_format=torch.channels_last)
+            return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block_channels, torch.channels_last)
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
     # Rows with gaps between them are too short to be copied one by one.
     memory_format = torch.channels_last if strided else torch.contiguous_format
