@@ -17,6 +17,9 @@ from ..layers.comparison import seeded
 LAST = torch.channels_last
 FAMILIES = {
     "dense": Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, 0),
+    "dense_last": Operators(
+        dense.convolve, dense.input_gradient, partial(dense.kernel_gradient, memory_format=LAST), 0, LAST
+    ),
     "depthwise": Operators(depthwise.convolve, depthwise.input_gradient, depthwise.kernel_gradient, 0),
     "matmul": Operators(matmul.convolve, matmul.input_gradient, matmul.kernel_gradient, 0),
     "matmul_last": Operators(
@@ -54,7 +57,7 @@ GROUPED = {"depthwise": (4, 4, 4), "groups": (4, 6, 2), "multiplier": (2, 6, 2)}
 def cases() -> Iterator[Any]:
     for family in FAMILIES:
         depthwise_only = {"depthwise": GROUPED["depthwise"], "one_channel": CHANNELS["one_channel"]}
-        channels = {"dense": CHANNELS | GROUPED, "depthwise": depthwise_only}
+        channels = {"dense": CHANNELS | GROUPED, "dense_last": CHANNELS | GROUPED, "depthwise": depthwise_only}
         for geometry, geometry_arguments in GEOMETRIES.items():
             if family == "pointwise" and geometry != "one_tap":
                 continue
@@ -204,6 +207,27 @@ def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatc
         (9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, torch.float32, strided=False, channels_last=False
     )
     assert [part.stop - part.start for part in channel_ranges(out_channels, chosen.block_channels)] == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "dtype", "expected"),
+    [
+        ((4, 64, 28, 28), 15, torch.float32, LAST),
+        ((4, 64, 28, 28), 14, torch.float32, None),
+        ((4, 63, 28, 28), 15, torch.float32, None),
+        ((4, 64, 28, 27), 15, torch.float32, None),
+        ((4, 64, 28, 28), 15, torch.float64, None),
+        ((4, 64, 28, 28), 15, torch.bfloat16, None),
+    ],
+)
+def test_large_kernels_are_convolved_in_channels_last(
+    size: tuple[int, ...], taps: int, dtype: torch.dtype, expected: torch.memory_format | None
+) -> None:
+    geometry = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1)
+    shape = (64, size[1], taps, taps)
+    chosen = choose_operators(size, shape, geometry, dtype, strided=False, channels_last=False)
+    assert chosen.memory_format is expected
+    assert getattr(chosen.kernel_gradient, "keywords", {}).get("memory_format") is expected
 
 
 @pytest.mark.parametrize(("taps", "expected"), [(7, 64), (9, 128), (21, 128)])
