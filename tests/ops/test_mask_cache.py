@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import lp_mask
+from timm_lp.ops import lp_mask, lp_mask_gradients
 from timm_lp.ops.caches import MaskCache
 from timm_lp.ops.window import Window
 
-from ..layers.comparison import image, output_and_gradients, randomize
+from ..layers.comparison import image, output_and_gradients, randomize, seeded
 from .shapes import plain
 
 
@@ -21,6 +21,19 @@ def build(**arguments: Any) -> LpConv2d:
     layer = randomize(LpConv2d(4, 6, 5, padding=2, p_init=3, **arguments))
     assert isinstance(layer, LpConv2d)
     return layer
+
+
+@pytest.mark.parametrize(("channels", "keeps"), [(2, True), (2000, False)])
+def test_the_norm_of_a_small_mask_is_kept_for_its_gradients(channels: int, keeps: bool) -> None:
+    layer = LpConv2d(1, channels, 5, p_init=3).double()
+    kept = MaskCache().get(layer.C, layer.log2p, (5, 5))
+    torch.testing.assert_close(kept.values, layer.mask().detach(), rtol=0, atol=0)
+    assert (kept.norm is not None) == keeps
+    grad_mask = torch.randn(kept.values.shape, generator=seeded(), dtype=torch.float64)
+    values = lp_mask_gradients(grad_mask, kept.values, layer.C, layer.log2p, kept.norm)
+    expected = torch.autograd.grad(layer.mask(), (layer.C, layer.log2p), grad_mask)
+    for value, reference in zip(values, expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-11, atol=1e-12)
 
 
 def assert_follows(layer: LpConv2d, x: Tensor) -> None:

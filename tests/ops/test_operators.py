@@ -210,21 +210,22 @@ def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("size", "taps", "dtype", "expected"),
+    ("size", "taps", "groups", "dtype", "expected"),
     [
-        ((4, 64, 28, 28), 15, torch.float32, LAST),
-        ((4, 64, 28, 28), 14, torch.float32, None),
-        ((4, 63, 28, 28), 15, torch.float32, None),
-        ((4, 64, 28, 27), 15, torch.float32, None),
-        ((4, 64, 28, 28), 15, torch.float64, None),
-        ((4, 64, 28, 28), 15, torch.bfloat16, None),
+        ((4, 64, 28, 28), 15, 1, torch.float32, LAST),
+        ((4, 64, 28, 28), 15, 4, torch.float32, LAST),
+        ((4, 64, 28, 28), 14, 1, torch.float32, None),
+        ((4, 63, 28, 28), 15, 1, torch.float32, None),
+        ((4, 64, 28, 27), 15, 1, torch.float32, None),
+        ((4, 64, 28, 28), 15, 1, torch.float64, None),
+        ((4, 64, 28, 28), 15, 4, torch.bfloat16, None),
     ],
 )
 def test_large_kernels_are_convolved_in_channels_last(
-    size: tuple[int, ...], taps: int, dtype: torch.dtype, expected: torch.memory_format | None
+    size: tuple[int, ...], taps: int, groups: int, dtype: torch.dtype, expected: torch.memory_format | None
 ) -> None:
-    geometry = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1)
-    shape = (64, size[1], taps, taps)
+    geometry = Geometry((1, 1), (taps // 2,) * 2, (1, 1), groups)
+    shape = (64, size[1] // groups, taps, taps)
     chosen = choose_operators(size, shape, geometry, dtype, strided=False, channels_last=False)
     assert chosen.memory_format is expected
     assert getattr(chosen.kernel_gradient, "keywords", {}).get("memory_format") is expected

@@ -7,10 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .lp_mask import lp_mask
+from .lp_mask import LpNorm, lp_norm
 from .masked_kernel import Block
 from .reach import Reach, reach_of
 from .torch_internals import version_of
+
+_NORM_BYTES = 2**17  # where operations on it start to take longer than Python
 
 
 class Mask(NamedTuple):
@@ -22,12 +24,14 @@ class Mask(NamedTuple):
         outlier_channels: Channels that reach further than the others, shape `(reach.num_outliers,)`; None if there are
             none.
         all_ones: Whether the mask is 1 at every tap of `reach.inner`, so that no product is needed there.
+        norm: The norm that it was made from, for its gradient; None if it takes much memory.
     """
 
     values: Tensor
     reach: Reach
     outlier_channels: Tensor | None
     all_ones: bool
+    norm: LpNorm | None
 
 
 class MaskCache:
@@ -44,9 +48,11 @@ class MaskCache:
         last = self._last  # read once: other threads may replace it
         if last is not None and self._is_current(last, C, log2p, kernel_size):
             return last[2]
-        values = lp_mask(C.detach(), log2p.detach(), kernel_size)
+        norm = lp_norm(C.detach(), log2p.detach(), kernel_size)
+        values = norm.mask(kernel_size)
         reach, outlier_channels = reach_of(values)
-        mask = Mask(values, reach, outlier_channels, bool(reach.inner.crop(values).amin() == 1))
+        kept = norm if norm.power.nbytes <= _NORM_BYTES else None
+        mask = Mask(values, reach, outlier_channels, bool(reach.inner.crop(values).amin() == 1), kept)
         self._last = (C.detach().clone(), log2p.detach().clone(), mask)
         return mask
 

@@ -42,46 +42,10 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     Returns:
         Mask in [0, 1], shape `(O, 1, Kh, Kw)`, in float32 or wider; 1 at the centre of an odd kernel.
     """
-    power = _lp_norm(C, log2p, kernel_size).power
-    half = torch.exp2((power[:, 0] + power[:, 1]) * -math.log2(math.e))
-    half = F.threshold(half, _NEGLIGIBLE * torch.finfo(half.dtype).eps, 0)
-    taps = math.prod(kernel_size)
-    mirrored = half[:, : taps // 2].flip(1)
-    return torch.cat([half, mirrored], dim=1).view(-1, 1, *kernel_size)
+    return lp_norm(C, log2p, kernel_size).mask(kernel_size)
 
 
-@torch.no_grad()
-def lp_mask_gradients(grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of `lp_mask` in closed form.
-
-    With `z = C d`: the mask's derivative is `-mask * p * |z_i| ** p / z_i * d_j` in `C[i, j]`, 0 where `z_i` is 0, and
-    `-mask * sum_i |z_i| ** p * ln|z_i| * p * ln(2)` in `|log2p|`. Offsets `d` and `-d` have equal derivatives.
-
-    Args:
-        grad_mask: Gradient of the loss in the mask, shape `(O, 1, Kh, Kw)`.
-        mask: The mask, of the same shape.
-        C: As `lp_mask` took it.
-        log2p: As `lp_mask` took it.
-
-    Returns:
-        Gradients in `C`, shape `(O, 2, 2)`, and in `log2p`, shape `(O,)`, in their dtypes.
-    """
-    norm = _lp_norm(C, log2p, tuple(mask.shape[-2:]))
-    grad_norm = (grad_mask * mask).flatten(1).neg_()
-    half = norm.power.shape[2]
-    mirrored = grad_norm.shape[1] - half  # taps
-    grad_norm[:, :mirrored] += grad_norm[:, half:].flip(1)
-    grad_power = norm.power * grad_norm[:, None, :half]
-    grad_p = (grad_power * norm.log2_distance).sum(dim=(1, 2))
-    p = norm.p.flatten()
-    slope = math.log(2) ** 2 * torch.where(log2p < 0, -p, p)
-    grad_distance = grad_power * norm.projection
-    grad_distance /= norm.projection.square().clamp_min_(torch.finfo(p.dtype).tiny)
-    grad_C = torch.stack([(grad_distance * offset).sum(dim=2) for offset in (norm.dh, norm.dw)], dim=2)
-    return (grad_C * p.view(-1, 1, 1)).to(C.dtype), (grad_p * slope).to(log2p.dtype)
-
-
-class _LpNorm(NamedTuple):
+class LpNorm(NamedTuple):
     """The Lp norm of offsets from a kernel's centre, and the steps of its computation.
 
     Opposite offsets have the same norm. So this holds the first `T = (Kh * Kw + 1) // 2` taps, row by row; the others
@@ -103,8 +67,57 @@ class _LpNorm(NamedTuple):
     p: Tensor
     power: Tensor
 
+    def mask(self, kernel_size: tuple[int, ...]) -> Tensor:
+        """Return the mask of a kernel of this size (see `lp_mask`)."""
+        half = torch.exp2((self.power[:, 0] + self.power[:, 1]) * -math.log2(math.e))
+        half = F.threshold(half, _NEGLIGIBLE * torch.finfo(half.dtype).eps, 0)
+        taps = math.prod(kernel_size)
+        mirrored = half[:, : taps // 2].flip(1)
+        return torch.cat([half, mirrored], dim=1).view(-1, 1, *kernel_size)
 
-def _lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> _LpNorm:
+
+@torch.no_grad()
+def lp_mask_gradients(
+    grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor, norm: LpNorm | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of `lp_mask` in closed form.
+
+    With `z = C d`: the mask's derivative is `-mask * p * |z_i| ** p / z_i * d_j` in `C[i, j]`, 0 where `z_i` is 0, and
+    `-mask * sum_i |z_i| ** p * ln|z_i| * p * ln(2)` in `|log2p|`. Offsets `d` and `-d` have equal derivatives.
+
+    Args:
+        grad_mask: Gradient of the loss in the mask, shape `(O, 1, Kh, Kw)`.
+        mask: The mask, of the same shape.
+        C: As `lp_mask` took it.
+        log2p: As `lp_mask` took it.
+        norm: Their Lp norm, None to compute it again.
+
+    Returns:
+        Gradients in `C`, shape `(O, 2, 2)`, and in `log2p`, shape `(O,)`, in their dtypes.
+    """
+    norm = norm or lp_norm(C, log2p, tuple(mask.shape[-2:]))
+    grad_norm = (grad_mask * mask).flatten(1).neg_()
+    half = norm.power.shape[2]
+    mirrored = grad_norm.shape[1] - half  # taps
+    grad_norm[:, :mirrored] += grad_norm[:, half:].flip(1)
+    grad_power = norm.power * grad_norm[:, None, :half]
+    grad_p = (grad_power * norm.log2_distance).sum(dim=(1, 2))
+    p = norm.p.flatten()
+    slope = math.log(2) ** 2 * torch.where(log2p < 0, -p, p)
+    grad_distance = grad_power * norm.projection
+    grad_distance /= norm.projection.square().clamp_min_(torch.finfo(p.dtype).tiny)
+    grad_C = torch.stack([(grad_distance * offset).sum(dim=2) for offset in (norm.dh, norm.dw)], dim=2)
+    return (grad_C * p.view(-1, 1, 1)).to(C.dtype), (grad_p * slope).to(log2p.dtype)
+
+
+def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> LpNorm:
+    """Return the Lp norm of offsets from the centre of a kernel.
+
+    Args:
+        C: As in `lp_mask`.
+        log2p: As in `lp_mask`.
+        kernel_size: `(Kh, Kw)`, pixels.
+    """
     dtype = torch.promote_types(C.dtype, torch.float32)
     tiny = torch.finfo(dtype).tiny
     # exp(-x) is 0 beyond -log(tiny) and a few denormals; a finite bound there keeps 0 * inf out of the gradients.
@@ -120,4 +133,4 @@ def _lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> _LpNorm:
     log2_distance = projection.abs().clamp_min(tiny).log2()
     p = lp_exponent(log2p).to(dtype).view(-1, 1, 1)
     power = torch.exp2((p * log2_distance).clamp_max(largest))  # torch's exp takes twice as long
-    return _LpNorm(dh, dw, projection, log2_distance, p, power)
+    return LpNorm(dh, dw, projection, log2_distance, p, power)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .caches import Caches
-from .lp_mask import lp_mask, lp_mask_gradients
+from .lp_mask import LpNorm, lp_mask, lp_mask_gradients
 from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
 from .plan import Part, Plan, make_plan
@@ -92,7 +92,7 @@ def _convolve_in(
     )
     if torch.is_grad_enabled():
         caches.kernel.clear()
-        arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, plan)
+        arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, mask.norm, plan)
         output: Tensor = _MaskedConv2d.apply(*arguments)
         return output
 
@@ -211,10 +211,11 @@ class _MaskedConv2d(torch.autograd.Function):
         log2p: Tensor,
         mask: Tensor,
         outlier_channels: Tensor | None,
+        norm: LpNorm | None,
         plan: Plan,
     ) -> Tensor:
         ctx.save_for_backward(input, weight, C, log2p, mask, outlier_channels)
-        ctx.plan = plan
+        ctx.norm, ctx.plan = norm, plan
         return _convolve(input, _blocks(weight, mask, outlier_channels, plan), bias, outlier_channels, plan)
 
     @staticmethod
@@ -248,7 +249,7 @@ class _MaskedConv2d(torch.autograd.Function):
         if grad_input is not None:
             grad_input = grad_input.to(input.dtype, memory_format=plan.output_format)
         if grad_mask is not None:
-            grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p)
+            grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p, ctx.norm)
         elif needs_C or needs_log2p:
             grad_C, grad_log2p = torch.zeros_like(C), torch.zeros_like(log2p)
         return (
@@ -257,6 +258,7 @@ class _MaskedConv2d(torch.autograd.Function):
             grad_output.sum(dim=(0, 2, 3)) if needs_bias else None,
             grad_C if needs_C else None,
             grad_log2p if needs_log2p else None,
+            None,
             None,
             None,
             None,
@@ -278,7 +280,7 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
     views = {0: (input, needs_input), 1: (weight, needs_weight), 3: (C, needs_C), 4: (log2p, needs_log2p)}
     needed = {place: view for place, (view, needs) in views.items() if needs}
-    grads: list[Tensor | None] = [None] * 8
+    grads: list[Tensor | None] = [None] * 9
     if needed:
         masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:]))
         output = F.conv2d(input, masked.to(input.dtype), None, *ctx.plan.geometry)

@@ -49,7 +49,8 @@ in bfloat16, and as products of matrices without the taps that meet padding (`sm
   taps meet a pixel: 35 35 31, 48 49 62, 41 34 35; 512 channels, 7x7, batch 8: 53 56 89, 38 43 100, 90 46 51.
 - a contiguous dense 15x15, 128 channels, 28x28, batch 4, forward and both gradients: 93 297, in channels_last 83 271;
   21x21: 180 675, 140 531; 31x31: 446 1436, 443 1291; 21x21, 64 channels, 56x56: 210 957, 126 630; but 13x13: 58 112,
-  65 126; and 15x15, 256 channels, 14x14: 83 358, 132 443.
+  65 126; and 15x15, 256 channels, 14x14: 83 358, 132 443. In 4 groups, 128 channels, 28x28, forward and all by torch:
+  39 147 contiguous, 14 102 in channels_last.
 - lp2_resnet18, 224 px, batch 8, channels_last, in blocks of 6 and 13 MiB and all at once: evaluation 1.08, 1.04, 1.02;
   training 0.99, 0.98, 1.17; batch 4 contiguous: 0.94, 0.93, 1.05; 1.16, 1.13, 1.37.
 """
@@ -133,7 +134,7 @@ def choose_operators(
             out_channels,
         )
     if geometry.groups > 1:
-        return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, out_channels)
+        return _dense(size, kernel_size, dtype, out_channels)
 
     pixels = math.prod(output_size(size[2:], tuple(kernel_size), geometry))
     positions = size[0] * pixels
@@ -149,11 +150,7 @@ def choose_operators(
         if dtype is not torch.bfloat16 and _is_small_map(size, shape, geometry):
             operators = small_maps.convolve, small_maps.input_gradient, small_maps.kernel_gradient
             return Operators(*operators, block_channels, torch.channels_last)
-        is_large = math.prod(kernel_size) > _CONTIGUOUS_TAPS and size[1] >= _CHANNELS_LAST_CHANNELS
-        if is_large and min(size[2:]) >= _CHANNELS_LAST_PIXELS and dtype is torch.float32:
-            kernel_gradient = partial(dense.kernel_gradient, memory_format=torch.channels_last)
-            return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block_channels, torch.channels_last)
-        return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
+        return _dense(size, kernel_size, dtype, block_channels)
     # Rows with gaps between them are too short to be copied one by one.
     memory_format = torch.channels_last if strided else torch.contiguous_format
     kernel_gradient = partial(matmul.kernel_gradient, memory_format=memory_format)
@@ -173,6 +170,15 @@ def torch_is_fast(input: Tensor) -> bool:
     if type(input) is not Tensor or torch.compiler.is_compiling() or input.dim() != 4 or input.stride(1) != 1:
         return False
     return not torch.is_autocast_enabled("cpu") or computes_in_bfloat16()
+
+
+def _dense(size: tuple[int, ...], kernel_size: list[int], dtype: torch.dtype, block_channels: int) -> Operators:
+    """Return torch's own operators, in channels_last where oneDNN is faster in it."""
+    is_large = math.prod(kernel_size) > _CONTIGUOUS_TAPS and dtype is torch.float32
+    if not is_large or size[1] < _CHANNELS_LAST_CHANNELS or min(size[2:]) < _CHANNELS_LAST_PIXELS:
+        return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
+    kernel_gradient = partial(dense.kernel_gradient, memory_format=torch.channels_last)
+    return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block_channels, torch.channels_last)
 
 
 def _is_small_map(size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry) -> bool:
