@@ -1,5 +1,6 @@
 """Deployment: masks folded into plain convolutions, and exported networks that run without us."""
 
+import copy
 import os
 import pickle
 import subprocess
@@ -82,11 +83,17 @@ def test_reparameterized_in_place(network: str) -> None:
 MERGING = ["efficientvit_m0", "levit_128s", "repvgg_a0", "mobileone_s0", "repghostnet_050", "shvit_s1"]
 
 
-@pytest.mark.parametrize("arguments", [{}, {"kernel_scale": 1}, {"masked": False}], ids=["lp", "same_size", "large"])
-@pytest.mark.parametrize("network", MERGING)
-def test_blocks_with_a_merge_of_their_own(network: str, arguments: dict[str, Any]) -> None:
+@pytest.fixture(scope="module", params=MERGING)
+def merging(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(0)
-    model = lp_convert(timm.create_model(network, num_classes=NUM_CLASSES), **arguments).eval()
+    model: nn.Module = timm.create_model(request.param, num_classes=NUM_CLASSES)
+    return model
+
+
+@pytest.mark.parametrize("arguments", [{}, {"kernel_scale": 1}, {"masked": False}], ids=["lp", "same_size", "large"])
+def test_blocks_with_a_merge_of_their_own(merging: nn.Module, arguments: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = lp_convert(copy.deepcopy(merging), **arguments).eval()
     with torch.no_grad():  # gently: some of these networks amplify rounding with weights of any size
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
