@@ -533,6 +533,7 @@ def judged(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> tuple[Pa
     return folder, request.param
 
 
+@pytest.mark.parametrize("judged", ["lp2"], indirect=True)
 def test_a_push_that_fails_says_how_to_try_again(
     judged: tuple[Path, str], recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
