@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
+from .allocation import keep_freed_memory
 from .trials.record import Machine
 
 _logger = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ _LONGEST_WAIT = timedelta(days=1)  # of the others, while the main process downl
 
 
 def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, **options: Any) -> Accelerator:
-    """Return what distributes the work, on as many threads as its processes shall have.
+    """Return what distributes the work, on as many threads as its processes shall have; CPUs keep freed memory.
 
     Args:
         mixed_precision: Number format; the launcher's if None.
@@ -39,6 +40,7 @@ def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, 
     if accelerator.device.type == "cpu":
         if accelerator.mixed_precision == "fp16":
             raise ValueError("`mixed_precision` must be no or bf16 on CPUs, got 'fp16'. Use --mixed-precision bf16.")
+        keep_freed_memory()
         torch.set_num_threads(cpu_threads or _num_threads())
         if accelerator.is_main_process:
             _logger.info("Computing on %d threads a process (--cpu-threads).", torch.get_num_threads())
