@@ -121,7 +121,7 @@ def test_similarities_from_elsewhere_need_a_folder_of_images(
     cortex = small_cortex().responses
     areas = {name: Area(rsm=rsm_of_responses(area.responses, False)) for name, area in cortex.areas.items()}
     write_responses(tmp_path / "rsms.npz", Responses(areas, "elsewhere", centred=False, synthetic=False))
-    arguments = ["--responses", str(tmp_path / "rsms.npz"), "--models", "test_resnet", "--no-pretrained"]
+    arguments = ["--responses", str(tmp_path / "rsms.npz"), "--untrained", "test_resnet"]
     with pytest.raises(SystemExit, match="`--responses` must hold `images`, or `--images` name a folder of them, got"):
         cli.main(["rsa", *arguments, "--output-dir", str(tmp_path)])
     (tmp_path / "images").mkdir()
@@ -159,7 +159,7 @@ def test_bad_arguments_are_one_line(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     file = _responses(tmp_path / "cortex.npz")
-    models = ["--models", "test_resnet", "--no-pretrained", "--output-dir", str(tmp_path / "out")]
+    models = ["--untrained", "test_resnet", "--output-dir", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as ended:
         cli.main(["rsa", "--responses", str(file), *models, *arguments])
     said = capsys.readouterr().err if ended.value.code == 2 else str(ended.value.code)
@@ -183,7 +183,7 @@ def test_without_matplotlib_there_is_no_picture(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     file = _responses(tmp_path / "cortex.npz")
-    printed, _ = _run(capsys, tmp_path, "--responses", str(file), "--models", "test_resnet", "--no-pretrained")
+    printed, _ = _run(capsys, tmp_path, "--responses", str(file), "--untrained", "test_resnet")
     assert "No picture: matplotlib is not installed." in caplog.text
     assert "results.png" not in printed
 

@@ -145,7 +145,7 @@ def test_what_it_writes_can_be_compared(tmp_path: Path, capsys: pytest.CaptureFi
     responses = read_responses(tmp_path / "responses.npz")
     assert responses.source == "Allen Brain Observatory, two-photon recordings of natural scenes"
     few = ["--resamples", "4", "--splits", "1", "--permutations", "2", "--image-size", "32"]
-    file = ["--responses", str(tmp_path / "responses.npz"), "--models", "test_resnet", "--no-pretrained"]
+    file = ["--responses", str(tmp_path / "responses.npz"), "--untrained", "test_resnet"]
     cli.main(["rsa", *file, *few, "--output-dir", str(tmp_path)])
     assert "across mice" in capsys.readouterr().out
 

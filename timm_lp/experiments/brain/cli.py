@@ -62,9 +62,8 @@ def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.images:
         images = read_images(options.images, responses.num_images, responses.image_id)
         responses = replace(responses, images=images)
-    networks = networks_of(
-        options.models or _UNTRAINED, pretrained=options.pretrained and bool(options.models), seeds=options.seeds
-    )
+    untrained = options.untrained if options.models or options.untrained else _UNTRAINED
+    networks = networks_of(options.models, untrained, options.seeds)
     draws = draw(
         responses.num_images,
         resamples=options.resamples,
@@ -200,14 +199,13 @@ def _parser() -> argparse.ArgumentParser:
     rsa.add_argument(
         "--images", type=Path, metavar="DIR", help="its images in the same order (default: the file's own)"
     )
-    rsa.add_argument("--models", nargs="+", metavar="NETWORK", help="names, local-dir:, hf-hub: or trials' folders")
     rsa.add_argument(
-        "--pretrained",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="trained weights of registered names; without them, random ones of --seeds",
+        "--models", nargs="+", default=[], metavar="NETWORK", help="names, local-dir:, hf-hub: or trials' folders"
     )
-    rsa.add_argument("--seeds", nargs="+", type=int, default=[0], help="of random weights (default: 0)")
+    rsa.add_argument(
+        "--untrained", nargs="+", default=[], metavar="NETWORK", help="such networks, but with random weights"
+    )
+    rsa.add_argument("--seeds", nargs="+", type=int, default=[0], help="of random weights, not of trials (default: 0)")
     rsa.add_argument("--layers", nargs="+", default=[], help="modules to compare (default: every convolution)")
     rsa.add_argument("--areas", nargs="+", default=[], help="areas to compare with (default: all)")
     rsa.add_argument("--image-size", type=positive, help="pixels of the networks' input (default: their own)")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timm.models import is_model, split_model_name_tag
 from torch import nn
 
 from ...models.loading import load_network
@@ -42,13 +41,13 @@ class Network:
             return load_network(self.name, pretrained=False)
 
 
-def networks_of(names: Sequence[str], *, pretrained: bool, seeds: Sequence[int]) -> list[Network]:
+def networks_of(names: Sequence[str], untrained: Sequence[str] = (), seeds: Sequence[int] = (0,)) -> list[Network]:
     """Return the networks that a command line names.
 
     Args:
         names: Names or folders, as `load_network` takes them.
-        pretrained: Whether registered networks have trained weights; folders always do.
-        seeds: Of the random weights; each gives a network.
+        untrained: Such names, whose networks get random weights.
+        seeds: Of the random weights; each gives a network. A trial's network has the seed of the trial instead.
 
     Raises:
         ValueError: If a network is named twice, or a trial's record cannot be read.
@@ -56,19 +55,18 @@ def networks_of(names: Sequence[str], *, pretrained: bool, seeds: Sequence[int])
     networks = []
     for name in names:
         trial = trial_of(Path(name))
-        if trial is not None:
-            model, variant, seed = trial
-            networks.append(Network(name, f"{model} ({variant})", seed))
-        elif not pretrained and is_model(split_model_name_tag(name)[0]):
-            networks += [Network(name, f"{name} (untrained)", seed, pretrained=False) for seed in seeds]
-        else:
-            networks.append(Network(name, name))
+        networks.append(Network(name, name) if trial is None else Network(name, "{} ({})".format(*trial), trial[2]))
+    for name in untrained:
+        trial = trial_of(Path(name))
+        group = f"{name} (untrained)" if trial is None else "{} ({}, untrained)".format(*trial)
+        networks += [Network(name, group, seed, pretrained=False) for seed in (seeds if trial is None else trial[2:])]
     places = [(network.group, network.seed) for network in networks]
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice:
         which = twice[0] if twice[1] is None else f"seed {twice[1]} of {twice[0]}"
         raise ValueError(
-            f"`--models` must name each network once, got {which} twice. Compare trials of one data set at a time."
+            f"`--models` and `--untrained` must name each network once, got {which} twice. Compare trials of one data "
+            "set at a time."
         )
     return networks
 
