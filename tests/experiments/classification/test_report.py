@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,30 @@ def test_nothing_that_worked_is_said() -> None:
 
 def test_csv() -> None:
     lines = to_csv(RECORDS).splitlines()
-    assert lines[0] == "dataset,model,variant,seed,top1,mean_per_class,error,parameters,macs,train_seconds"
-    assert lines[1] == "org/dtd,resnet18,base,1,80.0,79.0,,1234567,7654321,2.0"
+    assert lines[0] == "dataset,model,variant,seed,top1,mean_per_class,train_top1,error,parameters,macs,train_seconds"
+    assert lines[1] == "org/dtd,resnet18,base,1,80.0,79.0,,,1234567,7654321,2.0"
     assert len(lines) == 1 + sum(not trial.held_out for trial in RECORDS)
+
+
+def test_accuracy_that_was_followed_has_a_column_and_a_picture(tmp_path: Path) -> None:
+    trials = [
+        replace(own, metrics={**own.metrics, "train_top1": own.metrics["top1"] + 9}, history={"loss": [2.0, 1.0]})
+        for own in RECORDS
+        if own.metrics and own.data_folder == "dtd" and not own.held_out
+    ]
+    trials = [replace(own, history={**own.history, "top1": [9.0, 80.0]}) for own in trials]
+    head, _, *rows = to_markdown(trials).split("\n\n")[2].splitlines()
+    assert [row.split("|")[-2].strip() for row in (head, *rows)] == ["training images (%)", "90.00", "99.50"]
+    other = record("base", 1, 70.0, model="resnet34")
+    by_network = to_markdown([*trials, other]).split("Top-1 accuracy on the training images (%), mean over seeds")[1]
+    assert "| base    |    90.00 |        - |" in by_network
+    assert "training images (%)" not in to_markdown(RECORDS)
+    for own in trials:
+        (tmp_path / own.folder).mkdir(parents=True)
+    write_report(tmp_path, [*trials, other, record("large", 1, None, error="no memory")])
+    (picture,) = tmp_path.glob("*/*/curves.png")
+    assert picture.parent == tmp_path / "dtd" / "resnet18"
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_files(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from timm_lp.experiments.classification.results import trial_record
 from timm_lp.experiments.classification.trial import EvalImages, Outcome, Trial, run_trial
 from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
+from timm_lp.experiments.data.pixels import EvalPixels, Normalize, eval_transform
 from timm_lp.experiments.data.sampling import draw
 from timm_lp.experiments.trials.record import DivergedError
 
 from ..conftest import forget_format
 from ..images import make_parquet
-from ..networks import config
+from ..networks import accuracy, config
 
 DIGITS = load_data("digits")
 TRIAL = Trial(DIGITS, "resnet18", "base", 1)
@@ -32,6 +33,16 @@ def test_a_trial_reports_what_it_did() -> None:
     assert outcome.data_config["input_size"] == (3, 32, 32)
     assert outcome.progress.train_seconds > outcome.progress.data_wait_seconds > 0
     assert outcome.peak_memory_mib is None or outcome.peak_memory_mib > 50
+
+
+def test_followed_accuracy_counts_the_training_images_unaugmented() -> None:
+    outcome = _run(TRIAL, track_accuracy=True, reprob=1.0)
+    images, data_config = outcome.drawn.train, outcome.data_config
+    pixels = torch.stack([pixels for pixels, _ in EvalPixels(images, eval_transform(data_config), limit_mib=64)])
+    expected = accuracy(outcome.model, Normalize(data_config)(pixels), images.own_labels())
+    assert outcome.metrics["train_top1"] == expected
+    assert len(outcome.progress.top1) == 1
+    assert outcome.progress.top1[-1] == outcome.metrics["top1"]
 
 
 def test_a_trial_that_diverges_in_its_last_step_fails() -> None:

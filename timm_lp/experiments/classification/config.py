@@ -129,7 +129,7 @@ class FinetuneConfig:
     tracker: str | None = setting(
         None, "follow the losses in tensorboard or wandb", str, choices=("tensorboard", "wandb")
     )
-    track_accuracy: bool = setting(False, "test after each epoch too; the last one is what counts")
+    track_accuracy: bool = setting(False, "test after each epoch too, and after the last on the training images")
     save_models: bool = setting(True, "save the trained model of each trial")
     push_to_hub: str | None = setting(None, "push the best trial's model to this repository (org/name)", str)
     output_dir: str = setting("output/finetune", "where trials and results go")

@@ -19,7 +19,18 @@ _logger = logging.getLogger(__name__)
 
 _TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}
 _FIELDS = ("model", "variant", "seed", "error", "parameters", "macs", "train_seconds")
-_COLUMNS = ("dataset", "model", "variant", "seed", *_TITLES, "error", "parameters", "macs", "train_seconds")
+_COLUMNS = (
+    "dataset",
+    "model",
+    "variant",
+    "seed",
+    *_TITLES,
+    "train_top1",
+    "error",
+    "parameters",
+    "macs",
+    "train_seconds",
+)
 
 # Settings that may differ in one table: anywhere, between networks, between networks and data sets.
 _READING = ("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
@@ -42,6 +53,8 @@ def read_trials(output_dir: Path) -> list[TrialRecord]:
 def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
     """Write `report.md`, `report.csv` and `report.png`, and return the first.
 
+    Where accuracy was followed, `curves.png` in the folder of each network on each data set shows it.
+
     Args:
         output_dir: Where to.
         records: The trials.
@@ -51,8 +64,12 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
     write_text(output_dir / "report.csv", to_csv(records))
     try:
         from ..trials.plot import plot
+        from .curves import draw_curves
 
         plot(accuracies(records), output_dir / "report.png", "top-1 accuracy (%)")
+        for folder, group in _followed(records).items():
+            title = f"{_network(group[0])} on {group[0].dataset.name}"
+            draw_curves(group, output_dir / folder / "curves.png", title)
     except ImportError:
         _logger.warning("No plot: matplotlib is not installed. `pip install matplotlib` brings it.")
     return text
@@ -99,6 +116,15 @@ def accuracies(records: Iterable[TrialRecord], metric: str = "top1") -> Table:
     ]
     rows = sorted({record.variant for record in tested}, key=variant_order)
     return tabulate(measurements, rows, _columns(tested), BASE)
+
+
+def _followed(records: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
+    """Return the trials whose accuracy was followed, by data set and network and in the order of the variants."""
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in sorted(records, key=lambda record: (variant_order(record.variant), record.seed)):
+        if record.history.get("top1") and not record.held_out:
+            groups.setdefault(_column(record), []).append(record)
+    return groups
 
 
 def _column(record: TrialRecord) -> str:
@@ -184,17 +210,28 @@ def _accuracy_tables(table: Table, title: str, records: Sequence[TrialRecord], c
 
 
 def _costs_by_row(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
-    """Return the parameters, the MACs and the time of a training of each variant of one network."""
-    parameters, macs, seconds = (numbers for _, numbers, _ in _costs_by_cell(records))
+    """Return the parameters, the MACs and the time of a training of each variant of one network.
+
+    And where accuracy was followed, that on the training images.
+    """
+    parameters, macs, seconds, *trained = (numbers for _, numbers, _ in _costs_by_cell(records))
     rows = dict.fromkeys(row for row, _ in parameters)
     of_row = {row: [place for place in parameters if place[0] == row] for row in rows}
-    return {
+    columns = {
         "parameters": {row: number(parameters[places[0]], ",") for row, places in of_row.items()},
         "MACs (M)": {row: number(macs[places[0]], ",.1f") for row, places in of_row.items()},
-        "training (s)": {
-            row: number(sum(seconds[place] for place in places) / len(places), ".1f") for row, places in of_row.items()
-        },
+        "training (s)": {row: number(_mean_over(seconds, places), ".1f") for row, places in of_row.items()},
     }
+    for numbers in trained:
+        known = {row: number(_mean_over(numbers, places), ".2f") for row, places in of_row.items()}
+        columns["training images (%)"] = known
+    return columns
+
+
+def _mean_over(numbers: Mapping[tuple[str, str], float], places: Sequence[tuple[str, str]]) -> float | None:
+    """Return the mean of what is known at some places."""
+    known = [numbers[place] for place in places if place in numbers]
+    return fmean(known) if known else None
 
 
 def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tuple[str, str], float], str]]:
@@ -205,10 +242,16 @@ def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tu
     parameters = {place: group[0].parameters or 0 for place, group in done.items()}
     macs = {place: (group[0].macs or 0) / 1e6 for place, group in done.items()}
     seconds = {place: fmean(record.train_seconds or 0.0 for record in group) for place, group in done.items()}
+    trained = {
+        place: fmean(known)
+        for place, group in done.items()
+        if (known := [own["train_top1"] for own in (record.metrics or {} for record in group) if "train_top1" in own])
+    }
     return [
         ("Parameters", parameters, ","),
         ("Multiply-accumulates of an image (millions)", macs, ",.1f"),
         ("Time of a training (s), mean over seeds", seconds, ".1f"),
+        *([("Top-1 accuracy on the training images (%), mean over seeds", trained, ".2f")] if trained else []),
     ]
 
 

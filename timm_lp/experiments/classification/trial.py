@@ -60,7 +60,8 @@ class Outcome:
     Attributes:
         model: The trained network, without Accelerate's wrappers.
         data_config: The preprocessing that it was tested with.
-        metrics: `top1` and `mean_per_class` after the last epoch, percent.
+        metrics: `top1` and `mean_per_class` after the last epoch, percent. `train_top1` too, where accuracy is
+            followed: that on the training images, seen as the test images are.
         num_test: Number of images that it was tested on.
         drawn: The images that it was trained on.
         progress: Losses and times of the training.
@@ -142,14 +143,14 @@ def run_trial(
         settings = {**decisive_settings(config, trial, accelerator), "trial": str(trial.folder)}
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
 
-    def test_network(network: nn.Module) -> dict[str, float]:
+    def test_network(network: nn.Module, on: EvalPixels = tested) -> dict[str, float]:
         return evaluate(
             network,
-            tested,
+            on,
             accelerator,
             data_config=data_config,
             batch_size=4 * config.batch_size,
-            num_workers=0 if tested.kept else num_workers(config, accelerator),
+            num_workers=0 if on.kept else num_workers(config, accelerator),
             channels_last=config.channels_last,
         )
 
@@ -158,6 +159,9 @@ def run_trial(
     start = time.perf_counter()
     metrics = test_network(model)
     seconds = time.perf_counter() - start
+    if config.track_accuracy:
+        seen = EvalPixels(train, eval_transform(data_config), config.cache_mib)
+        metrics["train_top1"] = test_network(model, seen)["top1"]
     memory = _peak_memory_mib(accelerator.device)
     return Outcome(model, data_config, metrics, len(tested), drawn, training.progress, seconds, memory)
 
