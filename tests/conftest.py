@@ -4,7 +4,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import timm.models.vgg
 import torch
+
+import timm_lp.models
 
 pytest.register_assert_rewrite("tests.layers.comparison", "tests.ops.shapes", "tests.networks")
 # The suite's tensors are tiny, and pytest-xdist runs it on every core; the processes that it starts inherit this.
@@ -29,3 +32,11 @@ def nothing_frozen() -> Iterator[None]:
     gc.unfreeze()
     yield
     gc.freeze()
+
+
+@pytest.fixture
+def narrow_classics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make VGG and AlexNet narrow, which no argument of theirs does."""
+    channels = [c if isinstance(c, str) else c // 8 for c in timm.models.vgg.cfgs["vgg16"]]
+    monkeypatch.setitem(timm.models.vgg.cfgs, "vgg16", channels)
+    monkeypatch.setattr(timm_lp.models.alexnet, "_HIDDEN_SIZE", 64)

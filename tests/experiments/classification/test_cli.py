@@ -301,11 +301,11 @@ def test_a_last_map_of_one_pixel_is_said(recipe: Path, tmp_path: Path, caplog: p
     flags = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--epochs", "1", "--variants", "base"]
     dataset = _bugs(tmp_path, "folder")
     main([*flags, "--dataset", dataset])
-    assert caplog.text.count("resnet18: the last map has a single pixel, around which kernels of any size meet") == 1
+    assert caplog.text.count("resnet18: its last kernels see a map of a single pixel, around which they meet") == 1
     assert "Give a larger --img-size, or --small-stem." in caplog.text
     caplog.clear()
     main([*flags, "--dataset", dataset, "--small-stem"])
-    assert "the last map" not in caplog.text
+    assert "a single pixel" not in caplog.text
 
 
 def test_training_images_in_the_test_are_said(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

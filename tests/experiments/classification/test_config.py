@@ -73,6 +73,10 @@ def test_arguments_of_one_network() -> None:
     assert config.kwargs_of("a") == {"global_pool": "max"}
     assert config.kwargs_of("b") == {"global_pool": "avg", "layers": [1]}
     assert config.trial_settings("b")["model_kwargs"] == config.kwargs_of("b")
+    others = FinetuneConfig(
+        model="a", model_kwargs={"layers": [1], "vgg16": {"drop_rate": 0.5}, "resnet18.a1_in1k": {}}
+    )
+    assert others.kwargs_of("a") == {"layers": [1]}, "those of networks that a recipe names and the flags do not"
     with pytest.raises(
         ValueError, match=r"`model_kwargs` must hold a network's arguments under its name, got 3 for b\."
     ):

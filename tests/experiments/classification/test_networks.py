@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from timm_lp.experiments.classification.config import FinetuneConfig
-from timm_lp.experiments.classification.networks import check_checkpoint, check_variant, create_network, last_map
+from timm_lp.experiments.classification.networks import check_checkpoint, check_variant, create_network, smallest_map
 
 from ..networks import TINY, config
 
@@ -96,12 +96,13 @@ def test_weights_that_are_not_there_are_refused(name: str) -> None:
         ("resnet18", {}, (1, 1)),
         ("resnet18", {"img_size": 33}, (2, 2)),
         ("resnet18_small_stem", {}, (2, 2)),
+        ("vgg16", {"model_kwargs": {}}, (2, 2)),
         ("convnext_tiny", {"model_kwargs": {}}, (1, 1)),
-        ("vit_tiny_patch16_224", {"model_kwargs": {}, "img_size": 224}, None),
+        ("efficientnet_b0", {"model_kwargs": {}, "img_size": 64}, (2, 2)),  # but not its squeeze-and-excite gates
     ],
 )
-def test_the_last_map(model: str, settings: dict[str, Any], size: tuple[int, int] | None) -> None:
-    assert last_map(config(**settings), model) == size
+def test_the_smallest_map(model: str, settings: dict[str, Any], size: tuple[int, int] | None) -> None:
+    assert smallest_map(config(**settings), model) == size
 
 
 def test_a_large_batch_is_no_case_of_its_own() -> None:

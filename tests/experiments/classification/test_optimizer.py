@@ -2,6 +2,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from timm_lp.experiments.classification.networks import create_network
@@ -63,6 +64,19 @@ def test_learning_rate_rises_to_its_peak_and_falls() -> None:
     assert rates[20] == pytest.approx(0.5)
     assert rates[30] == pytest.approx(0.0, abs=1e-6)
     assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
+
+
+def test_the_schedule_is_timms() -> None:
+    ours, timms = (torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0) for _ in range(2))
+    settings = config(lr=1.0, epochs=6, warmup_epochs=2, warmup_lr=0.1, min_lr=0.05)
+    one = create_scheduler(settings, ours, updates_per_epoch=5)
+    other = CosineLRScheduler(
+        timms, t_initial=20, lr_min=0.05, warmup_t=10, warmup_lr_init=0.1, warmup_prefix=True, t_in_epochs=False
+    )
+    for update in range(31):
+        for scheduler in (one, other):
+            scheduler.step_update(update)
+        assert ours.param_groups[0]["lr"] == pytest.approx(timms.param_groups[0]["lr"]), update
 
 
 def test_the_ends_of_the_schedule() -> None:

@@ -1,17 +1,40 @@
 """The measured figures that the README and the recipes state are those of the result file."""
 
 import json
+import shlex
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from accelerate import Accelerator
 
+from timm_lp.experiments.classification.benchmark import Benchmark
 from timm_lp.experiments.classification.flags import DIGITS_RECIPE, parse_arguments
+from timm_lp.experiments.classification.networks import check_variant
 from timm_lp.experiments.trials.statistics import Measurement, Table, tabulate
 from timm_lp.models.variants import BASE, variant_order
 
+from ..images import make_parquet
+
 ROOT = Path(__file__).parents[3]
 MEASURED = ROOT / "timm_lp" / "experiments" / "classification" / "recipes" / "cifar_transfer.json"
+_STAGES = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
+_RESNET = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
+_SMALL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50"), _RESNET),
+    **dict.fromkeys(("convnext_tiny", "convnextv2_tiny"), _STAGES),
+    "resnext50_32x4d": {**_RESNET, "channels": (16, 16, 32, 32)},
+    "densenet121": {"block_config": (1, 1, 1, 1), "growth_rate": 8},
+    "replknet31": {**_STAGES, "kernel_sizes": (7, 7, 5, 5)},
+    "vgg16": {"mlp_ratio": 0.01},
+    "alexnet": {},
+}
+_CHEAPER = {"table1_tinyimagenet.yaml": ("--img-size", "64", "--small-stem")}  # as its own text says
 RECIPES = sorted(path.name for path in DIGITS_RECIPE.parent.iterdir() if path.name.endswith(".yaml"))
+
+FROM_SCRATCH = ["short_cifar100.yaml", "table1_cifar100.yaml", "table1_tinyimagenet.yaml", "table3.yaml", "table9.yaml"]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +56,34 @@ def test_shipped_recipes_are_read_by_name_and_state_their_command(name: str) -> 
     head = (DIGITS_RECIPE.parent / name).read_text().split("\nmodel", 1)[0]
     assert "accelerate launch finetune.py" in head
     assert "Expected" in head
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_the_networks_and_variants_of_a_recipe_can_be_built(name: str) -> None:
+    config, _ = parse_arguments(["--config", name])
+    for model, variant in product(config.model, (config.variants[0], config.variants[-1])):
+        check_variant(config, model, variant)
+
+
+@pytest.mark.usefixtures("narrow_classics")
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_a_recipe_runs_and_the_command_in_each_record_repeats_its_trial(name: str, tmp_path: Path) -> None:
+    """One epoch of small networks of the recipe's kinds, on a few images, with all its other settings."""
+    make_parquet(tmp_path / "bugs", {"train": 2, "test": 1})
+    config, _ = parse_arguments(["--config", name, *_CHEAPER.get(name, ())])
+    kwargs = {model: {**config.kwargs_of(model), **_SMALL[model.removesuffix("_small_stem")]} for model in config.model}
+    few = {"dataset": [str(tmp_path / "bugs")], "seeds": [1], "epochs": 1, "shots": 2, "batch_size": 6}
+    where = {"output_dir": str(tmp_path / "out"), "save_models": False, "mixed_precision": "no"}
+    variants = [config.variants[0], config.variants[-1]]
+    config = replace(config, model_kwargs=kwargs, variants=variants, **few, **where)
+    records = Benchmark(config, Accelerator()).run()
+    assert {(own.model, own.variant) for own in records} == {*product(config.model, variants)}
+    for own in records:
+        assert own.error is None
+        assert {measure: len(values) for measure, values in own.history.items()} == {"loss": 1, "lr": 1, "top1": 1}
+        assert own.settings["smoothing"] == 0.1
+        again, _ = parse_arguments(shlex.split(own.command)[3:])
+        assert again.trial_settings(own.model) == {**own.settings, "mixed_precision": again.mixed_precision}
 
 
 def test_the_readmes_table_is_the_measured_one(table: Table) -> None:

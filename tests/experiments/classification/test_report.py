@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from timm_lp.experiments.classification.report import accuracies, to_csv, to_markdown, write_report
+from timm_lp.experiments.classification.report import accuracies, read_trials, to_csv, to_markdown, write_report
+from timm_lp.experiments.trials.record import as_json
+from timm_lp.files import write_json
 
 from ..trials.records import RECORDS, changed, record
 
@@ -78,9 +80,25 @@ def test_accuracy_that_was_followed_has_a_column_and_a_picture(tmp_path: Path) -
     for own in trials:
         (tmp_path / own.folder).mkdir(parents=True)
     write_report(tmp_path, [*trials, other, record("large", 1, None, error="no memory")])
+    in_part = replace(record("base", 1, 70.0, model="resnet50"), history={"loss": [2.0, 1.0], "top1": [70.0]})
+    (tmp_path / in_part.folder).mkdir(parents=True)
+    write_report(tmp_path, [*trials, in_part])
     (picture,) = tmp_path.glob("*/*/curves.png")
     assert picture.parent == tmp_path / "dtd" / "resnet18"
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_networks_may_differ_in_what_they_drop(tmp_path: Path) -> None:
+    one, other = (
+        changed(record("base", 1, 70.0, model=model), drop_rate=rate) for model, rate in (("a", 0.5), ("b", None))
+    )
+    for own in (one, other):
+        write_json(tmp_path / own.folder / "trial.json", as_json(own))
+    assert len(read_trials(tmp_path)) == 2
+    again = changed(record("base", 2, 70.0, model="a"), drop_rate=0.1)
+    write_json(tmp_path / again.folder / "trial.json", as_json(again))
+    with pytest.raises(ValueError, match="drop_rate"):
+        read_trials(tmp_path)
 
 
 def test_files(tmp_path: Path) -> None:

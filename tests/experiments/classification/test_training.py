@@ -97,10 +97,11 @@ def test_workers_change_nothing() -> None:
     assert one == without
 
 
-def test_accumulation_changes_nothing_but_batch_norms_statistics() -> None:
-    """With LayerNorm a batch in two parts is the same batch."""
+@pytest.mark.parametrize("mixed", [{}, {"mixup": 0.8, "cutmix": 1.0, "reprob": 0.5}], ids=["plain", "mixed"])
+def test_accumulation_changes_nothing_but_batch_norms_statistics(mixed: dict[str, object]) -> None:
+    """With LayerNorm a batch in two parts is the same batch; it is erased and mixed before it is parted."""
     tiny = {"model": "convnextv2_tiny", "model_kwargs": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}}
-    whole, parts = (_losses(**tiny, grad_accum_steps=steps, lr=1e-3) for steps in (1, 2))
+    whole, parts = (_losses(**tiny, **mixed, grad_accum_steps=steps, lr=1e-3) for steps in (1, 2))
     assert parts == pytest.approx(whole, rel=1e-4)
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from ...files import write_json
+from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
 from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
@@ -24,7 +25,7 @@ from ..data.sampling import draw
 from ..trials.folder import check_writable, find_data, find_finished
 from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
-from .networks import check_checkpoint, check_variant, last_map
+from .networks import check_checkpoint, check_variant, smallest_map
 from .results import save_model, trial_record
 from .training import Progress, images_at_once, whole_batch_size
 from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
@@ -110,10 +111,10 @@ class Benchmark:
     def _warn_of_points(self) -> None:
         """Say where kernels meet little but padding; not of the embedded digits, whose results only show the way."""
         for model in self.config.model if set(self.config.dataset) != {DIGITS} and self._is_main else ():
-            if last_map(self.config, model) == (1, 1):
-                stem = "" if self.config.small_stem else ", or --small-stem"
+            if smallest_map(self.config, model) == (1, 1):
+                stem = ", or --small-stem" if model in SMALL_STEMS else ""
                 _logger.warning(
-                    "%s: the last map has a single pixel, around which kernels of any size meet only padding. "
+                    "%s: its last kernels see a map of a single pixel, around which they meet only padding. "
                     "Give a larger --img-size%s.",
                     model, stem,
                 )  # fmt: skip

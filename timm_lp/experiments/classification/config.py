@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from timm.models import is_model, split_model_name_tag
 
 from ...files import file_digest
 from ...models.small_stem import with_small_stem
@@ -212,9 +213,12 @@ class FinetuneConfig:
             )
 
     def kwargs_of(self, model: str) -> dict[str, Any]:
-        """Return the further arguments of one of the models: those of all, and its own."""
-        shared = {name: value for name, value in self.model_kwargs.items() if name not in self.model}
+        """Return the further arguments of one of the models: those of all, and its own; other models' are left out."""
+        shared = {name: value for name, value in self.model_kwargs.items() if not self._is_network(name)}
         return {**shared, **self.model_kwargs.get(model, {})}
+
+    def _is_network(self, name: str) -> bool:
+        return name in self.model or is_model(split_model_name_tag(name)[0])
 
     @property
     def mixes(self) -> bool:

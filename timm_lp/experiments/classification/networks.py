@@ -1,5 +1,6 @@
 """Create the network that a variant starts from, and check that the settings fit it."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from ...command import first_line
 from ...models.checkpoint import checkpoint_filter_fn
 from ...models.variants import BASE, parse_variant
+from ...selection import feature_extractor_filter
 from .config import FinetuneConfig
 from .optimizer import create_optimizer
 
@@ -55,8 +57,10 @@ def _check_weights(config: FinetuneConfig, name: str) -> None:
         )
 
 
-def last_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
-    """Return the height and width of a base network's last map, pixels; None where it gives none.
+def smallest_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
+    """Return the height and width, pixels, of the smallest map that a convolution of a base network's features sees.
+
+    None where the network does not tell its features from its classifier.
 
     Args:
         config: Settings, which its images' size is among.
@@ -66,9 +70,12 @@ def last_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
         network: Any = create_network(replace(config, pretrained=False, checkpoint=None), model, BASE, num_classes=2)
         if not hasattr(network, "forward_features"):
             return None
-        features = network.eval().forward_features(torch.empty(1, *preprocessing(config, network)["input_size"]))
-    is_map = isinstance(features, torch.Tensor) and features.ndim == 4
-    return tuple(features.shape[2:]) if is_map else None
+        is_feature, sizes = feature_extractor_filter(network), []
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Conv2d) and is_feature(module, name):
+                module.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
+        network.eval().forward_features(torch.empty(1, *preprocessing(config, network)["input_size"]))
+    return min(sizes, key=math.prod, default=None)
 
 
 def check_checkpoint(config: FinetuneConfig, model: str, num_classes: int) -> None:

@@ -35,7 +35,9 @@ _COLUMNS = (
 # Settings that may differ in one table: anywhere, between networks, between networks and data sets.
 _READING = ("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
 _FREE = ("checkpoint", *_READING)
-_OF_MODEL = ("model_kwargs", "checkpoint_sha256", "drop_path_rate", "img_size", "crop_pct")
+_OF_MODEL = (
+    *("model_kwargs", "checkpoint_sha256", "drop_rate", "drop_path_rate", "zero_init_last", "img_size", "crop_pct"),
+)
 _OF_CELL = ("lr",)
 
 
@@ -122,7 +124,8 @@ def _followed(records: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
     """Return the trials whose accuracy was followed, by data set and network and in the order of the variants."""
     groups: dict[str, list[TrialRecord]] = {}
     for record in sorted(records, key=lambda record: (variant_order(record.variant), record.seed)):
-        if record.history.get("top1") and not record.held_out:
+        epochs, followed = (len(record.history.get(name, ())) for name in ("loss", "top1"))
+        if epochs == followed > 0 and not record.held_out:  # a resumed trial may have been followed in part
             groups.setdefault(_column(record), []).append(record)
     return groups
 

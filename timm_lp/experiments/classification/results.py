@@ -42,7 +42,13 @@ def trial_record(
         error: Why it failed.
         final: Whether trying again would give the same.
     """
-    own = {"model": [trial.model], "variants": [trial.variant], "dataset": [trial.data.argument], "seeds": [trial.seed]}
+    own = {
+        "model": [trial.model],
+        "model_kwargs": config.kwargs_of(trial.model),
+        "variants": [trial.variant],
+        "dataset": [trial.data.argument],
+        "seeds": [trial.seed],
+    }
     record = TrialRecord(
         folder=trial.folder.as_posix(),
         dataset=trial.data.info,
@@ -113,6 +119,7 @@ def write_results(output_dir: Path, records: Sequence[TrialRecord], config: Fine
             command = command_line(
                 config,
                 model=[record.model],
+                model_kwargs=record.settings["model_kwargs"],
                 dataset=[record.dataset_argument],
                 variants=[record.variant],
                 lr=record.settings["lr"],

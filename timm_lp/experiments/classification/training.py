@@ -128,18 +128,18 @@ class Training:
             if not math.isfinite(loss):
                 raise DivergedError(f"the loss became {loss} in epoch {self.progress.epochs} of {self.config.epochs}")
             if test is not None:
-                self.progress.top1.append(test(self._averaged))
+                self.progress.top1.append(test(self._synchronized()))
             on_epoch(self.progress)
             if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
-        network = self._averaged
-        for buffer in network.buffers():  # on CPUs each process has BatchNorm statistics of its own
+        return self._synchronized()
+
+    def _synchronized(self) -> nn.Module:
+        """Return the network to test, in all processes with the BatchNorm statistics of the first."""
+        network = self._ema.module if self._ema else self.network
+        for buffer in network.buffers():
             buffer.copy_(broadcast(buffer))
         return network
-
-    @property
-    def _averaged(self) -> nn.Module:
-        return self._ema.module if self._ema else self.network
 
     def _run_epoch(self) -> None:
         epoch = self._sampler.epoch = self.progress.epochs

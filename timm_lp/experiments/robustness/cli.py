@@ -105,7 +105,7 @@ def _report(scores: Scores, corrupted: CorruptedSet, folder: Path, command: str,
         text = f"{title}\n\nThis is {DEMONSTRATION}.\n\n{rest}"
     print(f"\n{text}", flush=True)
     write_text(folder / "report.md", text + "\n")
-    write_text(folder / "report.csv", to_csv(scores.results))
+    write_text(folder / "report.csv", to_csv(scores.results, corrupted))
     write_json(folder / "results.json", to_json(scores, corrupted, command, is_demonstration))
     try:
         plot(scores, corrupted, folder / "report.png", DEMONSTRATION.capitalize() if is_demonstration else "")

@@ -14,7 +14,19 @@ from ..trials.tables import count_tests, difference_table, number
 from .measure import Result
 from .scores import MCE, MCE_RELATIVE, MEAN_ALL, MEAN_COMMON, SIGNIFICANT, SUMMARIES, Scores, column
 
-_COLUMNS = ("network", "model", "variant", "seed", "corruption", "severity", "top1", "mean_per_class", "error")
+_COLUMNS = (
+    "network",
+    "model",
+    "variant",
+    "seed",
+    "corruption",
+    "severity",
+    "top1",
+    "mean_per_class",
+    "error",
+    "images",
+    "note",
+)
 DEMONSTRATION = "a demonstration on tiny networks and digits, not a result"
 
 
@@ -44,15 +56,15 @@ def to_markdown(scores: Scores, corrupted: CorruptedSet) -> str:
     return "\n\n".join(parts)
 
 
-def to_csv(results: Sequence[Result]) -> str:
-    """Return a line for each network on each corruption at each severity."""
+def to_csv(results: Sequence[Result], corrupted: CorruptedSet) -> str:
+    """Return a line for each network on each corruption at each severity, with what the images are."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for own in results:
         subject = own.subject
         place = (subject.name, subject.model, subject.variant, subject.seed, own.corruption, own.severity)
-        writer.writerow([*place, own.top1, own.mean_per_class, own.error])
+        writer.writerow([*place, own.top1, own.mean_per_class, own.error, corrupted.name, corrupted.note])
     return text.getvalue()
 
 

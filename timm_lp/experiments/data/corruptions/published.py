@@ -18,8 +18,8 @@ from .names import COMMON, CORRUPTIONS, NUM_SEVERITIES, SIZE
 LABELS = "labels"
 WHERE = (
     "CIFAR-100-C.tar (2.9 GB) is at https://zenodo.org/records/3555552, CIFAR-10-C.tar at "
-    "https://zenodo.org/records/2535967, Tiny-ImageNet-C.tar at https://zenodo.org/records/2536630; unpack it, and "
-    "give the folder that holds the corruptions"
+    "https://zenodo.org/records/2535967, Tiny-ImageNet-C's two archives at https://zenodo.org/records/2536630 and "
+    "https://zenodo.org/records/8206060; unpack them, and give the folder that holds the corruptions"
 )
 _TINY_CLASSES, _TINY_IMAGES = 200, 50  # of each class
 _ENDINGS = (".jpeg", ".jpg", ".png")
