@@ -144,6 +144,10 @@ def test_similarities_from_elsewhere_need_a_folder_of_images(
         (["--areas", "V1"], "`--areas` must be in the responses, got V1. There are fine, coarse."),
         (["--layers", "nothing"], "test_resnet: `--layers` must name modules of the network, got nothing."),
         (["--models", "no_such_net"], "`name` must be a registered network, hf-hub:ORG/NAME, local-dir:FOLDER or a"),
+        (
+            ["--untrained", "vit_tiny_patch16_224", "--image-size", "64"],
+            "`--image-size` must fit vit_tiny_patch16_224, got",
+        ),
         (["--images", "nowhere"], "`--images` must be a folder, got nowhere."),
         (["--responses", "nowhere.npz"], "No such file or directory: 'nowhere.npz'"),
         (["--device", "cuda"], "`--device` must be there, got cuda, which torch does not see."),

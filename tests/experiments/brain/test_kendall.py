@@ -5,6 +5,10 @@ import pytest
 from scipy.stats import kendalltau
 
 from timm_lp.experiments.brain.kendall import weighted_tau
+from timm_lp.experiments.brain.similarity import pairs_of, rsm_of_responses
+
+_RESPONSES = [np.random.default_rng(units).normal(size=(20, units)) for units in (30, 40)]
+_RSATOOLBOX_TAU = 0.011083263714842662
 
 
 def _lists(entries: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,18 +44,22 @@ def test_a_constant_list_has_no_tau() -> None:
     assert np.isnan(weighted_tau(np.ones(9), np.arange(9.0), np.ones((9, 1)))).all()
 
 
+def test_is_rsatoolboxs_tau_as_it_was_once() -> None:
+    """What version 0.3.2 gave for the data of the test below."""
+    rsms = [rsm_of_responses(values[:, None], centred=False) for values in _RESPONSES]
+    tau = weighted_tau(pairs_of(rsms[0]), pairs_of(rsms[1]), np.ones((190, 1)))
+    assert tau == pytest.approx(_RSATOOLBOX_TAU, abs=1e-12)
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("rsatoolbox"), reason="rsatoolbox, the oracle, is not installed")
 @pytest.mark.filterwarnings("ignore")  # of the packages that it imports
 def test_is_rsatoolboxs_tau_of_dissimilarities() -> None:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm, compare
 
-    from timm_lp.experiments.brain.similarity import pairs_of, rsm_of_responses
-
-    rng = np.random.default_rng(0)
-    one, other = rng.normal(size=(20, 30)), rng.normal(size=(20, 40))
-    rdms = [calc_rdm(Dataset(values), method="correlation") for values in (one, other)]
-    rsms = [rsm_of_responses(values[:, None], centred=False) for values in (one, other)]
+    rdms = [calc_rdm(Dataset(values), method="correlation") for values in _RESPONSES]
+    rsms = [rsm_of_responses(values[:, None], centred=False) for values in _RESPONSES]
     np.testing.assert_allclose(1 - rdms[0].get_matrices()[0], rsms[0], atol=1e-12)
     tau = weighted_tau(pairs_of(rsms[0]), pairs_of(rsms[1]), np.ones((190, 1)))
     assert tau == pytest.approx(compare(*rdms, method="tau-b")[0], abs=1e-12)
+    assert tau == pytest.approx(_RSATOOLBOX_TAU, abs=1e-12)

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from timm_lp.experiments.brain.alignment import align, draw
 from timm_lp.experiments.brain.analysis import Analysis, area_rsms
-from timm_lp.experiments.brain.ceiling import ceiling_of
+from timm_lp.experiments.brain.ceiling import Ceiling, ceiling_of
 from timm_lp.experiments.brain.comparison import Difference, differences
 from timm_lp.experiments.brain.groups import Aligned, groups_of
 from timm_lp.experiments.brain.report import difference_rows, to_csv, to_markdown
@@ -36,6 +38,13 @@ def test_the_tables_have_a_line_for_each_network_and_area(analysis: Analysis) ->
     assert cells[4] == f"{taus.mean():.3f} ± {taus.std(ddof=1):.3f}"
     assert cells[8] == f"{100 * taus.mean() / analysis.ceilings['fine'].tau:.0f} %"
     assert f"{other.maxima[0]:.3f}" in text
+    unrelated = replace(analysis, ceilings={name: Ceiling("halves of trials", 0.0, -0.01) for name in net.areas})
+    (line,) = (
+        line
+        for line in to_markdown(unrelated).splitlines()
+        if line.startswith("| other ") and "| fine " in line and "%" not in line
+    )
+    assert line.split("|")[8].strip() == "-", "halves that do not agree give no ceiling to divide by"
     assert text.count("net - other") == 2
     assert "SYNTHETIC cortex, no measurement (fine, coarse)" in text
     assert f"Source: {analysis.responses.source}." in text

@@ -57,6 +57,16 @@ def test_a_layer_that_runs_again_is_another_layer() -> None:
     assert [*layer_rsms(Shared(), _images(), centred=True)] == ["conv", "conv (2)", "conv (3)"]
 
 
+class _Uncalled(Net):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)
+
+
+def test_refuses_a_network_that_calls_no_convolution() -> None:
+    with pytest.raises(ValueError, match=r"must run its convolutions as modules, got none that it calls\. Name others"):
+        layer_rsms(_Uncalled(), _images(), centred=True)
+
+
 def test_conversions_of_one_network_agree_alike_with_a_cortex() -> None:
     cortex = small_cortex(images=40).responses
     network = create_base("resnet18")
@@ -74,8 +84,8 @@ def test_conversions_of_one_network_agree_alike_with_a_cortex() -> None:
     assert len(found["base"].layers) == 13
     for alignment in found.values():
         # 780 pairs: two that rounding swaps change tau by 7e-6.
-        np.testing.assert_allclose(alignment.tau, found["base"].tau, atol=1e-3)
-        np.testing.assert_allclose(alignment.resampled, found["base"].resampled, atol=1e-3)
+        np.testing.assert_allclose(alignment.tau, found["base"].tau, atol=1e-4)
+        np.testing.assert_allclose(alignment.resampled, found["base"].resampled, atol=1e-4)
 
 
 def test_damping_masks_change_the_similarities() -> None:

@@ -67,6 +67,10 @@ def test_refuses_other_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must have one size, got \(6, 8\) and \(8, 6\) \(height, width\)"):
         read_images(tmp_path, 3)
     Image.fromarray(np.zeros_like(GREY[0])).save(tmp_path / "3.png")
+    Image.fromarray(np.full((6, 8), 300, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"must have 8 bits a channel, got deep\.png in Pillow's mode I;16\. Convert"):
+        read_images(tmp_path, len(list(tmp_path.glob("*.png"))), None)
+    (tmp_path / "deep.png").unlink()
     with pytest.raises(ValueError, match="`--images` must vary within each image, got one grey everywhere at 2 "):
         read_images(tmp_path, 3)
 

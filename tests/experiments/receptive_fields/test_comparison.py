@@ -75,7 +75,7 @@ def test_the_tables() -> None:
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in groups.splitlines() if line.startswith("| ")]
     assert [line[0] for line in lines[2:]] == list(EXPONENTS)
     assert lines[2][1:4] == ["3", "100", "2.00"]
-    assert lines[5][3:6] == ["> 200", "> 200", "200 to 200"]
+    assert lines[5][3:6] == ["> 200", "> 200", "> 200"]
     assert lines[6][3:] == ["3.00", "> 1.50", "3.00 to 3.00", "1 of 1"]
     assert float(rows["c"][0]) == pytest.approx(compare_groups(_fits())["a", "c"], rel=0.05)
     assert (0.001 < float(rows["c"][0]) < 0.01, rows["a"][2]) == (True, r"\*\*")

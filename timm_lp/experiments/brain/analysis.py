@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from ...command import first_line
 from .alignment import Draws, align
 from .ceiling import Ceiling, ceiling_of
 from .comparison import Difference, differences
@@ -82,13 +83,27 @@ def analyse(
 
 
 def area_rsms(responses: Responses) -> dict[str, Array]:
-    """Return the similarities of the images by area, each of shape `(n, n)`."""
+    """Return the similarities of the images by area, each of shape `(n, n)`.
+
+    Raises:
+        ValueError: If they are not defined.
+    """
     return {
         name: np.asarray(area.rsm, np.float64)
         if area.responses is None
-        else rsm_of_responses(area.responses, responses.centred)
+        else _finite(rsm_of_responses(area.responses, responses.centred), f"responses_{name}")
         for name, area in responses.areas.items()
     }
+
+
+def _finite(rsm: Array, name: str) -> Array:
+    """Refuse responses that have nothing left to compare once the units' means are subtracted."""
+    if not np.isfinite(rsm).all():
+        raise ValueError(
+            f"`{name}` must vary between the images and between the units beside their means, got the same response "
+            "everywhere. Leave it out, or do not centre."
+        )
+    return rsm
 
 
 def result_rows(analysis: Analysis) -> list[dict[str, Any]]:
@@ -105,6 +120,11 @@ def _rsms(
         return layer_rsms(model, images, layers, centred=responses.centred)
     except ValueError as error:
         raise ValueError(f"{network.name}: {error}") from error
+    except (AssertionError, RuntimeError) as error:  # what timm's networks of a fixed size, and torch, have to say
+        size = " x ".join(map(str, images.shape[2:]))
+        raise ValueError(
+            f"`--image-size` must fit {network.name}, got {size} pixels: {first_line(error)}. Give its own size."
+        ) from error
 
 
 def _check_seeds(networks: Sequence[Network], layers: Sequence[Sequence[str]]) -> None:
@@ -122,7 +142,7 @@ def _check_seeds(networks: Sequence[Network], layers: Sequence[Sequence[str]]) -
 def _baselines(responses: Responses, cortex: SyntheticCortex | None) -> dict[str, dict[str, Array]]:
     """Return what stands beside the networks: the pixels, and what a synthetic cortex was made of."""
     pixels = responses.images.reshape(responses.num_images, 1, -1)  # type: ignore[union-attr]
-    found = {"pixels": {"pixels": rsm_of_responses(pixels.astype(np.float64), responses.centred)}}
+    found = {"pixels": {"pixels": _finite(rsm_of_responses(pixels.astype(np.float64), responses.centred), "images")}}
     if cortex is not None:
         features = {
             name: rsm_of_responses(values[:, None], responses.centred) for name, values in cortex.features.items()

@@ -119,7 +119,7 @@ def _best_layers(analysis: Analysis) -> str:
                     _interval(low[place], high[place]),
                     _number(group.held_out[place]),
                     _number(group.chance()[0]),
-                    "-" if ceiling is None else f"{round(100 * taus.mean() / ceiling)} %",
+                    f"{round(100 * taus.mean() / ceiling)} %" if ceiling else "-",
                 ]
             )
     return markdown_rows(header, lines, left=3)
@@ -133,7 +133,7 @@ def _maxima(groups: Sequence[Group]) -> str:
 
 
 def _differences(differences: Sequence[Difference]) -> str:
-    header = ["networks", "area", "difference", "95 %", "p over images", "seeds", "p over seeds"]
+    header = ["networks", "area", "difference", "95 % over images", "p over images", "seeds", "p over seeds"]
     lines = [
         [
             *(f"{found.first} - {found.second}", found.area, f"{round(found.difference, 3) + 0.0:+.3f}"),

@@ -42,6 +42,10 @@ def layer_rsms(network: nn.Module, images: Tensor, layers: Sequence[str] = (), *
         raise ValueError(
             f"`--layers` must name modules that the network runs, got {', '.join(missing)}. Leave them out."
         )
+    if not found:
+        raise ValueError(
+            "The network must run its convolutions as modules, got none that it calls. Name others by --layers."
+        )
     return found
 
 

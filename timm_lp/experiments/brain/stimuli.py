@@ -29,7 +29,7 @@ def read_images(folder: Path, num_images: int, image_id: NDArray[Any] | None = N
         Grey `(n, H, W)` if all are grey, else RGB `(n, H, W, 3)`.
 
     Raises:
-        ValueError: If the images are not as many, not in a stated order, or not of one size.
+        ValueError: If the images are not as many, not in a stated order, not of one size, or not of 8 bits.
         OSError: If one cannot be read.
     """
     if not folder.is_dir():
@@ -41,7 +41,11 @@ def read_images(folder: Path, num_images: int, image_id: NDArray[Any] | None = N
     images = []
     for path in paths:
         with Image.open(path) as image:
-            images.append(np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")))
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(
+                    f"`--images` must have 8 bits a channel, got {path.name} in Pillow's mode {image.mode}. Convert it."
+                )
+            images.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
     if len({image.shape[:2] for image in images}) > 1:
         sizes = sorted({image.shape[:2] for image in images})
         raise ValueError(f"`--images` must have one size, got {sizes[0]} and {sizes[-1]} (height, width). Resize them.")

@@ -110,9 +110,19 @@ def _group_line(name: str, fits: list[FieldFit], inverse: list[float]) -> list[s
         f"{statistics.median(fit.num_synapses for fit in fits):,.0f}",
         exponent_text(middle),
         _interval_text(ends),
-        f"{_short(min(fit.p for fit in fits))} to {_short(max(fit.p for fit in fits))}",
+        _range_text(fits),
         f"{sum(p_value < 0.05 for p_value in p_values)} of {len(p_values)}" if p_values else "-",
     ]
+
+
+def _range_text(fits: list[FieldFit]) -> str:
+    """Return the least and the largest exponent of a group, where a flat field has none."""
+    least = min(fit.p for fit in fits)
+    if all(fit.is_flat for fit in fits):
+        return f"> {_short(least)}"
+    if any(fit.is_flat for fit in fits):
+        return f"{_short(least)} to > {_short(max(fit.p for fit in fits))}"
+    return f"{_short(least)} to {_short(max(fit.p for fit in fits))}"
 
 
 def _interval_text(ends: tuple[float, float] | None) -> str:

@@ -104,11 +104,16 @@ def test_the_table_pairs_the_mice() -> None:
     text = to_markdown(results, "a source")
     assert "SYNTHETIC" not in text
     (line,) = (line for line in text.splitlines() if line.startswith("| lp2"))
+    mice = [line for line in text.splitlines() if line.startswith("| m") and "| lp2" in line]
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[2:6] == ["0.440 (0.082)", "0.1000 (0.0000)", "0.215 (0.041)", "+0.030"]
     p_values = [ttest_rel(cc[variant], cc["base"]).pvalue for variant in ("lp2", "behaviour")]
     assert cells[6] == f"{max(p_values[0], 2 * p_values[1]):.3f}"
-    assert cells[7:10] == ["0.370", "0.530", "0.420"]
+    assert [[cell.strip() for cell in line.split("|")][1:-1] for line in mice] == [
+        ["m0", "lp2", "0.370", "0.1000", "0.180"],
+        ["m1", "lp2", "0.530", "0.1000", "0.260"],
+        ["m2", "lp2", "0.420", "0.1000", "0.205"],
+    ]
     without_base = to_markdown([result for result in results if result["variant"] == "lp2"], "a source")
     assert "| -" in without_base
 

@@ -103,6 +103,11 @@ def test_the_end_of_each_segment_validates() -> None:
         ({"vid_mean": np.ones((3, 6, 8))}, "in all arrays of a segment, got vid_mean (3, 6, 8)."),
         ({"vid_mean": np.ones((BINS, 6))}, "in all arrays of a segment, got vid_mean (24, 6)."),
         ({"nsp": np.full((BINS, 4), np.nan)}, "m must have spike counts that are finite and not below 0"),
+        ({"vid_mean": np.full((BINS, 6, 8), np.nan)}, "m must have a finite video and no infinite behaviour, got"),
+        (
+            {"speed": np.full(BINS, np.inf)},
+            "m must have a finite video and no infinite behaviour, got others in speed.",
+        ),
         ({"nsp": np.full((BINS, 4), -1.0)}, "m must have spike counts that are finite and not below 0"),
     ],
 )

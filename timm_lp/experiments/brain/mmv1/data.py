@@ -183,6 +183,11 @@ def _check(name: str, arrays: dict[str, NDArray[Any]], neurons: int) -> None:
         raise ValueError(f"{name} must have as many bins and neurons in all arrays of a segment, got {listed}.")
     if not np.isfinite(arrays["nsp"]).all() or arrays["nsp"].min() < 0:
         raise ValueError(f"{name} must have spike counts that are finite and not below 0, got others.")
+    endless = [key for key in VARIABLES if np.isinf(arrays[key]).any()]  # NaN is taken for 0, as published
+    if endless or not np.isfinite(arrays["vid_mean"]).all():
+        raise ValueError(
+            f"{name} must have a finite video and no infinite behaviour, got others in {(endless or ['vid_mean'])[0]}."
+        )
 
 
 def _segment(arrays: dict[str, NDArray[Any]], firing: NDArray[np.bool_]) -> Segment:

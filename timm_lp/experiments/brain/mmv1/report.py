@@ -15,6 +15,7 @@ from .benchmark import Result
 from .network import BEHAVIOUR
 
 _COLOR = "#3b6fb6"
+_SPECS = {"cc": ".3f", "mse": ".4f", "raw_cc": ".3f"}  # how each metric is written
 
 
 def to_markdown(results: Sequence[Result], source: str) -> str:
@@ -34,6 +35,8 @@ def to_markdown(results: Sequence[Result], source: str) -> str:
             f"`{BEHAVIOUR}` sees no video.",
             _table(results),
             f"`against {BASE}`: the mean difference of cc, paired over mice; p of Student's t-test, after Holm.",
+            "Each mouse, means over seeds:",
+            _mice_table(results),
         ]
     )
 
@@ -90,23 +93,32 @@ def plot(results: Sequence[Result], path: Path) -> None:
 
 
 def _table(results: Sequence[Result]) -> str:
-    tables = {metric: by_mouse(results, metric) for metric in ("cc", "mse", "raw_cc")}
-    mice = list(dict.fromkeys(result["mouse"] for result in results))
+    tables = {metric: by_mouse(results, metric) for metric in _SPECS}
     against = _against_base(tables["cc"])
-    header = ["variant", "cc", "MSE", "raw cc", f"against {BASE}", "p", *(f"cc of {mouse}" for mouse in mice)]
+    header = ["variant", "cc", "MSE", "raw cc", f"against {BASE}", "p"]
     lines = []
-    for variant, cc in tables["cc"].items():
+    for variant in tables["cc"]:
         difference, p_value = against.get(variant, (None, None))
         lines.append(
             [
-                *(variant, _spread(cc, ".3f"), _spread(tables["mse"][variant], ".4f")),
-                _spread(tables["raw_cc"][variant], ".3f"),
+                variant,
+                *(_spread(tables[metric][variant], spec) for metric, spec in _SPECS.items()),
                 "-" if difference is None else f"{difference:+.3f}",
                 "-" if p_value is None else f"{p_value:.3f}",
-                *(f"{value:.3f}" for value in cc),
             ]
         )
     return markdown_rows(header, lines)
+
+
+def _mice_table(results: Sequence[Result]) -> str:
+    tables = {metric: by_mouse(results, metric) for metric in _SPECS}
+    mice = list(dict.fromkeys(result["mouse"] for result in results))
+    lines = [
+        [mouse, variant, *(f"{tables[metric][variant][place]:{spec}}" for metric, spec in _SPECS.items())]
+        for place, mouse in enumerate(mice)
+        for variant in tables["cc"]
+    ]
+    return markdown_rows(["mouse", "variant", "cc", "MSE", "raw cc"], lines, left=2)
 
 
 def _against_base(table: dict[str, NDArray[np.float64]]) -> dict[str, tuple[float, float | None]]:
