@@ -118,13 +118,6 @@ def test_an_output_folder_that_cannot_be_is_refused_before_the_measurement(
         cli.main(["layers", "--output", str(tmp_path / "file")])
 
 
-def test_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "timm_lp.bench", "--help"], capture_output=True, text=True, check=True, timeout=600
-    )
-    assert "--compare" in done.stdout
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_missing_package_is_one_line(package: str) -> None:
     code = f"import runpy, sys; sys.modules[{package!r}] = None; runpy.run_module('timm_lp.bench', run_name='__main__')"

@@ -192,17 +192,6 @@ def test_without_matplotlib_there_is_no_picture(
     assert "results.png" not in printed
 
 
-def test_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "timm_lp.experiments.brain", "rsa", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=600,
-    )
-    assert "--responses FILE" in done.stdout
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_missing_package_is_one_line(package: str) -> None:
     module = "timm_lp.experiments.brain"

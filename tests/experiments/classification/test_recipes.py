@@ -59,10 +59,10 @@ def test_shipped_recipes_are_read_by_name_and_state_their_command(name: str) -> 
 
 
 @pytest.mark.parametrize("name", FROM_SCRATCH)
-def test_the_networks_and_variants_of_a_recipe_can_be_built(name: str) -> None:
+def test_the_networks_of_a_recipe_can_be_built(name: str) -> None:
     config, _ = parse_arguments(["--config", name])
-    for model, variant in product(config.model, (config.variants[0], config.variants[-1])):
-        check_variant(config, model, variant)
+    for model in config.model:
+        check_variant(config, model, config.variants[0])
 
 
 @pytest.mark.usefixtures("narrow_classics")

@@ -218,13 +218,6 @@ def test_the_readme_runs_as_it_is_printed() -> None:
     assert float(done.stdout.split()[0]) == pytest.approx(4, rel=0.2)
 
 
-def test_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, *COMMAND.split()[1:], "--help"], capture_output=True, text=True, check=True, timeout=600
-    )
-    assert "--offsets" in done.stdout
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_missing_package_is_one_line(package: str) -> None:
     module = COMMAND.split()[-1]
