@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from timm_lp.models.variants import BASE, variant_order
 from ..images import make_parquet
 
 ROOT = Path(__file__).parents[3]
-MEASURED = ROOT / "timm_lp" / "experiments" / "classification" / "recipes" / "cifar_transfer.json"
+CLASSIFICATION = ROOT / "timm_lp" / "experiments" / "classification"
+TRANSFER, SHORT = ("cifar_transfer", ["cifar10", "dtd10"]), ("short_cifar100", ["cifar100"])
 _STAGES = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
 _RESNET = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
 _SMALL: dict[str, dict[str, Any]] = {
@@ -37,17 +39,21 @@ RECIPES = sorted(path.name for path in DIGITS_RECIPE.parent.iterdir() if path.na
 FROM_SCRATCH = ["short_cifar100.yaml", "table1_cifar100.yaml", "table1_tinyimagenet.yaml", "table3.yaml", "table9.yaml"]
 
 
-@pytest.fixture(scope="module")
-def table() -> Table:
-    """Return the table of the trials that the result file holds by seed."""
-    entries = json.loads(MEASURED.read_text())["results"]
+def _measured(name: str) -> dict[str, Any]:
+    """Return what a result file holds."""
+    return json.loads((CLASSIFICATION / "recipes" / f"{name}.json").read_text())
+
+
+def _table(name: str, datasets: list[str]) -> Table:
+    """Return the table of the trials that a result file holds by seed."""
+    entries = _measured(name)["results"]
     measurements = [
         Measurement(entry["variant"], entry["dataset"]["id"], int(seed), top1)
         for entry in entries
         for seed, top1 in entry["metrics"]["top1"].items()
     ]
     variants = sorted({measurement.row for measurement in measurements}, key=variant_order)
-    return tabulate(measurements, variants, {name: name for name in ("cifar10", "dtd10")}, BASE)
+    return tabulate(measurements, variants, {name: name for name in datasets}, BASE)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -86,28 +92,47 @@ def test_a_recipe_runs_and_the_command_in_each_record_repeats_its_trial(name: st
         assert again.trial_settings(own.model) == {**own.settings, "mixed_precision": again.mixed_precision}
 
 
-def test_the_readmes_table_is_the_measured_one(table: Table) -> None:
-    rows = (
-        (ROOT / "timm_lp" / "experiments" / "classification" / "README.md")
-        .read_text()
-        .split("<!-- measured result -->\n")[1]
-        .split("\n\n")[0]
-        .splitlines()[2:]
-    )
-    stated = {cells[0]: cells[1:] for cells in ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)}
+@pytest.mark.parametrize(("name", "datasets"), [TRANSFER, SHORT])
+def test_the_readmes_table_is_the_measured_one(name: str, datasets: list[str]) -> None:
+    table = _table(name, datasets)
+    text = (CLASSIFICATION / "README.md").read_text().split(f"<!-- measured: {name} -->\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()[2:]]
+    stated = {cells[0]: cells[1 : 1 + 2 * len(datasets)] for cells in rows}
     assert list(stated) == table.rows
     for variant, cells in stated.items():
-        assert cells == [text for dataset in ("cifar10", "dtd10") for text in _cells(table, variant, dataset)]
+        assert cells == [text for dataset in datasets for text in _cells(table, variant, dataset)]
 
 
-def test_the_result_is_that_of_its_recipe(table: Table) -> None:
+def test_the_readmes_training_accuracies_are_the_measured_ones() -> None:
+    text = (CLASSIFICATION / "README.md").read_text().split("<!-- measured: short_cifar100 -->\n")[1].split("\n\n")[0]
+    stated = {
+        cells[0]: cells[3] for cells in ([cell.strip() for cell in row.split("|")[1:]] for row in text.splitlines())
+    }
+    for entry in _measured("short_cifar100")["results"]:
+        values = [*entry["metrics"]["train_top1"].values()]
+        assert stated[entry["variant"]] == f"{fmean(values):.2f} ± {stdev(values):.2f}"
+
+
+def test_the_transfer_is_that_of_its_recipe() -> None:
+    table = _table(*TRANSFER)
     config, _ = parse_arguments(["--config", "cifar_transfer.yaml", "--dataset", "data/cifar10", "data/dtd10"])
-    recipe = json.loads(MEASURED.read_text())["recipe"]
+    recipe = _measured("cifar_transfer")["recipe"]
     assert set(table.rows) == set(config.variants)
     assert all(set(cell.values) == set(config.seeds) for cell in table.cells.values())
     now = config.trial_settings("resnet18")
     differ = {name for name, value in recipe["settings"].items() if name in now and now[name] != value}
     assert differ == {"checkpoint", "checkpoint_sha256"} | {"lr"}
+
+
+def test_the_short_result_is_that_of_its_recipe() -> None:
+    table = _table(*SHORT)
+    config, _ = parse_arguments(["--config", "short_cifar100.yaml", "--mixed-precision", "no"])
+    settings = _measured("short_cifar100")["recipe"]["settings"]
+    assert set(table.rows) == set(config.variants)
+    assert all(set(cell.values) == set(config.seeds) for cell in table.cells.values())
+    now = config.trial_settings(config.model[0])
+    assert {name: value for name, value in settings.items() if name in now} == now
+    assert settings["shots"] == config.shots
 
 
 def _cells(table: Table, variant: str, dataset: str) -> tuple[str, str]:
