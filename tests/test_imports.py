@@ -23,6 +23,7 @@ TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown", "timm_lp.start"
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.experiments.trials"
 _SETTINGS = "timm_lp.experiments.settings"
+_ALLOCATION = "timm_lp.experiments.allocation"
 _ACCELERATOR = "timm_lp.experiments.accelerator"
 # Rooms need not exist.
 ROOMS = Rooms(
@@ -47,7 +48,8 @@ ROOMS = Rooms(
         "timm_lp.experiments": (),
         _SETTINGS: (),
         _TRIALS: ["timm_lp", _SETTINGS],
-        _ACCELERATOR: [_TRIALS],
+        _ALLOCATION: (),
+        _ACCELERATOR: [_TRIALS, _ALLOCATION],
         "timm_lp.experiments.data": [_TRIALS],
         "timm_lp.experiments.classification": ["timm_lp.experiments.data", _ACCELERATOR],
         "timm_lp.experiments.robustness": ["timm_lp.experiments.classification"],
