@@ -1,0 +1,23 @@
+"""The measured figures that the README states are those of the result file."""
+
+import json
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[3] / "timm_lp" / "experiments" / "receptive_fields"
+MEASURED = json.loads((PACKAGE / "measured" / "short_cifar100.json").read_text())
+TEXT = (PACKAGE / "README.md").read_text().split("<!-- measured: short_cifar100 -->\n")[1].partition("\n\n![")[0]
+ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("|")]
+STATED = {cells[0]: cells[1:] for cells in ROWS}
+
+
+def _text(p: float) -> str:
+    return "> 200" if p > 199.5 else f"{p:.1f}" if p >= 10 else f"{p:.2f}"
+
+
+def test_the_readmes_exponents_are_the_measured_ones() -> None:
+    medians = {group["group"]: group["p_median"] for group in MEASURED["groups"]}
+    for variant in ("base", "large", "lp2"):
+        *trained, untrained = STATED[variant]
+        for shown, cell in zip(("images", "noise"), trained, strict=True):
+            assert cell == " / ".join(_text(medians[f"{variant}-seed{seed}, trained, {shown}"]) for seed in (1, 2, 3))
+            assert {_text(medians[f"{variant}-seed{seed}, untrained, {shown}"]) for seed in (1, 2, 3)} == {untrained}
