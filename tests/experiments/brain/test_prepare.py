@@ -1,5 +1,4 @@
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -150,12 +149,8 @@ def test_what_it_writes_can_be_compared(tmp_path: Path, capsys: pytest.CaptureFi
     assert "across mice" in capsys.readouterr().out
 
 
-def test_says_that_h5py_is_missing(tmp_path: Path) -> None:
-    arguments = ["x", "prepare", "--nwb", str(tmp_path), "--events", str(tmp_path)]
-    code = (
-        f"import runpy, sys; sys.modules['h5py'] = None; sys.argv = {arguments!r}; "
-        "runpy.run_module('timm_lp.experiments.brain', run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 1
-    assert done.stderr.startswith("python -m timm_lp.experiments.brain prepare: h5py must be installed. `pip install")
+def test_says_that_h5py_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    message = r"^python -m timm_lp\.experiments\.brain prepare: h5py must be installed\. `pip install"
+    with pytest.raises(SystemExit, match=message):
+        cli.main(["prepare", "--nwb", str(tmp_path), "--events", str(tmp_path)])
