@@ -202,9 +202,9 @@ def _mean_and_std(trials: dict[str, dict], prefix: str) -> str:
 def test_two_processes_test_the_model_that_they_save(tmp_path: Path) -> None:
     """Though each normalizes by its own share of a batch."""
     network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
-    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "6"]
+    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "3"]
     settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
-    run = [*network, *trials, *settings, "--output-dir", str(tmp_path)]
+    run = [*network, *trials, *settings, "--track-accuracy", "--output-dir", str(tmp_path)]
     _on_two("-m", MODULE, *run, cwd=tmp_path)
     test = load_data("digits").test
     for name, trial in _trials(tmp_path).items():
@@ -212,3 +212,4 @@ def test_two_processes_test_the_model_that_they_save(tmp_path: Path) -> None:
         transform = create_transform(**resolve_model_data_config(model))
         images = torch.stack([transform(test.image(i)) for i in range(len(test))])
         assert trial["metrics"]["top1"] == accuracy(model, images, test.own_labels()), name
+        assert trial["history"]["top1"][-1] == trial["metrics"]["top1"], name
