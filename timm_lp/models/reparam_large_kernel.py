@@ -28,22 +28,24 @@ class ReparamLargeKernelConv(nn.Module):
     ) -> None:
         super().__init__()
         kwargs = {"groups": channels, "apply_act": False, "device": device, "dtype": dtype}
-        self.lkb_origin: ConvNormAct | None = ConvNormAct(channels, channels, kernel_size, **kwargs)
+        self.lkb_origin = ConvNormAct(channels, channels, kernel_size, **kwargs)
         self.small_conv = ConvNormAct(channels, channels, small_kernel, **kwargs) if small_kernel else None
         self.lkb_reparam: nn.Conv2d | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both branches, or of the convolution that they were merged into."""
         if self.lkb_reparam is not None:
-            return self.lkb_reparam(x)
-        assert self.lkb_origin is not None  # there until it is merged
-        out = self.lkb_origin(x)
-        return out if self.small_conv is None else out + self.small_conv(x)
+            out = self.lkb_reparam(x)
+        else:
+            out = self.lkb_origin(x)
+            if self.small_conv is not None:
+                out = out + self.small_conv(x)
+        return out
 
     @torch.no_grad()
     def reparameterize(self) -> None:
         """Merge the branches, in their evaluation mode, into one plain convolution."""
-        if self.lkb_origin is None:
+        if self.lkb_reparam is not None:
             return
         merged, weight, bias = _fuse_conv_norm(self.lkb_origin)
         if self.small_conv is not None:
@@ -52,7 +54,7 @@ class ReparamLargeKernelConv(nn.Module):
             bias = bias + small_bias
         self.lkb_reparam = build_like(nn.Conv2d, merged, merged.kernel_size, merged.padding, bias=True)
         self.lkb_reparam.load_state_dict({"weight": weight, "bias": bias})
-        self.lkb_origin = self.small_conv = None
+        del self.lkb_origin, self.small_conv
 
 
 def _fuse_conv_norm(layer: ConvNormAct) -> tuple[nn.Conv2d, Tensor, Tensor]:
