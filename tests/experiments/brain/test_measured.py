@@ -1,13 +1,10 @@
 """The measured figures that the README states are those of the result file."""
 
-import json
-from pathlib import Path
 from statistics import fmean, stdev
 
-PACKAGE = Path(__file__).parents[3] / "timm_lp" / "experiments" / "brain"
-MEASURED = json.loads((PACKAGE / "measured" / "short_cifar100.json").read_text())
-TEXT = (PACKAGE / "README.md").read_text().split("<!-- measured: short_cifar100 -->\n")[1].partition("\n\n![")[0]
-ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("|")]
+from ..measured import read_measured
+
+MEASURED, ROWS = read_measured("brain")
 STATED = {cells[0]: cells[1:] for cells in ROWS}
 
 
