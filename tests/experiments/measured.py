@@ -12,6 +12,5 @@ def read_measured(package: str) -> tuple[dict[str, Any], list[list[str]]]:
     folder = EXPERIMENTS / package
     measured = json.loads((folder / "measured" / "short_cifar100.json").read_text())
     text = (folder / "README.md").read_text().split("<!-- measured: short_cifar100 -->\n")[1].partition("\n\n![")[0]
-    return measured, [
-        [cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")
-    ]
+    rows = (row for row in text.splitlines() if row.startswith("|"))
+    return measured, [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
