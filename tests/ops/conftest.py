@@ -2,13 +2,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from .shapes import small_blocks
+from .shapes import WAYS
 
 
-@pytest.fixture(params=["whole", "blocks"])
-def blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param == "whole":
-        yield
-        return
-    with small_blocks():
+@pytest.fixture(params=WAYS)
+def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Convolve with whole kernels, in small blocks, and a tap at a time."""
+    with WAYS[request.param]():
         yield

@@ -1,7 +1,7 @@
 """Convolutions of every shape, in one piece or in blocks, compared with the plain formula."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -61,6 +61,25 @@ def small_blocks() -> Iterator[None]:
         plan.make_plan.cache_clear()
         yield
     plan.make_plan.cache_clear()
+
+
+@contextmanager
+def tap_by_tap() -> Iterator[None]:
+    """Convolve dense kernels a tap at a time where some taps meet padding, whatever is the fastest."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_TAP_NUMBERS", "_TAP_PRODUCTS", "_MOST_TAPS_OF_FEW_POSITIONS"):
+            patch.setattr(operators, name, 1)
+        patch.setattr(operators, "_MOST_TAPS_OF_A_CONTIGUOUS_KERNEL", 1)
+        plan.make_plan.cache_clear()
+        yield
+    plan.make_plan.cache_clear()
+
+
+WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "whole": nullcontext,
+    "blocks": small_blocks,
+    "taps": tap_by_tap,
+}
 
 
 def build(name: str, dtype: torch.dtype = torch.float64, **more: Any) -> tuple[LpConv2d, Tensor]:

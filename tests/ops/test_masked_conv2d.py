@@ -15,7 +15,7 @@ from .shapes import CONTIGUOUS, LAST, SHAPES, assert_matches_plain, build, each_
 
 # The reference's mask of a single tap has no graph.
 @pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape[2] != 1])
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_matches_the_reference(name: str) -> None:
     layer, x = build(name)
     assert is_fast(layer, x)
@@ -24,7 +24,7 @@ def test_matches_the_reference(name: str) -> None:
 
 @each_shape
 @pytest.mark.parametrize("in_channels_last", ["neither", "input", "weight", "both"])
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_matches_the_plain_formula_in_each_memory_format(name: str, in_channels_last: str) -> None:
     layer, x = build(name)
     if in_channels_last in ("weight", "both"):
@@ -47,7 +47,7 @@ def test_matches_the_plain_formula_in_each_memory_format(name: str, in_channels_
     ],
     ids=str,
 )
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_masks_that_are_0_around_their_centre(
     kernel_size: Any, arguments: dict[str, Any], size: tuple[int, int], p: float
 ) -> None:
@@ -60,7 +60,7 @@ def test_masks_that_are_0_around_their_centre(
 
 @pytest.mark.parametrize("p", [1.5, 16])
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_rotated_masks(groups: int, p: float) -> None:
     layer = LpConv2d(2, 2, (5, 4), padding=2, groups=groups, p_init=p, dtype=torch.float64)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_masks_that_are_0_all_over() -> None:
 
 
 @each_shape
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_float32_matches_float64(name: str) -> None:
     layer, x = build(name, torch.float32)
     exact = copy.deepcopy(layer).double()
@@ -151,7 +151,7 @@ NOT_CONTIGUOUS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", ["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"])
 @pytest.mark.parametrize("change", NOT_CONTIGUOUS)
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_inputs_that_are_not_contiguous(change: str, name: str) -> None:
     layer, x = build(name)
     parameters = [*layer.parameters()]
@@ -261,7 +261,7 @@ def test_the_bias_may_change_before_the_backward_pass(kind: type[nn.Conv2d]) -> 
 
 
 @pytest.mark.parametrize("name", ["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"])
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_training_after_inference_mode(name: str) -> None:
     layer, x = build(name)
     with torch.inference_mode():
@@ -336,7 +336,7 @@ def test_plain_conv2d_is_the_formula() -> None:
 
 
 @each_shape
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("each_way")
 def test_another_default_device(name: str) -> None:
     layer, x = build(name)
     with torch.device("meta"):

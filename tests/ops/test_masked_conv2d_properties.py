@@ -10,7 +10,7 @@ from timm_lp.ops.masked_conv2d import plain_conv2d
 from timm_lp.ops.window import output_size
 
 from ..layers.comparison import output_and_gradients, seeded
-from .shapes import LAST, geometry_of, is_fast, small_blocks
+from .shapes import LAST, WAYS, geometry_of, is_fast
 
 pixels, taps, few = st.integers(1, 9), st.integers(1, 7), st.integers(1, 3)
 
@@ -43,7 +43,7 @@ def cases(draw: Any) -> dict[str, Any]:
         "C": draw(st.lists(st.sampled_from([-1.5, -0.5, 0.0, 0.2, 0.9, 2.5]), min_size=4, max_size=4)),
         "narrowest": draw(st.sampled_from([1.0, 4.0])),
         "in_channels_last": draw(st.sampled_from([(), ("input",), ("weight",), ("input", "weight")])),
-        "blocks": draw(st.booleans()),
+        "way": draw(st.sampled_from([*WAYS])),
         "seed": draw(st.integers(0, 9)),
     }
 
@@ -79,10 +79,7 @@ def test_matches_the_plain_formula(case: dict[str, Any]) -> None:
     expected = output_and_gradients(
         lambda x: plain_conv2d(x, layer.weight, layer.bias, layer.C, layer.log2p, geometry), x, *parameters
     )
-    if case["blocks"]:
-        with small_blocks():
-            values = output_and_gradients(layer, x, *parameters)
-    else:
+    with WAYS[case["way"]]():
         values = output_and_gradients(layer, x, *parameters)
     for value, reference in zip(values, expected, strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)

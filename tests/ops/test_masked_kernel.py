@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from timm_lp.ops import masked_kernel
-from timm_lp.ops.masked_kernel import MaskedKernel, channel_ranges
+from timm_lp.ops.masked_kernel import MaskedKernel, Range, block_ranges, channel_ranges
 from timm_lp.ops.window import Window
 
 from ..layers.comparison import seeded
@@ -21,9 +21,9 @@ def windows(shape: tuple[int, ...]) -> list[Window]:
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("chunk_bytes", [1, 2**19])
-@pytest.mark.parametrize("step", [1, 2, 5])
+@pytest.mark.parametrize("block_size", [(1, 9), (2, 9), (5, 9), (9, 1), (9, 2), (2, 2)], ids=str)
 def test_products_and_their_gradients(
-    step: int,
+    block_size: tuple[int, int],
     chunk_bytes: int,
     shape: tuple[int, ...],
     memory_format: torch.memory_format,
@@ -35,24 +35,24 @@ def test_products_and_their_gradients(
     weight, grad = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     weight = weight.contiguous(memory_format=weight_format)
     mask = torch.rand(shape[0], 1, *shape[2:], generator=generator, dtype=torch.float64)
-    ranges = [*channel_ranges(shape[0], step)]
     for window in windows(shape):
         kernel = MaskedKernel(weight, mask, window, False, memory_format, weight.dtype)
         product = window.crop(weight * mask)
         assert kernel.shape == product.shape
+        ranges = block_ranges(shape[0], window.size[0], block_size)
         seen = 0
-        for channels, block in kernel.blocks(ranges):
-            assert torch.equal(block, product[channels])
+        for part, block in kernel.blocks(ranges):
+            assert torch.equal(block, product[part.channels, :, part.rows])
             assert block.is_contiguous(memory_format=memory_format)
-            seen += len(block)
-        assert seen == len(weight)
+            seen += block.numel()
+        assert seen == product.numel()
 
         inside = torch.zeros_like(weight)
         window.crop(inside).fill_(1)
         for needs_weight in (False, True):
             for needs_mask in (False, True):
-                grads = (window.crop(grad)[channels].clone(memory_format=memory_format) for channels in ranges)
-                grad_weight, grad_mask = kernel.gradients(grads, needs_weight, needs_mask)
+                grads = (part.of(window.crop(grad)).clone(memory_format=memory_format) for part in ranges)
+                grad_weight, grad_mask = kernel.gradients(grads, ranges, needs_weight, needs_mask)
                 assert (grad_weight is not None, grad_mask is not None) == (needs_weight, needs_mask)
                 if grad_weight is not None:
                     torch.testing.assert_close(grad_weight, grad * mask * inside)
@@ -65,8 +65,8 @@ def test_a_mask_that_is_1_is_not_multiplied() -> None:
     weight, mask = torch.randn(4, 2, 5, 5, generator=seeded()), torch.ones(4, 1, 5, 5)
     for window in (Window(0, 5, 0, 5), Window(1, 4, 2, 3)):
         kernel = MaskedKernel(weight, mask, window, True, CONTIGUOUS, weight.dtype)
-        for channels, block in kernel.blocks([slice(0, 3), slice(3, 4)]):
-            assert torch.equal(block, window.crop(weight)[channels])
+        for part, block in kernel.blocks(block_ranges(4, window.size[0], (3, 2))):
+            assert torch.equal(block, window.crop(weight)[part.channels, :, part.rows])
             assert block.untyped_storage().data_ptr() == weight.data_ptr()
 
 
@@ -76,3 +76,20 @@ def test_a_mask_that_is_1_is_not_multiplied() -> None:
 )
 def test_channel_ranges(length: int, step: int, expected: list[tuple[int, int]]) -> None:
     assert [(part.start, part.stop) for part in channel_ranges(length, step)] == expected
+
+
+def test_ranges_of_blocks() -> None:
+    assert block_ranges(3, 5, (2, 3)) == (
+        Range(slice(0, 2), slice(0, 3)),
+        Range(slice(0, 2), slice(3, 5)),
+        Range(slice(2, 3), slice(0, 3)),
+        Range(slice(2, 3), slice(3, 5)),
+    )
+    assert block_ranges(3, 5, (4, 5)) == (Range(slice(0, 3), slice(0, 5)),)
+
+
+def test_a_whole_range_is_the_kernel_itself() -> None:
+    kernel = torch.zeros(3, 2, 5, 4)
+    assert Range(slice(0, 3), slice(0, 5)).of(kernel) is kernel
+    assert Range(slice(0, 2), slice(0, 5)).of(kernel).shape == (2, 2, 5, 4)
+    assert Range(slice(0, 3), slice(1, 5)).of(kernel).shape == (3, 2, 4, 4)

@@ -7,30 +7,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timm_lp.ops import dense, depthwise, matmul, operators, pointwise, small_maps
-from timm_lp.ops.masked_kernel import channel_ranges
+from timm_lp.ops import dense, depthwise, matmul, operators, pointwise, taps
+from timm_lp.ops.masked_kernel import Range, block_ranges
 from timm_lp.ops.operators import Operators, choose_operators, torch_is_fast
 from timm_lp.ops.window import Geometry, output_size
 
 from ..layers.comparison import seeded
 
 LAST = torch.channels_last
+WHOLE = ((0, 0), (0, 0))
 FAMILIES = {
-    "dense": Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, 0),
+    "dense": Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, *WHOLE),
     "dense_last": Operators(
-        dense.convolve, dense.input_gradient, partial(dense.kernel_gradient, memory_format=LAST), 0, LAST
+        dense.convolve, dense.input_gradient, partial(dense.kernel_gradient, memory_format=LAST), *WHOLE, LAST
     ),
-    "depthwise": Operators(depthwise.convolve, depthwise.input_gradient, depthwise.kernel_gradient, 0),
-    "matmul": Operators(matmul.convolve, matmul.input_gradient, matmul.kernel_gradient, 0),
+    "depthwise": Operators(depthwise.convolve, depthwise.input_gradient, depthwise.kernel_gradient, *WHOLE),
+    "matmul": Operators(matmul.convolve, matmul.input_gradient, matmul.kernel_gradient, *WHOLE),
     "matmul_last": Operators(
         partial(matmul.convolve, memory_format=LAST),
         partial(matmul.input_gradient, memory_format=LAST),
         partial(matmul.kernel_gradient, memory_format=LAST),
-        0,
+        *WHOLE,
         LAST,
     ),
-    "pointwise": Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, 0),
-    "small_maps": Operators(small_maps.convolve, small_maps.input_gradient, small_maps.kernel_gradient, 0, LAST),
+    "pointwise": Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, *WHOLE),
+    "taps": Operators(taps.convolve, taps.input_gradient, taps.kernel_gradient, *WHOLE, LAST),
 }
 # Size of the input, of the kernel, stride, padding, dilation.
 GEOMETRIES = {
@@ -61,8 +62,6 @@ def cases() -> Iterator[Any]:
         for geometry, geometry_arguments in GEOMETRIES.items():
             if family == "pointwise" and geometry != "one_tap":
                 continue
-            if family == "small_maps" and max(geometry_arguments[-1]) > 1:
-                continue
             for name, numbers in channels.get(family, CHANNELS).items():
                 yield pytest.param(family, geometry_arguments, numbers, id=f"{family}-{geometry}-{name}")
 
@@ -89,11 +88,15 @@ def test_operators_match_torch(
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     kernel = draw(out_channels, in_channels // groups, *kernel_size)
+    if family == "taps":
+        convolve, input_gradient = (partial(each, shape=tuple(kernel.shape)) for each in family_operators[:2])
+        family_operators = family_operators._replace(convolve=convolve, input_gradient=input_gradient)
     for images, bias, step in [(1, None, out_channels), (3, draw(out_channels), out_channels), (3, None, 2)]:
         step = out_channels if groups > 1 else step
-        parts = [*channel_ranges(out_channels, step)]
+        block = (out_channels, step) if family == "taps" else (step, kernel_size[0])
+        parts = block_ranges(out_channels, kernel_size[0], block)
         kernel_format = family_operators.memory_format or torch.contiguous_format
-        blocks = [(part, kernel[part].contiguous(memory_format=kernel_format)) for part in parts]
+        blocks = [(part, part.of(kernel).contiguous(memory_format=kernel_format)) for part in parts]
         x = in_format(draw(images, in_channels, *size), memory_format)
         leaves = [x.clone().requires_grad_(), kernel.clone().requires_grad_()]
         expected = F.conv2d(*leaves, bias, *geometry)
@@ -103,7 +106,7 @@ def test_operators_match_torch(
         output = family_operators.convolve(x, iter(blocks), bias, geometry)
         grad_x = family_operators.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
         grads = family_operators.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(parts), geometry)
-        grad_kernel = torch.cat([grad.clone() for grad in grads])
+        grad_kernel = torch.cat([grad.clone() for grad in grads], dim=2 if family == "taps" else 0)
 
         values = [output, grad_x, grad_kernel]
         references = [expected.detach(), *torch.autograd.grad(expected, leaves, grad_output)]
@@ -115,14 +118,17 @@ def test_operators_match_torch(
             assert torch.equal(tensor, old)
 
 
-@pytest.mark.parametrize("family", ["dense", "depthwise", "matmul", "pointwise", "small_maps"])
+@pytest.mark.parametrize("family", ["dense", "depthwise", "matmul", "pointwise", "taps"])
 def test_an_expanded_output_gradient(family: str) -> None:
     kernel = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     x = torch.arange(12, dtype=torch.float64).view(2, 1, 2, 3)
     grad_output = torch.ones((), dtype=torch.float64).expand(2, 1, 2, 3)
     geometry = Geometry((1, 1), (0, 0), (1, 1), 1)
-    parts = [slice(0, 1)]
-    grad_x = FAMILIES[family].input_gradient(grad_output, [(parts[0], kernel)], tuple(x.shape), geometry)
+    parts = block_ranges(1, 1, (1, 1))
+    input_gradient = FAMILIES[family].input_gradient
+    if family == "taps":
+        input_gradient = partial(input_gradient, shape=(1, 1, 1, 1))
+    grad_x = input_gradient(grad_output, [(parts[0], kernel)], tuple(x.shape), geometry)
     (grad_kernel,) = FAMILIES[family].kernel_gradient(x, grad_output, (1, 1, 1, 1), parts, geometry)
     assert torch.equal(grad_x, torch.ones_like(x))
     assert grad_kernel.item() == 66
@@ -142,17 +148,27 @@ CHOICES = {
     "grouped": ((2, 32, 7, 7), (512, 8, 7, 7), 3, 4, 1, True, False, "dense"),
     "many_positions": ((2, 64, 28, 28), (64, 64, 7, 7), 3, 1, 1, False, False, "dense"),
     "many_positions_cropped": ((2, 64, 28, 28), (64, 64, 7, 7), 3, 1, 1, True, True, "dense"),
-    "few_positions": ((1, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, False, False, "dense dense matmul"),
+    "few_positions": ((1, 512, 14, 14), (512, 512, 7, 7), 3, 1, 2, False, False, "dense dense matmul"),
     "few_positions_cropped": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, True, False, "matmul"),
     "few_positions_last": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, False, True, "matmul"),
     "few_positions_by_stride": ((1, 64, 8, 8), (512, 64, 3, 3), 1, 1, 2, False, False, "dense dense matmul"),
-    "small_map": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, True, "small_maps"),
-    "small_map_contiguous": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, False, "small_maps"),
+    "small_map": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, True, "taps"),
+    "small_map_contiguous": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, False, "taps"),
     "small_map_few_images": ((15, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, True, "dense"),
     "small_map_few_channels": ((32, 127, 4, 4), (128, 127, 7, 7), 3, 1, 1, False, True, "dense"),
-    "small_map_few_positions": ((16, 128, 2, 2), (128, 128, 3, 3), 1, 1, 1, False, True, "matmul"),
-    "strided_map": ((32, 128, 8, 8), (128, 128, 7, 7), 3, 1, 2, False, True, "small_maps"),
+    "small_map_few_positions": ((16, 256, 2, 2), (256, 256, 3, 3), 1, 1, 1, False, True, "taps"),
+    "strided_map": ((32, 128, 8, 8), (128, 128, 7, 7), 3, 1, 2, False, True, "taps"),
     "map_of_8": ((32, 128, 8, 8), (128, 128, 7, 7), 3, 1, 1, False, True, "dense"),
+    "256_channels": ((4, 256, 7, 7), (256, 256, 7, 7), 3, 1, 1, False, True, "taps"),
+    "256_channels_gradient": ((4, 256, 14, 14), (256, 256, 9, 9), 4, 1, 1, False, True, "dense dense taps"),
+    "256_channels_dense": ((4, 256, 14, 14), (256, 256, 7, 7), 3, 1, 1, False, True, "dense"),
+    "512_channels": ((4, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, True, True, "taps"),
+    "512_channels_contiguous": ((8, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, True, False, "dense"),
+    "512_channels_one_image": ((1, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, True, True, "taps"),
+    "512_channels_gradient": ((8, 512, 7, 7), (512, 512, 3, 3), 1, 1, 1, False, True, "dense dense taps"),
+    "large_kernel": ((4, 128, 28, 28), (128, 128, 15, 15), 7, 1, 1, False, False, "taps"),
+    "large_kernel_gradient": ((4, 64, 24, 24), (64, 64, 15, 15), 7, 1, 1, False, False, "dense dense taps"),
+    "large_kernel_of_a_stem": ((4, 3, 64, 64), (64, 3, 23, 23), 11, 1, 1, False, False, "dense"),
     "1x1": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, False, False, "pointwise"),
     "1x1_cropped": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, True, False, "pointwise"),
     "1x1_last": ((2, 32, 8, 8), (64, 32, 1, 1), 0, 1, 1, False, True, "dense"),
@@ -187,12 +203,13 @@ def test_choice(
     expected = families.split() if " " in families else [families] * 3
     assert [family_of(operator) for operator in chosen[:3]] == expected
     contiguous = torch.contiguous_format
-    formats = {"matmul": LAST if strided else contiguous, "small_maps": LAST}
+    formats = {"matmul": LAST if strided else contiguous, "taps": LAST}
     assert chosen.memory_format == formats.get(expected[0])
-    blocks = [*channel_ranges(shape[0], chosen.block_channels)]
-    assert [i for block in blocks for i in range(shape[0])[block]] == [*range(shape[0])]
+    for block, operator in [(chosen.block, expected[0]), (chosen.gradient_block, expected[2])]:
+        assert block[1] == (1 if operator == "taps" and channels_last else shape[2])
+        assert block[0] >= shape[0] or block[1] == shape[2]
     if groups > 1:
-        assert len(blocks) == 1
+        assert chosen.block == chosen.gradient_block == (shape[0], shape[2])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +223,9 @@ def test_blocks(numbers: int, out_channels: int, expected: list[int], monkeypatc
     chosen = choose_operators(
         (9, 2, 9, 9), (out_channels, 2, 3, 3), geometry, torch.float32, strided=False, channels_last=False
     )
-    assert [part.stop - part.start for part in channel_ranges(out_channels, chosen.block_channels)] == expected
+    blocks = block_ranges(out_channels, 3, chosen.block)
+    assert [part.channels.stop - part.channels.start for part in blocks] == expected
+    assert all(part.rows == slice(0, 3) for part in blocks)
 
 
 @pytest.mark.parametrize(
@@ -228,14 +247,15 @@ def test_large_kernels_are_convolved_in_channels_last(
     shape = (64, size[1] // groups, taps, taps)
     chosen = choose_operators(size, shape, geometry, dtype, strided=False, channels_last=False)
     assert chosen.memory_format is expected
-    assert getattr(chosen.kernel_gradient, "keywords", {}).get("memory_format") is expected
+    if family_of(chosen.kernel_gradient) == "dense":
+        assert getattr(chosen.kernel_gradient, "keywords", {}).get("memory_format") is expected
 
 
 @pytest.mark.parametrize(("taps", "expected"), [(7, 64), (9, 128), (21, 128)])
 def test_blocks_of_large_kernels_are_not_too_few_channels_for_onednn(taps: int, expected: int) -> None:
     geometry, shape = Geometry((1, 1), (taps // 2,) * 2, (1, 1), 1), (512, 1024, taps, taps)
-    chosen = choose_operators((4, 1024, 24, 24), shape, geometry, torch.float32, strided=False, channels_last=False)
-    assert chosen.block_channels == expected
+    chosen = choose_operators((4, 1024, 99, 99), shape, geometry, torch.float32, strided=False, channels_last=False)
+    assert chosen.block == (expected, taps)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -255,7 +275,7 @@ def test_a_depthwise_kernel_with_added_columns_matches_torch(
 
     shape = tuple(kernel.shape)
     chosen = choose_operators(tuple(x.shape), shape, geometry, torch.float32, strided=False, channels_last=True)
-    block = (slice(0, 4), kernel.clone())
+    block = (Range(slice(0, 4), slice(0, kernel_size[0])), kernel.clone())
     output = chosen.convolve(x, [block], bias, geometry)
     of_x = chosen.input_gradient(grad_output, [block], tuple(x.shape), geometry)
     torch.testing.assert_close(output.double(), expected.detach(), rtol=1e-5, atol=1e-5)
@@ -269,7 +289,7 @@ def test_the_share_of_taps_that_meet_a_pixel(geometry_arguments: tuple[Any, ...]
     if dilation == (1, 1):
         geometry = Geometry(stride, padding, dilation, 1)
         met = F.conv2d(torch.ones(1, 1, *size), torch.ones(1, 1, *kernel_size), None, *geometry)
-        share = small_maps.share_of_taps(size, kernel_size, geometry)
+        share = taps.share_of_taps(size, kernel_size, geometry)
         assert share == pytest.approx(met.mean().item() / (kernel_size[0] * kernel_size[1]))
 
 
@@ -310,7 +330,7 @@ def test_what_is_chosen_matches_torch(
 ) -> None:
     for name in ("_BLOCK_BYTES", "_MANY_TAPS_CHANNELS", "ONEDNN_CHANNELS", "_POINTWISE_PIXELS"):
         monkeypatch.setattr(operators, name, 1)
-    for name in ("_SMALL_MAP_CHANNELS", "_SMALL_MAP_IMAGES"):
+    for name in ("_TAP_NUMBERS", "_TAP_PRODUCTS"):
         monkeypatch.setattr(operators, name, 1)
     size, kernel_size, *rest = geometry_arguments
     in_channels, out_channels, groups = channels
@@ -327,13 +347,18 @@ def test_what_is_chosen_matches_torch(
         chosen = choose_operators(
             tuple(x.shape), tuple(kernel.shape), geometry, torch.float64, strided=strided, channels_last=channels_last
         )
-        parts = [*channel_ranges(out_channels, chosen.block_channels)]
+        parts, gradient_parts = (
+            block_ranges(out_channels, kernel_size[0], block) for block in (chosen.block, chosen.gradient_block)
+        )
         last = LAST if channels_last else torch.contiguous_format
-        blocks = [(part, kernel[part].contiguous(memory_format=chosen.memory_format or last)) for part in parts]
+        blocks = [(part, part.of(kernel).contiguous(memory_format=chosen.memory_format or last)) for part in parts]
         x = x.contiguous(memory_format=last)
         output = chosen.convolve(x, iter(blocks), None, geometry)
         grad_x = chosen.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
-        grads = chosen.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(parts), geometry)
-        values = [output, grad_x, torch.cat([grad.clone() for grad in grads])]
+        grads = chosen.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(gradient_parts), geometry)
+        grad_kernel = torch.empty_like(kernel)
+        for part, grad in zip(gradient_parts, grads, strict=True):
+            part.of(grad_kernel).copy_(grad)
+        values = [output, grad_x, grad_kernel]
     for value, reference in zip(values, references, strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-10, atol=1e-10)

@@ -5,6 +5,7 @@ import torch
 
 from timm_lp.layers import LpConv2d
 from timm_lp.ops import plan, reach
+from timm_lp.ops.masked_kernel import Range, block_ranges
 from timm_lp.ops.plan import make_plan
 from timm_lp.ops.reach import Reach
 from timm_lp.ops.window import Geometry, Window
@@ -21,10 +22,14 @@ def make(reach: Reach, size: tuple[int, ...] = (4, 64, 28, 28), groups: int = 1,
     return make_plan(size, shape, reach, all_ones, geometry, torch.float32, input_last=False, kernel_last=False)
 
 
+def _whole(out_channels: int, window: Window) -> tuple[Range, ...]:
+    return block_ranges(out_channels, window.size[0], (out_channels, window.size[0]))
+
+
 def test_outlier_channels_are_convolved_by_themselves() -> None:
     main, outliers = make(Reach(WHOLE, INNER, 16)).parts
-    assert (main.window, main.geometry.padding, main.ranges) == (INNER, (1, 1), (slice(0, 64),))
-    assert (outliers.window, outliers.geometry.padding, outliers.ranges) == (WHOLE, (3, 3), (slice(0, 16),))
+    assert (main.window, main.geometry.padding, main.ranges) == (INNER, (1, 1), _whole(64, INNER))
+    assert (outliers.window, outliers.geometry.padding, outliers.ranges) == (WHOLE, (3, 3), _whole(16, WHOLE))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .masked_kernel import Block
+from .masked_kernel import Block, Range
 from .memory import memory_format_of
 from .window import Geometry
 
@@ -14,14 +14,14 @@ from .window import Geometry
 def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Return the output."""
     outputs = [
-        F.conv2d(input, kernel, None if bias is None else bias[channels], *geometry) for channels, kernel in blocks
+        F.conv2d(input, kernel, None if bias is None else bias[channels], *geometry) for (channels, _), kernel in blocks
     ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
 def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry) -> Tensor:
     """Return the input's gradient: the sum over the blocks, in float32 or wider until it is complete."""
-    grads = (input_gradient_of(kernel, grad_output[:, channels], size, geometry) for channels, kernel in blocks)
+    grads = (input_gradient_of(kernel, grad_output[:, channels], size, geometry) for (channels, _), kernel in blocks)
     total = first = next(grads)
     for grad in grads:
         if total is first:
@@ -34,14 +34,14 @@ def kernel_gradient(
     input: Tensor,
     grad_output: Tensor,
     shape: tuple[int, ...],
-    ranges: Iterable[slice],
+    ranges: Iterable[Range],
     geometry: Geometry,
     memory_format: torch.memory_format | None = None,
 ) -> Iterator[Tensor]:
     """Return the kernel's gradient, block by block, computed in a memory format, or in the input's."""
     memory_format = memory_format or memory_format_of(input)
     input = input.contiguous(memory_format=memory_format)
-    for channels in ranges:
+    for channels, _ in ranges:
         grad = grad_output[:, channels]
         kernel = torch.empty((grad.shape[1], *shape[1:]), dtype=grad.dtype, memory_format=memory_format)
         yield _gradients(grad, input, kernel, geometry, wanted=[False, True, False])[1]

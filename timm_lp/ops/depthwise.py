@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dense
-from .masked_kernel import Block
+from .masked_kernel import Block, Range
 from .memory import padded, scratch
 from .window import Geometry
 
@@ -51,7 +51,7 @@ def flipped_padding(kernel_size: tuple[int, ...], geometry: Geometry) -> tuple[i
 
 
 def kernel_gradient(
-    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], ranges: Iterable[slice], geometry: Geometry
+    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], ranges: Iterable[Range], geometry: Geometry
 ) -> Iterator[Tensor]:
     """Return the kernel's gradient as a depthwise convolution of the input with the output's gradient.
 

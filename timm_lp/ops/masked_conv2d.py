@@ -101,7 +101,7 @@ def _convolve_in(
 
     kept = None
     if not plan.main.all_ones:
-        parts = ((part.window, part.operators.block_channels, part.kernel_format) for part in plan.parts)
+        parts = ((part.window, part.ranges, part.kernel_format) for part in plan.parts)
         layout = (plan.dtype, *parts)
         kept = caches.kernel.get(weight, mask.values, layout, lambda: _copies(blocks()))
     return _convolve(input, kept or blocks(), bias, mask.outlier_channels, plan)
@@ -181,7 +181,7 @@ def _blocks(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan:
 
 
 def _copies(blocks: list[Iterable[Block]]) -> list[list[Block]]:
-    return [[(channels, kernel.clone()) for channels, kernel in of_part] for of_part in blocks]
+    return [[(part, kernel.clone()) for part, kernel in of_part] for of_part in blocks]
 
 
 def _convolve(
@@ -239,8 +239,9 @@ class _MaskedConv2d(torch.autograd.Function):
                 grad = operators.input_gradient(grads, kernel.blocks(part.ranges), tuple(input.shape), geometry)
                 grad_input = grad if grad_input is None else grad_input.add_(grad)
             if needs_weight or needs_mask:
-                kernel_grads = operators.kernel_gradient(pixels, grads, kernel.shape, part.ranges, geometry)
-                of_weight, of_mask = kernel.gradients(kernel_grads, needs_weight, needs_mask)
+                ranges = part.gradient_ranges
+                kernel_grads = operators.kernel_gradient(pixels, grads, kernel.shape, ranges, geometry)
+                of_weight, of_mask = kernel.gradients(kernel_grads, ranges, needs_weight, needs_mask)
                 if is_main:
                     grad_weight, grad_mask = of_weight, of_mask
                 else:

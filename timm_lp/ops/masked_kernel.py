@@ -1,6 +1,7 @@
-"""The product of a kernel and its mask, and the product's gradients, a few output channels at a time."""
+"""The product of a kernel and its mask, and the product's gradients, a few output channels or rows at a time."""
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,9 +9,34 @@ from torch import Tensor
 from .memory import memory_format_of, scratch
 from .window import Window
 
-Block = tuple[slice, Tensor]  # a range of output channels, and their kernel
-
 _CHUNK_BYTES = 2**20  # what is read twice is read from a core's cache the second time
+
+
+class Range(NamedTuple):
+    """A range of a kernel's output channels and rows."""
+
+    channels: slice
+    rows: slice
+
+    def of(self, kernel: Tensor) -> Tensor:
+        """Return a view of a kernel or mask, shape `(O, I, Kh, Kw)`, or itself if the range is whole."""
+        (channels, rows), (out_channels, _, height, _) = self, kernel.shape
+        if channels.start == rows.start == 0 and channels.stop == out_channels and rows.stop == height:
+            return kernel
+        return kernel[channels, :, rows]
+
+
+Block = tuple[Range, Tensor]  # and the kernel there
+
+
+def block_ranges(out_channels: int, height: int, block: tuple[int, int]) -> tuple[Range, ...]:
+    """Return the ranges of at most as many output channels and rows as `block` says that cover a kernel."""
+    block_channels, block_rows = block
+    return tuple(
+        Range(channels, rows)
+        for channels in channel_ranges(out_channels, block_channels)
+        for rows in channel_ranges(height, block_rows)
+    )
 
 
 def channel_ranges(channels: int, step: int) -> Iterator[slice]:
@@ -49,27 +75,28 @@ class MaskedKernel:
         self._memory_format = memory_format
         self._dtype = dtype
 
-    def blocks(self, ranges: Iterable[slice]) -> Iterator[Block]:
-        """Return a block for each range of output channels; it is valid until the next one is asked for."""
-        for channels in ranges:
-            weight, mask = self._needed_weight, self._needed_mask
-            if channels.stop - channels.start < len(weight):
-                weight, mask = weight[channels], mask[channels]
+    def blocks(self, ranges: Iterable[Range]) -> Iterator[Block]:
+        """Return a block for each range; it is valid until the next one is asked for."""
+        for part in ranges:
+            weight, mask = part.of(self._needed_weight), part.of(self._needed_mask)
             if self._all_ones and weight.dtype is self._dtype:
-                yield channels, weight
+                yield part, weight
                 continue
             product = scratch("block", tuple(weight.shape), self._dtype, self._memory_format)
             if self._all_ones:
                 product.copy_(weight)
             else:
                 _multiply(weight, mask, product)
-            yield channels, product
+            yield part, product
 
-    def gradients(self, grads: Iterable[Tensor], weight: bool, mask: bool) -> tuple[Tensor | None, Tensor | None]:
+    def gradients(
+        self, grads: Iterable[Tensor], ranges: Iterable[Range], weight: bool, mask: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients of weight and mask. The gradients of the product are read once for both.
 
         Args:
-            grads: Gradients of the blocks, in the order of their channels, in any dtype; they are overwritten.
+            grads: Gradients of the blocks in any dtype; they are overwritten.
+            ranges: Range of each block.
             weight: Whether the weight's gradient is wanted.
             mask: Whether the mask's gradient is wanted.
 
@@ -80,25 +107,24 @@ class MaskedKernel:
         empty_like = torch.zeros_like if cropped else torch.empty_like
         grad_mask = empty_like(self.mask) if mask else None
         grad_weight = None
-        start = 0
-        for grad in grads:
+        memory_format = memory_format_of(self.weight)
+        for grad, part in zip(grads, ranges, strict=True):
             if weight and grad_weight is None:
                 in_place = grad.shape == self.weight.shape and grad.stride() == self.weight.stride()
                 grad_weight = grad if in_place and grad.dtype is self.weight.dtype else empty_like(self.weight)
-            for chunk in channel_ranges(len(grad), _chunk_channels(grad)):
-                channels = slice(start + chunk.start, start + chunk.stop)
-                exact = _converted("exact gradient", grad[chunk], self.mask.dtype)
-                if grad_mask is not None:
-                    self._sum_products(exact, channels, grad_mask)
-                if grad_weight is not None:
-                    _multiply(exact, self._needed_mask[channels], self._window.crop(grad_weight)[channels])
-            start += len(grad)
+            needed_weight, needed_mask = part.of(self._needed_weight), part.of(self._needed_mask)
+            of_weight, of_mask = (
+                None if whole is None else part.of(self._window.crop(whole)) for whole in (grad_weight, grad_mask)
+            )
+            for channels in channel_ranges(len(grad), _chunk_channels(grad)):
+                exact = _converted("exact gradient", grad[channels], self.mask.dtype, memory_format)
+                if of_mask is not None:
+                    products = scratch("products to sum", tuple(exact.shape), exact.dtype, memory_format)
+                    torch.mul(exact, needed_weight[channels], out=products)
+                    torch.sum(products, dim=1, keepdim=True, out=of_mask[channels])
+                if of_weight is not None:
+                    _multiply(exact, needed_mask[channels], of_weight[channels])
         return grad_weight, grad_mask
-
-    def _sum_products(self, grad: Tensor, channels: slice, grad_mask: Tensor) -> None:
-        products = scratch("products to sum", grad.shape, grad.dtype, memory_format_of(grad))
-        torch.mul(grad, self._needed_weight[channels], out=products)
-        torch.sum(products, dim=1, keepdim=True, out=self._window.crop(grad_mask)[channels])
 
 
 def _multiply(factor: Tensor, mask: Tensor, product: Tensor) -> None:
@@ -110,20 +136,20 @@ def _multiply(factor: Tensor, mask: Tensor, product: Tensor) -> None:
         return
     # Along the input channels first: the rows of a cropped kernel are too short to be multiplied one by one.
     memory_format = torch.contiguous_format if in_rows else torch.channels_last
-    directly = one_dtype and product.is_contiguous(memory_format=memory_format)
+    directly = one_dtype and memory_format_of(product) is memory_format
     for chunk in channel_ranges(len(factor), _chunk_channels(factor)):
-        exact = _converted("exact factor", factor[chunk], mask.dtype)
+        exact = _converted("exact factor", factor[chunk], mask.dtype, memory_format_of(factor))
         out = product[chunk] if directly else scratch("product", exact.shape, mask.dtype, memory_format)
         torch.mul(exact, mask[chunk], out=out)
         if not directly:
             product[chunk].copy_(out)
 
 
-def _converted(name: str, kernel: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a kernel in a dtype: itself, or a copy in the `scratch` memory of that name."""
-    if kernel.dtype is dtype:
+def _converted(name: str, kernel: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
+    """Return a kernel in a dtype and a memory format: itself, or a copy in the `scratch` memory of that name."""
+    if kernel.dtype is dtype and memory_format_of(kernel) is memory_format:
         return kernel
-    return scratch(name, tuple(kernel.shape), dtype, memory_format_of(kernel)).copy_(kernel)
+    return scratch(name, tuple(kernel.shape), dtype, memory_format).copy_(kernel)
 
 
 def _chunk_channels(kernel: Tensor) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from .masked_kernel import Block
+from .masked_kernel import Block, Range
 from .memory import padded, scratch
 from .window import Geometry, output_size
 
@@ -43,10 +43,10 @@ def input_gradient(
     images, in_channels, height, width = size
     grads = grad_output.permute(0, 2, 3, 1).flatten(0, 2)
     remaining = iter(blocks)
-    channels, kernel = next(remaining)
+    (channels, _), kernel = next(remaining)
     kernel_size = tuple(kernel.shape[2:])
     total = grads[:, channels] @ _matrix(kernel, memory_format)
-    for channels, kernel in remaining:
+    for (channels, _), kernel in remaining:
         total.addmm_(grads[:, channels], _matrix(kernel, memory_format))
     positions = (images, *grad_output.shape[2:])
     if memory_format is torch.channels_last:
@@ -66,7 +66,7 @@ def kernel_gradient(
     input: Tensor,
     grad_output: Tensor,
     shape: tuple[int, ...],
-    ranges: Iterable[slice],
+    ranges: Iterable[Range],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[Tensor]:
@@ -74,7 +74,7 @@ def kernel_gradient(
     out_channels, in_channels, height, width = shape
     columns = _columns(input, shape, tuple(grad_output.shape[2:]), geometry, memory_format)
     grads = grad_output.transpose(0, 1).flatten(1)
-    for channels in ranges:
+    for channels, _ in ranges:
         rows = grads[channels]
         product_shape = (len(rows), columns.shape[1])
         out = scratch("block", product_shape, rows.dtype) if len(rows) < out_channels else None

@@ -39,14 +39,22 @@ channels, 7x7: 39 43 103, 50 53 92. On one core there, batch 4, 96 channels, 56x
 - 13x13 from channels_last by way of the contiguous format, and so widened: 11.6 and 5.0; 384 channels, 14x14: 1.69 and
   0.94; 768 channels, 7x7: 0.67 and 0.43.
 
-On two cores there: forward, input gradient, kernel gradient of dense layers in channels_last by oneDNN in float32 and
-in bfloat16, and as products of matrices without the taps that meet padding (`small_maps`) in float32:
+On two cores there: forward, input gradient, kernel gradient of dense layers in channels_last, float32, by oneDNN, and a tap
+at a time without those that meet padding (`taps`); the share of taps that meet a pixel comes first:
 
-- 7x7, 256 channels, 4x4, batch 128: 55 57 60, 32 34 64, 19 17 18; batch 16: 7.9 7.9 8.2, 4.8 5.2 8.6, 5.2 3.6 4.4.
-- with stride 2, 256 to 512 channels: 58 56 94, 32 33 88, 9 8 9; 128 to 256 channels, 8x8: 26 30 33, 26 27 42, 18 16 16.
-- 3x3, 512 channels, 2x2, batch 128: 26 26 29, 14 14 26, 5 4 4; 128 channels: 0.6 0.6 1.2, 0.5 0.6 1.4, 0.4 0.4 0.4.
-- where it loses: 7x7, 64 channels, 4x4: 1.3 1.4 2.1, 1.7 1.8 3.8, 2.3 2.2 2.1; 128 channels, 8x8, where 62 % of the
-  taps meet a pixel: 35 35 31, 48 49 62, 41 34 35; 512 channels, 7x7, batch 8: 53 56 89, 38 43 100, 90 46 51.
+- 0.57: 7x7, 512 channels, 7x7, batch 8: 54 57 79, 25 23 37; batch 2: 27 30 57, 10 10 22; 256 channels, batch 4: 4.9 5.4
+  5.8, 4.3 4.5 3.8; but 128 channels: 1.2 1.3 1.5, 2.0 2.2 1.7.
+- 0.77: 7x7, 14x14, 512 channels, batch 4: 74 76 107, 57 60 73; 256 to 512 channels with stride 2, batch 8: 25 27 41, 18
+  17 17; but 256 channels: 27 27 30, 29 32 33.
+- 0.33: 7x7, 4x4, 256 channels, batch 128: 56 57 50, 19 18 20; batch 16: 8.6 9.2 13, 4.2 3.5 6.4; 128 channels, batch 128:
+  9.3 9.8 8.6, 5.8 5.2 6.1; but 64 channels, on one core: 2.7 2.7 4.0, 4.3 4.0 4.1.
+- 0.59 to 0.71: 256 channels, 14x14, batch 4: 13x13: 61 63 88, 43 46 55; 11x11: 42 38 63, 34 36 34; 9x9: 27 24 43, 25 26 25.
+- 0.82: 3x3, 512 channels, 7x7, batch 4: 3.5 3.7 5.1, 3.6 3.6 3.2.
+- 0.66 to 0.75, 128 channels, 28x28, batch 4: 15x15: 86 83 192, 67 66 86; 21x21: 141 133 375, 116 113 150; 14x14: 78 72 69,
+  66 61 78; 15x15, 64 channels: 20 20 68, 21 21 27.
+- of few positions, beside a product of all taps: 7x7, 512 channels, 7x7, one image: 9 8 20, 9 10 19; 256 to 512 channels
+  with stride 2, 14x14: 5.2 4.5 9.4, 3.8 4.6 2.7.
+- contiguous, where a kernel is copied twice: 7x7, 512 channels, 7x7, batch 4, training: 0.91 of torch's time either way.
 - a contiguous dense 15x15, 128 channels, 28x28, batch 4, forward and both gradients: 93 297, in channels_last 83 271;
   21x21: 180 675, 140 531; 31x31: 446 1436, 443 1291; 21x21, 64 channels, 56x56: 210 957, 126 630; but 13x13: 58 112,
   65 126; and 15x15, 256 channels, 14x14: 83 358, 132 443. In 4 groups, 128 channels, 28x28, forward and all by torch:
@@ -63,8 +71,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import dense, depthwise, matmul, pointwise, small_maps
-from .masked_kernel import Block
+from . import dense, depthwise, matmul, pointwise, taps
+from .masked_kernel import Block, Range
 from .memory import ONEDNN_CHANNELS
 from .torch_internals import computes_in_bfloat16
 from .window import Geometry, output_size
@@ -74,31 +82,35 @@ _CHANNELS_LAST_KERNEL = 9  # pixels of a depthwise kernel up to which they keep 
 _SMALL_KERNEL = 3  # pixels of a depthwise kernel whose gradient torch computes fast
 _BLOCK_BYTES = 13 * 2**20
 _MANY_TAPS, _MANY_TAPS_CHANNELS = 49, 128  # of a kernel with more taps, oneDNN is slow on blocks of fewer channels
-_CONTIGUOUS_TAPS = 196  # of a larger dense kernel oneDNN is faster in channels_last, if channels and pixels are many
+_LARGE_KERNEL_TAPS = 196  # of a larger dense kernel oneDNN is faster in channels_last, if channels and pixels are many
 _CHANNELS_LAST_CHANNELS, _CHANNELS_LAST_PIXELS = 64, 28
-_MOST_TAPS, _MOST_TAPS_OF_A_STRIDE = 0.5, 0.65  # largest share that meets a pixel where leaving out the others pays
-_SMALL_MAP_CHANNELS, _SMALL_MAP_IMAGES = 128, 16  # fewest of which the products of matrices are large enough
+_TAP_NUMBERS, _TAP_PRODUCTS = 2**14, 2**22  # fewest numbers of a tap, and products with it, for a product of matrices
+_LARGE_KERNEL_NUMBERS = 2**10  # fewest numbers of a tap if there are so many taps that oneDNN's kernel gradient is slow
+_MOST_TAPS_OF_A_CONTIGUOUS_KERNEL = 0.5  # largest share that meets a pixel for which its taps are worth a copy
+_MOST_TAPS_OF_FEW_POSITIONS = 0.6  # largest share that meets a pixel for which a product of all taps is not faster
 _POINTWISE_PIXELS = 64  # of a map from which single taps are fastest as products of matrices
 
 
 class Operators(NamedTuple):
     """A function that convolves, and the functions that compute its gradients.
 
-    A kernel comes in blocks, each a range of output channels and the kernel of these channels. So does its gradient.
+    A kernel comes in blocks, each a range of output channels and rows and the kernel there. So does its gradient.
 
     Attributes:
         convolve: `(input, blocks, bias, geometry)` to the output.
         input_gradient: `(grad_output, blocks, size of the input, geometry)` to the input's gradient.
-        kernel_gradient: `(input, grad_output, shape of the kernel, ranges of output channels, geometry)` to the
-            kernel's gradient, block by block.
-        block_channels: Output channels of a block.
+        kernel_gradient: `(input, grad_output, shape of the kernel, ranges, geometry)` to the kernel's gradient, block
+            by block.
+        block: Output channels and rows of a block.
         memory_format: Memory format of the kernel, if the operators need one.
+        gradient_block: Output channels and rows of a block of the kernel's gradient.
     """
 
     convolve: Callable[[Tensor, Iterable[Block], Tensor | None, Geometry], Tensor]
     input_gradient: Callable[[Tensor, Iterable[Block], tuple[int, ...], Geometry], Tensor]
-    kernel_gradient: Callable[[Tensor, Tensor, tuple[int, ...], Iterable[slice], Geometry], Iterator[Tensor]]
-    block_channels: int
+    kernel_gradient: Callable[[Tensor, Tensor, tuple[int, ...], Iterable[Range], Geometry], Iterator[Tensor]]
+    block: tuple[int, int]
+    gradient_block: tuple[int, int]
     memory_format: torch.memory_format | None = None
 
 
@@ -122,6 +134,7 @@ def choose_operators(
         channels_last: Whether the input or the kernel is in channels_last.
     """
     out_channels, _, *kernel_size = shape
+    whole = (out_channels, kernel_size[0])
     if geometry.groups == out_channels == size[1]:
         forward, backward = (
             _depthwise_format(kernel_size, padding, dtype, channels_last)
@@ -131,10 +144,11 @@ def choose_operators(
             partial(depthwise.convolve, memory_format=forward),
             partial(depthwise.input_gradient, memory_format=backward),
             depthwise.kernel_gradient if max(kernel_size) > _SMALL_KERNEL else dense.kernel_gradient,
-            out_channels,
+            whole,
+            whole,
         )
     if geometry.groups > 1:
-        return _dense(size, kernel_size, dtype, out_channels)
+        return _dense(size, kernel_size, dtype, whole)
 
     pixels = math.prod(output_size(size[2:], tuple(kernel_size), geometry))
     positions = size[0] * pixels
@@ -142,25 +156,36 @@ def choose_operators(
     block_channels = math.ceil(out_channels / num_blocks / ONEDNN_CHANNELS) * ONEDNN_CHANNELS
     if math.prod(kernel_size) > _MANY_TAPS:
         block_channels = max(block_channels, _MANY_TAPS_CHANNELS)
+    block = (block_channels, kernel_size[0])
+    by_rows = (out_channels, 1) if channels_last else block  # rows of a contiguous kernel are too short
     is_pointwise = kernel_size == [1, 1] and geometry.stride == (1, 1) and geometry.padding == (0, 0)
     if is_pointwise and not channels_last and dtype is not torch.bfloat16 and pixels >= _POINTWISE_PIXELS:
-        return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block_channels)
-    # A product of matrices moves a row for each position, oneDNN a reordered kernel for each output channel.
-    if 2 * positions > out_channels:
-        if dtype is not torch.bfloat16 and _is_small_map(size, shape, geometry):
-            operators = small_maps.convolve, small_maps.input_gradient, small_maps.kernel_gradient
-            return Operators(*operators, block_channels, torch.channels_last)
-        return _dense(size, kernel_size, dtype, block_channels)
+        return Operators(pointwise.convolve, pointwise.input_gradient, pointwise.kernel_gradient, block, block)
+    # A product of all taps moves a row for each position, oneDNN a reordered kernel for each output channel.
+    few_positions = 2 * positions <= out_channels
+    limit, gradient_limit = (0.0, 0.0)
+    if dtype is not torch.bfloat16:
+        limit, gradient_limit = _most_taps(shape, geometry, positions, channels_last)
+    share = taps.share_of_taps(size[2:], tuple(kernel_size), geometry)
+    if share <= (min(limit, _MOST_TAPS_OF_FEW_POSITIONS) if few_positions else limit):
+        convolve, input_gradient = partial(taps.convolve, shape=shape), partial(taps.input_gradient, shape=shape)
+        return Operators(convolve, input_gradient, taps.kernel_gradient, by_rows, by_rows, torch.channels_last)
+    if not few_positions:
+        chosen = _dense(size, kernel_size, dtype, block)
+        if share <= gradient_limit:
+            return chosen._replace(kernel_gradient=taps.kernel_gradient, gradient_block=by_rows)
+        return chosen
     # Rows with gaps between them are too short to be copied one by one.
     memory_format = torch.channels_last if strided else torch.contiguous_format
     kernel_gradient = partial(matmul.kernel_gradient, memory_format=memory_format)
     if dtype is torch.bfloat16 or (not channels_last and not strided):
-        return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block_channels)
+        return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block, block)
     return Operators(
         partial(matmul.convolve, memory_format=memory_format),
         partial(matmul.input_gradient, memory_format=memory_format),
         kernel_gradient,
-        block_channels,
+        block,
+        block,
         memory_format,
     )
 
@@ -172,21 +197,43 @@ def torch_is_fast(input: Tensor) -> bool:
     return not torch.is_autocast_enabled("cpu") or computes_in_bfloat16()
 
 
-def _dense(size: tuple[int, ...], kernel_size: list[int], dtype: torch.dtype, block_channels: int) -> Operators:
+def _dense(size: tuple[int, ...], kernel_size: list[int], dtype: torch.dtype, block: tuple[int, int]) -> Operators:
     """Return torch's own operators, in channels_last where oneDNN is faster in it."""
-    is_large = math.prod(kernel_size) > _CONTIGUOUS_TAPS and dtype is torch.float32
+    is_large = math.prod(kernel_size) > _LARGE_KERNEL_TAPS and dtype is torch.float32
     if not is_large or size[1] < _CHANNELS_LAST_CHANNELS or min(size[2:]) < _CHANNELS_LAST_PIXELS:
-        return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block_channels)
+        return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, block, block)
     kernel_gradient = partial(dense.kernel_gradient, memory_format=torch.channels_last)
-    return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block_channels, torch.channels_last)
+    return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block, block, torch.channels_last)
 
 
-def _is_small_map(size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry) -> bool:
-    """Tell whether few of a dense kernel's taps meet a pixel, and products of matrices without the others are large."""
-    if max(geometry.dilation) > 1 or min(shape[:2]) < _SMALL_MAP_CHANNELS or size[0] < _SMALL_MAP_IMAGES:
-        return False
-    limit = _MOST_TAPS if max(geometry.stride) == 1 else _MOST_TAPS_OF_A_STRIDE
-    return small_maps.share_of_taps(size[2:], shape[2:], geometry) <= limit
+def _most_taps(shape: tuple[int, ...], geometry: Geometry, positions: int, channels_last: bool) -> tuple[float, float]:
+    """Return the largest share of a dense kernel's taps that meet a pixel where `taps` is the fastest.
+
+    Args:
+        shape: Shape of the kernel, `(O, I, Kh, Kw)`.
+        geometry: Geometry of the convolution.
+        positions: Positions in the outputs of all images.
+        channels_last: Whether input or kernel is in channels_last.
+
+    Returns:
+        The share for the output and the input's gradient, and the share for the kernel's gradient.
+    """
+    numbers = math.prod(shape[:2])  # of a tap
+    is_large = math.prod(shape[2:]) > _LARGE_KERNEL_TAPS
+    if numbers * positions < _TAP_PRODUCTS or numbers < (_LARGE_KERNEL_NUMBERS if is_large else _TAP_NUMBERS):
+        return 0.0, 0.0
+    if is_large:
+        return 0.8 if numbers >= _TAP_NUMBERS else 0.0, 1.0
+    limit, gradient_limit = 0.5, 0.5
+    if numbers >= 8 * _TAP_NUMBERS:
+        limit, gradient_limit = 0.8, 0.9
+    elif max(geometry.stride) > 1:
+        limit, gradient_limit = 0.65, 0.65
+    elif numbers >= 4 * _TAP_NUMBERS:
+        limit, gradient_limit = 0.6, 0.75
+    if not channels_last:
+        limit = gradient_limit = min(limit, _MOST_TAPS_OF_A_CONTIGUOUS_KERNEL)
+    return limit, gradient_limit
 
 
 def _depthwise_format(

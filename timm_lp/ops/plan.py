@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from .masked_kernel import channel_ranges
+from .masked_kernel import Range, block_ranges
 from .operators import Operators, choose_operators
 from .reach import Reach
 from .window import Geometry, Window, cropped_geometry, needed_window, output_size
@@ -22,7 +22,8 @@ class Part(NamedTuple):
         all_ones: Whether the mask is 1 at all of them.
         geometry: Geometry of the convolution with these taps.
         operators: The operators that convolve them.
-        ranges: Ranges of output channels, one for each block.
+        ranges: Ranges of the blocks of the masked kernel.
+        gradient_ranges: Ranges of the blocks of its gradient.
         kernel_format: Memory format of the masked kernel.
     """
 
@@ -30,7 +31,8 @@ class Part(NamedTuple):
     all_ones: bool
     geometry: Geometry
     operators: Operators
-    ranges: tuple[slice, ...]
+    ranges: tuple[Range, ...]
+    gradient_ranges: tuple[Range, ...]
     kernel_format: torch.memory_format
 
 
@@ -96,7 +98,8 @@ def make_plan(
             all_ones and _is_within(window, reach.inner),
             cropped,
             operators,
-            tuple(channel_ranges(out_channels, operators.block_channels)),
+            block_ranges(out_channels, window.size[0], operators.block),
+            block_ranges(out_channels, window.size[0], operators.gradient_block),
             operators.memory_format or output_format,
         )
 

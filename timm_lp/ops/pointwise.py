@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from .masked_kernel import Block
+from .masked_kernel import Block, Range
 from .window import Geometry
 
 
@@ -22,7 +22,7 @@ def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geomet
 def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry) -> Tensor:
     """Return the input's gradient."""
     grads = grad_output.flatten(2)
-    products = (_multiply(kernel.flatten(1).t(), grads[:, channels]) for channels, kernel in blocks)
+    products = (_multiply(kernel.flatten(1).t(), grads[:, channels]) for (channels, _), kernel in blocks)
     total = next(products)
     for product in products:
         total += product
@@ -30,11 +30,11 @@ def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int
 
 
 def kernel_gradient(
-    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], ranges: Iterable[slice], geometry: Geometry
+    input: Tensor, grad_output: Tensor, shape: tuple[int, ...], ranges: Iterable[Range], geometry: Geometry
 ) -> Iterator[Tensor]:
     """Return the kernel's gradient, block by block: the sum over the images."""
     pixels, grads = input.flatten(2), grad_output.flatten(2)
-    for channels in ranges:
+    for channels, _ in ranges:
         total = grads[0, channels] @ pixels[0].t()
         for image in range(1, len(input)):
             total.addmm_(grads[image, channels], pixels[image].t())
