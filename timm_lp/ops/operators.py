@@ -39,22 +39,24 @@ channels, 7x7: 39 43 103, 50 53 92. On one core there, batch 4, 96 channels, 56x
 - 13x13 from channels_last by way of the contiguous format, and so widened: 11.6 and 5.0; 384 channels, 14x14: 1.69 and
   0.94; 768 channels, 7x7: 0.67 and 0.43.
 
-On two cores there: forward, input gradient, kernel gradient of dense layers in channels_last, float32, by oneDNN, and a tap
-at a time without those that meet padding (`taps`); the share of taps that meet a pixel comes first:
+On two cores there: forward, input gradient, kernel gradient of dense layers in channels_last, float32, by oneDNN, and a
+tap at a time without those that meet padding (`taps`); the share of taps that meet a pixel comes first:
 
 - 0.57: 7x7, 512 channels, 7x7, batch 8: 54 57 79, 25 23 37; batch 2: 27 30 57, 10 10 22; 256 channels, batch 4: 4.9 5.4
   5.8, 4.3 4.5 3.8; but 128 channels: 1.2 1.3 1.5, 2.0 2.2 1.7.
 - 0.77: 7x7, 14x14, 512 channels, batch 4: 74 76 107, 57 60 73; 256 to 512 channels with stride 2, batch 8: 25 27 41, 18
   17 17; but 256 channels: 27 27 30, 29 32 33.
-- 0.33: 7x7, 4x4, 256 channels, batch 128: 56 57 50, 19 18 20; batch 16: 8.6 9.2 13, 4.2 3.5 6.4; 128 channels, batch 128:
-  9.3 9.8 8.6, 5.8 5.2 6.1; but 64 channels, on one core: 2.7 2.7 4.0, 4.3 4.0 4.1.
-- 0.59 to 0.71: 256 channels, 14x14, batch 4: 13x13: 61 63 88, 43 46 55; 11x11: 42 38 63, 34 36 34; 9x9: 27 24 43, 25 26 25.
+- 0.33: 7x7, 4x4, 256 channels, batch 128: 56 57 50, 19 18 20; batch 16: 8.6 9.2 13, 4.2 3.5 6.4; 128 channels, batch
+  128: 9.3 9.8 8.6, 5.8 5.2 6.1; but 64 channels, on one core: 2.7 2.7 4.0, 4.3 4.0 4.1.
+- 0.59 to 0.71: 256 channels, 14x14, batch 4: 13x13: 61 63 88, 43 46 55; 11x11: 42 38 63, 34 36 34; 9x9: 27 24 43, 25 26
+  25.
 - 0.82: 3x3, 512 channels, 7x7, batch 4: 3.5 3.7 5.1, 3.6 3.6 3.2.
-- 0.66 to 0.75, 128 channels, 28x28, batch 4: 15x15: 86 83 192, 67 66 86; 21x21: 141 133 375, 116 113 150; 14x14: 78 72 69,
-  66 61 78; 15x15, 64 channels: 20 20 68, 21 21 27.
-- of few positions, beside a product of all taps: 7x7, 512 channels, 7x7, one image: 9 8 20, 9 10 19; 256 to 512 channels
-  with stride 2, 14x14: 5.2 4.5 9.4, 3.8 4.6 2.7.
-- contiguous, where a kernel is copied twice: 7x7, 512 channels, 7x7, batch 4, training: 0.91 of torch's time either way.
+- 0.66 to 0.75, 128 channels, 28x28, batch 4: 15x15: 86 83 192, 67 66 86; 21x21: 141 133 375, 116 113 150; 14x14: 78 72
+  69, 66 61 78; 15x15, 64 channels: 20 20 68, 21 21 27.
+- of few positions, beside a product of all taps: 7x7, 512 channels, 7x7, one image: 9 8 20, 9 10 19; 256 to 512
+  channels with stride 2, 14x14: 5.2 4.5 9.4, 3.8 4.6 2.7.
+- contiguous, where a kernel is copied twice: 7x7, 512 channels, 7x7, batch 4, training: 0.91 of torch's time either
+  way.
 - a contiguous dense 15x15, 128 channels, 28x28, batch 4, forward and both gradients: 93 297, in channels_last 83 271;
   21x21: 180 675, 140 531; 31x31: 446 1436, 443 1291; 21x21, 64 channels, 56x56: 210 957, 126 630; but 13x13: 58 112,
   65 126; and 15x15, 256 channels, 14x14: 83 358, 132 443. In 4 groups, 128 channels, 28x28, forward and all by torch:
