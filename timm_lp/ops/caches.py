@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .lp_mask import LpNorm, lp_norm
+from .lp_mask import LpNorm, lp_norm, offsets_of
 from .masked_kernel import Block
 from .reach import Reach, reach_of
 from .torch_internals import version_of
@@ -48,12 +48,17 @@ class MaskCache:
         last = self._last  # read once: other threads may replace it
         if last is not None and self._is_current(last, C, log2p, kernel_size):
             return last[2]
-        norm = lp_norm(C.detach(), log2p.detach(), kernel_size)
+        C, log2p = C.detach(), log2p.detach()
+        offsets = _offsets(kernel_size, torch.promote_types(C.dtype, torch.float32))
+        norm = lp_norm(C, log2p, kernel_size, offsets)
         values = norm.mask(kernel_size)
         reach, outlier_channels = reach_of(values)
         kept = norm if norm.power.nbytes <= _NORM_BYTES else None
-        mask = Mask(values, reach, outlier_channels, bool(reach.inner.crop(values).amin() == 1), kept)
-        self._last = (C.detach().clone(), log2p.detach().clone(), mask)
+        inner = reach.inner
+        # Most masks are below 1 in a corner, which takes less time to see.
+        all_ones = values[0, 0, inner.top, inner.left].item() == 1 and inner.crop(values).amin().item() == 1
+        mask = Mask(values, reach, outlier_channels, all_ones, kept)
+        self._last = (C.clone(), log2p.clone(), mask)
         return mask
 
     @staticmethod
@@ -163,6 +168,12 @@ def _rows(weight: Tensor) -> Tensor | None:
     if weight.is_contiguous(memory_format=torch.channels_last):
         return weight.permute(0, 2, 3, 1).flatten(1)
     return None
+
+
+@lru_cache(maxsize=64)
+def _offsets(kernel_size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return offsets_of(kernel_size, dtype, torch.device("cpu"))
 
 
 @lru_cache(maxsize=64)

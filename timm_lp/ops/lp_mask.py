@@ -52,16 +52,14 @@ class LpNorm(NamedTuple):
     are the same in reverse order.
 
     Attributes:
-        dh: Offsets along the height, shape `(T,)`, pixels.
-        dw: Offsets along the width, shape `(T,)`, pixels.
+        offsets: Offsets along the height and the width, shape `(2, T)`, pixels.
         projection: `C @ d`, shape `(O, 2, T)`.
         log2_distance: Base-2 logarithm of its absolute value, finite where that is 0.
         p: Exponent, shape `(O, 1, 1)`.
         power: `|C @ d| ** p`, shape `(O, 2, T)`.
     """
 
-    dh: Tensor
-    dw: Tensor
+    offsets: Tensor
     projection: Tensor
     log2_distance: Tensor
     p: Tensor
@@ -69,7 +67,7 @@ class LpNorm(NamedTuple):
 
     def mask(self, kernel_size: tuple[int, ...]) -> Tensor:
         """Return the mask of a kernel of this size (see `lp_mask`)."""
-        half = torch.exp2((self.power[:, 0] + self.power[:, 1]) * -math.log2(math.e))
+        half = torch.exp2(torch.add(*self.power.unbind(dim=1)) * -math.log2(math.e))
         half = F.threshold(half, _NEGLIGIBLE * torch.finfo(half.dtype).eps, 0)
         taps = math.prod(kernel_size)
         mirrored = half[:, : taps // 2].flip(1)
@@ -99,38 +97,46 @@ def lp_mask_gradients(
     grad_norm = (grad_mask * mask).flatten(1).neg_()
     half = norm.power.shape[2]
     mirrored = grad_norm.shape[1] - half  # taps
-    grad_norm[:, :mirrored] += grad_norm[:, half:].flip(1)
+    grad_norm[:, :mirrored].add_(grad_norm[:, half:].flip(1))
     grad_power = norm.power * grad_norm[:, None, :half]
     grad_p = (grad_power * norm.log2_distance).sum(dim=(1, 2))
     p = norm.p.flatten()
-    slope = math.log(2) ** 2 * torch.where(log2p < 0, -p, p)
-    grad_distance = grad_power * norm.projection
+    grad_log2p = (grad_p * torch.where(log2p < 0, -p, p)).mul_(math.log(2) ** 2)
+    grad_distance = grad_power.mul_(norm.projection)
     grad_distance /= norm.projection.square().clamp_min_(torch.finfo(p.dtype).tiny)
-    grad_C = torch.stack([(grad_distance * offset).sum(dim=2) for offset in (norm.dh, norm.dw)], dim=2)
-    return (grad_C * p.view(-1, 1, 1)).to(C.dtype), (grad_p * slope).to(log2p.dtype)
+    grad_C = (grad_distance.unsqueeze(2) * norm.offsets).sum(dim=3).mul_(norm.p)
+    return grad_C.to(C.dtype), grad_log2p.to(log2p.dtype)
 
 
-def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> LpNorm:
+def offsets_of(kernel_size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the offsets of the first half of a kernel's taps from its centre, as in `LpNorm`."""
+    kernel_height, kernel_width = kernel_size
+    tap = torch.arange((kernel_height * kernel_width + 1) // 2, device=device)
+    dh = tap.div(kernel_width, rounding_mode="floor").to(dtype) - (kernel_height - 1) / 2
+    dw = (tap % kernel_width).to(dtype) - (kernel_width - 1) / 2
+    return torch.stack([dh, dw])
+
+
+def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...], offsets: Tensor | None = None) -> LpNorm:
     """Return the Lp norm of offsets from the centre of a kernel.
 
     Args:
         C: As in `lp_mask`.
         log2p: As in `lp_mask`.
         kernel_size: `(Kh, Kw)`, pixels.
+        offsets: The kernel's `offsets_of`, None to compute them.
     """
     dtype = torch.promote_types(C.dtype, torch.float32)
     tiny = torch.finfo(dtype).tiny
     # exp(-x) is 0 beyond -log(tiny) and a few denormals; a finite bound there keeps 0 * inf out of the gradients.
     largest = math.log2(-2 * math.log(tiny))
 
-    C = C.to(dtype)
-    kernel_height, kernel_width = kernel_size
-    tap = torch.arange((kernel_height * kernel_width + 1) // 2, device=C.device)
-    dh = tap.div(kernel_width, rounding_mode="floor").to(dtype) - (kernel_height - 1) / 2
-    dw = (tap % kernel_width).to(dtype) - (kernel_width - 1) / 2
+    if offsets is None:
+        offsets = offsets_of(kernel_size, dtype, C.device)
+    (dh, dw), (of_dh, of_dw) = offsets.unbind(), C.to(dtype).split(1, dim=2)
     # Products and sums, not a matmul: autocast would lower a matmul's precision.
-    projection = torch.addcmul(C[:, :, 0, None] * dh, C[:, :, 1, None], dw)
+    projection = torch.addcmul(of_dh * dh, of_dw, dw)
     log2_distance = projection.abs().clamp_min(tiny).log2()
     p = lp_exponent(log2p).to(dtype).view(-1, 1, 1)
     power = torch.exp2((p * log2_distance).clamp_max(largest))  # torch's exp takes twice as long
-    return LpNorm(dh, dw, projection, log2_distance, p, power)
+    return LpNorm(offsets, projection, log2_distance, p, power)

@@ -232,7 +232,7 @@ def _most_taps(shape: tuple[int, ...], geometry: Geometry, positions: int, chann
     elif max(geometry.stride) > 1:
         limit, gradient_limit = 0.65, 0.65
     elif numbers >= 4 * _TAP_NUMBERS:
-        limit, gradient_limit = 0.6, 0.75
+        limit, gradient_limit = 0.75 if math.prod(shape[2:]) > _MANY_TAPS else 0.6, 0.75
     if not channels_last:
         limit = gradient_limit = min(limit, _MOST_TAPS_OF_A_CONTIGUOUS_KERNEL)
     return limit, gradient_limit
