@@ -164,6 +164,7 @@ CHOICES = {
     "256_channels_9x9": ((4, 256, 14, 14), (256, 256, 9, 9), 4, 1, 1, False, True, "taps"),
     "256_channels_dense": ((4, 256, 14, 14), (256, 256, 7, 7), 3, 1, 1, False, True, "dense"),
     "512_channels": ((4, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, True, True, "taps"),
+    "blocks_contiguous": ((4, 256, 7, 7), (256, 256, 11, 11), 5, 1, 1, False, False, "dense"),
     "512_channels_contiguous": ((8, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, True, False, "dense"),
     "512_channels_one_image": ((1, 512, 7, 7), (512, 512, 7, 7), 3, 1, 1, True, True, "taps"),
     "512_channels_gradient": ((8, 512, 7, 7), (512, 512, 3, 3), 1, 1, 1, False, True, "dense dense taps"),

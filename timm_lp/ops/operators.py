@@ -167,7 +167,7 @@ def choose_operators(
     few_positions = 2 * positions <= out_channels
     limit, gradient_limit = (0.0, 0.0)
     if dtype is not torch.bfloat16:
-        limit, gradient_limit = _most_taps(shape, geometry, positions, channels_last)
+        limit, gradient_limit = _most_taps(shape, geometry, positions, num_blocks, channels_last)
     share = taps.share_of_taps(size[2:], tuple(kernel_size), geometry)
     if share <= (min(limit, _MOST_TAPS_OF_FEW_POSITIONS) if few_positions else limit):
         convolve, input_gradient = partial(taps.convolve, shape=shape), partial(taps.input_gradient, shape=shape)
@@ -208,13 +208,16 @@ def _dense(size: tuple[int, ...], kernel_size: list[int], dtype: torch.dtype, bl
     return Operators(dense.convolve, dense.input_gradient, kernel_gradient, block, block, torch.channels_last)
 
 
-def _most_taps(shape: tuple[int, ...], geometry: Geometry, positions: int, channels_last: bool) -> tuple[float, float]:
+def _most_taps(
+    shape: tuple[int, ...], geometry: Geometry, positions: int, num_blocks: int, channels_last: bool
+) -> tuple[float, float]:
     """Return the largest share of a dense kernel's taps that meet a pixel where `taps` is the fastest.
 
     Args:
         shape: Shape of the kernel, `(O, I, Kh, Kw)`.
         geometry: Geometry of the convolution.
         positions: Positions in the outputs of all images.
+        num_blocks: Blocks of output channels that the kernel would come in.
         channels_last: Whether input or kernel is in channels_last.
 
     Returns:
@@ -232,9 +235,9 @@ def _most_taps(shape: tuple[int, ...], geometry: Geometry, positions: int, chann
     elif max(geometry.stride) > 1:
         limit, gradient_limit = 0.65, 0.65
     elif numbers >= 4 * _TAP_NUMBERS:
-        limit, gradient_limit = 0.75 if math.prod(shape[2:]) > _MANY_TAPS else 0.6, 0.75
+        limit, gradient_limit = 0.75 if num_blocks > 1 else 0.6, 0.75
     if not channels_last:
-        limit = gradient_limit = min(limit, _MOST_TAPS_OF_A_CONTIGUOUS_KERNEL)
+        limit = gradient_limit = min(limit, _MOST_TAPS_OF_A_CONTIGUOUS_KERNEL) if num_blocks == 1 else 0.0
     return limit, gradient_limit
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -39,13 +40,14 @@ checkpoint_seconds: 0
 cpu_threads: 1
 mixed_precision: "no"
 """
-# Each process reads a data set twice, as two runs do, and measures speeds with the other.
+# Each process reads a data set twice, as two runs do, measures speeds with the other, and runs the benchmark with it.
 SCRIPT = """
 import sys
 from tests.experiments.networks import config
 from timm_lp.experiments.classification import speed
 from timm_lp.experiments.classification.accelerator import create_accelerator
 from timm_lp.experiments.classification.benchmark import load_all
+from timm_lp.experiments.classification.cli import main
 from timm_lp.experiments.data import digests
 
 digests._SETTLED_NS = 0
@@ -63,7 +65,7 @@ settings = config(shots=4, batch_size=20, cpu_threads=1, variants=["base"])
 rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
 if accelerator.is_main_process:
     print(accelerator.num_processes, "processes", all(row["both"] > 0 for (row,) in rows))
-accelerator.end_training()
+main(sys.argv[2:])
 """
 ACCELERATE = ("accelerate.commands.launch", "--num_processes", "1", "--cpu")
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")  # accelerate has no launcher for CPUs
@@ -154,19 +156,29 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
     assert not list((tmp_path / "home").rglob("digests")), "a commit settles the images"
 
 
+class Script(NamedTuple):
+    """What the script says on two processes, and the folder of the trials that it runs."""
+
+    lines: list[str]
+    trials: Path
+
+
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return what the script says on two processes."""
+def script(tmp_path_factory: pytest.TempPathFactory) -> Script:
     folder = tmp_path_factory.mktemp("script")
     for split in ("train", "test"):
         make_folder(folder / "bugs", split, ("ant", "bee"), 3)
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    return _on_two(script, folder / "bugs", cwd=folder, HF_HOME=str(folder / "home")).splitlines()
+    (folder / "script.py").write_text(SCRIPT)
+    network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
+    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "3"]
+    settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
+    run = [*network, *trials, *settings, "--track-accuracy", "--output-dir", folder / "trials"]
+    said = _on_two(folder / "script.py", folder / "bugs", *run, cwd=folder, HF_HOME=str(folder / "home"))
+    return Script(said.splitlines(), folder / "trials")
 
 
-def test_one_of_two_processes_reads_the_images(said: list[str]) -> None:
-    lines = sorted(line.split(" read of ") for line in said if line.startswith("process "))
+def test_one_of_two_processes_reads_the_images(script: Script) -> None:
+    lines = sorted(line.split(" read of ") for line in script.lines if line.startswith("process "))
     assert [line for line, _ in lines] == [
         *("process 0, run 1: 12", "process 0, run 2: 0"),
         *("process 1, run 1: 0", "process 1, run 2: 0"),
@@ -184,8 +196,8 @@ def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_two_processes_measure_together(said: list[str]) -> None:
-    assert "2 processes True" in said
+def test_two_processes_measure_together(script: Script) -> None:
+    assert "2 processes True" in script.lines
 
 
 def _cells(report: str, variant: str, place: int) -> list[str]:
@@ -199,16 +211,12 @@ def _mean_and_std(trials: dict[str, dict], prefix: str) -> str:
     return f"{fmean(values):.2f} ± {stdev(values):.2f}"
 
 
-def test_two_processes_test_the_model_that_they_save(tmp_path: Path) -> None:
+def test_two_processes_test_the_model_that_they_save(script: Script) -> None:
     """Though each normalizes by its own share of a batch."""
-    network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
-    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "3"]
-    settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
-    run = [*network, *trials, *settings, "--track-accuracy", "--output-dir", str(tmp_path)]
-    _on_two("-m", MODULE, *run, cwd=tmp_path)
-    test = load_data("digits").test
-    for name, trial in _trials(tmp_path).items():
-        model = timm.create_model(f"local-dir:{tmp_path / name}", pretrained=True).eval()
+    test, trials = load_data("digits").test, _trials(script.trials)
+    assert len(trials) == 2
+    for name, trial in trials.items():
+        model = timm.create_model(f"local-dir:{script.trials / name}", pretrained=True).eval()
         transform = create_transform(**resolve_model_data_config(model))
         images = torch.stack([transform(test.image(i)) for i in range(len(test))])
         assert trial["metrics"]["top1"] == accuracy(model, images, test.own_labels()), name
