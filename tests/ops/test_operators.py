@@ -288,11 +288,10 @@ def test_a_depthwise_kernel_with_added_columns_matches_torch(
 @pytest.mark.parametrize("geometry_arguments", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_the_share_of_taps_that_meet_a_pixel(geometry_arguments: tuple[Any, ...]) -> None:
     size, kernel_size, stride, padding, dilation = geometry_arguments
-    if dilation == (1, 1):
-        geometry = Geometry(stride, padding, dilation, 1)
-        met = F.conv2d(torch.ones(1, 1, *size), torch.ones(1, 1, *kernel_size), None, *geometry)
-        share = taps.share_of_taps(size, kernel_size, geometry)
-        assert share == pytest.approx(met.mean().item() / (kernel_size[0] * kernel_size[1]))
+    geometry = Geometry(stride, padding, dilation, 1)
+    met = F.conv2d(torch.ones(1, 1, *size), torch.ones(1, 1, *kernel_size), None, *geometry)
+    share = taps.share_of_taps(size, kernel_size, geometry)
+    assert share == pytest.approx(met.mean().item() / (kernel_size[0] * kernel_size[1]))
 
 
 def test_single_taps_in_channels_last_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
