@@ -43,7 +43,8 @@ def masked_conv2d(
     kernel and mask that follow from its gradient, are computed in float32.
 
     Training makes the masked kernel a few output channels or rows at a time, in the forward pass and again in the
-    backward pass, so that the whole of a large one is never in memory. Second derivatives are those of the plain formula.
+    backward pass, so that the whole of a large one is never in memory. Second derivatives are those of the plain
+    formula.
 
     Args:
         input: Input, shape `(N, C, H, W)`. `can_mask_fast` must hold for all arguments.
