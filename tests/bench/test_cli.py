@@ -60,7 +60,7 @@ def test_every_mode_is_measured(one_layer: Layer, tmp_path: Path) -> None:
     ("suite", "case", "phases"),
     [
         ("growth", LAYER, ["training", "evaluation"]),
-        ("latency", Network("lp16", "resnet18", 32, 1, training=False), ["evaluation"]),
+        ("latency", Network("lp16", "replknet31", 32, 1, training=False), ["evaluation"]),
     ],
     ids=["growth", "latency"],
 )

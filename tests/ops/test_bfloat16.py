@@ -130,7 +130,7 @@ def test_is_as_exact_as_torch(case: dict[str, Any], autocast: bool) -> None:
 @each_mode
 @each_cpu
 @pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
-@pytest.mark.usefixtures("each_way")
+@pytest.mark.usefixtures("blocks")
 def test_every_shape_is_as_exact_as_torch(
     name: str, memory_format: torch.memory_format, native: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ def test_masks_that_are_0_around_their_centre(
 
 @pytest.mark.parametrize("p", [1.5, 16])
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.usefixtures("each_way")
+@pytest.mark.usefixtures("blocks")
 def test_rotated_masks(groups: int, p: float) -> None:
     layer = LpConv2d(2, 2, (5, 4), padding=2, groups=groups, p_init=p, dtype=torch.float64)
     with torch.no_grad():
@@ -151,7 +151,7 @@ NOT_CONTIGUOUS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", ["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"])
 @pytest.mark.parametrize("change", NOT_CONTIGUOUS)
-@pytest.mark.usefixtures("each_way")
+@pytest.mark.usefixtures("blocks")
 def test_inputs_that_are_not_contiguous(change: str, name: str) -> None:
     layer, x = build(name)
     parameters = [*layer.parameters()]
@@ -261,7 +261,7 @@ def test_the_bias_may_change_before_the_backward_pass(kind: type[nn.Conv2d]) -> 
 
 
 @pytest.mark.parametrize("name", ["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"])
-@pytest.mark.usefixtures("each_way")
+@pytest.mark.usefixtures("blocks")
 def test_training_after_inference_mode(name: str) -> None:
     layer, x = build(name)
     with torch.inference_mode():
@@ -336,7 +336,7 @@ def test_plain_conv2d_is_the_formula() -> None:
 
 
 @each_shape
-@pytest.mark.usefixtures("each_way")
+@pytest.mark.usefixtures("blocks")
 def test_another_default_device(name: str) -> None:
     layer, x = build(name)
     with torch.device("meta"):

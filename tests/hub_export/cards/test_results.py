@@ -112,7 +112,7 @@ def test_anything_is_results_or_refused(content: Any) -> None:
     parse(content)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated())
 def test_what_is_taken_gives_a_whole_card(model: nn.Module, content: Any) -> None:
     results = parse(content)
