@@ -6,7 +6,7 @@ meet. Then the pixels that a tap meets are a matrix as they lie in memory, and s
 channels as the last axis.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -73,12 +73,8 @@ def convolve(
     if bias is not None:
         output += bias
     for (channels, block_rows), kernel in blocks:
-        of_block = output[..., channels]
-        for row, taps in zip(rows[block_rows], kernel.permute(2, 3, 1, 0), strict=True):
-            met, total = _rows("met", pixels, row.pixels), _zeros(of_block, row.positions)
-            for column, tap in zip(columns, taps, strict=True):
-                _add_product(total[column.positions], met[column.pixels], tap)
-            of_block[:, :, row.positions] += total
+        backwards = ([met[::-1] for met in along] for along in (rows[block_rows], columns))
+        _add_products(output[..., channels], pixels, kernel.permute(2, 3, 1, 0), *backwards)
     return output.permute(1, 3, 2, 0)
 
 
@@ -91,12 +87,7 @@ def input_gradient(
     rows, columns = _rows_and_columns((height, width), tuple(grad_output.shape[2:]), shape[2:], geometry)
     grad_input = grads.new_zeros(width, images, height, in_channels)
     for (channels, block_rows), kernel in blocks:
-        of_block = grads[..., channels]
-        for row, taps in zip(rows[block_rows], kernel.permute(2, 3, 0, 1), strict=True):
-            met, total = _rows("met", of_block, row.positions), _zeros(grad_input, row.pixels)
-            for column, tap in zip(columns, taps, strict=True):
-                _add_product(total[column.pixels], met[column.positions], tap)
-            grad_input[:, :, row.pixels] += total
+        _add_products(grad_input, grads[..., channels], kernel.permute(2, 3, 0, 1), rows[block_rows], columns)
     return grad_input.permute(1, 3, 2, 0)
 
 
@@ -137,6 +128,29 @@ def _rows(name: str, maps: Tensor, rows: slice) -> Tensor:
 def _zeros(maps: Tensor, rows: slice) -> Tensor:
     """Return zeros in the shape of some rows of maps, in `scratch` memory."""
     return scratch("total", tuple(maps[:, :, rows].shape), maps.dtype).zero_()
+
+
+def _add_products(
+    target: Tensor,
+    source: Tensor,
+    taps: Tensor,
+    rows: Sequence[tuple[slice, slice]],
+    columns: Sequence[tuple[slice, slice]],
+) -> None:
+    """Add the products of maps and the taps of a block of the kernel to other maps.
+
+    Args:
+        target: Maps that are added to, shape `(W', N, H', C')`.
+        source: Maps that are multiplied, shape `(W, N, H, C)`.
+        taps: A matrix for each tap, shape `(Kh, Kw, C, C')`.
+        rows: For each row of taps, the rows of `source` that they meet, and the rows of `target` where they do.
+        columns: The same for each column of taps.
+    """
+    for (of_source, of_target), of_row in zip(rows, taps, strict=True):
+        met, total = _rows("met", source, of_source), _zeros(target, of_target)
+        for (met_columns, total_columns), tap in zip(columns, of_row, strict=True):
+            _add_product(total[total_columns], met[met_columns], tap)
+        target[:, :, of_target] += total
 
 
 def _add_product(total: Tensor, columns: Tensor, matrix: Tensor) -> None:
