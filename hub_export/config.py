@@ -7,7 +7,9 @@ from typing import Any
 
 import timm
 
-from .errors import VerificationError
+from timm_lp.files import parse_json
+
+from .errors import VerificationError, first_line
 from .files import CONFIG
 
 # What timm's factory takes for itself, or what points to other files.
@@ -53,9 +55,9 @@ def check_config(folder: Path) -> dict[str, Any]:
     problem = f"of {path.stat().st_size} bytes" if path.stat().st_size > _MAX_CONFIG_SIZE else None
     if problem is None:
         try:
-            config = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
-            problem = "not JSON"
+            config = parse_json(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            problem = f"that is no JSON ({first_line(error)})"
         else:
             problem = _problem(config)
     if problem is not None:
@@ -70,7 +72,7 @@ def _problem(config: Any) -> str | None:
     architecture, arguments, source = config.get("architecture"), config.get("model_args", {}), config["pretrained_cfg"]
     if not isinstance(architecture, str) or not re.fullmatch(r"\w+", architecture) or not timm.is_model(architecture):
         return f"with the unknown architecture {architecture!r}"
-    if not isinstance(config.get("num_classes"), int) or not 0 <= config["num_classes"] < 2**20:
+    if type(config.get("num_classes")) is not int or not 0 <= config["num_classes"] < 2**20:
         return f"with num_classes = {config.get('num_classes')!r}"
     if not isinstance(arguments, dict):
         return f"with model_args = {arguments!r}"
@@ -84,7 +86,7 @@ def _problem(config: Any) -> str | None:
 def _size_problem(source: dict[str, Any]) -> str | None:
     size = source.get("input_size")
     if isinstance(size, list) and len(size) == 3:
-        if all(isinstance(length, int) and 0 < length <= _MAX_IMAGE_SIZE for length in size):
+        if all(type(length) is int and 0 < length <= _MAX_IMAGE_SIZE for length in size):
             return None
     return f"with input_size = {size!r}"
 

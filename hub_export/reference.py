@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import torch
 from timm.models import get_model_input_config
 from torch import Tensor, nn
 
-from timm_lp.files import file_digest
+from timm_lp.files import file_digest, parse_json
 
 from .errors import VerificationError
 from .files import CARD, CONFIG, MANIFEST, PUBLISHED, WEIGHTS, published_files
 
 _TOLERANCE = 1e-3  # of the largest logit: float32 rounding differs between machines, another network by far more
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def tensor_digest(tensor: Tensor) -> str:
@@ -46,8 +48,8 @@ def logits_differ(actual: list[float], expected: list[float]) -> str | None:
     """Return how two outputs differ, or None if they do not."""
     if len(actual) != len(expected):
         return f"{len(actual)} logits instead of {len(expected)}"
-    error = (torch.tensor(actual) - torch.tensor(expected)).abs().max()
-    largest = torch.tensor(expected).abs().max()
+    computed, staged = (torch.tensor(logits, dtype=torch.float64) for logits in (actual, expected))
+    error, largest = (computed - staged).abs().max(), staged.abs().max()
     if error <= _TOLERANCE * largest:
         return None
     return f"logits that are off by {error / largest:.2g} of the largest"
@@ -83,7 +85,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return a folder's manifest.
 
     Raises:
-        VerificationError: If there is none, or one that nobody wrote as it is.
+        VerificationError: If there is none, or it was altered.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -95,21 +97,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _is_manifest(content: dict[str, Any]) -> bool:
-    """Tell whether a manifest is one in form, and names no files but those that are published."""
+    """Tell whether a manifest has digests and logits, and names no files but those that are published."""
     files, tensors, logits = (content.get(key) for key in ("files", "tensors", "logits"))
     return (
         isinstance(files, dict)
         and {CARD, CONFIG, WEIGHTS} <= files.keys() <= set(PUBLISHED) - {MANIFEST}
         and isinstance(tensors, dict)
+        and all(_is_digest(digest) for digest in (*files.values(), *tensors.values()))
         and isinstance(logits, list)
+        and bool(logits)
         and all(isinstance(logit, float) for logit in logits)
     )
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def _unsealed(text: str) -> dict[str, Any] | None:
     """Return what a manifest says, or None if it is not what was written."""
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         del content["sha256"]
     except (LookupError, TypeError, ValueError, RecursionError):
         return None

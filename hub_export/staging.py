@@ -102,7 +102,7 @@ def load_network(model: nn.Module | str | Path) -> nn.Module:
         model: As `stage` takes it.
 
     Raises:
-        ValueError: If there is no such network, or its weights are not float32.
+        ValueError: If there is no such network, or its weights are not finite float32 numbers.
     """
     network = copy.deepcopy(model) if isinstance(model, nn.Module) else _load(model)
     if not (getattr(network, "pretrained_cfg", None) or {}).get("architecture") or not hasattr(network, "num_classes"):
@@ -114,6 +114,8 @@ def load_network(model: nn.Module | str | Path) -> nn.Module:
         if tensor.dtype not in _KEPT_TYPES or tensor.is_meta:
             kind = "no data" if tensor.is_meta else tensor.dtype
             raise ValueError(f"`model` must have float32 weights, got {kind} in {name}. Convert it with model.float().")
+        if not tensor.isfinite().all():
+            raise ValueError(f"`model` must have finite weights, got nan or inf in {name}. Train it again.")
     return network.cpu().to(memory_format=torch.contiguous_format).eval()
 
 

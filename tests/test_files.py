@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from timm_lp.files import file_digest, file_state, write_json
+from timm_lp.files import file_digest, file_state, parse_json, write_json
 
 
 def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -14,6 +14,17 @@ def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e400"])
+def test_a_number_that_json_does_not_have_is_refused(number: str) -> None:
+    with pytest.raises(ValueError, match=f"{number} is no number that JSON or a float can hold"):
+        parse_json(f'{{"a": [{number}]}}')
+
+
+def test_what_json_has_is_read() -> None:
+    content = {"a": [1, -2.5e-300, 1e308, True, None, "NaN"]}
+    assert parse_json(json.dumps(content)) == parse_json(json.dumps(content).encode()) == content
 
 
 @pytest.mark.parametrize("size", [0, 2**20, 2**20 + 1])

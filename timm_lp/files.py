@@ -1,7 +1,8 @@
-"""Files that commands write whole or not at all, and files' digests."""
+"""Files that commands write whole or not at all, files' digests, and JSON that others wrote."""
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,22 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the content of JSON, in which each number is finite: Python's own reader takes `NaN` and `1e999` too.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number that JSON or a float can hold")
+    return number
 
 
 def file_digest(path: Path) -> str:

@@ -1,13 +1,14 @@
 """Read a `results.json` that anybody may have written."""
 
 import json
-import math
 import re
 import shlex
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from timm_lp.files import parse_json
 from timm_lp.start import Start
 
 from .evaluation import Evaluation
@@ -86,7 +87,7 @@ def read_results(path: Path) -> Results:
         ValueError: If it is not of the benchmark's form; the message says where.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"`results` must be a JSON file, got {str(path)!r}: {error}.") from error
     return parse_results(content, str(path))
@@ -241,7 +242,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _is_percent(value: Any) -> bool:

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -117,9 +118,9 @@ def test_without_matplotlib_there_is_no_picture(
     verify(folder)
 
 
-def with_nan() -> nn.Module:
+def with_weights(name: str, value: float) -> nn.Module:
     model = create("lp2_resnet18")
-    nn.init.constant_(model.fc.weight, float("nan"))
+    model.state_dict()[name].fill_(value)
     return model
 
 
@@ -157,7 +158,13 @@ def changed_by_hand() -> nn.Module:
             {"results": {"top1": 1}},
             "`results` must have a list under 'results', got None",
         ),
-        (with_nan, {}, "must compute finite numbers, got lp2_resnet18"),
+        (lambda: with_weights("fc.weight", 1e38), {}, "must compute finite numbers, got lp2_resnet18"),
+        (lambda: with_weights("fc.bias", math.nan), {}, r"must have finite weights, got nan or inf in fc\.bias"),
+        (  # with which a network computes numbers all the same
+            lambda: with_weights("bn1.running_var", math.inf),
+            {},
+            r"must have finite weights, got nan or inf in bn1\.running_var",
+        ),
         (mobilenet, {}, "must be one of timm_lp's registered models"),
         (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
     ],
@@ -171,7 +178,9 @@ def changed_by_hand() -> nn.Module:
         "labels",
         "label",
         "results",
+        "overflow",
         "nan",
+        "inf",
         "unregistered",
         "changed",
     ],

@@ -1,6 +1,7 @@
 """What a folder must not be: damaged, or made by an enemy."""
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from hub_export import VerificationError, verify
 from hub_export.files import PUBLISHED
-from hub_export.reference import seal_manifest
+from hub_export.reference import reference_logits, seal_manifest, tensor_digests
 from timm_lp.files import file_digest
 
 Change = Callable[[dict[str, Any]], Any]
@@ -73,6 +74,78 @@ def test_a_manifest_of_another_form(text: str, staged: Path) -> None:
 def test_a_manifest_names_no_other_files(staged: Path) -> None:
     reseal(staged, lambda manifest: manifest["files"].update({"../../secret": "0" * 64}))
     with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
+        verify(staged)
+
+
+def _number(value: Any) -> Change:
+    return lambda manifest: manifest["logits"].__setitem__(0, value)
+
+
+NUMBERS = {"nan": float("nan"), "inf": float("inf"), "text": "1.5", "bool": True, "int": 10**400, "nested": [1.5]}
+DIGEST = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(pytest.param(_number(value), id=name) for name, value in NUMBERS.items()),
+        pytest.param(lambda manifest: manifest.update(logits=[-float("inf")] * 7), id="all"),
+        pytest.param(lambda manifest: manifest.update(logits={"0": 1.5}), id="by name"),
+        pytest.param(lambda manifest: manifest.update(logits=[]), id="none"),
+        pytest.param(lambda manifest: manifest["files"].update({"config.json": True}), id="file"),
+        pytest.param(lambda manifest: manifest["files"].update({"config.json": "0"}), id="short"),
+        pytest.param(lambda manifest: manifest["tensors"].update({"fc.bias": [DIGEST]}), id="tensor"),
+    ],
+)
+def test_a_manifest_holds_digests_and_finite_numbers(change: Change, staged: Path) -> None:
+    reseal(staged, change)
+    with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
+        verify(staged)
+
+
+def test_a_number_beyond_the_range_of_floats(staged: Path) -> None:
+    reseal(staged, _number(0.123456789))
+    path = staged / "manifest.json"
+    path.write_text(path.read_text().replace("0.123456789", "1e999"))
+    with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
+        verify(staged)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_network_that_computes_no_numbers(value: float, staged: Path) -> None:
+    weights = load_file(staged / "model.safetensors")
+    weights["fc.bias"][0] = value
+    save_file(weights, staged / "model.safetensors")
+    changed = timm.create_model(f"local-dir:{staged}", pretrained=True).eval()
+    logits = reference_logits(changed)
+    reseal(staged, lambda manifest: manifest.update(tensors=tensor_digests(changed), logits=logits))
+    with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
+        verify(staged)
+    finite = [logit if math.isfinite(logit) else 1e300 for logit in logits]
+    reseal(staged, lambda manifest: manifest.update(logits=finite))
+    with pytest.raises(VerificationError, match="but gives logits that are off by (inf|nan) of the largest"):
+        verify(staged)
+
+
+def test_a_logit_that_float32_cannot_hold(staged: Path) -> None:
+    reseal(staged, _number(1e300))
+    with pytest.raises(VerificationError, match="but gives logits that are off by 1 of the largest"):
+        verify(staged)
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_configuration_with_numbers_that_json_does_not_have(constant: str, staged: Path) -> None:
+    text = (staged / "config.json").read_text()
+    (staged / "config.json").write_text(text.replace('"model_args": {', f'"model_args": {{"drop_rate": {constant}, '))
+    reseal(staged)
+    with pytest.raises(VerificationError, match=r"config\.json must say .* got one that is no JSON"):
+        verify(staged)
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_classes", True), ("input_size", [True, 64, 64])])
+def test_a_configuration_counts_with_whole_numbers(key: str, value: Any, staged: Path) -> None:
+    make_hostile(staged, lambda c: (c["pretrained_cfg"] if key == "input_size" else c).update({key: value}))
+    with pytest.raises(VerificationError, match=f"got one with {key} = .*True"):
         verify(staged)
 
 

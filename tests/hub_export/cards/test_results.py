@@ -198,6 +198,7 @@ def test_a_path_of_the_user_s_machine_is_not_published(kind: str, model: nn.Modu
             r"a name or null at 'results'\[0\]\['variant'\], got \['lp",
         ),
         (lambda r: r["results"][0].update(lr=True), r"a number or null at 'results'\[0\]\['lr'\], got True"),
+        (lambda r: r["results"][0].update(lr=10**400), r"a number or null at 'results'\[0\]\['lr'\], got 1000"),
         (lambda r: r["results"][0].update(shots=True), r"above 0 or null at 'results'\[0\]\['shots'\], got True"),
         (lambda r: r["results"][0].update(num_test=0), r"above 0 or null at 'results'\[0\]\['num_test'\], got 0"),
         (lambda r: r["results"][0]["metrics"].update(top1={}), r"percent by seed at .*\['top1'\], got {}"),
@@ -219,6 +220,10 @@ def test_a_path_of_the_user_s_machine_is_not_published(kind: str, model: nn.Modu
         (lambda r: r["speed"]["machine"].pop("torch"), "the benchmark of speed's file under 'speed'"),
         (lambda r: r["speed"]["results"][0].pop("training"), "the benchmark of speed's file under 'speed'"),
         (lambda r: r["speed"]["results"][0].update(training={"lp": 5}), "the benchmark of speed's file under 'speed'"),
+        (
+            lambda r: r["speed"]["results"][0].update(training={"lp": {"median_ms": 10**400}}),
+            "the benchmark of speed's file under 'speed'",
+        ),
     ],
 )
 def test_what_is_not_of_the_benchmark_s_form(change: Callable[[Any], object], message: str) -> None:
@@ -236,6 +241,13 @@ def test_a_deep_file(model: nn.Module, tmp_path: Path) -> None:
         parse_results({"results": [], "x": nested})
     (tmp_path / "r.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"`results` must be a JSON file, got '.*r\.json': maximum recursion depth"):
+        stage(model, tmp_path / "network", results=tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_file_with_numbers_that_json_does_not_have(number: str, model: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(RESULTS).replace("71.2", number))
+    with pytest.raises(ValueError, match=rf"`results` must be a JSON file, got '.*r\.json': {number} is no number"):
         stage(model, tmp_path / "network", results=tmp_path / "r.json")
 
 
