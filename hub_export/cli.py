@@ -33,6 +33,7 @@ from .verification import verify
 from .weights import BUILD_ERRORS
 
 _READ_ERRORS = (*BUILD_ERRORS, BadZipFile, EOFError, OSError, SafetensorError, UnpicklingError, struct.error)
+_OF_STAGING = ("merged", "label_names", "results", "checkpoint", "model_args", "license", "base_model")
 _MAX_SHOWN = 100  # letters of an argument
 _MAX_REASON = 300  # letters; torch lists every weight that does not fit
 _NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
@@ -82,7 +83,7 @@ def _push(options: argparse.Namespace) -> None:
         network = Path(options.network).expanduser()
         if not is_staged(network):
             network = _staged(options, Path(work) / "staged")
-        elif options.merged or options.label_names or options.results or options.checkpoint or options.model_args:
+        elif any(getattr(options, name) for name in _OF_STAGING):
             raise ValueError(
                 f"`network` must not be staged with these options, got {options.network!r}. Stage it anew."
             )
@@ -126,7 +127,15 @@ def _cards(options: argparse.Namespace) -> None:
 
 def _staged(options: argparse.Namespace, folder: Path) -> Path:
     names = _read_names(Path(options.label_names)) if options.label_names else None
-    return stage(_network(options), folder, merged=options.merged, label_names=names, results=options.results)
+    return stage(
+        _network(options),
+        folder,
+        merged=options.merged,
+        label_names=names,
+        results=options.results,
+        license=options.license,
+        base_model=options.base_model,
+    )
 
 
 def _read_names(path: Path) -> list[str]:
@@ -246,3 +255,10 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     command.add_argument("--merged", action="store_true", help="fold the masks into plain convolutions")
     command.add_argument("--label-names", metavar="FILE", help="names of the classes, one a line")
     command.add_argument("--results", metavar="FILE", help="results.json of the few-shot benchmark, for the card")
+    command.add_argument(
+        "--license",
+        help="the network's licence; if not given, that of the weights which its training recorded, or none",
+    )
+    command.add_argument(
+        "--base-model", metavar="OWNER/NAME", help="the repository that it was made from; likewise if not given"
+    )

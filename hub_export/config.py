@@ -20,25 +20,30 @@ NO_MODEL_ARGS = {
 }
 _NO_WEIGHT_SOURCES = ("url", "file", "hf_hub_id", "hf_hub_filename", "state_dict", "source", "custom_load")
 # What timm's configuration says of the weights that it knows, not of the network.
-_OF_WEIGHTS = ("tag", "license", "origin_url", "paper_ids", "description", "notes")
+_OF_WEIGHTS = ("tag", "origin_url", "paper_ids", "description", "notes")
 _MAX_CONFIG_SIZE = 2**24  # bytes
 _MAX_IMAGE_SIZE = 1024  # pixels
 
 
-def finish_config(path: Path, label_names: list[str] | None, dropped_args: frozenset[str], timm_weights: bool) -> None:
+def finish_config(
+    path: Path, label_names: list[str] | None, dropped_args: frozenset[str], timm_weights: bool, license: str | None
+) -> None:
     """Change what timm has written into what transformers loads as well, and what is true of the weights.
 
     Args:
         path: The config.json.
         label_names: Names of the classes, in the order of the logits; or None.
         dropped_args: Model arguments that the saved network does not take.
-        timm_weights: Whether training may have started from the weights that timm's configuration is about.
+        timm_weights: Whether training started from the weights that timm's configuration is about.
+        license: The weights' licence, None where it is not known.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     dropped = dropped_args | {"num_classes"}  # transformers passes it itself; timm takes the one at the root
     config["model_args"] = {key: value for key, value in config.get("model_args", {}).items() if key not in dropped}
-    for key in ("label_names", *(() if timm_weights else _OF_WEIGHTS)):
+    for key in ("label_names", "license", *(() if timm_weights else _OF_WEIGHTS)):
         config["pretrained_cfg"].pop(key, None)
+    if license is not None:
+        config["pretrained_cfg"]["license"] = license
     config.pop("label_names", None)
     if label_names is not None:
         config["label_names"] = label_names

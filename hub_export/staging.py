@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import nn
 from timm_lp import LpConv2d
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
+from timm_lp.start import Start, pretrained_start
 
 from .cards.card import render_card
 from .cards.naming import parse_name
@@ -42,6 +44,8 @@ def stage(
     merged: bool = False,
     label_names: Sequence[str] | None = None,
     results: dict[str, Any] | str | Path | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
 ) -> Path:
     """Write a network into a folder as it is published: weights, configuration, card, and a manifest to check them by.
 
@@ -54,6 +58,10 @@ def stage(
         label_names: Names of the classes, in the order of the logits; None for those that the model has, if any.
         results: The benchmark's results for the card, as a dictionary or the path of a JSON file. Of local paths in
             them only the last part is published.
+        license: The network's licence, an identifier of the Hub's or another name; None for that of the weights that
+            its training started from, where that is recorded.
+        base_model: The repository on the Hub of the network that it was made from, `owner/name`; None for what its
+            training recorded.
 
     Returns:
         The folder.
@@ -64,7 +72,7 @@ def stage(
         OSError: If the folder cannot be written. Nothing of it is left behind, as after every other error.
         VerificationError: If a folder holds no whole network, or a hostile configuration.
         ValueError: If the model is none that timm can build again, its weights are not finite float32 numbers, or
-            names or results are not in their form.
+            names, results, `license` or `base_model` are not in their form.
     """
     folder = Path(folder).expanduser()
     check_new_folder(folder)
@@ -72,9 +80,12 @@ def stage(
         results = Path(model).expanduser() / RESULTS
     given = None if results is None else _results(results)
     network = load_network(model)
+    told = given or Results()
+    if told.recipe.start is None:
+        told = replace(told, recipe=replace(told.recipe, start=_named_start(model, network)))
     names = _label_names(network, label_names)
     name = _published_name(network, merged)
-    base = base_weights(network, given.recipe.start if given else None)
+    base = base_weights(network, told.recipe.start, license, base_model)
     if merged:
         _fold_masks(network)
     logits = _logits(network, name)
@@ -83,12 +94,21 @@ def stage(
     with new_folder(folder) as partial:
         _save(network, partial, folder, name)
         dropped = _MASK_ARGS if merged else frozenset()
-        finish_config(partial / CONFIG, names, dropped, timm_weights=base.kind not in ("random", "checkpoint"))
+        timm_weights = base.recorded and base.kind in ("hub", "url")
+        finish_config(partial / CONFIG, names, dropped, timm_weights, base.own_license)
         _check_rebuilds(partial, name)
         if given is not None:
             (partial / RESULTS).write_text(json.dumps(given.content, indent=2) + "\n", encoding="utf-8")
         image = MASKS if _draw(network, partial / MASKS) else None
-        card = render_card(network, merged=merged, label_names=names, results=given, masks_image=image)
+        card = render_card(
+            network,
+            merged=merged,
+            label_names=names,
+            results=told,
+            masks_image=image,
+            license=license,
+            base_model=base_model,
+        )
         (partial / CARD).write_text(card, encoding="utf-8")
         write_manifest(partial, network, logits)
     _logger.info("Staged %s in %s.", name, folder)
@@ -140,6 +160,14 @@ def _load(model: str | Path) -> nn.Module:
         f"`model` must be a network, a folder with config.json and weights, or a name that timm knows, got {model!r}. "
         "timm.list_models('lp*') lists ours."
     )
+
+
+def _named_start(model: nn.Module | str | Path, network: Any) -> Start | None:
+    """Return the weights that a name stands for, which were just loaded; None for a network or a folder."""
+    source = network.pretrained_cfg.get("source")
+    start = None if isinstance(model, nn.Module) or source == "local-dir" else pretrained_start(network.pretrained_cfg)
+    # A licence in somebody's configuration may be a copy of what timm says of other weights.
+    return replace(start, license=None) if start and source == "hf-hub" else start
 
 
 def _label_names(network: Any, given: Sequence[str] | None) -> list[str] | None:

@@ -27,6 +27,8 @@ def render_card(
     label_names: list[str] | None,
     results: Results | None,
     masks_image: str | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
 ) -> str:
     """Return the README.md of a model's repository.
 
@@ -38,13 +40,15 @@ def render_card(
         label_names: Names of the classes, by index.
         results: The recipe, results by seed, and times.
         masks_image: The repository's file with the picture that `draw_overview` made.
+        license: The model's licence as its publisher states it; None for what its training recorded.
+        base_model: The base model's repository on the Hub, likewise.
 
     Returns:
         Markdown with the Hub's metadata.
 
     Raises:
-        ValueError: If the model is no registered one, `label_names` are not one for each class, or `results` are not
-            this model's.
+        ValueError: If the model is no registered one, `label_names` are not one for each class, `results` are not this
+            model's, or `license` or `base_model` is none.
     """
     config: Any = getattr(model, "pretrained_cfg", {})
     num_classes: Any = model.num_classes
@@ -57,14 +61,14 @@ def render_card(
     results = _of_network(results or Results(), name)
     recipe, evaluations = results.recipe, results.evaluations
     own = _own(model, name, results, merged)
-    base = base_weights(model, recipe.start)
+    base = base_weights(model, recipe.start, license, base_model)
     input_size = tuple(get_model_input_config(model)["input_size"])
     masks = [] if merged else layer_masks(model)
     return render(
         "model",
-        _metadata(name, base, own, num_classes),
+        _metadata(name, base, own, recipe.seed, num_classes),
         title=sections.title(name, merged, own),
-        description=sections.description(model, name, merged, own),
+        description=sections.description(model, name, merged, own, recipe.seed),
         facts=sections.facts(model, name, merged, base, recipe, input_size),
         sizes=sections.sizes(model, merged, input_size),
         image_size=by(input_size[1:]),
@@ -150,16 +154,18 @@ def _own_variant(model: nn.Module, name: ModelName, results: Results, merged: bo
     return f"{name.variant}{PAPER}" if get_model_args(model).get("preserve") is False else name.variant
 
 
-def _metadata(name: ModelName, base: BaseWeights, own: list[Evaluation], num_classes: int) -> ModelCardData:
+def _metadata(
+    name: ModelName, base: BaseWeights, own: list[Evaluation], seed: int | None, num_classes: int
+) -> ModelCardData:
     task = "image-classification" if num_classes else "image-feature-extraction"
-    measured = [evaluation.eval_result() for evaluation in own if evaluation.mean is not None]
+    measured = [result for evaluation in own if (result := evaluation.eval_result(seed))]
     license: Any = base.license_metadata()
     return ModelCardData(
         **license,
         library_name="timm",
         pipeline_tag=task,
         tags=[task, "timm", "lp-convolution"],
-        base_model=base.hub_id,
+        base_model=base.base_model,
         datasets=sorted({evaluation.hub_dataset for evaluation in own if evaluation.hub_dataset}) or None,
         metrics=sorted({result.metric_type for result in measured}) or None,
         model_name=name.name if measured else None,

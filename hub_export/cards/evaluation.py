@@ -7,7 +7,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-_METRICS = {"top1": ("accuracy", "top-1 (%)"), "mean_per_class": ("accuracy", "mean per-class accuracy (%)")}
+# The Hub's name of a metric, and its name for people; balanced accuracy is the mean of the classes' recalls.
+_METRICS = {"top1": ("accuracy", "top-1 (%)"), "mean_per_class": ("balanced_accuracy", "mean per-class accuracy (%)")}
 _HUB_DATASET = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -59,8 +60,9 @@ class Evaluation:
 
     @property
     def hub_dataset(self) -> str | None:
-        """The data set's id on the Hub; None for a local one."""
-        return self.dataset["id"] if _HUB_DATASET.fullmatch(self.dataset["id"] or "") else None
+        """The data set's id on the Hub; None for one that is not pinned to a commit there, which may be a folder."""
+        pinned = self.dataset.get("revision") is not None and _HUB_DATASET.fullmatch(self.dataset["id"] or "")
+        return self.dataset["id"] if pinned else None
 
     @property
     def setting(self) -> str:
@@ -72,8 +74,25 @@ class Evaluation:
         """The metric's name for people."""
         return _METRICS.get(self.metric, ("", self.metric))[1]
 
-    def eval_result(self) -> EvalResult:
-        """Return the metadata of the mean over seeds."""
+    def seed_of(self, seed: int | None) -> str | None:
+        """Return which of the seeds published weights are of; None where that is not known, or none of these.
+
+        Args:
+            seed: The weights' seed; None where it is not recorded, which says enough where there was one run.
+        """
+        key = str(seed) if seed is not None else next(iter(self.by_seed))
+        return key if key in self.by_seed and (seed is not None or len(self.by_seed) == 1) else None
+
+    def eval_result(self, seed: int | None) -> EvalResult | None:
+        """Return the metadata of the figure of published weights, None where it is not known.
+
+        Args:
+            seed: The weights' seed, as `seed_of` takes it.
+        """
+        key = self.seed_of(seed)
+        value = None if key is None else self.by_seed[key]
+        if value is None:
+            return None
         shots = "" if self.shots is None else f"{self.shots}-shot "
         return EvalResult(
             task_type="image-classification",
@@ -84,6 +103,6 @@ class Evaluation:
             dataset_split=self.dataset.get("split"),
             dataset_revision=self.dataset.get("revision"),
             metric_type=_METRICS.get(self.metric, (self.metric, ""))[0],
-            metric_name=f"{shots}{self.label}, {self.averaged}",
-            metric_value=None if self.mean is None else round(self.mean, 2),
+            metric_name=f"{shots}{self.label}, seed {key}",
+            metric_value=round(value, 2),
         )

@@ -1,5 +1,6 @@
 """Where a model's weights started from, and under which licence that puts it."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,21 @@ from torch import nn
 from timm_lp.start import Start, pretrained_start
 
 _HUB = "https://huggingface.co/"
-# The Hub's own identifiers among the licences that timm names; others are "other" there, with a name and a link.
-_HUB_LICENSES = {"apache-2.0", "apple-amlr", "apple-ascl", "bsd-3-clause", "cc-by-nc-4.0", "gemma", "mit"}
-_UNKNOWN = "unknown"  # the Hub's identifier for a licence that nobody knows
+# The Hub's identifiers of licences; others are "other" there, with a name and a link.
+_HUB_LICENSES = frozenset(
+    """
+    afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+    bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0
+    cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+    gemma gfdl gpl gpl-2.0 gpl-3.0 h-research intel-research isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr lppl-1.3c mit mpl-2.0
+    ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+    """.split()
+)
+_NO_LICENSE = "unknown"  # how timm and the Hub call a licence that nobody knows
+_LICENSE = re.compile(r"\w[\w.+-]*")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -21,10 +34,14 @@ class BaseWeights:
     Attributes:
         start: What they are, None where that is not known.
         recorded: Whether the training recorded them; otherwise only the model's configuration names them.
+        stated_license: The model's own licence, where its publisher states one.
+        stated_model: The repository of its base model on the Hub, where its publisher states one.
     """
 
     start: Start | None
     recorded: bool
+    stated_license: str | None = None
+    stated_model: str | None = None
 
     @property
     def kind(self) -> str | None:
@@ -32,55 +49,81 @@ class BaseWeights:
         return None if self.start is None else self.start.kind
 
     @property
-    def hub_id(self) -> str | None:
-        """Their repository on the Hub if the training recorded one."""
-        return self.start.hub_id if self.start and self.recorded else None
+    def base_model(self) -> str | None:
+        """The repository of the base model on the Hub, None unless it was stated or recorded."""
+        return self.stated_model or (self.start.hub_id if self.start and self.recorded else None)
 
     @property
     def url(self) -> str | None:
-        """Where they are, if they are on the Hub or at an address."""
+        """Where the weights of the start are, if they are on the Hub or at an address."""
         if self.start is None:
             return None
-        return _HUB + self.start.hub_id if self.start.hub_id else self.start.url
+        return hub_url(self.start.hub_id) if self.start.hub_id else self.start.url
 
     @property
     def license(self) -> str | None:
-        """Their licence, None where it is not known."""
+        """The licence of the weights of the start, None where it is not known."""
         license = self.start.license if self.start else None
-        return None if license == _UNKNOWN else license
+        return None if license == _NO_LICENSE else license
 
     @property
-    def non_commercial(self) -> bool:
-        """Whether the licence is known to forbid commercial use."""
-        return self.license is not None and ("-nc-" in self.license or "noncommercial" in self.license)
+    def own_license(self) -> str | None:
+        """The model's own licence: stated, or inherited from weights that the training recorded; else None."""
+        return self.stated_license or (self.license if self.recorded else None)
 
     def license_metadata(self) -> dict[str, str]:
-        """Return the licence as the Hub's metadata names it, none where the weights inherit none."""
-        if self.kind == "random":
+        """Return the model's own licence as the Hub's metadata names it; nothing where none is known."""
+        license = self.own_license
+        if license is None:
             return {}
-        if self.license is None:
-            return {"license": _UNKNOWN}
-        if self.license in _HUB_LICENSES:
-            return {"license": self.license}
-        link = {"license_link": self.url} if self.url else {}
-        return {"license": "other", "license_name": self.license, **link}
+        if license.lower() in _HUB_LICENSES:
+            return {"license": license.lower()}
+        link = {"license_link": self.url} if self.url and not self.stated_license else {}
+        return {"license": "other", "license_name": license, **link}
 
 
-def base_weights(model: nn.Module, start: Start | None) -> BaseWeights:
+def forbids_commerce(license: str | None) -> bool:
+    """Tell whether a licence is known to forbid commercial use."""
+    return license is not None and ("-nc-" in license.lower() or "noncommercial" in license.lower())
+
+
+def hub_url(repo_id: str) -> str:
+    """Return the address of a repository on the Hub."""
+    return _HUB + repo_id
+
+
+def base_weights(
+    model: nn.Module, start: Start | None, license: str | None = None, base_model: str | None = None
+) -> BaseWeights:
     """Return where a model's weights started from.
 
     Args:
         model: A timm model.
         start: What its training recorded, None where it recorded nothing: then the model's configuration counts.
+        license: The model's own licence as its publisher states it, `mit` for instance; or None.
+        base_model: The repository of its base model as its publisher states it, `owner/name`; or None.
+
+    Raises:
+        ValueError: If `license` is no identifier, or `base_model` no repository's name.
     """
+    if license is not None and not (isinstance(license, str) and _LICENSE.fullmatch(license)):
+        raise ValueError(
+            f"`license` must be an identifier without spaces, got {license!r}. Give one of the Hub's, 'mit' for "
+            "instance, or a name such as 'my-license-1.0'."
+        )
+    if base_model is not None and not (isinstance(base_model, str) and _REPOSITORY.fullmatch(base_model)):
+        raise ValueError(
+            f"`base_model` must be a repository on the Hub, got {base_model!r}. Give 'owner/name', "
+            "'timm/resnet18.a1_in1k' for instance."
+        )
     if start is not None:
-        return BaseWeights(start, recorded=True)
+        return BaseWeights(start, True, license, base_model)
     config: Any = model.pretrained_cfg or {}
     if config.get("source") == "local-dir":  # the folder that the model itself is in
         config = {key: value for key, value in config.items() if key not in ("source", "file")}
     named = any(config.get(key) for key in ("hf_hub_id", "file", "state_dict"))
     tagged = None if named else _tagged_config(config)
-    return BaseWeights(pretrained_start(tagged or config), recorded=False)
+    return BaseWeights(pretrained_start(tagged or config), False, license, base_model)
 
 
 def _tagged_config(config: Any) -> dict[str, Any] | None:

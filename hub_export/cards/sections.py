@@ -18,7 +18,7 @@ from timm_lp.models.variants import BASE, PAPER, REINIT, variant_prefix
 
 from .evaluation import Evaluation
 from .naming import ModelName, is_ours
-from .provenance import BaseWeights
+from .provenance import BaseWeights, forbids_commerce, hub_url
 from .results import Recipe, Speed
 from .templates import PAPER_URL, architecture_facts, by, giga, one_line, table
 
@@ -36,7 +36,7 @@ def title(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
     return f"{name.name}{' (merged)' if merged else ''}{trained}"
 
 
-def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
+def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[Evaluation], seed: int | None) -> str:
     """Return what the model is, in a few sentences."""
     network = architecture_facts()["architectures"][name.architecture]
     base = f"[{network['title']}]({network['source']['url']})"
@@ -56,8 +56,21 @@ def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[E
         )
     if merged:
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
-    best = [f"{e.mean:.1f} % on {one_line(e.setting)} ({e.averaged})" for e in own if e.metric == "top1" and e.values]
+    best = [_top1(e, seed) for e in own if e.metric == "top1" and e.values]
     return f"{text} Top-1: {', '.join(best)}, see below." if best else text
+
+
+def _top1(evaluation: Evaluation, seed: int | None) -> str:
+    """Return the figure of the weights, and the mean and standard deviation over seeds beside it."""
+    where, key = one_line(evaluation.setting), evaluation.seed_of(seed)
+    own = None if key is None else evaluation.by_seed[key]
+    spread = "" if evaluation.std is None else f" ± {evaluation.std:.1f}"
+    mean = f"{evaluation.mean:.1f}{spread} %"
+    if own is None:
+        return f"{mean} on {where} ({evaluation.averaged}; that of these weights is not recorded)"
+    if len(evaluation.by_seed) == 1:
+        return f"{mean} on {where} ({evaluation.averaged})"
+    return f"{own:.1f} % on {where} (these weights, seed {key}; {evaluation.averaged}: {mean})"
 
 
 def facts(
@@ -192,12 +205,15 @@ def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> li
         )
     else:
         lines.append("No accuracy was reported with it. Measure it on your own images before you rely on it.")
-    if base.kind not in (None, "random"):
-        learned = "What its base weights learned is" if base.recorded else "If they were loaded, what they learned is"
+    if base.stated_model or base.kind not in (None, "random"):
+        known = base.stated_model or base.recorded
+        learned = "What its base weights learned is" if known else "If they were loaded, what they learned is"
         lines.append(f"{learned} in it too, with the biases of the images that they learned from.")
-    if base.non_commercial:
-        so = "and so does its own" if base.recorded else "and so does its own if they were loaded"
-        lines.append(f"The licence of its base weights ({base.license}) forbids commercial use, {so}.")
+    if forbids_commerce(base.license):
+        so = "" if base.stated_license else f", and so does its own{'' if base.recorded else ' if they were loaded'}"
+        lines.append(f"The licence of its base weights ({base.license}) forbids commercial use{so}.")
+    if forbids_commerce(base.stated_license):
+        lines.append(f"Its licence ({base.stated_license}) forbids commercial use.")
     return lines
 
 
@@ -224,6 +240,15 @@ def _has_frozen_masks(model: nn.Module, name: ModelName) -> bool:
 
 
 def _base_text(base: BaseWeights, variant: str | None) -> str:
+    if base.stated_model is None:
+        return _start_text(base, variant)
+    stated = f"[{base.stated_model}]({hub_url(base.stated_model)}), as its publisher says"
+    if not base.recorded or (base.start and base.start.hub_id == base.stated_model):
+        return stated
+    return f"{stated}; the training recorded: {_start_text(base, variant)}"
+
+
+def _start_text(base: BaseWeights, variant: str | None) -> str:
     if base.start is None:
         return "not stated"
     if base.kind == "random":
@@ -246,6 +271,10 @@ def _suffix(variant: str | None) -> str:
 
 
 def _licence_text(base: BaseWeights) -> str:
+    if base.stated_license is not None:
+        differs = base.recorded and base.license not in (None, base.stated_license)
+        inherited = f"; the base weights are under {one_line(base.license)}" if differs else ""
+        return f"{base.stated_license}, as its publisher says{inherited}"
     if base.start is None:
         return "not known: look up what it was trained from, and under which licence that is, before you use this model"
     if base.kind == "random":
@@ -258,7 +287,7 @@ def _licence_text(base: BaseWeights) -> str:
     if base.license is None:
         return "not known: the base weights' licence applies, so look it up before you use this model"
     if not base.recorded:
-        return f"{one_line(base.license)}, inherited from the base weights if they were loaded"
+        return f"not stated; {one_line(base.license)} if the base weights were loaded, whose licence that is"
     return f"{one_line(base.license)}, inherited from the base weights"
 
 

@@ -80,6 +80,8 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
         ('stage nothing {folder}/new --model-args {{"num_classes":1}}', "nothing cannot be built with these"),
         ("push {staged} network", "`repo_id` must be 'owner/name', got 'network'"),
         ("push {staged} alice/network --merged", "`network` must not be staged with these options"),
+        ("push {staged} alice/network --license mit", "`network` must not be staged with these options"),
+        ("push {staged} alice/network --base-model me/cats", "`network` must not be staged with these options"),
         ("pull alice/nothing", "has no repository alice/nothing"),
         ("pull alice/nothing --folder {staged}", "`folder` must be new or empty"),
         ("pull nothing", "`repo_id` must be 'owner/name', got 'nothing'"),

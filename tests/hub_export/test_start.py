@@ -92,11 +92,11 @@ def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, damped_tria
         "trained from is not recorded"
     )
     assert said["Licence"].startswith("not known: that of the checkpoint applies")
-    assert (data.license, data.base_model) == ("unknown", None)
+    assert (data.license, data.base_model) == (None, None)
     assert not WEIGHTS & config(folder).keys()
     assert "--checkpoint model.safetensors" in (folder / "README.md").read_text()
     assert data.eval_results
-    assert data.eval_results[0].metric_name == "1-shot top-1 (%), one seed"
+    assert data.eval_results[0].metric_name == "1-shot top-1 (%), seed 1"
 
 
 def test_weights_on_the_hub(hub: HubServer, run: Run, tmp_path: Path) -> None:
@@ -134,15 +134,48 @@ def test_an_unknown_start(merged: bool, random_trial: Path, tmp_path: Path) -> N
     said, data = facts(folder)
     assert said["Base weights"] == "not stated"
     assert said["Licence"].startswith("not known: look up what it was trained from")
-    assert (data.license, data.base_model) == ("unknown", None)
+    assert (data.license, data.base_model) == (None, None)
 
 
 def test_a_network_that_was_never_trained_here(network: nn.Module, tmp_path: Path) -> None:
     model = timm.create_model("lp2_resnet18", **TINY)
     said, data = facts(stage(model, tmp_path / "network"))
     assert said["Base weights"].endswith("as the model's configuration says; whether they were loaded is not recorded")
-    assert said["Licence"] == "apache-2.0, inherited from the base weights if they were loaded"
-    assert (data.license, data.base_model) == ("apache-2.0", None)
+    assert said["Licence"] == "not stated; apache-2.0 if the base weights were loaded, whose licence that is"
+    assert (data.license, data.base_model) == (None, None)
+    assert not WEIGHTS & config(tmp_path / "network").keys()
+
+
+def test_a_network_of_the_hub_by_its_name(hub: HubServer, network: nn.Module, tmp_path: Path) -> None:
+    save_for_hf(timm.create_model("resnet18"), str(tmp_path / "timm"), safe_serialization=True)
+    hub.seed(tmp_path / "timm", "timm/resnet18.tv_in1k")
+    said, data = facts(stage("resnet18.tv_in1k", tmp_path / "named"))
+    assert said["Base weights"] == "[timm/resnet18.tv_in1k](https://huggingface.co/timm/resnet18.tv_in1k)"
+    assert (data.license, data.base_model) == ("bsd-3-clause", "timm/resnet18.tv_in1k")
+    assert config(tmp_path / "named")["license"] == "bsd-3-clause"
+
+    save_for_hf(network, str(tmp_path / "own"), safe_serialization=True)  # copies what timm says of its own weights
+    assert config(tmp_path / "own")["license"] == "apache-2.0"
+    hub.seed(tmp_path / "own", REPO)
+    said, data = facts(stage(f"hf-hub:{REPO}", tmp_path / "again"))
+    assert said["Base weights"] == f"[{REPO}](https://huggingface.co/{REPO})"
+    assert said["Licence"].startswith("not known: the base weights' licence applies")
+    assert (data.license, data.base_model) == (None, REPO)
+    assert "license" not in config(tmp_path / "again")
+
+
+def test_what_the_publisher_says(random_trial: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "network"
+    hub_main(["stage", str(random_trial), str(folder), "--license", "MIT", "--base-model", "me/cats"])
+    verify(folder)
+    said, data = facts(folder)
+    assert said["Licence"] == "MIT, as its publisher says"
+    assert said["Base weights"].startswith("[me/cats](https://huggingface.co/me/cats), as its publisher says")
+    assert (data.license, data.base_model, config(folder)["license"]) == ("mit", "me/cats", "MIT")
+    for arguments in (["--license", "no licence"], ["--base-model", "cats"]):
+        with pytest.raises(SystemExit, match=rf"`{arguments[0][2:].replace('-', '_')}` must be .* got '{arguments[1]}"):
+            hub_main(["stage", str(random_trial), str(tmp_path / "none"), *arguments])
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_checkpoint_on_the_hub_s_command_line(base: Path, tmp_path: Path) -> None:
@@ -151,7 +184,7 @@ def test_a_checkpoint_on_the_hub_s_command_line(base: Path, tmp_path: Path) -> N
     hub_main(["stage", "lp2_resnet18", str(tmp_path / "network"), *arguments])
     said, data = facts(tmp_path / "network")
     assert said["Base weights"].startswith("a checkpoint file, `model.safetensors`, as the model's configuration says")
-    assert (data.license, data.base_model) == ("unknown", None)
+    assert (data.license, data.base_model) == (None, None)
     assert not WEIGHTS & config(tmp_path / "network").keys()
 
 

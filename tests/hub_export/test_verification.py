@@ -123,7 +123,7 @@ def test_a_network_that_computes_no_numbers(value: float, staged: Path) -> None:
         verify(staged)
     finite = [logit if math.isfinite(logit) else 1e300 for logit in logits]
     reseal(staged, lambda manifest: manifest.update(logits=finite))
-    with pytest.raises(VerificationError, match="but gives logits that are off by (inf|nan) of the largest"):
+    with pytest.raises(VerificationError, match=r"gives logits that are off by (inf|nan) of the largest"):
         verify(staged)
 
 

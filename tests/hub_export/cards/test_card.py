@@ -20,10 +20,12 @@ from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 
 SIZES = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
+METRICS = ["accuracy", "balanced_accuracy"]
 NAMES = ["a cat", "a dog | or two", "<b>neither</b>"]
 RESULTS: dict[str, Any] = {
     "recipe": {
         "command": "accelerate launch finetune.py --dataset mteb/dtd",
+        "seed": 2,
         "start": {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"},
         "settings": {"epochs": 100, "lr": 0.0001, "clip_grad": None},
     },
@@ -93,22 +95,22 @@ class TestMetadata:
     def test_all(self, card: str) -> None:
         data = ModelCard(card).data
         assert (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet18.a1_in1k", ["mteb/dtd"])
-        assert (data.library_name, data.pipeline_tag, data.metrics) == ("timm", "image-classification", ["accuracy"])
+        assert (data.library_name, data.pipeline_tag, data.metrics) == ("timm", "image-classification", METRICS)
         assert data.tags == ["image-classification", "timm", "lp-convolution"]
         assert data.model_name == "lp2_resnet18"
 
-    def test_results_are_means(self, card: str) -> None:
+    def test_results_are_those_of_the_weights(self, card: str) -> None:
         top1, per_class = ModelCard(card).data.eval_results or []
-        assert (top1.metric_type, top1.metric_value) == ("accuracy", 71.2)
-        assert (per_class.metric_type, per_class.metric_value) == ("accuracy", 71.0)
-        assert top1.metric_name == "16-shot top-1 (%), mean of 3 seeds"
-        assert per_class.metric_name == "16-shot mean per-class accuracy (%), mean of 3 seeds"
+        assert (top1.metric_type, top1.metric_value) == ("accuracy", 70.8)
+        assert (per_class.metric_type, per_class.metric_value) == ("balanced_accuracy", 71.0)
+        assert top1.metric_name == "16-shot top-1 (%), seed 2"
+        assert per_class.metric_name == "16-shot mean per-class accuracy (%), seed 2"
         assert (top1.dataset_type, top1.dataset_name, top1.dataset_split) == ("mteb/dtd", "DTD", "test")
         assert top1.dataset_revision == "9672618"
 
     def test_without_results(self) -> None:
         data = ModelCard(render()).data.to_dict()
-        assert data.keys() == {"library_name", "license", "pipeline_tag", "tags"}
+        assert data.keys() == {"library_name", "pipeline_tag", "tags"}
 
     def test_local_data_is_no_hub_dataset(self) -> None:
         local = {"id": "/home/me/images", "name": 'mine: "private" # yes'}
@@ -119,11 +121,100 @@ class TestMetadata:
         assert data.eval_results[0].dataset_type == local["name"]
         assert "/home/me" not in card
 
+    @pytest.mark.parametrize("seed", [None, 9])
+    def test_weights_of_an_unknown_seed_have_no_result(self, seed: int | None) -> None:
+        results = with_results()
+        results["recipe"]["seed"] = seed
+        card = render(results=results)
+        data = ModelCard(card).data
+        assert (data.eval_results, data.metrics) == (None, None)
+        assert "Top-1: 71.2 ± 0.4 % on DTD, 16-shot (mean of 3 seeds; that of these weights is not recorded)" in card
+        assert len(rows(card, "Results")) == 2 + 2
+
+    def test_weights_whose_own_figure_is_missing_have_no_result(self) -> None:
+        card = render(results=with_results(metrics={"top1": {"1": 71.0, "2": None}}))
+        assert ModelCard(card).data.eval_results is None
+        assert "Top-1: 71.0 % on DTD, 16-shot (one seed, 1 more failed; that of these weights is not recorded)" in card
+
+    def test_other_metrics_keep_their_names(self) -> None:
+        card = render(results=with_results(metrics={"top1": {"2": 71.0}, "f1": {"2": 60.0}, "top5": {"2": 90.0}}))
+        data = ModelCard(card).data
+        assert data.metrics == ["accuracy", "f1", "top5"]
+        assert [result.metric_type for result in data.eval_results or []] == ["accuracy", "f1", "top5"]
+
+    @pytest.mark.parametrize("id", ["data/dtd", "mteb/dtd"])
+    def test_data_without_a_commit_may_be_a_folder(self, id: str) -> None:
+        card = render(results=with_results(dataset={"id": id, "name": "DTD"}))
+        data = ModelCard(card).data
+        assert data.datasets is None
+        assert [result.dataset_type for result in data.eval_results or []] == ["DTD", "DTD"]
+
     def test_features_only(self) -> None:
         card = render(build(num_classes=0))
         assert ModelCard(card).data.pipeline_tag == "image-feature-extraction"
         assert "features = model(image)" in card
         assert "transformers" not in card
+
+
+class TestStated:
+    """What the publisher says."""
+
+    @pytest.mark.parametrize(
+        ("license", "metadata"),
+        [
+            ("mit", {"license": "mit"}),
+            ("CC-BY-SA-4.0", {"license": "cc-by-sa-4.0"}),
+            ("openrail++", {"license": "openrail++"}),
+            ("my-license-1.0", {"license": "other", "license_name": "my-license-1.0"}),
+        ],
+    )
+    @pytest.mark.parametrize("start", [None, {"kind": "random"}, {"kind": "checkpoint", "file": "cats.pth"}])
+    def test_licence(self, start: dict[str, str] | None, license: str, metadata: dict[str, str]) -> None:
+        card = render(results=started(**start) if start else None, license=license)
+        data = ModelCard(card).data.to_dict()
+        assert {key: value for key, value in data.items() if key.startswith("license")} == metadata
+        assert fact(card, "Licence") == f"{license}, as its publisher says"
+
+    def test_licence_beside_an_inherited_one(self) -> None:
+        start = {"kind": "hub", "hub_id": "timm/convnextv2_tiny.fcmae_ft_in1k", "license": "cc-by-nc-4.0"}
+        card = render(results=started(**start), license="mit")
+        assert ModelCard(card).data.license == "mit"
+        assert fact(card, "Licence") == "mit, as its publisher says; the base weights are under cc-by-nc-4.0"
+        assert "The licence of its base weights (cc-by-nc-4.0) forbids commercial use.\n" in card
+
+    def test_licence_that_forbids_commercial_use(self) -> None:
+        card = render(results=started(kind="random"), license="cc-by-nc-sa-4.0")
+        assert "- Its licence (cc-by-nc-sa-4.0) forbids commercial use.\n" in card
+
+    @pytest.mark.parametrize(
+        ("start", "text"),
+        [
+            (None, ""),
+            ({"kind": "hub", "hub_id": "me/cats"}, ""),
+            ({"kind": "random"}, "; the training recorded: none, trained from random weights"),
+            (
+                {"kind": "hub", "hub_id": "me/dogs"},
+                "; the training recorded: [me/dogs](https://huggingface.co/me/dogs)",
+            ),
+        ],
+    )
+    def test_base_model(self, start: dict[str, str] | None, text: str) -> None:
+        card = render(results=started(**start) if start else None, base_model="me/cats")
+        data = ModelCard(card).data
+        assert (data.license, data.base_model) == (None, "me/cats")
+        told = f"[me/cats](https://huggingface.co/me/cats), as its publisher says{text}"
+        assert fact(card, "Base weights") == told
+        assert "What its base weights learned is in it too" in card
+
+    @pytest.mark.parametrize("license", ["", "My Licence", "mit\n", "a|b", 5])
+    def test_what_is_no_licence(self, license: Any) -> None:
+        with pytest.raises(ValueError, match=r"`license` must be an identifier without spaces, got .*'mit'"):
+            render(license=license)
+
+    @pytest.mark.parametrize("base_model", ["", "resnet18", "me/cats/dogs", "../cats", "https://hf.co/me/cats", 5])
+    def test_what_is_no_base_model(self, base_model: Any) -> None:
+        with pytest.raises(ValueError, match=r"`base_model` must be a repository on the Hub, got .* Give 'owner/name'"):
+            render(base_model=base_model)
 
 
 class TestStart:
@@ -137,11 +228,13 @@ class TestStart:
                 "forbids commercial use, and so does its",
             ),
             ("resnet18.tv_in1k", "bsd-3-clause", "bsd-3-clause", "bsd-3-clause, inherited from the base weights\n"),
-            ("resnet18.of_somebody", "unknown", "unknown", "not known: the base weights' licence applies"),
-            ("resnet50.bamboo", None, "unknown", "not known: the base weights' licence applies"),
+            ("resnet18.of_somebody", "unknown", None, "not known: the base weights' licence applies"),
+            ("resnet50.bamboo", None, None, "not known: the base weights' licence applies"),
         ],
     )
-    def test_licence_of_weights_on_the_hub(self, name: str, license: str | None, metadata: str, text: str) -> None:
+    def test_licence_of_weights_on_the_hub(
+        self, name: str, license: str | None, metadata: str | None, text: str
+    ) -> None:
         start = {"kind": "hub", "hub_id": f"timm/{name}"} | ({"license": license} if license else {})
         card = render(meta(f"large_{name.partition('.')[0]}"), started(**start))
         data = ModelCard(card).data
@@ -167,7 +260,7 @@ class TestStart:
     def test_checkpoint(self, digest: str) -> None:
         card = render(results=started(kind="checkpoint", file="cats.pth", **({"sha256": digest} if digest else {})))
         data = ModelCard(card).data
-        assert (data.license, data.base_model) == ("unknown", None)
+        assert (data.license, data.base_model) == (None, None)
         named = f"`cats.pth` (sha256 `{digest}`)" if digest else "`cats.pth`"
         assert fact(card, "Base weights") == f"a checkpoint file, {named}; what that was trained from is not recorded"
         assert fact(card, "Licence").startswith("not known: that of the checkpoint applies, and of what it was trained")
@@ -184,14 +277,16 @@ class TestStart:
         card = render(meta("large_replknet31"))
         assert fact(card, "Base weights") == "not stated"
         assert fact(card, "Licence").startswith("not known: look up what it was trained from")
-        assert ModelCard(card).data.license == "unknown"
+        assert ModelCard(card).data.license is None
 
     def test_weights_that_only_the_configuration_names(self) -> None:
         card = render(meta("large_convnextv2_tiny"))
         data = ModelCard(card).data
-        assert (data.license, data.base_model) == ("cc-by-nc-4.0", None)
+        assert (data.license, data.base_model) == (None, None)
         assert "whether they were loaded is not recorded" in fact(card, "Base weights")
-        assert fact(card, "Licence") == "cc-by-nc-4.0, inherited from the base weights if they were loaded"
+        assert (
+            fact(card, "Licence") == "not stated; cc-by-nc-4.0 if the base weights were loaded, whose licence that is"
+        )
         assert "If they were loaded, what they learned is in it too" in card
         assert "forbids commercial use, and so does its own if they were loaded" in card
 
@@ -199,7 +294,7 @@ class TestStart:
         save_for_hf(build(), str(tmp_path), safe_serialization=True)  # timm leaves out where the weights were from
         card = render(timm.create_model(f"local-dir:{tmp_path}", pretrained=True))
         assert "timm/resnet18.a1_in1k" in fact(card, "Base weights")
-        assert ModelCard(card).data.license == "apache-2.0"
+        assert ModelCard(card).data.license is None
 
     def test_a_tag_that_timm_does_not_know(self) -> None:
         model = build()
@@ -211,7 +306,7 @@ class TestStart:
         model.pretrained_cfg = {**model.pretrained_cfg, "file": "/home/me/cats.pth"}
         card = render(model)
         assert fact(card, "Base weights").startswith("a checkpoint file, `cats.pth`, as the model's configuration says")
-        assert ModelCard(card).data.license == "unknown"
+        assert ModelCard(card).data.license is None
         assert "/home/me" not in card
 
     def test_tensors_that_were_handed_over(self) -> None:
@@ -226,7 +321,7 @@ class TestStart:
         assert fact(card, "Base weights").startswith(
             "[someone/lp2](https://huggingface.co/someone/lp2), as the model's"
         )
-        assert ModelCard(card).data.license == "mit"
+        assert ModelCard(card).data.license is None
 
     @pytest.mark.parametrize(
         ("variant", "text"),
@@ -340,21 +435,25 @@ class TestStatements:
     """Nothing is stated that may be untrue."""
 
     def test_one_seed(self) -> None:
-        card = render(results=with_results(metrics={"top1": {"4": 71.0}}))
+        results = with_results(metrics={"top1": {"4": 71.0}})
+        del results["recipe"]["seed"]
+        card = render(results=results)
         assert "Top-1: 71.0 % on DTD, 16-shot (one seed), see below." in card
         assert "standard deviation" not in card
-        assert (ModelCard(card).data.eval_results or [])[0].metric_name == "16-shot top-1 (%), one seed"
+        (result,) = ModelCard(card).data.eval_results or []
+        assert (result.metric_name, result.metric_value) == ("16-shot top-1 (%), seed 4", 71.0)
 
     def test_seeds_that_failed(self) -> None:
-        card = render(results=with_results(metrics={"top1": {"1": 71.0, "2": None, "3": 70.0}}))
-        assert "Top-1: 70.5 % on DTD, 16-shot (mean of 2 seeds, 1 more failed), see below." in card
-        assert "mean of 2 seeds, 1 more failed" in ((ModelCard(card).data.eval_results or [])[0].metric_name or "")
+        card = render(results=with_results(metrics={"top1": {"1": None, "2": 71.0, "3": 70.0}}))
+        figures = "71.0 % on DTD, 16-shot (these weights, seed 2; mean of 2 seeds, 1 more failed: 70.5 ± 0.7 %)"
+        assert f"Top-1: {figures}, see below." in card
+        assert [result.metric_value for result in ModelCard(card).data.eval_results or []] == [71.0]
 
     def test_the_seed_of_the_weights(self) -> None:
         results = with_results()
-        assert "the weights here are those of one run." in render(results=results)
-        results["recipe"]["seed"] = 2
         assert "the weights here are those of seed 2." in render(results=results)
+        del results["recipe"]["seed"]
+        assert "the weights here are those of one run." in render(results=results)
 
     def test_the_split_that_was_tested_on(self) -> None:
         mine = {"id": None, "name": "mine"}
@@ -377,7 +476,7 @@ class TestStatements:
     def test_damped_kernels_are_a_variant_of_their_own(self) -> None:
         results = with_results()
         results["results"].append({**results["results"][0], "variant": "lp2-paper", "metrics": {"top1": {"1": 60.0}}})
-        assert "Top-1: 71.2 % on DTD" in render(results=results)
+        assert "Top-1: 70.8 % on DTD" in render(results=results)
         assert "Top-1: 60.0 % on DTD" in render(build(preserve=False), results)
         with pytest.raises(ValueError, match=r"`results` must hold some of 'lp2-paper', got those of lp2\."):
             render(build(preserve=False), with_results())
