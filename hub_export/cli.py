@@ -15,7 +15,6 @@ from zipfile import BadZipFile
 
 import timm
 import torch
-from huggingface_hub import constants
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from timm.models import load_state_dict
@@ -24,10 +23,10 @@ from torch import nn
 from .cards import architectures
 from .config import NO_MODEL_ARGS
 from .download import pull
-from .errors import HubError, VerificationError, clear_errors
+from .errors import HubError, VerificationError
 from .files import is_staged
 from .listing import list_networks
-from .staging import stage
+from .staging import fetch_network, stage
 from .upload import preview, push
 from .verification import verify
 from .weights import BUILD_ERRORS
@@ -157,8 +156,7 @@ def _network(options: argparse.Namespace) -> nn.Module | str:
     if not arguments:
         return options.network
     try:
-        with clear_errors(constants.ENDPOINT, options.network, None):
-            return timm.create_model(options.network, pretrained=True, **arguments)
+        return fetch_network(options.network, **arguments)
     except HubError:
         raise
     except _READ_ERRORS as error:  # an unknown name, other or no weights, arguments that it does not take

@@ -19,6 +19,7 @@ from torch import nn
 from timm_lp import LpConv2d
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
+from timm_lp.models.loading import UnreachableError, create_model
 from timm_lp.start import Start, pretrained_start
 
 from .cards.card import render_card
@@ -150,8 +151,7 @@ def _load(model: str | Path) -> nn.Module:
     source, _, rest = str(model).partition(":")
     if (source == "hf-hub" and rest) or timm.is_model(str(model).partition(".")[0]):
         try:
-            with clear_errors(constants.ENDPOINT, rest.partition("@")[0] or str(model), None):
-                return timm.create_model(str(model), pretrained=True)
+            return fetch_network(str(model))
         except HubError:
             raise
         except RuntimeError as error:  # an unknown tag, or no weights
@@ -160,6 +160,24 @@ def _load(model: str | Path) -> nn.Module:
         f"`model` must be a network, a folder with config.json and weights, or a name that timm knows, got {model!r}. "
         "timm.list_models('lp*') lists ours."
     )
+
+
+def fetch_network(name: str, **arguments: Any) -> nn.Module:
+    """Return the network that a name stands for, with its weights.
+
+    Args:
+        name: A registered name, or `hf-hub:` and a repository.
+        **arguments: Further arguments of `timm.create_model`.
+
+    Raises:
+        HubError: If the weights cannot be had.
+    """
+    repo = name.removeprefix("hf-hub:").partition("@")[0]
+    try:
+        with clear_errors(constants.ENDPOINT, repo, None):
+            return create_model(name, advice="give a folder or --checkpoint", pretrained=True, **arguments)
+    except UnreachableError as error:
+        raise HubError(str(error)) from error
 
 
 def _named_start(model: nn.Module | str | Path, network: Any) -> Start | None:

@@ -1,7 +1,10 @@
 import gc
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm.models.vgg
@@ -32,6 +35,27 @@ def nothing_frozen() -> Iterator[None]:
     gc.unfreeze()
     yield
     gc.freeze()
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Close the way to the Hub, empty the cache, and let nothing wait; return an address at which nobody answers."""
+    from .hub_export.conftest import use
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+    def wait(seconds: float) -> None:
+        raise AssertionError(f"waits {seconds} s")
+
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    use(address, monkeypatch)
+    return address
 
 
 @pytest.fixture

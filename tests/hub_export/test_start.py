@@ -99,7 +99,7 @@ def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, damped_tria
     assert data.eval_results[0].metric_name == "1-shot top-1 (%), seed 1"
 
 
-def test_weights_on_the_hub(hub: HubServer, run: Run, tmp_path: Path) -> None:
+def test_weights_on_the_hub(hub: HubServer, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     save_for_hf(timm.create_model("resnet18", **TINY), str(tmp_path / "timm"), safe_serialization=True)
     hub.seed(tmp_path / "timm", "timm/resnet18.tv_in1k")
     trial = run("lp2", "--model", "resnet18.tv_in1k")
@@ -111,6 +111,11 @@ def test_weights_on_the_hub(hub: HubServer, run: Run, tmp_path: Path) -> None:
         assert (said["Base weights"], said["Licence"]) == (link, "bsd-3-clause, inherited from the base weights")
         assert (data.license, data.base_model) == ("bsd-3-clause", "timm/resnet18.tv_in1k")
         assert (config(folder)["tag"], config(folder)["license"]) == ("tv_in1k", "bsd-3-clause")
+    request.getfixturevalue("no_network")  # which a finished run does not need
+    again = [*SETTINGS, "--model", "resnet18.tv_in1k", "--variants", "lp2", "--output-dir", str(trial.parents[2])]
+    main([*again, "--seeds", "1"])
+    with pytest.raises(SystemExit, match=r"cannot be reached, .* or give --no-pretrained, or --checkpoint"):
+        main([*again, "--seeds", "1", "2"])
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])

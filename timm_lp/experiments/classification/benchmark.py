@@ -25,7 +25,7 @@ from ..data.sampling import draw
 from ..trials.folder import check_writable, find_data, find_finished
 from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
-from .networks import check_checkpoint, check_variant, smallest_map
+from .networks import check_checkpoint, check_start, check_variant, smallest_map
 from .results import save_model, trial_record
 from .training import Progress, images_at_once, whole_batch_size
 from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
@@ -86,6 +86,7 @@ class Benchmark:
     Raises:
         ValueError: If a model or a data set is unknown, the settings or `config.checkpoint` do not fit a variant, or
             `config.output_dir` holds other trials or cannot be written to.
+        OSError: If weights that a trial starts from are neither cached nor within reach.
     """
 
     def __init__(self, config: FinetuneConfig, accelerator: Accelerator) -> None:
@@ -100,11 +101,14 @@ class Benchmark:
         counts = {len(data.train.class_names) for data in self.datasets}
         for model, num_classes in product(config.model, counts):
             check_checkpoint(config, model, num_classes)
-        swept = ("lr",) if config.lr_sweep else ()
+        swept, unfinished = ("lr",) if config.lr_sweep else (), dict[tuple[str, str], None]()
         for data, model in product(self.datasets, config.model):
             swept_trials = [trial for lr in config.lr_sweep for trial in self._sweep(data, model, lr)]
             for trial in [*self._trials(data, model), *swept_trials]:
-                self._find_finished(config, trial, but=swept)
+                if self._find_finished(config, trial, but=swept) is None:
+                    unfinished[model, trial.variant] = None
+        for model, variant in unfinished:
+            check_start(config, model, variant)
         if accelerator.is_main_process:
             check_writable(self.output_dir)
 

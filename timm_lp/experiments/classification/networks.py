@@ -13,10 +13,13 @@ from torch import nn
 
 from ...command import first_line
 from ...models.checkpoint import checkpoint_filter_fn
+from ...models.loading import UnreachableError, check_reach, create_model
 from ...models.variants import BASE, parse_variant
 from ...selection import feature_extractor_filter
 from .config import FinetuneConfig
 from .optimizer import create_optimizer
+
+_ADVICE = "give --no-pretrained, or --checkpoint with a file of yours"
 
 
 def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: int = 2) -> None:
@@ -51,10 +54,17 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
 def _check_weights(config: FinetuneConfig, name: str) -> None:
     cfg = timm.get_pretrained_cfg(name)
     if config.pretrained and config.checkpoint is None and not (cfg and cfg.has_weights):
-        raise ValueError(
-            f"`pretrained` must be off for {name}, got it on. No weights are known for it: give --no-pretrained, or "
-            "--checkpoint with a file of yours."
-        )
+        raise ValueError(f"`pretrained` must be off for {name}, got it on. No weights are known for it: {_ADVICE}.")
+
+
+def check_start(config: FinetuneConfig, model: str, variant: str) -> None:
+    """Refuse a start from timm's weights where they cannot be had, before anything is trained.
+
+    Raises:
+        OSError: If they are neither cached nor within reach.
+    """
+    if config.pretrained and config.checkpoint is None:
+        check_reach(parse_variant(model, variant).model, advice=_ADVICE)
 
 
 def smallest_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
@@ -109,6 +119,7 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
 
     Raises:
         ValueError: If the network does not take `config`'s arguments, or `config.checkpoint` does not fit it.
+        OSError: If its weights are neither cached nor within reach.
     """
     named = parse_variant(model, variant)
     overlay = {"file": config.checkpoint} if config.checkpoint else None
@@ -120,13 +131,16 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
             with torch.device("meta"):
                 empty = timm.create_model(named.model, pretrained_cfg_overlay=overlay, **arguments)
             checkpoint_filter_fn(load_state_dict(config.checkpoint), empty, kernel_scale=1)
-        network = timm.create_model(
+        network = create_model(
             named.model,
+            advice=_ADVICE,
             pretrained=config.pretrained or overlay is not None,
             pretrained_cfg_overlay=overlay,
             **arguments,
             **named.options,
         )
+    except UnreachableError:
+        raise
     except Exception as error:  # whatever timm's networks stumble over when an argument does not fit
         names = ", ".join(f"`{name}`" for name in ("model", "model_kwargs", *config.network_arguments, "pretrained"))
         raise ValueError(f"{names} and `checkpoint` must fit {named.model}, got {_reason(error)}") from error

@@ -160,6 +160,6 @@ def _load(name: str, weights: str, seed: int) -> nn.Module:
             return load_network(name).eval()
         except (OSError, RuntimeError) as error:
             raise ValueError(
-                f"`NETWORK` must have trained weights that can be had, got {name}: {first_line(error)}. "
+                f"`NETWORK` must have trained weights that can be had, got {name}: {first_line(error).rstrip('.')}. "
                 "`--weights untrained` needs none."
             ) from error
