@@ -1,4 +1,5 @@
 import re
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,18 @@ def test_without_a_network_nothing_waits(name: str, no_network: str, tmp_path: P
     message = f"{no_network} cannot be reached, and {tmp_path / 'empty'} does not hold the weights of {name}. Check the"
     with pytest.raises(UnreachableError, match=f"{re.escape(message)} connection, .*, or name a folder that holds a"):
         load_network(name)
+
+
+def test_a_server_that_does_not_answer(no_network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm_lp.models.loading._PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        use(address, monkeypatch)
+        with pytest.raises(UnreachableError, match=f"{address} cannot be reached"):
+            load_network("resnet18")
+        overlay = {"hf_hub_id": None, "url": f"{address}/cats.pth"}
+        with pytest.raises(UnreachableError, match=f"{address} cannot be reached"):
+            load_network("resnet18", pretrained_cfg_overlay=overlay)
 
 
 def test_offline_mode_is_named(no_network: str, monkeypatch: pytest.MonkeyPatch) -> None:

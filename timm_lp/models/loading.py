@@ -84,7 +84,7 @@ def _is_in_hub_cache(name: str, repo: str, filename: str | None, cache: Path) ->
     """Tell whether the files that timm asks for are there; of weights, whether one of their forms is."""
     repo_id, _, revision = repo.partition("@")
     weights = filename or "pytorch_model.bin"
-    safe = {weights.replace("pytorch_model.bin", "model.safetensors"), weights.removesuffix(".bin") + ".safetensors"}
+    safe = weights.replace("pytorch_model.bin", "model.safetensors"), weights.replace(".bin", ".safetensors")
     needed = [{weights, *safe}, *([{"config.json"}] if name.startswith(_HUB) else [])]
     return all(
         any(isinstance(try_to_load_from_cache(repo_id, file, cache, revision or None), str) for file in files)
