@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,6 +231,30 @@ def test_bad_matrices(function: object) -> None:
     C[2, 1, 0] = math.nan
     with pytest.raises(ValueError, match=r"`C` must be finite, got \[\[1.0, 0.0\], \[nan, 1.0\]\] for mask 2\. Did"):
         function(C)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (2.1, 3.3, 20.7),
+        (np.float64(2.1), np.float64(3.3), np.float64(20.7)),
+        ([2.1], [3.3], [20.7]),
+        (np.array([2.1]), [3.3], 20.7),
+        (2, 3, 20),
+        (torch.tensor([2.1], dtype=torch.float64, requires_grad=True), 3.3, 20.7),
+    ],
+    ids=["numbers", "numpy", "lists", "arrays", "integers", "a parameter"],
+)
+def test_numbers_of_any_kind_are_taken_in_float64(numbers: tuple[Any, Any, Any]) -> None:
+    values = (value.tolist() if isinstance(value, Tensor) else value for value in numbers)
+    alpha, gamma, theta = (float(np.ravel(value)[0]) for value in values)
+    largest = math.sqrt(1 + gamma**2) / alpha
+    cos, sin = math.cos(math.radians(theta)), math.sin(math.radians(theta))
+    expected = [[largest * cos, largest * sin], [-largest / gamma * sin, largest / gamma * cos]]
+    C = conformation_matrix(*numbers)
+    assert C.dtype == torch.float64
+    assert not C.requires_grad
+    np.testing.assert_allclose(C[0].numpy(), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """The conformation of masks: their scale, distortion and rotation (A.6), and their radius, all in float64."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+Numbers = Tensor | np.ndarray | Sequence[float] | float
 
 ROUND = 1.001  # a mask of less distortion has no direction
 _SAME_ROUNDING = 4 * torch.finfo(torch.float64).eps  # a smaller singular value, as a fraction of the larger, is 0
@@ -52,7 +56,7 @@ def conformation(C: Tensor) -> Conformation:
     return Conformation(alpha, gamma, torch.where(gamma < ROUND, math.nan, theta))
 
 
-def conformation_matrix(alpha: Tensor | float, gamma: Tensor | float, theta: Tensor | float) -> Tensor:
+def conformation_matrix(alpha: Numbers, gamma: Numbers, theta: Numbers) -> Tensor:
     """Return matrices `C` of this conformation, those whose left singular vectors are the axes (U = 1 in Eq. 7).
 
     Args:
@@ -68,9 +72,7 @@ def conformation_matrix(alpha: Tensor | float, gamma: Tensor | float, theta: Ten
         ValueError: If `alpha` is not positive and finite, `gamma` not finite and at least 1, or `theta` not finite
             where the mask has a direction.
     """
-    scale, distortion, rotation = torch.broadcast_tensors(
-        *(torch.as_tensor(value).detach().to("cpu", torch.float64).reshape(-1) for value in (alpha, gamma, theta))
-    )
+    scale, distortion, rotation = torch.broadcast_tensors(*(_float64(value) for value in (alpha, gamma, theta)))
     _check("alpha", scale, (scale > 0) & scale.isfinite(), "be positive and finite", "No matrix has another scale.")
     elongated = (distortion >= 1) & distortion.isfinite()
     _check("gamma", distortion, elongated, "be finite and at least 1", "Add 90 degrees to theta for its inverse.")
@@ -147,6 +149,11 @@ def _checked(C: Tensor) -> Tensor:
         index = int((~C.isfinite()).any(dim=2).any(dim=1).nonzero()[0])
         raise ValueError(f"`C` must be finite, got {C[index].tolist()} for mask {index}. Did its training diverge?")
     return C
+
+
+def _float64(values: Numbers) -> Tensor:
+    """Return a number or several as they are, not by way of torch's default dtype; shape `(n,)`."""
+    return torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().reshape(-1)
 
 
 def _check(name: str, values: Tensor, fulfilled: Tensor, rule: str, advice: str) -> None:
