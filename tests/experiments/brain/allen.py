@@ -40,7 +40,7 @@ def record(
     rng = np.random.default_rng(number)
     shown = np.concatenate([rng.permutation(np.append(np.arange(SCENES), -1)) for _ in range(TRIALS)])
     onsets = 4 + _GAP * np.arange(len(shown))
-    answers = rng.integers(1, 9, (SCENES, TRIALS, cells)).astype(float)
+    answers = (rng.integers(1, 9, (SCENES, 1, cells)) + rng.integers(0, 3, (SCENES, TRIALS, cells))).astype(float)
     events = rng.random((cells, onsets[-1] + 10))
     seen = dict.fromkeys(range(SCENES), 0)
     for scene, onset in zip(shown, onsets, strict=True):

@@ -103,7 +103,8 @@ def _ceilings(analysis: Analysis) -> str:
         [area, _number(ceiling.tau), ceiling.kind, _number(ceiling.agreement)]
         for area, ceiling in analysis.ceilings.items()
     ]
-    return markdown_rows(["area", "ceiling", "kind", "tau between two parts"], lines)
+    reasons = [f"{area}: {ceiling.reason}" for area, ceiling in analysis.ceilings.items() if ceiling.reason]
+    return "\n\n".join([markdown_rows(["area", "ceiling", "kind", "tau between two parts"], lines), *reasons])
 
 
 def _best_layers(analysis: Analysis) -> str:

@@ -34,13 +34,17 @@ def rsm_of_gram(gram: Array, sums: Array, units: int, centred: bool) -> Array:
     Returns:
         Shape `(n, n)`; NaN for images whose units all answer the same.
     """
-    scale = np.diag(gram).copy()
+    covariance = covariance_of_gram(gram, sums, units, centred)
+    variance = np.where(np.diag(covariance) > _ROUNDING * np.diag(gram), np.diag(covariance), np.nan)
+    return covariance / np.sqrt(np.outer(variance, variance))
+
+
+def covariance_of_gram(gram: Array, sums: Array, units: int, centred: bool) -> Array:
+    """Return the covariances of images over the units, times the number of the units; arguments as `rsm_of_gram`."""
     if centred:
         gram = gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
         sums = sums - sums.mean()
-    covariance = gram - np.outer(sums, sums) / units
-    variance = np.where(np.diag(covariance) > _ROUNDING * scale, np.diag(covariance), np.nan)
-    return covariance / np.sqrt(np.outer(variance, variance))
+    return gram - np.outer(sums, sums) / units
 
 
 def pairs_of(rsm: Array) -> Array:
