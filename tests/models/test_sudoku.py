@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.networks import VARIANT_NAMES, SudokuNet, create_network, keep_exponents
-from timm_lp.layers import LpConv2d
+from timm_lp.layers import LpConv2d, lp_mask
+from timm_lp.models.sudoku import VARIANT_NAMES, SudokuNet, create_network, keep_exponents
 
-STARTS_AS_BASE = [name for name in VARIANT_NAMES if not name.endswith(("-paper", "-reinit"))]
+STARTS_AS_BASE = [name for name in VARIANT_NAMES if not name.endswith(("-paper", "-reinit", "-published"))]
 
 
 def _puzzles(n: int = 3) -> Tensor:
@@ -60,8 +60,8 @@ def test_has_the_papers_number_of_parameters() -> None:
 
 def test_the_variants_are_those_of_the_library() -> None:
     assert VARIANT_NAMES == (
-        *("base", "large", "large-reinit"),
-        *(name for p in ("2", "4", "8", "16", "256f") for name in (f"lp{p}", f"lp{p}-paper")),
+        *("base", "large", "large-reinit", "large-published"),
+        *(name for p in ("2", "4", "8", "16", "256f") for name in (f"lp{p}", f"lp{p}-paper", f"lp{p}-published")),
     )
 
 
@@ -75,7 +75,7 @@ def test_a_variant_has_large_kernels(variant: str) -> None:
     assert [type(layer) for layer in layers] == [LpConv2d if masked else nn.Conv2d] * 3
     if masked:
         assert [layer.sigma_init for layer in layers] == [(1.5, 1.5), (1.5, 1.5), (0.5, 0.5)]
-        assert {layer.p_init for layer in layers} == {float(variant.removesuffix("-paper").strip("lpf"))}
+        assert {layer.p_init for layer in layers} == {float(variant.partition("-")[0].strip("lpf"))}
         assert {layer.C.requires_grad for layer in layers} == {not variant.startswith("lp256f")}
 
 
@@ -103,6 +103,29 @@ def test_reinit_starts_at_random() -> None:
         assert not torch.equal(weight, other.get_submodule(name).weight)
         assert (weight[..., 0, :] != 0).all()
         assert (weight[..., margin:-margin, margin:-margin] != conv.weight).any()
+
+
+@pytest.mark.parametrize("variant", ["large-published", "lp2-published", "lp16-published", "lp256f-published"])
+def test_published_starts_as_the_authors_networks_do(variant: str) -> None:
+    """The small kernel as torch starts it, in the centre of a large one as torch starts that: two deviations."""
+    torch.manual_seed(0)
+    network = create_network(variant, channels=64, depth=3)
+    torch.manual_seed(0)
+    base = create_network("base", channels=64, depth=3)
+    for conv, small in zip([*network.convs[1:], network.head], [*base.convs[1:], base.head], strict=True):
+        ring = (conv.kernel_size[0] - small.kernel_size[0]) // 2
+        centre = conv.weight[:, :, ring:-ring, ring:-ring]
+        assert torch.equal(centre, small.weight)
+        assert torch.equal(conv.bias, small.bias)
+        outer = torch.ones(conv.kernel_size, dtype=torch.bool)
+        outer[ring:-ring, ring:-ring] = False
+        for taps, kernel in ((centre, small), (conv.weight[:, :, outer], conv)):
+            fan_in = 64 * math.prod(kernel.kernel_size)
+            assert taps.std().item() == pytest.approx(1 / math.sqrt(3 * fan_in), rel=0.1)
+            assert taps.abs().max() <= 1 / math.sqrt(fan_in)
+    if variant != "large-published":
+        expected = conv.weight * lp_mask(conv.C, conv.log2p, conv.kernel_size)
+        torch.testing.assert_close(network.head.masked_weight(), expected)
 
 
 def test_frozen_boxes_train_as_the_base_network_does() -> None:
@@ -148,5 +171,7 @@ def test_refuses_other_inputs() -> None:
 
 @pytest.mark.parametrize("variant", ["lp3", "lp", "lp2-reinit", "large-paper", "base-paper", ""])
 def test_refuses_an_unknown_variant(variant: str) -> None:
-    with pytest.raises(ValueError, match=rf"`variant` must be one of base, large, .*, lp256f-paper, got '{variant}'"):
+    with pytest.raises(
+        ValueError, match=rf"`variant` must be one of base, large, .*, lp256f-published, got '{variant}'"
+    ):
         create_network(variant)

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from timm_lp.experiments.sudoku import generate_puzzles, load_sudoku
-from timm_lp.experiments.sudoku.networks import create_network
-from timm_lp.experiments.sudoku.saving import save_network
+from timm_lp.models.sudoku import create_network, save_network
 
 ARGUMENTS = {"variant": "lp2-paper", "channels": 4, "depth": 2, "inputs": "one-hot"}
 

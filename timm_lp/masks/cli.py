@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         "networks",
         nargs="*",
         metavar="NETWORK",
-        help="a registered name, hf-hub:ORG/NAME, local-dir:FOLDER or a trial's folder; "
+        help="a registered name, hf-hub:ORG/NAME, local-dir:FOLDER or a trial's folder, Sudoku's too; "
         "if none is given, a demonstration whose masks no training moved",
     )
     parser.add_argument(

@@ -1,7 +1,7 @@
 """The networks whose masks are looked at, each on its own or the trials of one network together."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..models.loading import load_network
+from ..models.sudoku import is_sudoku, load_sudoku
 from .statistics import LayerMasks, layer_masks, pool
 
 POOLING = ("trials", "all", "none")
@@ -33,23 +34,20 @@ class Group:
     is_demonstration: bool = False
 
 
-def load_groups(
-    names: Sequence[str], pooling: str = "trials", load: Callable[[str], nn.Module] = load_network
-) -> list[Group]:
+def load_groups(names: Sequence[str], pooling: str = "trials") -> list[Group]:
     """Load networks, and return their masks.
 
     Args:
-        names: As `load` takes them.
+        names: As `load_network` takes them, or folders of Sudoku networks.
         pooling: "trials" takes those together whose names differ only in the `-seed1`, `-seed2` at their end, "all"
             takes all together, "none" none.
-        load: What loads a network.
 
     Raises:
         ValueError: If there is no such network, one has no masks, or those that are pooled do not have the same layers.
         OSError: If a network cannot be fetched.
     """
     bar = tqdm(dict.fromkeys(names), desc="networks", unit="network", disable=None)
-    masks = {name: _masks_of(name, load(name)) for name in bar}
+    masks = {name: _masks_of(name, _load(name)) for name in bar}
     pooled: dict[str, list[str]] = {}
     for name in masks:
         pooled.setdefault(_pool_of(name, pooling), []).append(name)
@@ -58,6 +56,11 @@ def load_groups(
         Group(titles[key], tuple(members), pool([masks[member] for member in members]))
         for key, members in pooled.items()
     ]
+
+
+def _load(name: str) -> nn.Module:
+    folder = name.removeprefix("local-dir:")
+    return load_sudoku(folder) if is_sudoku(Path(folder)) else load_network(name)
 
 
 def _masks_of(name: str, network: nn.Module) -> list[LayerMasks]:

@@ -13,8 +13,10 @@ from huggingface_hub import constants, get_session, try_to_load_from_cache
 from timm.models import is_model, split_model_name_tag
 from torch import nn
 
-_HUB = "hf-hub:"
-_SOURCES = (_HUB, "local-dir:")
+from .sudoku import is_sudoku
+
+_HUB, _FOLDER = "hf-hub:", "local-dir:"
+_SOURCES = (_HUB, _FOLDER)
 _PATIENCE = 5  # seconds for a server's answer
 
 
@@ -132,6 +134,11 @@ def load_network(name: str, **kwargs: Any) -> nn.Module:
         OSError: If it cannot be fetched, at once where there is no way to it.
     """
     arguments = {"pretrained": True, **kwargs}
+    if is_sudoku(Path(name.removeprefix(_FOLDER))):
+        raise ValueError(
+            f"`name` must be a network that sees images, got {name!r}, a Sudoku network. `timm-lp masks` and "
+            "`timm-lp sudoku` take it."
+        )
     if name.startswith(_SOURCES) or (is_model(split_model_name_tag(name)[0]) and not Path(name).is_dir()):
         return create_model(name, **arguments)
     folder = Path(name)

@@ -1,15 +1,26 @@
-"""The paper's Sudoku network and the variants that it compares (A.5)."""
+"""The paper's Sudoku network, the variants that it compares (A.5), and their folders."""
 
+import json
 import math
 from collections import OrderedDict
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ...convert import lp_convert
-from ...layers import LpConv2d
-from ...models.variants import BASE, PAPER, REINIT, VARIANTS, variant_prefix
+from ..command import first_line
+from ..convert import lp_convert
+from ..files import write_json
+from ..layers import LpConv2d
+from .variants import BASE, PAPER, REINIT, VARIANTS, variant_prefix
+
+ARCHITECTURE = "sudoku"
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+PUBLISHED = "-published"  # behind a variant: its kernels start as those of the authors' Sudoku code
 
 INPUTS = ("scalar", "one-hot")
 
@@ -19,7 +30,7 @@ VARIANT_NAMES = (
     *(
         prefix + suffix
         for prefix, variant in _CONVERSIONS.items()
-        for suffix in (("", PAPER) if variant.masked else ("", REINIT))
+        for suffix in (("", PAPER, PUBLISHED) if variant.masked else ("", REINIT, PUBLISHED))
     ),
 )
 
@@ -85,8 +96,11 @@ def create_network(variant: str, channels: int = 256, depth: int = 10, inputs: s
 
     The conversion takes all convolutions, as the authors' does: 3x3 becomes 7x7, the last 1x1 becomes 3x3, and the
     padding grows by zeros around the reflected ring. With one state of torch's generator all variants start as one
-    function, but for `-paper`, where the masks damp the base network's kernels, and `-reinit`. Taps outside the small
-    kernel start at 0; in the authors' Sudoku code they start at random, as in `large-reinit`.
+    function, and their taps outside the small kernel at 0, but for
+    - `-paper`, where the masks damp the base network's kernels;
+    - `-reinit`, where the large kernels start at random as torch starts them, and the base network's are gone;
+    - `-published`, as the authors' Sudoku code does: the base network's kernels in the centre of large ones that start
+      at random as torch starts them, and masks damp all of it.
 
     Args:
         variant: One of `VARIANT_NAMES`.
@@ -102,13 +116,26 @@ def create_network(variant: str, channels: int = 256, depth: int = 10, inputs: s
     network = SudokuNet(channels, depth, inputs)
     if variant == BASE:
         return network
-    prefix = variant_prefix(variant)
-    options = {"preserve": False} if variant == prefix + PAPER else {}
-    lp_convert(network, filter_fn=lambda module, fqn: True, **_CONVERSIONS[prefix].conversion, **options)
-    if variant == prefix + REINIT:
-        for conv in (*network.convs, network.head):
+    prefix = variant_prefix(variant.removesuffix(PUBLISHED))
+    damped = {"preserve": False} if variant in (prefix + PAPER, prefix + PUBLISHED) else {}
+    small = [conv.weight.detach() for conv in (*network.convs, network.head)]
+    lp_convert(network, filter_fn=lambda module, fqn: True, **_CONVERSIONS[prefix].conversion, **damped)
+    for conv, kernel in zip((*network.convs, network.head), small, strict=True):
+        if variant == prefix + REINIT:
             conv.reset_parameters()
+        elif variant == prefix + PUBLISHED:
+            _surround(conv, kernel)
     return network
+
+
+@torch.no_grad()
+def _surround(conv: nn.Conv2d, kernel: Tensor) -> None:
+    """Draw a convolution's kernel as torch starts it, but for its centre, which is a smaller kernel."""
+    bias = conv.bias.clone()  # type: ignore[union-attr] # all of them have one
+    conv.reset_parameters()
+    top, left = ((large - small) // 2 for large, small in zip(conv.kernel_size, kernel.shape[2:], strict=True))
+    conv.weight[:, :, top : top + kernel.shape[2], left : left + kernel.shape[3]] = kernel
+    conv.bias.copy_(bias)  # type: ignore[union-attr]
 
 
 @torch.no_grad()
@@ -120,3 +147,53 @@ def keep_exponents(network: nn.Module, lowest: float = 2.0) -> None:
     for module in network.modules():
         if isinstance(module, LpConv2d):
             module.log2p.clamp_(min=math.log2(lowest))
+
+
+def save_network(folder: Path, network: SudokuNet, arguments: dict[str, Any]) -> None:
+    """Save a network as `load_sudoku` loads it.
+
+    Args:
+        folder: The folder; it is there.
+        network: The network, on any device.
+        arguments: What `create_network` made it of.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE)
+    write_json(folder / CONFIG_FILE, {"architecture": ARCHITECTURE, "model_args": arguments})
+    (folder / WEIGHTS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode)  # safetensors lets nobody else read
+
+
+def is_sudoku(folder: Path) -> bool:
+    """Return whether a folder says that it holds a Sudoku network."""
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("architecture") == ARCHITECTURE
+
+
+def load_sudoku(folder: str | Path) -> SudokuNet:
+    """Return a trained network, in evaluation mode.
+
+    Args:
+        folder: A trial's folder.
+
+    Raises:
+        ValueError: If there is no Sudoku network in it, or a damaged one.
+    """
+    folder = Path(folder)
+    if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+        raise ValueError(
+            f"`folder` must hold {CONFIG_FILE} and {WEIGHTS_FILE}, got {str(folder)!r}. A trial's folder has them if "
+            "it ended well and its network was saved."
+        )
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if content["architecture"] != ARCHITECTURE:
+            raise ValueError(f"it is of the architecture {content['architecture']!r}")
+        with torch.random.fork_rng(devices=[]):  # its random weights are replaced
+            network = create_network(**content["model_args"])
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"`folder` must hold a Sudoku network, got {str(folder)!r}: {first_line(error)}") from error
+    return network.eval()

@@ -12,7 +12,7 @@ from timm_lp.experiments.sudoku.ablation import (
     measure_ablations,
     oriented,
 )
-from timm_lp.experiments.sudoku.networks import SudokuNet, create_network
+from timm_lp.models.sudoku import SudokuNet, create_network
 
 NAN = float("nan")
 GAMMAS = [np.array([1.0, 4.0, 5.0, 2.0, 9.0]), np.array([3.5, 3.0, 6.0]), np.array([1.5, 8.0])]

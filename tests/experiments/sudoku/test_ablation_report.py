@@ -8,8 +8,8 @@ from PIL import Image
 
 from timm_lp.experiments.sudoku.ablation_plot import draw_ablations
 from timm_lp.experiments.sudoku.ablation_report import Oriented, changes, to_markdown
-from timm_lp.experiments.sudoku.networks import create_network
 from timm_lp.masks import conformation_matrix
+from timm_lp.models.sudoku import create_network
 
 WIDTHS = (0, 45)
 

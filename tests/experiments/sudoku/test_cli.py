@@ -27,6 +27,7 @@ from timm_lp.experiments.sudoku.evaluation import evaluate
 from timm_lp.experiments.sudoku.files import write_puzzles
 from timm_lp.experiments.sudoku.training import Training
 from timm_lp.masks import conformation_matrix
+from timm_lp.models.loading import load_network
 
 ROOT = Path(__file__).parents[3]
 FLAGS = (
@@ -285,8 +286,40 @@ def test_refuses_to_ablate_with_other_puzzles(oriented: Path, tmp_path: Path) ->
         _main(oriented, "--ablate", "--data", str(tmp_path / "other.csv"))
 
 
-def test_refuses_to_ablate_several_networks_at_once(oriented: Path, tmp_path: Path) -> None:
+def test_a_folder_with_two_networks_names_those_that_can_be_ablated(oriented: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(oriented, tmp_path / "two")
     _main(folder, "--depth", "1", variants=["lp2"])
-    with pytest.raises(SystemExit, match=r"`output_dir` must hold trials of one network, got several in "):
+    one, other = folder / TRIALS.parent / "sudoku4x1-one-hot", folder / TRIALS
+    with pytest.raises(
+        SystemExit, match=rf"`output_dir` must hold trials of one network, got {one}, {other}\. Give one"
+    ):
         _main(folder, "--ablate")
+    _main(folder, "--masks")
+    groups = json.loads((folder / "masks" / "results.json").read_text())["groups"]
+    assert [(group["name"], len(group["networks"])) for group in groups] == [
+        ("sudoku4x1-one-hot/lp2", 1),
+        ("sudoku4x2-one-hot/lp2", 2),
+    ]
+    for given, networks in ((one, 1), (other, 2), (other / "lp2-seed2", 1)):
+        text = _main(given, "--ablate", "--ablate-draws", "1", "--ablate-puzzles", "2")
+        assert f"Ablation of {networks} network" in text
+        assert (given / "ablation.md").is_file()
+        _main(given, "--masks")
+        (group,) = json.loads((given / "masks" / "results.json").read_text())["groups"]
+        assert [Path(name).parent for name in group["networks"]] == [one if given == one else other] * networks
+        assert "| lp2" in _main(given, "--report")
+
+
+def test_the_command_of_the_masks_takes_trials(oriented: Path, tmp_path: Path) -> None:
+    folders = [str(oriented / TRIALS / f"lp2-seed{seed}") for seed in (1, 2)]
+    masks = [sys.executable, "-m", "timm_lp", "masks"]
+    for names in (folders, [f"local-dir:{folder}" for folder in folders]):
+        done = subprocess.run(
+            [*masks, *names, "--output-dir", str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        assert "blocks.1.conv" in done.stdout
+        (group,) = json.loads((tmp_path / "results.json").read_text())["groups"]
+        assert group["networks"] == names
+        assert group["layers"][1]["gamma_max"] == pytest.approx(6, rel=1e-5)
+    with pytest.raises(ValueError, match=r"must be a network that sees images, got '.*', a Sudoku network\."):
+        load_network(folders[0])

@@ -6,7 +6,7 @@ import pytest
 
 from timm_lp.experiments.sudoku.config import SudokuConfig
 from timm_lp.experiments.sudoku.flags import COMMAND, DEMO_RECIPE, RECIPES, command_line, parse_arguments
-from timm_lp.experiments.sudoku.networks import create_network
+from timm_lp.models.sudoku import create_network
 
 SHIPPED = sorted((path for path in RECIPES.iterdir() if path.name.endswith(".yaml")), key=str)
 

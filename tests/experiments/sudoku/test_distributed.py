@@ -12,9 +12,9 @@ from timm_lp.experiments.sudoku.ablation_run import ablate
 from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_time
 from timm_lp.experiments.sudoku.experiment import Experiment
 from timm_lp.experiments.sudoku.flags import parse_arguments
-from timm_lp.experiments.sudoku.networks import create_network
 from timm_lp.experiments.sudoku.norms import share_norms
 from timm_lp.experiments.sudoku.training import Training, TrainingBatches
+from timm_lp.models.sudoku import create_network
 
 FLAGS = (
     *("--puzzles", "45", "--test-puzzles", "5", "--channels", "4", "--depth", "2", "--input", "one-hot"),

@@ -12,7 +12,7 @@ from timm_lp.experiments.sudoku.evaluation import (
     evaluate_one_at_a_time,
     fill_one_at_a_time,
 )
-from timm_lp.experiments.sudoku.networks import create_network
+from timm_lp.models.sudoku import create_network
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
+import gzip
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +46,59 @@ def test_writes_what_it_reads(path: Path) -> None:
     assert all((one == other).all() for one, other in zip(read_puzzles(path), generated, strict=True))
 
 
-@pytest.mark.parametrize("text", ["", "quizzes,solutions\n", f"{ROW}\n{ROW}\n", "puzzle;solution\n"])
+DOTS = PUZZLE.replace("0", ".")
+LAST = f"{'0' * 81},{OTHER}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"quizzes,solutions\n{ROW}\n{LAST}\n\n",
+        f"quizzes,solutions\n\n{ROW}\n  \n,\n{LAST}\n",
+        f'"quizzes","solutions"\n"{PUZZLE}","{SOLUTION}"\n{LAST}',
+        f"puzzle,solution\n{ROW}\n{LAST}\n",
+        f"Puzzle, Solution\n{PUZZLE}, {SOLUTION}\n{LAST}\n",
+        f"question,answer\n{DOTS},{SOLUTION}\n{LAST.replace('0', '.')}\n",
+        f"id,puzzle,solution,clues,difficulty\n1,{DOTS},{SOLUTION},30,2.2\n2,{LAST},0,\n",
+        f"solution,quiz\n{SOLUTION},{PUZZLE}\n{OTHER},{'0' * 81}\n",
+        f',puzzle,"source, of it",solution\n0,{PUZZLE},"a, ""b""",{SOLUTION}\n1,{"0" * 81},,{OTHER}\n',
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_reads_other_forms_of_the_same_table(path: Path, text: str, pack: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(pack(text.encode()))
+    puzzles, solutions = read_puzzles(path)
+    assert (puzzles == np.stack([board(PUZZLE), board("0" * 81)])).all()
+    assert (solutions == np.stack([board(SOLUTION), board(OTHER)])).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "quizzes,solutions\n", f"{ROW}\n{ROW}\n", f"puzzle;solution\n{ROW}\n", f"a,puzzle\n{ROW}"]
+)
 def test_refuses_a_file_without_the_columns_or_rows(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"must be a CSV file with the columns quizzes,solutions, and rows, got .*csv"):
+    rule = (
+        r"must be a CSV file with the columns quizzes,solutions \(or puzzle,solution\), 81 digits each, and rows, got "
+    )
+    with pytest.raises(ValueError, match=rule) as caught:
+        read_puzzles(path)
+    assert f"got {text.partition(chr(10))[0]!r} with " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"quizzes,solutions\n" * 90)[:-9], r"must be a whole file, got .*csv: .*\. Fetch it again"),
+        (b"PK\x03\x04 and more", r"must be a CSV file, got the archive .*csv\. Unzip it"),
+        (
+            f"quizzes,solutions\n{'1' * 200_000},".encode(),
+            r"must be a CSV file, got .*csv: field larger than .*, line 2",
+        ),
+    ],
+)
+def test_refuses_what_is_no_csv_file(path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
         read_puzzles(path)
 
 
@@ -64,17 +115,19 @@ LATIN_SQUARE = "".join(str((i + j) % 9 + 1) for i in range(9) for j in range(9))
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
-        ("", "a quiz and its solution, 81 digits each, with a comma between"),
-        (ROW[:-1], "a quiz and its solution"),
-        (f"{ROW},easy", "a quiz and its solution"),
-        (ROW.replace(",", ";"), "a quiz and its solution"),
-        (f"{PUZZLE.replace('0', '.')},{SOLUTION}", "a quiz and its solution"),
+        (ROW[:-1], "a puzzle and its solution, 81 digits each"),
+        (f"{PUZZLE},", "a puzzle and its solution, 81 digits each"),
+        (f"{PUZZLE.replace('0', 'x')},{SOLUTION}", "a puzzle and its solution, 81 digits each"),
+        (f"{PUZZLE.replace('0', 'é')},{SOLUTION}", "a puzzle and its solution, 81 digits each"),
+        (f"{ROW},easy", "as many fields as its first line has columns"),
+        (PUZZLE, "as many fields as its first line has columns"),
+        (ROW.replace(",", ";"), "as many fields as its first line has columns"),
         (f"{BLANK},{PUZZLE}", "a solution that has each digit once in every row"),
         (f"{BLANK},{_swapped(SOLUTION, 0, 9)}", "a solution that has each digit once in every row"),
         (f"{BLANK},{_swapped(SOLUTION, 0, 1)}", "a solution that has each digit once in every column"),
         (f"{BLANK},{LATIN_SQUARE}", "a solution that has each digit once in every box"),
-        (f"{OTHER},{SOLUTION}", "a quiz that agrees with its solution"),
-        (ROW, "a quiz that no row above has"),
+        (f"{OTHER},{SOLUTION}", "a puzzle that agrees with its solution"),
+        (ROW, "a puzzle that no row above has"),
     ],
 )
 def test_names_the_bad_row_with_its_line(path: Path, row: str, rule: str) -> None:

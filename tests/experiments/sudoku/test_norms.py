@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from timm_lp.experiments.sudoku.networks import create_network
 from timm_lp.experiments.sudoku.norms import SharedBatchNorm2d, share_norms
+from timm_lp.models.sudoku import create_network
 
 
 def test_in_evaluation_they_are_batch_norms() -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.experiments.sudoku.board import Puzzles
-from timm_lp.experiments.sudoku.networks import SudokuNet, create_network
 from timm_lp.experiments.sudoku.symmetries import fingerprints
 from timm_lp.experiments.sudoku.training import Training, TrainingBatches
+from timm_lp.models.sudoku import SudokuNet, create_network
 
 
 @pytest.fixture(scope="module")

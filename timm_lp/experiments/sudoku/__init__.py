@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ...models.sudoku import load_sudoku
     from .generation import generate_puzzles
     from .metrics import score
-    from .saving import load_sudoku
 
 __all__ = ["generate_puzzles", "load_sudoku", "score"]
 
-_HOMES = {"generate_puzzles": ".generation", "load_sudoku": ".saving", "score": ".metrics"}
+_HOMES = {"generate_puzzles": ".generation", "load_sudoku": "...models.sudoku", "score": ".metrics"}
 
 
 def __getattr__(name: str) -> Any:

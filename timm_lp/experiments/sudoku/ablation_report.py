@@ -9,9 +9,9 @@ import numpy as np
 from ...layers import LpConv2d
 from ...markdown import markdown_rows
 from ...masks import conformation
+from ...models.sudoku import SudokuNet
 from .ablation import gamma_threshold
 from .board import KINDS
-from .networks import SudokuNet
 
 ABLATED = ("near 90", "near 0", "random")
 _CONVENTIONS = (

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from ...files import write_json, write_text
+from ...models.sudoku import SudokuNet, load_sudoku
 from ..trials.record import TrialRecord
 from .ablation import ablations, measure_ablations
 from .ablation_report import Oriented, Row, counted, to_markdown
@@ -19,9 +20,7 @@ from .board import Puzzles
 from .config import SudokuConfig
 from .data import load_boards
 from .evaluation import evaluate
-from .networks import SudokuNet
-from .report import read_trials
-from .saving import load_sudoku
+from .report import trials_in
 from .trial import TEST_BATCH, in_percent
 
 _logger = logging.getLogger(__name__)
@@ -40,10 +39,10 @@ def ablate(config: SudokuConfig, accelerator: Accelerator) -> str:
             not those that it was tested with.
     """
     output_dir = Path(config.output_dir)
-    records = _trials(output_dir, config.ablate_variant)
+    trials = _trials(output_dir, config.ablate_variant)
     with accelerator.main_process_first():
-        test = _test_puzzles(records, config)
-    loaded = [(record, load_sudoku(output_dir / record.folder)) for record in records]
+        test = _test_puzzles([record for _, record in trials], config)
+    loaded = [(record, load_sudoku(folder)) for folder, record in trials]
     oriented = [Oriented.of(record.folder, network, config.ablate_min_gamma) for record, network in loaded]
     rows: list[Row] = []
     for (record, network), masks in zip(loaded, oriented, strict=True):
@@ -55,15 +54,16 @@ def ablate(config: SudokuConfig, accelerator: Accelerator) -> str:
     return text
 
 
-def _trials(output_dir: Path, variant: str) -> list[TrialRecord]:
-    """Return the trials of a variant whose networks can be ablated."""
-    found = [record for record in read_trials(output_dir) if record.variant == variant and record.metrics]
+def _trials(output_dir: Path, variant: str) -> list[tuple[Path, TrialRecord]]:
+    """Return the trials of a variant whose networks can be ablated, each behind its folder."""
+    found = [trial for trial in trials_in(output_dir) if trial[1].variant == variant and trial[1].metrics]
     if not found or not variant.startswith("lp"):
         raise ValueError(
             f"`ablate_variant` must have masks, and a trial under {output_dir} that ended well, got {variant!r}."
         )
-    if len({(record.data_folder, record.model) for record in found}) > 1:
-        raise ValueError(f"`output_dir` must hold trials of one network, got several in {output_dir}. Give its folder.")
+    networks = dict.fromkeys(str(folder.parent) for folder, _ in found)
+    if len({(record.data_folder, record.model) for _, record in found}) > 1:
+        raise ValueError(f"`output_dir` must hold trials of one network, got {', '.join(networks)}. Give one of these.")
     return found
 
 

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
+from ...models.sudoku import INPUTS, VARIANT_NAMES
 from ...models.variants import BASE
 from ..settings import check_settings, setting
-from .networks import INPUTS, VARIANT_NAMES
 
 GENERATED = 10_000  # puzzles, if nobody says how many
 SCHEDULES = ("constant", "cosine")
@@ -19,7 +19,7 @@ class SudokuConfig:
     """Settings of a run, the same for every variant; the defaults are the authors' where they gave any."""
 
     data: str | None = setting(
-        None, "CSV file with the columns quizzes,solutions, as bryanpark/sudoku on Kaggle; if not given, generate", str
+        None, "CSV file (or .csv.gz) with the columns quizzes,solutions or puzzle,solution; if not given, generate", str
     )
     puzzles: int | None = setting(
         None,

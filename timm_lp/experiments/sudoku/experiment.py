@@ -9,6 +9,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from ...files import write_json
+from ...models.sudoku import save_network
 from ...start import Start
 from ..accelerator import machine_of
 from ..trials.folder import check_writable, find_finished
@@ -16,7 +17,6 @@ from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json, ver
 from .config import SudokuConfig
 from .data import load_boards
 from .flags import command_line
-from .saving import save_network
 from .training import TrainingBatches, check_processes
 from .trial import CHECKPOINT_FILE, Outcome, Trial, run_trial
 

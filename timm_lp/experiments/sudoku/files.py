@@ -1,7 +1,12 @@
 """Puzzles in files: the published format, `quizzes,solutions`, 81 digits each, and a cache of generated ones."""
 
+import csv
+import gzip
+import io
 import logging
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from huggingface_hub import cached_assets_path, constants
@@ -14,43 +19,92 @@ _logger = logging.getLogger(__name__)
 
 _HEADER = "quizzes,solutions"
 _WIDTH = 163  # characters of a row
-_FORM = "a quiz and its solution, 81 digits each, with a comma between"
+_PUZZLES = ("quizzes", "quiz", "puzzles", "puzzle", "questions", "question")
+_SOLUTIONS = ("solutions", "solution", "answers", "answer")
 
 
 def read_puzzles(data: Path) -> Puzzles:
-    """Return the puzzles of a CSV file as published (bryanpark/sudoku on Kaggle), checked but for their uniqueness.
+    """Return the puzzles of a CSV file, checked but for their uniqueness.
+
+    The file is as bryanpark/sudoku on Kaggle, `quizzes,solutions` with 81 digits each and 0 for a blank. Other names
+    and orders of the columns, further columns, quotes, empty lines, dots for blanks, and gzip are read too.
 
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is not such a file, a row is not a puzzle with its solution, or a puzzle stands there twice.
             The first bad row is named with its line.
     """
-    header, *lines = data.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines() or [b""]
-    if header.decode(errors="replace") != _HEADER or not lines:
-        raise ValueError(f"`data` must be a CSV file with the columns {_HEADER}, and rows, got {data}.")
-    _refuse(data, np.array([len(line) != _WIDTH for line in lines]), _FORM, lines)
-    rows = np.frombuffer(b"".join(lines), dtype=np.uint8).reshape(-1, _WIDTH)
-    digits = np.delete(rows, 81, axis=1) - ord("0")
-    _refuse(data, (digits > 9).any(axis=1) | (rows[:, 81] != ord(",")), _FORM, lines)
+    rows, lines, columns = _read_rows(data)
+
+    def refuse(bad: np.ndarray, rule: str) -> None:
+        if bad.any():
+            place = int(bad.argmax())
+            row = ",".join(rows[place])
+            shown = row if len(row) <= _WIDTH else f"{row[:_WIDTH]}..."
+            raise ValueError(
+                f"`data` must have in each row {rule}, got {shown!r} in line {lines[place]} of {data}. "
+                "Correct that row, or leave it out."
+            )
+
+    refuse(np.array([len(row) != columns.fields for row in rows]), "as many fields as its first line has columns")
+    chosen = [(row[columns.puzzle].strip(), row[columns.solution].strip()) for row in rows]
+    refuse(
+        np.array([len(puzzle) != 81 or len(solution) != 81 for puzzle, solution in chosen]),
+        "a puzzle and its solution, 81 digits each",
+    )
+    text = "".join(field for pair in chosen for field in pair).replace(".", "0")
+    cells = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8).reshape(-1, 2, 81)
+    digits = cells - ord("0")
+    refuse(digits.max(axis=(1, 2)) > 9, "a puzzle and its solution, 81 digits each")
     puzzles, solutions = digits.astype(np.int8).reshape(-1, 2, 9, 9).swapaxes(0, 1)
     for kind, valid in zip(KINDS, valid_units(solutions).all(axis=2).T, strict=True):
-        _refuse(data, ~valid, f"a solution that has each digit once in every {kind}", lines)
-    agree = ((puzzles == 0) | (puzzles == solutions)).all(axis=(1, 2))
-    _refuse(data, ~agree, "a quiz that agrees with its solution", lines)
-    _, first = np.unique(np.ascontiguousarray(rows[:, :81]).view("S81"), return_index=True)
-    _refuse(data, ~np.isin(np.arange(len(lines)), first), "a quiz that no row above has", lines)
+        refuse(~valid, f"a solution that has each digit once in every {kind}")
+    refuse(~((puzzles == 0) | (puzzles == solutions)).all(axis=(1, 2)), "a puzzle that agrees with its solution")
+    _, first = np.unique(np.ascontiguousarray(cells[:, 0]).view("S81"), return_index=True)
+    refuse(~np.isin(np.arange(len(rows)), first), "a puzzle that no row above has")
     return Puzzles(puzzles, solutions)
 
 
-def _refuse(data: Path, bad: np.ndarray, rule: str, lines: list[bytes]) -> None:
-    if bad.any():
-        place = int(bad.argmax())
-        row = lines[place].decode(errors="replace")
-        shown = row if len(row) <= _WIDTH else f"{row[:_WIDTH]}..."
+class _Columns(NamedTuple):
+    """Places of the puzzle and of the solution in a row, and the number of its fields."""
+
+    puzzle: int
+    solution: int
+    fields: int
+
+
+def _read_rows(data: Path) -> tuple[list[list[str]], list[int], _Columns]:
+    """Return the rows of a CSV file that are not empty, their lines, and what its first line says of the columns."""
+    reader = csv.reader(io.StringIO(_read_text(data), newline=""), skipinitialspace=True)
+    try:
+        header = [column.strip().lower() for column in next(reader, [])]
+        rows, lines = [], []
+        for row in reader:
+            if any(map(str.strip, row)):
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise ValueError(f"`data` must be a CSV file, got {data}: {error}, line {reader.line_num}.") from error
+    places = [next((header.index(name) for name in names if name in header), -1) for names in (_PUZZLES, _SOLUTIONS)]
+    if min(places) < 0 or not rows:
+        found = ",".join(header)
         raise ValueError(
-            f"`data` must have in each row {rule}, got {shown!r} in line {place + 2} of {data}. "
-            "Correct that row, or leave it out."
+            f"`data` must be a CSV file with the columns {_HEADER} (or puzzle,solution), 81 digits each, and rows, got "
+            f"{found[:_WIDTH]!r} with {len(rows)} rows in {data}. Name the columns in its first line."
         )
+    return rows, lines, _Columns(places[0], places[1], len(header))
+
+
+def _read_text(data: Path) -> str:
+    content = data.read_bytes()
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError(f"`data` must be a CSV file, got the archive {data}. Unzip it, and give what is in it.")
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"`data` must be a whole file, got {data}: {error}. Fetch it again.") from error
+    return content.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
 
 
 def write_puzzles(path: Path, puzzles: Puzzles) -> None:

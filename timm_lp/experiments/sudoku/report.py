@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ...files import write_json, write_text
+from ...models.sudoku import PUBLISHED
 from ...models.variants import BASE, variant_order
 from ..trials.folder import check_comparable, read_records
 from ..trials.record import TrialRecord
@@ -30,14 +31,20 @@ _CURVES = ("puzzles", "seconds", "train_loss", "loss", *_MEASURES)
 
 
 def read_trials(output_dir: Path) -> list[TrialRecord]:
-    """Return the records of all trials below a folder, those of a network on the same puzzles together.
+    """Return the records of all trials in or below a folder, those of a network on the same puzzles together.
 
     Raises:
         ValueError: If there is none, one cannot be read, or two do not belong in one table.
     """
+    return [record for _, record in trials_in(output_dir)]
+
+
+def trials_in(output_dir: Path) -> list[tuple[Path, TrialRecord]]:
+    """Return the same, each behind the folder in which it lies now."""
     records = read_records(output_dir)
     check_comparable(records, of_cell={name for record in records.values() for name in record.settings})
-    return [record for group in networks(list(records.values())) for record in group]
+    folders = {record.folder: path.parent for path, record in records.items()}
+    return [(folders[record.folder], record) for group in networks(list(records.values())) for record in group]
 
 
 def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
@@ -46,7 +53,11 @@ def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
     for record in records:
         groups.setdefault((record.data_folder, record.model), []).append(record)
     for group in groups.values():
-        yield sorted(group, key=lambda record: (variant_order(record.variant), record.seed))
+        yield sorted(group, key=_place)
+
+
+def _place(record: TrialRecord) -> tuple[tuple[int, str], str, int]:
+    return variant_order(record.variant.removesuffix(PUBLISHED)), record.variant, record.seed
 
 
 def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str | None = None) -> None:

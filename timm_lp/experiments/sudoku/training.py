@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ...models.sudoku import keep_exponents
 from .board import Puzzles
 from .evaluation import cell_losses
-from .networks import keep_exponents
 from .symmetries import Symmetries, draw_symmetries
 
 

@@ -12,12 +12,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from ...models.sudoku import SudokuNet, create_network
 from ..trials.checkpoint import CheckpointFile
 from ..trials.record import DivergedError, decisive
 from .config import SudokuConfig
 from .data import Boards
 from .evaluation import evaluate, evaluate_one_at_a_time
-from .networks import SudokuNet, create_network
 from .norms import share_norms
 from .training import Training, TrainingBatches
 
