@@ -85,6 +85,22 @@ def test_the_example_finds_what_was_drawn_and_says_that_it_is_synthetic(
     assert all(f"]({name})" in report for name in pictures)
 
 
+@pytest.mark.parametrize("tap", [["0.5"], ["0.5", "0.5"]])
+def test_offsets_on_a_grid(tmp_path: Path, tap: list[str]) -> None:
+    """Rounded to half a micrometre: the exponent is that of the offsets, and there is an interval and a test."""
+    x, y = 0.5 * np.round(2 * sample_mpnd(800, np.eye(2), 1, seed=3)).T
+    path = tmp_path / "offsets.csv"
+    path.write_text("group,x,y\n" + "".join(f"V1,{pair[0]},{pair[1]}\n" for pair in zip(x, y, strict=True)))
+    with pytest.raises(SystemExit, match=r"`--offsets` must come with `--tap` .*\. `--tap 0\.5` says how wide"):
+        _run(tmp_path / "out", "--offsets", str(path))
+    content = _run(tmp_path / "out", "--offsets", str(path), "--tap", *tap)
+    (field,) = content["fields"]
+    assert 0.9 < field["p"] < 1.12
+    assert field["p_low"] < 1 < field["p_high"]
+    assert field["gaussian_p_value"] < 0.001
+    assert content["settings"]["tap"] == [0.5, 0.5]
+
+
 def test_a_users_own_offsets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Axes of different scales: the offsets are standardized before the fit."""
     content = _run(tmp_path / "out", "--offsets", str(_offsets(tmp_path)), "--form", "diagonal")
@@ -141,6 +157,10 @@ def test_a_field_of_each_neuron(tmp_path: Path, network: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--tap", "1"], "`--tap` must be one number, or one for x and one for y, and come with `--offsets`."),
+        (["--offsets", "y", "--tap", "1", "1", "1"], "`--tap` must be one number, or one for x and one for y"),
+        (["--offsets", "y", "--tap", "0"], "argument --tap: must be above 0 and finite, got 0"),
+        (["--offsets", "y", "--tap", "1", "--form", "full"], "`--form` must be isotropic or diagonal with `--tap`"),
         (
             ["--images", "x", "--offsets", "y"],
             "`--images` must come with a NETWORK, got `--offsets` alone. Name a network",

@@ -65,6 +65,80 @@ def test_the_unit_does_not_matter(form: Any) -> None:
     np.testing.assert_allclose(np.abs(np.linalg.det(small.C)), 1e8 * np.abs(np.linalg.det(fit.C)), rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "scales", [(1e-300, 1e-300), (1e-150, 1e-150), (1e200, 1e200), (1e300, 1e300), (1e-7, 1e5), (1e-140, 1e150)]
+)
+@pytest.mark.parametrize("form", WIDTHS)
+def test_the_fit_follows_any_scale(form: Any, scales: tuple[float, float]) -> None:
+    """p stays, `C` is divided by the scales, and the likelihood changes by their logarithms."""
+    if form == "isotropic":  # it has one width for both axes
+        scales = scales[0], scales[0]
+    offsets = sample_mpnd(200, np.eye(2), 2.5, MEAN, seed=1)
+    fit, scaled = fit_mpnd(offsets, form, interval=None), fit_mpnd(offsets * scales, form, interval=None)
+    assert scaled.p == pytest.approx(fit.p, rel=1e-3)
+    assert scaled.nll == pytest.approx(fit.nll + np.log(scales).sum(), abs=1e-6)
+    np.testing.assert_allclose(np.abs(scaled.C * scales), np.abs(fit.C), rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(scaled.mean, fit.mean * scales, rtol=1e-12)
+    assert scaled.nll == pytest.approx(
+        -mpnd_log_prob(offsets * scales, scaled.C, scaled.p, scaled.mean).mean(), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("form", WIDTHS)
+@pytest.mark.parametrize("where", [0.1, 37.3, -1e9, 1e-200, 1e200])
+def test_identical_offsets_that_rounding_separates_are_refused(form: Any, where: float) -> None:
+    same = np.full((50, 2), where)
+    near = same * (1 + np.finfo(float).eps * np.random.default_rng(0).integers(-3, 4, (50, 2)))
+    one_axis = np.stack([GOOD[:, 0], same[:, 0]], axis=-1)
+    for offsets in (same, near, one_axis):
+        with pytest.raises(ValueError, match="`offsets` must spread along every axis, got a standard deviation of"):
+            fit_mpnd(offsets, form)
+
+
+@pytest.mark.parametrize("thickness", [0.0, 1e-14, 1e-9])
+@pytest.mark.parametrize("slope", [1.0, -3e-7, 2e80])
+def test_a_line_is_no_volume_for_a_full_matrix(slope: float, thickness: float) -> None:
+    noise = thickness * np.random.default_rng(0).normal(size=50)
+    line = np.stack([GOOD[:, 0], slope * (GOOD[:, 0] + 5 + noise)], axis=-1)
+    with pytest.raises(ValueError, match="`offsets` must spread along every direction for a full `C`"):
+        fit_mpnd(line, "full")
+
+
+@pytest.mark.parametrize("form", WIDTHS)
+@pytest.mark.parametrize("p", [0.6, 1.0])
+def test_a_far_outlier_is_no_flat_field(form: Any, p: float) -> None:
+    offsets = sample_mpnd(60, np.eye(2), p, seed=1)
+    offsets[0] = [1e6, 3e5]
+    fit = fit_mpnd(offsets, form, num_resamples=40)
+    assert not fit.is_flat
+    assert fit.p_interval is not None
+    assert fit.p_interval[0] < fit.p < fit.p_interval[1] < 2
+
+
+@pytest.mark.parametrize(
+    "rounded", [lambda x: np.round(2 * x) / 2, lambda x: np.round(0.65 * np.round(2 * x), 2), np.floor]
+)
+@pytest.mark.parametrize("form", WIDTHS)
+def test_offsets_on_a_grid_need_its_steps(form: Any, rounded: Any) -> None:
+    offsets = sample_mpnd(1000, np.eye(2), 1, seed=2)
+    with pytest.raises(ValueError, match=r"`tap` must be given where offsets lie on a grid, got steps of .*Give "):
+        fit_mpnd(rounded(offsets), form)
+    for twice in ([[0.0, 0.0], [1.0, 1.3]], np.repeat([[0.0, 0.1], [1.0, 1.3], [2.0, 2.5]], 20, axis=0)):
+        with pytest.raises(ValueError, match=r"`tap` must be given|`offsets` must spread along every direction"):
+            fit_mpnd(twice, form)
+
+
+@pytest.mark.parametrize("form", ["isotropic", "diagonal"])
+@pytest.mark.parametrize("p", [1, 2, 4])
+def test_rounded_offsets_give_the_exponent_of_those_that_were_not(form: Any, p: int) -> None:
+    offsets = sample_mpnd(2000, np.eye(2), p, seed=6)
+    exact = fit_mpnd(offsets, form, interval=None).p
+    for step in (0.5, 0.2):
+        fit = fit_mpnd(step * np.round(offsets / step), form, tap=step, interval=None)
+        assert fit.p == pytest.approx(exact, rel=0.06)
+    assert fit_mpnd(np.round(offsets, 2), form, interval=None).p == pytest.approx(exact, rel=0.01)  # no coarse steps
+
+
 @pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("form", WIDTHS)
 def test_other_dimensions(form: Any, d: int) -> None:
@@ -131,8 +205,9 @@ BAD = [
     ((GOOD[:, 0],), {}, r"`offsets` must be finite numbers of shape \(n, d\), got shape \(50,\)\. Leave out"),
     ((GOOD[:0],), {}, r"`offsets` must be finite numbers of shape \(n, d\), got shape \(0, 2\)\."),
     ((np.where(GOOD > 1, np.nan, GOOD),), {}, r"got shape \(50, 2\), not all finite\. Leave out rows"),
-    ((np.zeros((5, 2)),), {}, r"`offsets` must spread along every direction, got a covariance of .* Leave out an axis"),
-    ((LINE, "full"), {}, "`offsets` must spread along every direction"),
+    ((np.zeros((5, 2)),), {}, r"`offsets` must spread along every axis, got a standard deviation of 0 .* Leave out"),
+    ((1e-303 * GOOD,), {}, r"`offsets` must have standard deviations from 1e-302 to 1e\+302"),
+    ((LINE, "full"), {}, "`offsets` must spread along every direction for a full `C`, got all in a line or plane"),
     (
         (GOOD,),
         {"weights": [1.0]},

@@ -7,7 +7,8 @@ import torch
 from timm_lp.experiments.receptive_fields.sources import NetworkSource, read_fields, synthetic_fields
 from timm_lp.experiments.receptive_fields.synapses import FirstConvolution
 
-ROWS = "".join(f"V1,{place % 5},{place // 5}.5\n" for place in range(15))
+ROWS = "".join(f"V1,{x},{y}\n" for x, y in np.random.default_rng(0).normal(size=(15, 2)))
+GRID = "".join(f"V1,{place % 5},{place // 5}.5\n" for place in range(15))
 
 
 def _written(tmp_path: Path, text: str) -> Path:
@@ -19,14 +20,40 @@ def _written(tmp_path: Path, text: str) -> Path:
 def test_reads_a_groups_offsets(tmp_path: Path) -> None:
     (field,) = read_fields(_written(tmp_path, f"group,x,y\n{ROWS}"))
     assert (field.group, field.unit, field.counts, field.tap) == ("V1", "V1", None, None)
+    np.testing.assert_array_equal(field.offsets, np.random.default_rng(0).normal(size=(15, 2)))
+
+
+@pytest.mark.parametrize("tap", [(1.0, 1.0), (0.5, 0.25)])
+def test_offsets_on_a_grid_come_with_its_steps(tmp_path: Path, tap: tuple[float, float]) -> None:
+    path = _written(tmp_path, f"group,x,y\n{GRID}")
+    (field,) = read_fields(path, tap)
+    assert field.tap == tap
     np.testing.assert_array_equal(field.offsets[[0, 6]], [[0, 0.5], [1, 1.5]])
+    message = (
+        r"`--offsets` must come with `--tap` where they lie on a grid, got those of 'V1' in .*\. `--tap 1` says how"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_fields(path)
+    with pytest.raises(ValueError, match=r"got 'V1' in .*: `offsets` must lie whole taps apart where `tap` is given"):
+        read_fields(path, (0.7, 1.0))
+
+
+def test_the_steps_of_both_axes_are_named(tmp_path: Path) -> None:
+    rows = "".join(f"V1,{0.65 * (place % 5):.2f},{place // 5 / 3}\n" for place in range(30))
+    with pytest.raises(ValueError, match=r"`--tap 0\.65 0\.333333` says how wide"):
+        read_fields(_written(tmp_path, f"group,x,y\n{rows}"))
+    one = "".join(f"V1,{place % 5},{place**0.5}\n" for place in range(30))
+    with pytest.raises(
+        ValueError, match=r"got 'V1' in .*: `tap` must be given .*, got steps of 1, none along the axes"
+    ):
+        read_fields(_written(tmp_path, f"group,x,y\n{one}"))
 
 
 def test_reads_neurons_and_other_columns_in_any_order(tmp_path: Path) -> None:
-    lines = [f"{neuron},{place},{place**2 % 7},L23,V1" for neuron in "ab" for place in range(12)]
+    lines = [f"{neuron},{place**0.5},{np.sin(place)},L23,V1" for neuron in "ab" for place in range(12)]
     fields = read_fields(_written(tmp_path, "\ufeffneuron,y,x,layer,group\n" + "\n".join(lines)))
     assert [(field.group, field.unit, len(field.offsets)) for field in fields] == [("V1", "a", 12), ("V1", "b", 12)]
-    np.testing.assert_array_equal(fields[1].offsets[3], [2, 3])
+    np.testing.assert_array_equal(fields[1].offsets[3], [np.sin(3), 3**0.5])
 
 
 @pytest.mark.parametrize(
@@ -41,10 +68,10 @@ def test_reads_neurons_and_other_columns_in_any_order(tmp_path: Path) -> None:
         ("group,x,y\nV1,1,2\n", r"`--offsets` must hold at least 10 synapses for each neuron, got 1 for 'V1' in"),
         ("group,x,y,neuron\n" + ROWS.replace("\n", ",a\n") + "V1,1,2,b\n", "got 1 for 'V1, b' in"),
         (
-            "group,x,y\n" + "".join(f"V1,{x},{2 * x}\n" for x in range(12)),
-            "must spread along both axes, got those of 'V1'",
+            "group,x,y\n" + "".join(f"V1,{x**0.5},{2 * x**0.5}\n" for x in range(12)),
+            "got 'V1' in .*: `offsets` must spread along every direction",
         ),
-        ("group,x,y\n" + "V1,1,2\n" * 12, "`--offsets` must spread along both axes"),
+        ("group,x,y\n" + "V1,37.3,2\n" * 12, "got 'V1' in .*: `offsets` must spread along every axis"),
     ],
 )
 def test_what_is_no_table_of_offsets_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -1,6 +1,7 @@
 """The command line of the receptive fields."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,13 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Plan:
         )
     if is_example and options.weights is not None:
         parser.error("`--weights` must come with a NETWORK, got none. Name a network.")
+    if options.tap is not None and (options.offsets is None or len(options.tap) > 2):
+        parser.error("`--tap` must be one number, or one for x and one for y, and come with `--offsets`.")
+    if options.tap is not None and options.form == "full":
+        parser.error(
+            "`--form` must be isotropic or diagonal with `--tap`, got full. A turned density has no closed integral "
+            "over a step of the grid"
+        )
     return Plan(
         networks=(EXAMPLE_NETWORK,) if is_example else tuple(dict.fromkeys(options.networks)),
         weights=("untrained",) if is_example else tuple(dict.fromkeys(options.weights or ("trained", "untrained"))),
@@ -79,6 +87,7 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Plan:
         images=options.images,
         num_images=options.num_images,
         offsets=options.offsets,
+        tap=None if options.tap is None else (options.tap[0], options.tap[-1]),
         synthetic=is_example,
         unit=options.unit,
         form=options.form,
@@ -102,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--offsets", type=Path, metavar="CSV", help="offsets of synapses: group,x,y, and neuron where there are several"
     )
+    add(
+        "--tap",
+        type=_width,
+        nargs="+",
+        metavar="WIDTH",
+        help="step of the grid on which offsets lie (pixels, rounded micrometres), in their unit: one, or x and y",
+    )
     add("--images", type=Path, metavar="DIR", help="folder of images; else crops of scikit-learn's two photographs")
     add("--num-images", type=positive, default=UNITS, help=f"images, and inputs of noise (default: {UNITS})")
     add("--inputs", nargs="+", choices=("images", "noise"), default=("images", "noise"), help="default: both")
@@ -121,6 +137,16 @@ def _seed(text: str) -> int:
 
 
 _seed.__name__ = "number"
+
+
+def _width(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
+    return value
+
+
+_width.__name__ = "number"
 
 
 def _plain(value: Any) -> Any:

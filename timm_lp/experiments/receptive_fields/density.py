@@ -78,7 +78,7 @@ def log_normalizer_slope(p: float) -> float:
 def _checked_matrix(C: ArrayLike, p: float) -> Array:
     matrix = np.asarray(C, dtype=np.float64)
     is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-    if not (is_square and np.isfinite(matrix).all() and np.linalg.det(matrix)):
+    if not (is_square and np.isfinite(matrix).all() and np.linalg.slogdet(matrix)[0]):  # a determinant may underflow
         raise ValueError(
             f"`C` must be a square matrix with an inverse, got {matrix.tolist()}. Use the identity divided by sigma."
         )

@@ -32,6 +32,7 @@ class Plan:
         images: Folder of images; None for the embedded photographs.
         num_images: Images, inputs of noise, and draws of each synthetic group.
         offsets: A CSV file of offsets, or None.
+        tap: Steps of the grid on which the file's x and y lie, None where they lie anywhere.
         synthetic: Whether to add groups drawn from known distributions.
         unit: What a network's field is of: an `"image"` or a `"neuron"`.
         form: Form of `C`.
@@ -44,6 +45,7 @@ class Plan:
     images: Path | None = None
     num_images: int = UNITS
     offsets: Path | None = None
+    tap: tuple[float, float] | None = None
     synthetic: bool = False
     unit: str = "image"
     form: Form = "isotropic"
@@ -74,7 +76,7 @@ def run(plan: Plan) -> Measured:
         ValueError: If a file, folder or network is not what it must be, or no field is left to fit.
         OSError: If one cannot be read.
     """
-    fields = [] if plan.offsets is None else read_fields(plan.offsets)
+    fields = [] if plan.offsets is None else read_fields(plan.offsets, plan.tap)
     sources = _network_sources(plan)
     if plan.synthetic:
         fields += synthetic_fields(plan.num_images, plan.seed)

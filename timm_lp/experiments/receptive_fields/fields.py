@@ -9,6 +9,7 @@ import numpy as np
 from .density import Array
 from .fit import fit_mpnd
 from .gaussian import gaussian_test
+from .problem import deviations
 from .search import P_MAX
 
 Form = Literal["isotropic", "diagonal", "full"]
@@ -23,7 +24,7 @@ class Field:
         unit: Name of the neuron or image.
         offsets: From the neuron to its synapses, shape `(n, 2)`, x and y.
         counts: How often each was seen, shape `(n,)`, where the offsets are taps of a kernel; None for once.
-        tap: Distance of the taps along x and y, pixels.
+        tap: Distance of the taps along x and y, unit of the offsets; None where they lie anywhere.
     """
 
     group: str
@@ -36,7 +37,7 @@ class Field:
         """Return the field with mean 0 and variance 1 along each axis (section 2)."""
         counts = np.ones(len(self.offsets)) if self.counts is None else self.counts
         mean = np.average(self.offsets, axis=0, weights=counts)
-        deviation = np.sqrt(np.average((self.offsets - mean) ** 2, axis=0, weights=counts))
+        deviation = deviations(self.offsets - mean, counts / counts.sum())
         tap = None if self.tap is None else (self.tap[0] / deviation[0], self.tap[1] / deviation[1])
         return Field(self.group, self.unit, (self.offsets - mean) / deviation, self.counts, tap)
 
@@ -121,7 +122,7 @@ def fit_field(field: Field, form: Form, seed: int) -> FieldFit:
         interval="auto" if is_independent else None,
         seed=seed,
     )
-    test = gaussian_test(standard.offsets, form, seed=seed) if is_independent else None
+    test = gaussian_test(standard.offsets, form, tap=standard.tap, seed=seed) if is_independent else None
     return FieldFit(
         group=field.group,
         unit=field.unit,

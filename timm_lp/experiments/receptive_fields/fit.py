@@ -2,17 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .density import Array
 from .intervals import Interval, interval_of_p
-from .likelihood import FORMS, Sample
-from .search import P_MAX, Problem, maximise_likelihood
-
-_LATTICE_TOLERANCE = 1e-6  # of a tap
+from .problem import pose
+from .search import P_MAX, maximise_likelihood
 
 
 @dataclass(frozen=True)
@@ -71,9 +68,10 @@ def fit_mpnd(
             any shape and turn.
         weights: How often each offset was observed, shape `(n,)`; 3 is the same as the offset three times. None for
             once.
-        tap: Where offsets are the centres of a lattice's taps (counts of a kernel's synapses): the taps' size, a number
-            or one for each axis, unit of the offsets. The density is integrated over the taps then; at the centres
-            alone the likelihood of a flat field grows without bound.
+        tap: Where offsets lie on a lattice (counts of a kernel's synapses, pixels, rounded micrometres): its steps'
+            size, a number or one for each axis, unit of the offsets. The density is integrated over the cells then; at
+            their centres alone the likelihood of a flat field, or of a peak, grows without bound. Steps above 0.05
+            standard deviations are refused without it.
         mean: The centre: `"sample"` for the offsets' mean, as in the paper; `"fit"` for the one of the largest
             likelihood; or the centre itself, shape `(d,)`.
         interval: How the interval of p is found: `"information"` from the likelihood's curvature, if it has a peak;
@@ -89,7 +87,8 @@ def fit_mpnd(
         The fit. Where the offsets only bound p, the interval's other end is inf or 0.
 
     Raises:
-        ValueError: If an argument is not as said, or the offsets span no volume; the message says what to do.
+        ValueError: If an argument is not as said, or the offsets span no volume, or lie on a lattice whose `tap` is
+            not given; the message says what to do.
     """
     if interval not in ("auto", "information", "profile", "bootstrap", None):
         raise ValueError(
@@ -115,101 +114,3 @@ def fit_mpnd(
         num_offsets=problem.count,
         interval=found,
     )
-
-
-def pose(offsets: ArrayLike, form: str, *, weights: ArrayLike | None, tap: ArrayLike | None, mean: Any) -> Problem:
-    """Return what is to be searched, from the arguments of `fit_mpnd`, after checking them.
-
-    Raises:
-        ValueError: As `fit_mpnd`.
-    """
-    if form not in FORMS:
-        raise ValueError(f"`form` must be one of {', '.join(FORMS)}, got {form!r}. The paper's is isotropic.")
-    points = _checked_offsets(offsets)
-    counts = np.ones(len(points)) if weights is None else _checked_weights(weights, len(points))
-    points, counts = points[counts > 0], counts[counts > 0]
-    shares = counts / counts.sum()
-    taps = None if tap is None else _checked_tap(tap, points, form)
-    centre = _centre(mean, points, shares)
-    whitening = _whitening(points - centre, shares, form)
-    whitened_tap = None if taps is None else taps * np.diag(whitening)
-    return Problem(
-        Sample((points - centre) @ whitening.T, shares, whitened_tap),
-        count=float(counts.sum()),
-        whitening=whitening,
-        centre=centre,
-        form=form,
-        mean_kind=mean if isinstance(mean, str) else "known",
-    )
-
-
-def _checked_offsets(offsets: ArrayLike) -> Array:
-    points = np.asarray(offsets, dtype=np.float64)
-    if points.ndim != 2 or 0 in points.shape or not np.isfinite(points).all():
-        finite = "" if np.isfinite(points).all() else ", not all finite"
-        raise ValueError(
-            f"`offsets` must be finite numbers of shape (n, d), got shape {points.shape}{finite}. "
-            "Leave out rows that were not measured."
-        )
-    return points
-
-
-def _checked_weights(weights: ArrayLike, n: int) -> Array:
-    counts = np.asarray(weights, dtype=np.float64)
-    if counts.shape != (n,) or not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
-        raise ValueError(
-            f"`weights` must be finite numbers of shape ({n},), none below 0 and not all 0, got shape {counts.shape}"
-            f"{f' from {counts.min()} to {counts.max()}' if counts.size else ''}. Give how often each offset was seen."
-        )
-    return counts
-
-
-def _checked_tap(tap: ArrayLike, points: Array, form: str) -> Array:
-    if form == "full":
-        raise ValueError(
-            "`form` must be isotropic or diagonal where `tap` is given, got 'full'. A turned density has no closed "
-            "integral over a tap."
-        )
-    given = np.asarray(tap, dtype=np.float64)
-    if given.shape not in {(), (points.shape[1],)} or not np.isfinite(given).all() or (given <= 0).any():
-        raise ValueError(
-            f"`tap` must be a number above 0 or {points.shape[1]} of them, got {given.tolist()}. "
-            "Give the distance between two neighbouring taps."
-        )
-    taps = np.broadcast_to(given, points.shape[1])
-    places = (points - points[0]) / taps
-    if (np.abs(places - np.round(places)) > _LATTICE_TOLERANCE * np.maximum(1, np.abs(places))).any():
-        raise ValueError(
-            f"`offsets` must lie whole taps apart where `tap` is given, got others than multiples of {given.tolist()}. "
-            "Leave `tap` out for offsets that lie anywhere."
-        )
-    return taps
-
-
-def _centre(mean: Any, points: Array, shares: Array) -> Array:
-    if isinstance(mean, str):
-        if mean not in ("sample", "fit"):
-            raise ValueError(f"`mean` must be sample, fit or the centre itself, got {mean!r}. Use sample.")
-        return shares @ points
-    centre = np.asarray(mean, dtype=np.float64)
-    if centre.shape != points.shape[1:] or not np.isfinite(centre).all():
-        raise ValueError(
-            f"`mean` must be sample, fit or {points.shape[1]} finite numbers, got {centre.tolist()}. "
-            "Use sample for the offsets' own."
-        )
-    return centre
-
-
-def _whitening(points: Array, shares: Array, form: str) -> Array:
-    """Return the matrix of the form that gives the offsets unit variance, so that one start fits all units."""
-    covariance = (points * shares[:, None]).T @ points
-    spread = np.diag(covariance)
-    values, vectors = np.linalg.eigh(covariance)
-    if spread.min() <= 0 or (form == "full" and values[0] <= 1e-12 * values[-1]):
-        raise ValueError(
-            f"`offsets` must spread along every direction, got a covariance of {covariance.tolist()}. "
-            "Leave out an axis that does not vary."
-        )
-    if form == "full":
-        return vectors @ np.diag(values**-0.5) @ vectors.T
-    return np.diag(np.full(len(spread), spread.mean()) ** -0.5 if form == "isotropic" else spread**-0.5)

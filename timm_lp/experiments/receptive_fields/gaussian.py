@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
-from .fit import pose
-from .search import Problem, gaussian_starts, maximise_at, maximise_likelihood
+from .problem import Problem, pose
+from .search import gaussian_starts, maximise_at, maximise_likelihood
 
 _REGULAR_COUNT = 100  # offsets from which the statistic is chi-squared, unless C is full
 

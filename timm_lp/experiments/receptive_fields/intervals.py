@@ -8,8 +8,9 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
 from .density import Array
-from .likelihood import Sample, negative_log_likelihood
-from .search import P_MAX, P_MIN, Problem, maximise_at, maximise_likelihood
+from .likelihood import negative_log_likelihood
+from .problem import Problem, resampled
+from .search import P_MAX, P_MIN, maximise_at, maximise_likelihood
 
 # Where the observed information gives the right spread of ln p.
 _REGULAR_P = (1.5, 8.0)
@@ -114,12 +115,10 @@ def _profile_ends(problem: Problem, parameters: Array, nll: float, level: float)
 def _bootstrap(problem: Problem, level: float, num_resamples: int, seed: int) -> Interval:
     """Return the quantiles of p over fits of offsets drawn with replacement."""
     generator = np.random.default_rng(seed)
-    sample, size = problem.sample, max(1, round(problem.count))
+    size = max(1, round(problem.count))
     exponents = []
     for _ in range(num_resamples):
-        counts = generator.multinomial(size, sample.weights)
-        resampled = Sample(sample.points[counts > 0], counts[counts > 0] / size, sample.tap)
-        parameters, _ = maximise_likelihood(replace(problem, sample=resampled))
+        parameters, _ = maximise_likelihood(resampled(problem, generator.multinomial(size, problem.sample.weights)))
         exponents.append(_unbounded(math.exp(parameters[0])))
     low = float(np.quantile(exponents, (1 - level) / 2, method="lower"))
     high = float(np.quantile(exponents, (1 + level) / 2, method="higher"))

@@ -1,68 +1,19 @@
 """The search for the parameters of largest likelihood, in coordinates in which the offsets have unit variance."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import ortho_group
 
 from .density import Array, variance
-from .likelihood import Sample, matrix, negative_log_likelihood, widths_of
+from .likelihood import negative_log_likelihood, widths_of
+from .problem import Problem
 
 P_MIN, P_MAX = 0.3, 200.0
 _WIDTH_BOUND = 12.0  # of the logarithm of a width, in units of the offsets' deviation
 _OPTIONS = {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8}
 _ANGLES = (0.0, 22.5, 45.0, 67.5)  # degrees; p depends on the turn of a full C, and has local optima over it
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is searched, whitened: `x' = whitening (x - centre)`.
-
-    Attributes:
-        sample: The whitened offsets.
-        count: Number of observations.
-        whitening: Shape `(d, d)`.
-        centre: Shape `(d,)`.
-        form: `"isotropic"`, `"diagonal"` or `"full"`.
-        mean_kind: Where the centre is from: `"sample"` the offsets' mean, `"fit"` searched too, `"known"` given.
-    """
-
-    sample: Sample
-    count: float
-    whitening: Array
-    centre: Array
-    form: str
-    mean_kind: str
-
-    @property
-    def dimensions(self) -> int:
-        """Number of coordinates."""
-        return len(self.centre)
-
-    @property
-    def fits_mean(self) -> bool:
-        """Whether the centre is searched too."""
-        return self.mean_kind == "fit"
-
-    def C(self, parameters: Array) -> Array:
-        """Return `C` for the offsets as they were given, shape `(d, d)`."""
-        return self._whitened_C(parameters) @ self.whitening
-
-    def mean(self, parameters: Array) -> Array:
-        """Return the centre for the offsets as they were given, shape `(d,)`."""
-        if not self.fits_mean:
-            return self.centre
-        return self.centre + np.linalg.solve(self.whitening, parameters[-self.dimensions :])
-
-    def nll(self, whitened_nll: float) -> float:
-        """Return the mean negative log-likelihood of the offsets as they were given, nats."""
-        is_density = self.sample.tap is None
-        return whitened_nll - float(np.linalg.slogdet(self.whitening)[1]) * is_density
-
-    def _whitened_C(self, parameters: Array) -> Array:
-        return matrix(parameters[1 : len(parameters) - self.dimensions * self.fits_mean], self.form, self.dimensions)
 
 
 def maximise_likelihood(problem: Problem) -> tuple[Array, float]:

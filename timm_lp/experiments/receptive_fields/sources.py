@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .density import Array, sample_mpnd
 from .fields import Field
+from .problem import check_spread, coarse_steps, pose
 from .synapses import Counts, FirstConvolution, functional_synapses, tap_offsets
 
 SYNTHETIC_P = (1, 2, 4, 16)
@@ -35,15 +36,16 @@ def synthetic_group(p: int) -> str:
     return f"synthetic, p = {p}"
 
 
-def read_fields(path: Path) -> list[Field]:
+def read_fields(path: Path, tap: tuple[float, float] | None = None) -> list[Field]:
     """Return the fields of a CSV file with the columns `group,x,y`, and `neuron` where a group has several.
 
     Args:
         path: The file; its first line names the columns.
+        tap: Steps of the grid on which x and y lie, unit of the offsets; None where they lie anywhere.
 
     Raises:
-        ValueError: If it lacks a column, a number cannot be read, or a neuron has less than ten synapses or all of them
-            in a line.
+        ValueError: If it lacks a column, a number cannot be read, or a neuron has less than ten synapses, all of them
+            in a line, or on a grid that is not that of `tap`.
         OSError: If it cannot be read.
     """
     try:
@@ -65,7 +67,7 @@ def read_fields(path: Path) -> list[Field]:
         units.setdefault(unit, []).append(_offset(row, line, path))
     if not units:
         raise ValueError(f"`--offsets` must hold offsets, got {path} without any. Give a line for each synapse.")
-    fields = [Field(group, neuron or group, np.array(offsets)) for (group, neuron), offsets in units.items()]
+    fields = [Field(group, neuron or group, np.array(offsets), None, tap) for (group, neuron), offsets in units.items()]
     for field in fields:
         _check(field, path)
     return fields
@@ -91,11 +93,19 @@ def _check(field: Field, path: Path) -> None:
             f"`--offsets` must hold at least {_FEWEST} synapses for each neuron, got {len(field.offsets)} for {name!r} "
             f"in {path}. Leave it out."
         )
-    spread = np.linalg.eigvalsh(np.cov(field.offsets.T))
-    if spread[0] <= 1e-12 * spread[1] or spread[1] == 0:
+    shares = np.full(len(field.offsets), 1 / len(field.offsets))
+    steps = coarse_steps(field.offsets, shares) if field.tap is None else None
+    if steps and all(steps):
+        given = " ".join(f"{step:.6g}" for step in dict.fromkeys(steps))
         raise ValueError(
-            f"`--offsets` must spread along both axes, got those of {name!r} in {path} in a line. Leave it out."
+            f"`--offsets` must come with `--tap` where they lie on a grid, got those of {name!r} in {path}. "
+            f"`--tap {given}` says how wide a step of theirs is."
         )
+    try:
+        check_spread(field.offsets, shares, "full")
+        pose(field.offsets, "isotropic", weights=None, tap=field.tap, mean="sample")
+    except ValueError as error:
+        raise ValueError(f"`--offsets` must be offsets that can be fitted, got {name!r} in {path}: {error}") from error
 
 
 @dataclass(frozen=True)
