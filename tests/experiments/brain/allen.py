@@ -35,7 +35,8 @@ def record(
         genotype: The mouse's.
         mouse: Its name.
         cells: Their number.
-        **changes: Arrays instead of `shown`, `onsets`, `template` and `events`; None leaves them out.
+        **changes: Arrays instead of `shown`, `onsets`, `template` and `events`; None leaves them out. `scenes` is what
+            the showings are called.
     """
     rng = np.random.default_rng(number)
     shown = np.concatenate([rng.permutation(np.append(np.arange(SCENES), -1)) for _ in range(TRIALS)])
@@ -47,6 +48,7 @@ def record(
         if scene >= 0:
             events[:, onset : onset + WINDOW] = answers[scene, seen[scene]][:, None] / WINDOW
             seen[scene] += 1
+    name_of_scenes = changes.pop("scenes", "natural_scenes_stimulus")
     arrays = {"shown": shown, "onsets": onsets, "template": IMAGES, "events": events, **changes}
     for name in ("nwb", "events"):
         (folder / name).mkdir(exist_ok=True)
@@ -59,7 +61,7 @@ def record(
         file[f"{pipeline}/DfOverF/imaging_plane_1/data"] = np.zeros((cells, events.shape[1]), np.float32)
         file[f"{pipeline}/ImageSegmentation/cell_specimen_ids"] = np.arange(cells)
         if arrays["shown"] is not None:
-            scenes = file.create_group("stimulus/presentation/natural_scenes_stimulus")
+            scenes = file.create_group(f"stimulus/presentation/{name_of_scenes}")
             scenes["data"] = arrays["shown"]
             scenes["frame_duration"] = np.stack([arrays["onsets"], arrays["onsets"] + 7], axis=1)
         if arrays["template"] is not None:

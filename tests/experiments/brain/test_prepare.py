@@ -59,6 +59,36 @@ def test_a_depth_may_be_a_number(tmp_path: Path) -> None:
     assert [recording.depth for recording in _prepare(tmp_path).recordings] == [205.5]
 
 
+def test_scenes_may_be_called_as_either_name_that_the_allen_sdk_takes(tmp_path: Path) -> None:
+    one = record(tmp_path, 500, scenes="natural_scenes")
+    other = record(tmp_path, 501)
+    prepared = _prepare(tmp_path)
+    assert prepared.left_out == {}
+    found = prepared.responses.areas["VISp"].responses
+    np.testing.assert_allclose(found, np.concatenate([one, other], axis=2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_cells_whose_events_are_not_finite_are_left_out(
+    tmp_path: Path, value: float, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = record(tmp_path, 500)
+    path = tmp_path / "events" / "500_events.npz"
+    with np.load(path) as file:
+        events = file["ev"]
+    events[1] = value
+    events[2, 4 + WINDOW - 1] = value  # in the window of the first showing
+    events[3, 4 + WINDOW] = events[4, 0] = value  # outside of all windows
+    np.savez(path, ev=events)
+    found = _prepare(tmp_path).responses.areas["VISp"]
+    np.testing.assert_allclose(found.responses, answers[:, :, [0, 3, 4, 5]], rtol=1e-5)
+    assert len(found.mice) == 4
+    assert "500_events.npz: 2 of 6 cells are left out, since their events are not finite" in caplog.text
+    folders = ["--nwb", str(tmp_path / "nwb"), "--events", str(tmp_path / "events")]
+    cli.main(["prepare", *folders, "--window", str(WINDOW), "--output-dir", str(tmp_path)])
+    assert re.search(r"^\| VISp \| +1 \| +1 \| +4 \| +4 \|$", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_images_are_made_smaller(tmp_path: Path) -> None:
     record(tmp_path, 500)
     assert _prepare(tmp_path, image_side=8).responses.images.shape == (SCENES, 6, 8)
@@ -71,7 +101,7 @@ def _shown(**changes: int) -> np.ndarray:
     return shown
 
 
-NAN = np.full((6, 400), np.nan)
+NAN = np.full((6, 229), np.nan)
 ONSETS = 4 + 5 * np.arange(SCENES * TRIALS)
 
 
@@ -94,8 +124,11 @@ ONSETS = 4 + 5 * np.arange(SCENES * TRIALS)
             "`--window` must end before the recording does, got 3 frames from frame 262",
         ),
         ({"events": None}, "must hold one file whose name has the number of 500.nwb, such as 500_events.npz, got 0 in"),
-        ({"events": NAN}, "`--events` must be finite, shape (cells, frames), got NaN or infinity in"),
-        ({"events": np.ones(6)}, "`--events` must be finite, shape (cells, frames), got shape (6,) in"),
+        (
+            {"events": NAN},
+            "`--events` must be finite for some cell while scenes are shown, got NaN or infinity in all 6",
+        ),
+        ({"events": np.ones(6)}, "`--events` must be numbers of shape (cells, frames), got float64 (6,) in"),
         ({"events": np.ones((5, 229))}, "`--events` must be (cells, frames) = (6, 229) as"),
         ({"events": np.zeros((6, 229))}, "`responses_VISp` must differ between the units for each image, got the same"),
         ({"depth": b"shallow"}, "got {folder}/nwb/500.nwb: imaging depth 'shallow'"),

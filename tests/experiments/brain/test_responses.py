@@ -1,10 +1,15 @@
+import json
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 
 from timm_lp.experiments.brain.responses import Area, Responses, read_responses, write_responses
 
@@ -125,16 +130,77 @@ def test_refuses_few_images(tmp_path: Path) -> None:
         read_responses(write(tmp_path / "f.npz", small_cortex(images=7).responses))
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", b"PK\x03\x04" + 500 * b"x"])
 def test_refuses_another_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "f.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"must be an \.npz of arrays without objects, got .*f\.npz"):
         read_responses(tmp_path / "f.npz")
 
 
-def test_refuses_objects_and_single_arrays(tmp_path: Path) -> None:
+def _write_other(path: Path, kind: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays as people have them."""
+    if kind == "mat":
+        scipy.io.savemat(path, arrays)
+    elif kind == "hdf5":
+        with h5py.File(path, "w") as file:
+            file.update(arrays)
+    elif kind == "netcdf":
+        with scipy.io.netcdf_file(path, "w") as file:
+            for name, array in arrays.items():
+                for axis, size in enumerate(array.shape):
+                    file.createDimension(f"{name}{axis}", size)
+                file.createVariable(name, "d", [f"{name}{axis}" for axis in range(array.ndim)])[:] = array
+    elif kind == "npy":
+        with path.open("wb") as stream:
+            np.save(stream, arrays["responses"])
+    else:
+        path.write_bytes(pickle.dumps(arrays))
+
+
+def _read_other(path: Path, kind: str) -> np.ndarray:
+    """Read the responses as the message says."""
+    if kind == "hdf5":
+        with h5py.File(path) as file:
+            return file["responses"][()]
+    if kind == "netcdf":
+        with scipy.io.netcdf_file(path, mmap=False) as file:
+            return file.variables["responses"][:].copy()
+    return {"mat": lambda: scipy.io.loadmat(path)["responses"], "npy": lambda: np.load(path)}[kind]()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader"),
+    [
+        ("mat", r"a MATLAB file that scipy\.io\.loadmat reads"),
+        ("hdf5", r"an HDF5 or netCDF file that h5py\.File reads \(rsatoolbox\.rdm\.load_rdm, if it is rsatoolbox's\)"),
+        ("netcdf", r"a netCDF file that scipy\.io\.netcdf_file reads"),
+        ("npy", r"a single array that numpy\.load reads"),
+        ("pickle", r"a pickle \(rsatoolbox\.rdm\.load_rdm reads rsatoolbox's\)"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npz", "mat"])
+def test_says_how_a_file_of_another_format_becomes_one(tmp_path: Path, kind: str, reader: str, suffix: str) -> None:
+    responses = RNG.normal(size=(IMAGES, 2, 9))
+    path = tmp_path / f"recording.{suffix}"
+    _write_other(path, kind, {"responses": responses})
+    with pytest.raises(
+        ValueError, match=rf"got .*recording\.{suffix}, {reader}\. Write its arrays by numpy\.savez"
+    ) as caught:
+        read_responses(path)
+    assert "allow_pickle" not in str(caught.value)
+    if kind != "pickle":
+        about = json.dumps({"source": "...", "centred": True, "synthetic": False})
+        np.savez(tmp_path / "responses.npz", responses_V1=_read_other(path, kind), about=about)
+        found = read_responses(tmp_path / "responses.npz").areas["V1"].responses
+        np.testing.assert_array_equal(found, responses)
+
+
+def test_refuses_objects_and_other_archives(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", responses_a=np.array([{}], dtype=object))
-    np.save(tmp_path / "g.npy", RSM)
-    for name in ("f.npz", "g.npy"):
-        with pytest.raises(ValueError, match=r"must be an \.npz of arrays without objects"):
-            read_responses(tmp_path / name)
+    with pytest.raises(ValueError, match=r"got .*f\.npz, which holds objects\. Write its arrays by") as caught:
+        read_responses(tmp_path / "f.npz")
+    assert "allow_pickle" not in str(caught.value)
+    with ZipFile(tmp_path / "g.npz", "w") as file:
+        file.writestr("sheet.xml", "text")
+    with pytest.raises(ValueError, match=r"got .*g\.npz, an archive with sheet\.xml\. Write its arrays by"):
+        read_responses(tmp_path / "g.npz")

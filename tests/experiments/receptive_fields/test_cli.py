@@ -94,7 +94,7 @@ def test_offsets_on_a_grid(tmp_path: Path, tap: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"`--offsets` must come with `--tap` .*\. `--tap 0\.5` says how wide"):
         _run(tmp_path / "out", "--offsets", str(path))
     content = _run(tmp_path / "out", "--offsets", str(path), "--tap", *tap)
-    (field,) = content["fields"]
+    (field,) = content["fits"]
     assert 0.9 < field["p"] < 1.12
     assert field["p_low"] < 1 < field["p_high"]
     assert field["gaussian_p_value"] < 0.001

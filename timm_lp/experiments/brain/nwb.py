@@ -1,5 +1,6 @@
 """Read recordings of the Allen Brain Observatory: NWB files and the events beside them, with h5py alone."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from .recordings import Recording
 
 _PLANE = "general/optophysiology/imaging_plane_1"
 _PIPELINE = "processing/brain_observatory_pipeline"
-_SCENES = "stimulus/presentation/natural_scenes_stimulus"
+_SCENES = ("stimulus/presentation/natural_scenes_stimulus", "stimulus/presentation/natural_scenes")
 _TEMPLATE = "stimulus/templates/natural_scenes_image_stack/data"
 _FLUORESCENCE = f"{_PIPELINE}/DfOverF/imaging_plane_1/data"
 _CELLS = f"{_PIPELINE}/ImageSegmentation/cell_specimen_ids"
+
+_logger = logging.getLogger(__name__)
 
 
 def read_recording(path: Path) -> Recording:
@@ -36,7 +39,7 @@ def read_recording(path: Path) -> Recording:
                 float(depth[1]),
                 re.split("[;/]", _text(file, "general/subject/genotype"))[0],
                 _text(file, "general/specimen_name"),
-                _SCENES in file,
+                any(name in file for name in _SCENES),
             )
     except (OSError, KeyError, ValueError) as error:
         raise _not_as_expected(path, error) from error
@@ -69,15 +72,16 @@ def read_trials(path: Path, events: Path, images: int, window: int) -> NDArray[n
         window: Frames from the onset of a scene over which events are summed.
 
     Returns:
-        Shape `(n, trials, cells)`.
+        Shape `(n, trials, cells)`, without the cells whose events are not finite while a scene is shown.
 
     Raises:
-        ValueError: If the files do not belong together, or the scenes were not shown equally often.
+        ValueError: If the files do not belong together, the scenes were not shown equally often, or no cell is left.
     """
     try:
         with h5py.File(path) as file:
-            shown = np.asarray(file[f"{_SCENES}/data"]).ravel()
-            onsets = np.asarray(file[f"{_SCENES}/frame_duration"])[:, 0]
+            scenes = next((name for name in _SCENES if name in file), _SCENES[0])
+            shown = np.asarray(file[f"{scenes}/data"]).ravel()
+            onsets = np.asarray(file[f"{scenes}/frame_duration"])[:, 0]
             cells, frames = len(file[_CELLS]), file[_FLUORESCENCE].shape[1]
     except (OSError, KeyError, IndexError) as error:
         raise _not_as_expected(path, error) from error
@@ -101,9 +105,26 @@ def read_trials(path: Path, events: Path, images: int, window: int) -> NDArray[n
         )
     order = np.argsort(shown, kind="stable")[np.count_nonzero(shown < 0) :]
     starts = onsets[order].astype(int)
-    sums = np.concatenate([np.zeros((cells, 1)), np.cumsum(found, axis=1, dtype=np.float64)], axis=1)
-    answers = (sums[:, starts + window] - sums[:, starts]).T
-    return answers.reshape(images, -1, cells).astype(np.float32)
+    is_finite = np.isfinite(found)
+    sums, gaps = (
+        np.concatenate([np.zeros((cells, 1)), np.cumsum(values, axis=1, dtype=np.float64)], axis=1)
+        for values in (np.where(is_finite, found, 0), ~is_finite)
+    )
+    whole = (gaps[:, starts + window] == gaps[:, starts]).all(axis=1)
+    if not whole.any():
+        raise ValueError(
+            f"`--events` must be finite for some cell while scenes are shown, got NaN or infinity in all {cells} of "
+            f"{events}. Leave it out."
+        )
+    if not whole.all():
+        _logger.warning(
+            "%s: %d of %d cells are left out, since their events are not finite while scenes are shown.",
+            events.name,
+            np.count_nonzero(~whole),
+            cells,
+        )
+    answers = (sums[whole][:, starts + window] - sums[whole][:, starts]).T
+    return answers.reshape(images, -1, int(whole.sum())).astype(np.float32)
 
 
 def events_of(recording: Path, events: Path) -> Path:
@@ -128,9 +149,10 @@ def _read_events(path: Path) -> NDArray[Any]:
             events = np.load(stream, allow_pickle=False)["ev"]
     except (ValueError, LookupError, EOFError, BadZipFile) as error:
         raise ValueError(f"`--events` must be an .npz with an array `ev`, got {path}: {error}") from error
-    if events.ndim != 2 or not np.isfinite(events).all():
-        wrong = "NaN or infinity" if events.ndim == 2 else f"shape {events.shape}"
-        raise ValueError(f"`--events` must be finite, shape (cells, frames), got {wrong} in {path}. Leave it out.")
+    if events.ndim != 2 or events.dtype.kind not in "fiu":
+        raise ValueError(
+            f"`--events` must be numbers of shape (cells, frames), got {events.dtype} {events.shape} in {path}."
+        )
     return events
 
 

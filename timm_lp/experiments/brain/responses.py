@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,20 @@ MIN_IMAGES = 8
 _RSM, _RESPONSES, _MOUSE = "rsm_", "responses_", "mouse_"
 _ABOUT = {"source": str, "centred": bool, "synthetic": bool}
 _TOLERANCE = 1e-3
+
+_ZIP = b"PK\x03\x04"
+_OTHERS = {  # by how they begin
+    b"MATLAB 7.3": ", a MATLAB file that h5py.File reads",
+    b"MATLAB": ", a MATLAB file that scipy.io.loadmat reads",
+    b"\x89HDF": ", an HDF5 or netCDF file that h5py.File reads (rsatoolbox.rdm.load_rdm, if it is rsatoolbox's)",
+    b"CDF": ", a netCDF file that scipy.io.netcdf_file reads",
+    b"\x80": ", a pickle (rsatoolbox.rdm.load_rdm reads rsatoolbox's)",
+    b"\x93NUMPY": ", a single array that numpy.load reads",
+}
+_RECIPE = (
+    "Write its arrays by numpy.savez('responses.npz', responses_AREA=array, about=json.dumps({'source': '...', "
+    "'centred': True, 'synthetic': False})), shape (images, trials, units), or rsm_AREA=1 - RDM."
+)
 
 
 @dataclass(frozen=True)
@@ -154,14 +169,25 @@ def check_responses(responses: NDArray[Any], name: str) -> None:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as stream:  # numpy leaves a broken file open
+    with path.open("rb") as stream:  # numpy leaves a broken file open
+        start = stream.read(20)
+        stream.seek(0)
+        if not start.startswith(_ZIP):
+            raise _no_npz(path, next((kind for magic, kind in _OTHERS.items() if start.startswith(magic)), ""))
+        try:
             file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("a single array")
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"`--responses` must be an .npz of arrays without objects, got {path}: {error}") from error
+            arrays = {name: file[name] for name in file.files}
+        except (ValueError, EOFError, OSError, BadZipFile, zlib.error) as error:
+            what = "holds objects" if "allow_pickle" in str(error) else f"is damaged ({error})"
+            raise _no_npz(path, f", which {what}") from error
+    others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if others:
+        raise _no_npz(path, f", an archive with {others[0]}")
+    return arrays
+
+
+def _no_npz(path: Path, what: str) -> ValueError:
+    return ValueError(f"`--responses` must be an .npz of arrays without objects, got {path}{what}. {_RECIPE}")
 
 
 def _about(text: NDArray[Any] | None) -> dict[str, Any]:
