@@ -51,6 +51,13 @@ def test_the_tables_have_a_line_for_each_network_and_area(analysis: Analysis) ->
     assert "-0.000" not in text
 
 
+def test_says_why_there_is_no_ceiling_across_mice(analysis: Analysis) -> None:
+    kinds = {"fine": Ceiling("none", reason="One mouse has all of it."), "coarse": Ceiling("across mice", 0.5, 0.4)}
+    text = to_markdown(replace(analysis, ceilings=kinds))
+    assert "\n\nfine: One mouse has all of it.\n\n" in text
+    assert "coarse: " not in text
+
+
 @pytest.mark.parametrize(("p_value", "said"), [(1e-9, "<0.001"), (0.0123, "0.012"), (None, "-")])
 def test_small_p_values_are_bounds(analysis: Analysis, p_value: float | None, said: str) -> None:
     difference = Difference("a", "b", "fine", -1e-6, -0.1, 0.1, 0.5, 2, p_value)
