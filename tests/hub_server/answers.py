@@ -75,6 +75,11 @@ class Call:
         """The repository's page."""
         return f"{self.server.url}/{'datasets/' if self.kind == 'datasets' else ''}{self.repo.id}"
 
+    @property
+    def api_url(self) -> str:
+        """Where its endpoints are."""
+        return f"{self.server.url}/api/{self.kind}/{self.repo.id}"
+
     def commit(self) -> Commit:
         """Return the commit at the revision that is asked for."""
         revision = self.groups.get("revision") or "main"

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,7 +19,7 @@ def repo_info(call: Call) -> Answer:
 def tree(call: Call) -> Answer:
     commit, folder = call.commit(), call.groups.get("path", "")
     recursive = call.request.query.get("recursive", ["false"])[0].lower() in ("true", "1")
-    rows = tree_rows(commit, folder, recursive)
+    rows = tree_rows(commit, folder, recursive, call.server.xet)
     if folder and not rows:
         raise Refusal(404, f"{folder} does not exist", "EntryNotFound", {"X-Repo-Commit": commit.oid})
     return page(call.server, call.request, rows)
@@ -29,7 +28,7 @@ def tree(call: Call) -> Answer:
 def paths_info(call: Call) -> Answer:
     text = call.request.body.decode()
     paths = call.request.json["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
-    rows = tree_rows(call.commit(), "", recursive=True)
+    rows = tree_rows(call.commit(), "", recursive=True, xet=call.server.xet)
     return Answer.of_json([row for row in rows if row["path"] in [path.rstrip("/") for path in paths]])
 
 
@@ -87,11 +86,12 @@ def preupload(call: Call) -> Answer:
 
 
 def xet_token(call: Call) -> Answer:
-    """Send the client's `hf_xet` to a folder that stands for the Hub's Xet storage."""
-    if call.server.xet_folder is None:
+    """Send the client's `hf_xet` to the folder that stands for the Hub's Xet storage."""
+    if call.server.xet is None:
         raise Refusal(404, "no Xet storage here")
-    token = {"casUrl": f"local://{call.server.xet_folder}", "accessToken": "xet", "exp": int(time.time()) + 3600}
-    return Answer.of_json(token)
+    token = call.server.xet.token
+    headers = {"Cas-Url": token["casUrl"], "Access-Token": token["accessToken"], "Token-Expiration": str(token["exp"])}
+    return Answer.of_json(token, headers={f"X-Xet-{name}": value for name, value in headers.items()})
 
 
 def lfs_batch(call: Call) -> Answer:
@@ -139,6 +139,8 @@ def _change(call: Call, parent: Commit, key: str, value: dict[str, Any]) -> dict
     if key == "file":
         return {path: Blob(base64.b64decode(value["content"]), lfs=False)}
     if key == "lfsFile":
+        if value["oid"] not in call.server.lfs and (content := _uploaded_to_xet(call, value)) is not None:
+            call.server.lfs[value["oid"]] = content
         if value["oid"] not in call.server.lfs:
             raise Refusal(422, f"Your push was rejected since the LFS object {value['oid']} does not exist")
         return {path: Blob(call.server.lfs[value["oid"]], lfs=True)}
@@ -151,6 +153,10 @@ def _change(call: Call, parent: Commit, key: str, value: dict[str, Any]) -> dict
     return {}
 
 
+def _uploaded_to_xet(call: Call, file: dict[str, Any]) -> bytes | None:
+    return call.server.xet.find(file["oid"], file["size"]) if call.server.xet is not None else None
+
+
 def send_file(call: Call) -> Answer:
     commit = call.commit()
     headers = {"X-Repo-Commit": commit.oid, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
@@ -160,6 +166,9 @@ def send_file(call: Call) -> Answer:
     headers["ETag"] = f'"{blob.etag}"'
     if blob.lfs:
         headers.update({"X-Linked-Etag": f'"{blob.etag}"', "X-Linked-Size": str(len(blob))})
+        if call.server.xet is not None:
+            headers["X-Xet-Hash"] = call.server.xet.add(blob.content)
+            headers["Link"] = f'<{call.api_url}/xet-read-token/{commit.oid}>; rel="xet-auth"'
     wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", call.request.headers.get("range", ""))
     if wanted is None:
         return Answer(200, blob.content, headers)

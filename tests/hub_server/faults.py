@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -13,6 +13,8 @@ class Fault:
         pattern: Searched in `METHOD /path`; which requests it hits.
         times: How many of them; None for all.
         status: Answer with this status instead, and do nothing.
+        headers: Of that answer.
+        cut_to: Answer with so many bytes of the body, as if they were all.
         close_after: Close the connection after so many bytes of the answer's body.
         reset: Reset it then instead, as a crashed machine does.
         lose_answer: Do what is asked, and close the connection without an answer.
@@ -24,6 +26,8 @@ class Fault:
     pattern: str
     times: int | None = None
     status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_to: int | None = None
     close_after: int | None = None
     reset: bool = False
     lose_answer: bool = False

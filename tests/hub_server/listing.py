@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 from .repository import Blob, Commit, Repository, read_metadata
+from .xet import XetStorage
 
 
 def info(repo: Repository, commit: Commit) -> dict[str, Any]:
@@ -42,14 +43,14 @@ def matches(row: dict[str, Any], query: dict[str, list[str]]) -> bool:
     )
 
 
-def tree_rows(commit: Commit, folder: str, recursive: bool) -> list[dict[str, Any]]:
+def tree_rows(commit: Commit, folder: str, recursive: bool, xet: XetStorage | None) -> list[dict[str, Any]]:
     """Return the files and folders in a folder ("" for the root) of a commit."""
     prefix = f"{folder.rstrip('/')}/" if folder else ""
     inside = [path for path in sorted(commit.files) if path.startswith(prefix)]
     parts = [path.removeprefix(prefix).split("/") for path in inside]
     folders = {prefix + "/".join(names[:depth]) for names in parts for depth in range(1, len(names))}
     rows = [{"type": "directory", "oid": _folder_oid(commit, name), "size": 0, "path": name} for name in folders]
-    rows += [_file_row(path, commit.files[path]) for path in inside]
+    rows += [_file_row(path, commit.files[path], xet) for path in inside]
     if not recursive:
         rows = [row for row in rows if "/" not in row["path"].removeprefix(prefix)]
     return sorted(rows, key=lambda row: row["path"])
@@ -76,10 +77,12 @@ def _folder_oid(commit: Commit, folder: str) -> str:
     return hashlib.sha1("\n".join(content).encode()).hexdigest()
 
 
-def _file_row(path: str, blob: Blob) -> dict[str, Any]:
+def _file_row(path: str, blob: Blob, xet: XetStorage | None) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "file", "oid": blob.oid, "size": len(blob), "path": path}
     if blob.lfs:
         row["lfs"] = {"oid": blob.sha256, "size": len(blob), "pointerSize": len(blob.pointer)}
+        if xet is not None:
+            row["xetHash"] = xet.add(blob.content)
     return row
 
 

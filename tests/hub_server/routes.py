@@ -74,6 +74,7 @@ _IN_REPOSITORY: list[tuple[str, str, str, Callable[[Call], Answer]]] = [
     ("POST DELETE", rf"{_API}/tag{_REV}", "write", contents.tag),
     ("POST", rf"{_API}/preupload{_REV}", "write", contents.preupload),
     ("POST", rf"{_API}/commit{_REV}", "write", contents.add_commit),
+    ("GET", rf"{_API}/xet-read-token{_REV}", "content", contents.xet_token),
     ("GET", rf"{_API}/xet-write-token{_REV}", "write", contents.xet_token),
     ("POST", rf"{_PAGE}\.git/info/lfs/objects/batch", "write", contents.lfs_batch),
     ("POST", rf"{_PAGE}\.git/info/lfs/objects/verify", "write", contents.lfs_verify),

@@ -14,6 +14,7 @@ from .answers import Answer, Refusal, Request
 from .faults import Fault
 from .repository import Blob, Commit, Repository, read_folder
 from .routes import answer
+from .xet import XetStorage, hf_xet
 
 TOKENS = {"hf_alice": "alice", "hf_bob": "bob"}
 Kind = str  # "models" or "datasets", as in the Hub's URLs
@@ -32,7 +33,7 @@ class HubServer(ThreadingHTTPServer):
         faults: What is to go wrong; see `inject`.
         lfs: Large files that were uploaded, by sha256, committed or not.
         page_size: Rows of a page of a listing.
-        xet_folder: Where uploads over Xet go, if the client may use it; None for no Xet.
+        xet: Where large files are too, for clients that have `hf_xet`; None for a Hub without Xet.
     """
 
     daemon_threads = True
@@ -45,11 +46,16 @@ class HubServer(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.lfs: dict[str, bytes] = {}
         self.page_size = 1000
-        self.xet_folder: Path | None = None
+        self.xet = XetStorage() if hf_xet is not None else None
         self.lock = RLock()
         self.repositories: dict[tuple[Kind, str], Repository] = {}
         if root is not None:
             self._seed_root(root)
+
+    def server_close(self) -> None:
+        super().server_close()
+        if self.xet is not None:
+            self.xet.close()
 
     def _seed_root(self, root: Path) -> None:
         for folder in sorted(path for path in root.glob("*/*") if path.is_dir()):
@@ -119,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.call is not None:
             fault.call()
         if fault.status is not None:
-            self._send(Answer.of_json({"error": "injected fault"}, fault.status), fault)
+            self._send(Answer.of_json({"error": "injected fault"}, fault.status, fault.headers), fault)
             return
         request = Request(self.command, parts.path, parse_qs(parts.query), self.headers, body)
         try:
@@ -143,6 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.lose_answer:
             self._hang_up(fault.reset)
             return
+        result.body = result.body[: fault.cut_to]
         self.send_response(result.status)
         for name, value in {"Content-Length": str(len(result.body)), **result.headers}.items():
             self.send_header(name, value)
@@ -199,7 +206,6 @@ def environment(server: HubServer, home: Path, token: str | None = None) -> dict
         "HF_HOME": str(home),
         "HF_TOKEN": token or "",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }

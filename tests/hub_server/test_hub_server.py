@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import _runtime
 
 from . import HubServer, environment, serve
 
@@ -27,11 +28,13 @@ WEIGHTS = bytes(range(256)) * 40
 CARD = "---\nlicense: mit\ntags:\n- timm-lp\n---\nA network.\n"
 
 
-@pytest.fixture(autouse=True)
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["xet", "lfs"])
+def loopback(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))  # of hf_xet's log
+    if request.param == "lfs":  # as where hf_xet is not installed
+        monkeypatch.setitem(_runtime._package_versions, "hf_xet", "N/A")
 
 
 @pytest.fixture
