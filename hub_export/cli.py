@@ -101,6 +101,9 @@ def _print_preview(network: Path, options: argparse.Namespace) -> None:
     files = preview(network, options.repo_id, **_target(options))
     for name, (size, state) in files.items():
         print(f"{state:8} {size:>12,} bytes  {name}")
+    if all(state == "same" for _, state in files.values()):
+        print(f"Nothing to upload: {options.repo_id} has this network already.")
+        return
     where = "a pull request" if options.create_pr else options.revision
     print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {where}.")
 

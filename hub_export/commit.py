@@ -1,24 +1,19 @@
 """Push one commit, whole or not at all, and confirm that it is there."""
 
 import logging
-import time
 from itertools import takewhile
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils.sha import git_hash
 
-from timm_lp.files import file_digest
-
-from .errors import HubError, first_line, is_transient, is_unreachable, retry, transport_error
-from .files import PUBLISHED
+from .download import read_published
+from .errors import HubError, clear_transfer_errors, retry, transport_error
+from .files import clear_disk_errors, is_same
 from .target import Target
 
 _logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 3
 _MESSAGE = "Upload a network with timm-lp"
 _STALE = 412  # status: the branch is no longer at the commit's parent
 
@@ -36,38 +31,40 @@ def commit_files(target: Target, files: dict[str, Path], create_pr: bool) -> Com
 
     Raises:
         HubError: If somebody else pushed in between, or the Hub fails for good. The branch is as it was then.
+
+    Returns:
+        The commit; that which is there if it has all files already.
     """
     states = differing_files(target.api, target.repo_id, target.parent, files)
+    if not states:
+        return _commit_info(target, target.parent, None)
     additions = [CommitOperationAdd(name, path) for name, path in files.items()]
-    stale = [name for name, state in states.items() if state == "stale"]
+    deletions = [CommitOperationDelete(name) for name, state in states.items() if state == "stale"]
     _upload_large(target, additions, create_pr)
-    attempt = 0
-    while True:
-        attempt += 1
+
+    def commit() -> CommitInfo:
         try:
             return target.api.create_commit(
                 target.repo_id,
-                [*additions, *map(CommitOperationDelete, stale)],
+                [*additions, *deletions],
                 commit_message=_MESSAGE,
                 revision=target.revision,
                 parent_commit=target.parent,
                 create_pr=create_pr,
             )
         except (HfHubHTTPError, transport_error()) as error:
-            if isinstance(error, HfHubHTTPError) and error.response.status_code == _STALE:
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            if status == _STALE:
                 raise HubError(
                     f"Somebody else pushed to {target.revision} of {target.repo_id} at the same time; nothing of this "
                     "push is there. Look at it, and push again."
                 ) from error
-            if not (is_transient(error) or is_unreachable(error)):
-                raise
-            if commit := _find(target, files, create_pr):
-                _logger.warning("The Hub's answer was lost, but the commit is there: %s.", commit.oid)
-                return commit
-            if attempt == _ATTEMPTS:
-                raise
-            _logger.warning("Attempt %d of %d to commit failed: %s", attempt, _ATTEMPTS, first_line(error))
-            time.sleep(2 ** (attempt - 1))
+            if (status is None or status >= 500) and (found := _find(target, files, create_pr)):
+                _logger.warning("The Hub's answer was lost, but the commit is there: %s.", found.oid)
+                return found
+            raise
+
+    return retry(commit)
 
 
 def differing_files(api: HfApi, repo_id: str, revision: str, files: dict[str, Path]) -> dict[str, str]:
@@ -79,29 +76,18 @@ def differing_files(api: HfApi, repo_id: str, revision: str, files: dict[str, Pa
         revision: Of the published ones.
         files: The local ones, by name.
     """
-    rows = retry(lambda: list(api.list_repo_tree(repo_id, revision=revision)))
-    published = {row.path: row for row in rows if isinstance(row, RepoFile) and row.path in PUBLISHED}
+    published = read_published(api, repo_id, revision).files
     states = {name: "new" for name in files if name not in published}
     states |= {name: "stale" for name in published if name not in files}
-    return states | {name: "changed" for name in files.keys() & published if not _same(files[name], published[name])}
-
-
-def _same(path: Path, published: RepoFile) -> bool:
-    if published.lfs is not None:
-        return file_digest(path) == published.lfs.sha256
-    return git_hash(path.read_bytes()) == published.blob_id
+    return states | {name: "changed" for name in files.keys() & published if not is_same(files[name], published[name])}
 
 
 def _upload_large(target: Target, additions: list[CommitOperationAdd], create_pr: bool) -> None:
     """Upload what does not travel in the commit itself; nothing of it is visible before the commit."""
-    try:
+    with clear_disk_errors(f"{constants.HF_XET_CACHE}, the cache,"), clear_transfer_errors(target.repo_id):
         target.api.preupload_lfs_files(
             target.repo_id, additions, revision=target.revision, create_pr=create_pr, free_memory=False
         )
-    except RuntimeError as error:
-        if isinstance(error.__cause__, (HfHubHTTPError, transport_error())):
-            raise error.__cause__ from error
-        raise
 
 
 def _find(target: Target, files: dict[str, Path], create_pr: bool) -> CommitInfo | None:
@@ -116,9 +102,16 @@ def _find(target: Target, files: dict[str, Path], create_pr: bool) -> CommitInfo
         candidates = dict.fromkeys(takewhile(lambda oid: oid != target.parent, (row.commit_id for row in rows)), "")
     for oid, pull_request in candidates.items():
         if not differing_files(api, repo_id, oid, files):
-            page = f"{api.endpoint}/{repo_id}"
-            url = f"{page}/discussions/{pull_request}" if create_pr else None
-            return CommitInfo(
-                commit_url=f"{page}/commit/{oid}", commit_message=_MESSAGE, commit_description="", oid=oid, pr_url=url
-            )
+            return _commit_info(target, oid, pull_request or None)
     return None
+
+
+def _commit_info(target: Target, oid: str, pull_request: str | None) -> CommitInfo:
+    page = f"{target.api.endpoint}/{target.repo_id}"
+    return CommitInfo(
+        commit_url=f"{page}/commit/{oid}",
+        commit_message=_MESSAGE,
+        commit_description="",
+        oid=oid,
+        pr_url=f"{page}/discussions/{pull_request}" if pull_request else None,
+    )

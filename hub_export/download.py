@@ -1,24 +1,35 @@
 """Download a network from the Hub to a verified folder."""
 
 import logging
-import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.hf_api import RepoSibling
 
 from timm_lp import __version__
 
-from .errors import HubError, VerificationError, clear_errors, is_unreachable, naming, retry, transport_error
+from .errors import (
+    HubError,
+    VerificationError,
+    clear_errors,
+    clear_transfer_errors,
+    is_unreachable,
+    naming,
+    retry,
+    transport_error,
+)
 from .files import (
     CONFIG,
     MANIFEST,
     PUBLISHED,
     WEIGHTS,
     check_new_folder,
-    check_regular_files,
+    check_regular_file,
     clear_disk_errors,
+    is_same,
     new_folder,
     published_files,
 )
@@ -78,6 +89,26 @@ def pull(
     return Path(folder).expanduser()
 
 
+@dataclass(frozen=True)
+class Published:
+    """What the Hub says of a commit.
+
+    Attributes:
+        commit: Its hash.
+        files: Those of a network, by name, with their hashes.
+    """
+
+    commit: str
+    files: dict[str, RepoSibling]
+
+
+def read_published(api: HfApi, repo_id: str, revision: str | None) -> Published:
+    """Return what the Hub says of the commit at a branch or tag, or of a commit; None for `main`."""
+    info = retry(lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S))
+    files = {row.rfilename: row for row in info.siblings or () if row.rfilename in PUBLISHED}
+    return Published(info.sha or "", files)
+
+
 def fetch(api: HfApi, repo_id: str, revision: str | None, cache_dir: Path | None = None) -> Path:
     """Return the cache's folder of a commit, with all files downloaded and equal to the hashes that the Hub states.
 
@@ -91,59 +122,68 @@ def fetch(api: HfApi, repo_id: str, revision: str | None, cache_dir: Path | None
         HubError: If the repository holds no network of ours.
         VerificationError: If a file is damaged, and again when downloaded anew, or the cache links to another place.
     """
-
-    def download(wanted: str) -> Path:
-        def attempt() -> str:
-            return api.snapshot_download(repo_id, revision=wanted, allow_patterns=list(PUBLISHED), cache_dir=cache_dir)
-
-        with clear_disk_errors(f"{cache_dir or constants.HF_HUB_CACHE}, the cache,"):
-            snapshot = Path(retry(attempt))
-        with naming(snapshot):
-            check_regular_files(snapshot)
-        return snapshot
-
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
     try:
-        commit = retry(lambda: api.model_info(repo_id, revision=revision, timeout=_TIMEOUT_S).sha) or ""
+        known = read_published(api, repo_id, revision)
     except (OfflineModeIsEnabled, transport_error()) as error:
         if not is_unreachable(error):
             raise
-        snapshot = download(revision or "main")
-        _logger.warning("%s cannot be reached; %s is from the cache, at %s.", api.endpoint, repo_id, snapshot.name)
-        return snapshot
-    snapshot = download(revision or "main")  # by its name, so that the cache knows it
-    if snapshot.name != commit:  # the client fell back on its cache, or the branch has moved
-        snapshot = download(commit)
-    if missing := [name for name in (MANIFEST, CONFIG, WEIGHTS) if not (snapshot / name).is_file()]:
+        return _find_cached(api, repo_id, revision, cache, error)
+    if missing := [name for name in (MANIFEST, CONFIG, WEIGHTS) if name not in known.files]:
         raise HubError(
-            f"{repo_id} at {commit} has no {missing[0]}: it was not pushed by this package. Load it with timm."
+            f"{repo_id} at {known.commit} has no {missing[0]}: it was not pushed by this package. Load it with timm."
         )
-    _repair(api, repo_id, commit, cache_dir)
+    snapshot = {_download(api, repo_id, known, name, cache).parent for name in known.files}.pop()
+    if revision != known.commit:  # the cache learns which commit a branch is at
+        _download_once(api, repo_id, revision, MANIFEST, cache)
     return snapshot
 
 
-def _repair(api: HfApi, repo_id: str, commit: str, cache_dir: Path | None) -> None:
-    """Download damaged files once more, and take those that stay damaged out of the cache."""
-    for damaged in (damage := _damage(api, repo_id, commit, cache_dir)):
-        _logger.warning("%s of %s is damaged; it is downloaded once more.", damaged, repo_id)
-        retry(
-            lambda name=damaged: api.hf_hub_download(  # type: ignore[misc]
-                repo_id, name, revision=commit, cache_dir=cache_dir, force_download=True
-            )
-        )
-    if not damage or not (damage := _damage(api, repo_id, commit, cache_dir)):
-        return
-    for path in damage.values():
-        blob = Path(os.path.realpath(path))
-        path.unlink()
-        blob.unlink(missing_ok=True)
+def _find_cached(api: HfApi, repo_id: str, revision: str | None, cache: Path, reason: Exception) -> Path:
+    """Return the cache's folder of a commit when there is no way to the Hub."""
+    try:
+        snapshot = Path(api.snapshot_download(repo_id, revision=revision, cache_dir=cache, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise HubError(
+            f"{api.endpoint} cannot be reached, and {repo_id} is not in the cache. Check the connection."
+        ) from reason
+    _logger.warning("%s cannot be reached; %s is from the cache, at %s.", api.endpoint, repo_id, snapshot.name)
+    return snapshot
+
+
+def _download(api: HfApi, repo_id: str, known: Published, name: str, cache: Path) -> Path:
+    """Return a file in the cache that is equal to the published one; a damaged one is downloaded once more."""
+    for _ in range(2):
+        path = _download_once(api, repo_id, known.commit, name, cache)
+        if path is not None:
+            with naming(path.parent):
+                check_regular_file(path)
+            if is_same(path, known.files[name]):
+                return path
+            _remove_cached(path)
+        _logger.warning("%s of %s is damaged or cut short.", name, repo_id)
     raise VerificationError(
-        f"{', '.join(damage)} of {repo_id} at {commit} came damaged twice, unlike the hash that the Hub states. "
+        f"{name} of {repo_id} at {known.commit} came damaged twice, unlike the hash that the Hub states. "
         "It was taken out of the cache; try again, over another connection."
     )
 
 
-def _damage(api: HfApi, repo_id: str, commit: str, cache_dir: Path | None) -> dict[str, Path]:
-    """Return the files in the cache that differ from the hash that the Hub states, by name."""
-    found = retry(lambda: api.verify_repo_checksums(repo_id, revision=commit, cache_dir=cache_dir))
-    paths = [mismatch["path"] for mismatch in found.mismatches]
-    return {path: found.verified_path / path for path in paths if path in PUBLISHED}
+def _download_once(api: HfApi, repo_id: str, revision: str | None, name: str, cache: Path) -> Path | None:
+    """Return a file in the cache, downloaded if it is not there; None if not all of it came."""
+    with clear_disk_errors(f"{cache}, the cache,"):
+        with clear_transfer_errors(repo_id):
+            try:
+                return Path(retry(lambda: api.hf_hub_download(repo_id, name, revision=revision, cache_dir=cache)))
+            except OSError as error:
+                if not str(error).startswith("Consistency check failed"):
+                    raise
+                return None
+
+
+def _remove_cached(link: Path) -> None:
+    """Take a file out of the cache, with all that lies between its name and its content."""
+    while link.is_symlink():
+        target = link.parent / link.readlink()
+        link.unlink()
+        link = target
+    link.unlink(missing_ok=True)

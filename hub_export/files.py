@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils.sha import git_hash
+
+from timm_lp.files import file_digest
+
 from .errors import VerificationError
 
 WEIGHTS = "model.safetensors"
@@ -83,23 +88,40 @@ def is_staged(folder: Path) -> bool:
 def check_regular_files(folder: Path) -> None:
     """Refuse what has a published name and is no regular file, before anything is read.
 
-    The client's cache is made of symbolic links to its blobs; those alone are followed.
-
     Raises:
         VerificationError: If there is one.
     """
     for name in PUBLISHED:
-        path = folder / name
-        if path.is_symlink() and not _is_cached(path):
-            raise VerificationError(f"{name} must be a regular file, got a symbolic link. Put a file in its place.")
-        if os.path.lexists(path) and not path.is_file():
-            raise VerificationError(f"{name} must be a regular file, got something else. Remove it.")
+        check_regular_file(folder / name)
+
+
+def check_regular_file(path: Path) -> None:
+    """Refuse what is there and is no regular file.
+
+    The client's cache is made of symbolic links to its blobs; those alone are followed.
+
+    Raises:
+        VerificationError: If it is none.
+    """
+    if path.is_symlink() and not _is_cached(path):
+        raise VerificationError(f"{path.name} must be a regular file, got a symbolic link. Put a file in its place.")
+    if path.exists() and not path.is_file():
+        raise VerificationError(f"{path.name} must be a regular file, got something else. Remove it.")
 
 
 def _is_cached(link: Path) -> bool:
-    """Tell whether a link in the client's cache leads to the blobs of its repository."""
-    snapshot, target = Path(os.path.realpath(link.parent)), Path(os.path.realpath(link))
-    return snapshot.parent.name == "snapshots" and target.parent == snapshot.parent.parent / "blobs"
+    """Tell whether a link in the client's cache leads to blobs there: a repository's, or those that all share."""
+    snapshots, target = Path(os.path.realpath(link.parent)).parent, Path(os.path.realpath(link))
+    cache = snapshots.parent.parent
+    in_cache = snapshots.name == "snapshots" and target.is_relative_to(cache)
+    return in_cache and "blobs" in target.relative_to(cache).parts[:2]
+
+
+def is_same(path: Path, published: RepoSibling) -> bool:
+    """Tell whether a file's content is that of a published one, by the hash that the Hub states."""
+    if published.lfs is not None:
+        return file_digest(path) == published.lfs.sha256
+    return git_hash(path.read_bytes()) == published.blob_id
 
 
 def published_files(folder: Path) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from huggingface_hub import GitRefs, HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from .errors import first_line, retry, transport_error
@@ -83,7 +83,7 @@ def check_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: st
         return None
     if private and not retry(lambda: api.model_info(repo_id).private):
         raise ValueError(f"`private` must be False, got True: {repo_id} is public already. Change it on the Hub first.")
-    refs = _refs(api, repo_id)
+    refs = list_refs(api, repo_id)
     tags = {known.name for known in refs.tags}
     if tag in tags:
         raise ValueError(f"`tag` must be new, got {tag!r}, which {repo_id} has. Tags are not moved.")
@@ -108,37 +108,43 @@ def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str
     """
     refs = check_target(api, repo_id, revision, private, tag)
     if refs is None:
+        undo.callback(_remove_repository, api, repo_id)  # told first: the answers may be lost
         retry(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-        undo.callback(_remove_repository, api, repo_id)
-        refs = _refs(api, repo_id)
+        refs = list_refs(api, repo_id)
     branches = {branch.name: branch.target_commit for branch in refs.branches}
     if revision not in branches:
         branches[revision] = branches["main"]
-        retry(lambda: api.create_branch(repo_id, branch=revision, revision=branches["main"], exist_ok=True))
         undo.callback(_remove_branch, api, repo_id, revision, branches["main"])
+        retry(lambda: api.create_branch(repo_id, branch=revision, revision=branches["main"], exist_ok=True))
     pull_requests = frozenset(request.ref for request in refs.pull_requests or ())
     return Target(api, repo_id, revision, branches[revision], pull_requests)
 
 
-def _refs(api: HfApi, repo_id: str) -> GitRefs:
+def list_refs(api: HfApi, repo_id: str) -> GitRefs:
+    """Return a repository's branches, tags and pull requests."""
     return retry(lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
 
 
 def _remove_repository(api: HfApi, repo_id: str) -> None:
     """Remove a repository that was made in vain, unless somebody has put something into it."""
     try:
-        refs = api.list_repo_refs(repo_id, include_pull_requests=True)
+        refs = list_refs(api, repo_id)
         heads = {branch.target_commit for branch in refs.branches}
-        if heads == {row.commit_id for row in api.list_repo_commits(repo_id)} and not refs.pull_requests:
-            api.delete_repo(repo_id)
+        commits = {row.commit_id for row in retry(lambda: api.list_repo_commits(repo_id))}
+        if heads == commits and not refs.pull_requests:
+            retry(lambda: api.delete_repo(repo_id, missing_ok=True))
+    except RepositoryNotFoundError:  # it was not made
+        return
     except (HfHubHTTPError, transport_error()) as error:
-        _logger.warning("%s was made and stays, empty: %s.", repo_id, first_line(error))
+        _logger.warning("%s may have been made, and stays then, empty: %s.", repo_id, first_line(error))
 
 
 def _remove_branch(api: HfApi, repo_id: str, branch: str, start: str) -> None:
     """Remove a branch that was made in vain, unless somebody has put something onto it."""
     try:
-        if api.model_info(repo_id, revision=branch).sha == start:
-            api.delete_branch(repo_id, branch=branch)
+        if retry(lambda: api.model_info(repo_id, revision=branch)).sha == start:
+            retry(lambda: api.delete_branch(repo_id, branch=branch))
+    except (RepositoryNotFoundError, RevisionNotFoundError):  # it was not made, or is removed
+        return
     except (HfHubHTTPError, transport_error()) as error:
-        _logger.warning("The branch %s of %s was made and stays: %s.", branch, repo_id, first_line(error))
+        _logger.warning("Branch %s of %s may have been made, and stays then: %s.", branch, repo_id, first_line(error))

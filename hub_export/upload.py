@@ -13,11 +13,11 @@ from timm_lp.files import file_digest
 from .cards.card import fill_repo_id
 from .commit import commit_files, differing_files
 from .download import fetch, hub_api
-from .errors import HubError, VerificationError, clear_errors, naming, retry
+from .errors import HubError, VerificationError, clear_errors, naming, retry, transport_error
 from .files import CARD, MANIFEST, PUBLISHED, is_staged
 from .reference import seal_manifest
 from .staging import stage
-from .target import check_names, check_target, open_target
+from .target import check_names, check_target, list_refs, open_target
 from .verification import verify_edited
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def push(
         token: None for the one in HF_TOKEN or from `hf auth login`.
 
     Returns:
-        The commit; `.oid` is its hash, which pins it. An unchanged network makes no new one.
+        The commit; `.oid` is its hash, which pins it. An unchanged network makes no new one, and no pull request.
 
     Raises:
         HubError: If the Hub, or the way to it, fails.
@@ -61,11 +61,15 @@ def push(
     with tempfile.TemporaryDirectory() as work:
         files = prepare(folder_or_model, repo_id, Path(work))
         with clear_errors(api.endpoint, repo_id, revision):
-            commit = _publish(api, files, repo_id, revision, private, create_pr, tag)
+            commit, is_new = _publish(api, files, repo_id, revision, private, create_pr, tag)
         _verify_published(api, repo_id, commit.oid)
         if tag is not None:
             _set_tag(api, repo_id, commit.oid, tag)
-    _logger.info("Published and verified %s at %s.", repo_id, commit.oid)
+    if is_new:
+        _logger.info("Published and verified %s at %s.", repo_id, commit.oid)
+    else:
+        without = "; no pull request was opened" if create_pr else ""
+        _logger.info("%s has this network already, verified, at %s%s.", repo_id, commit.oid, without)
     return commit
 
 
@@ -139,12 +143,13 @@ def _read_card(folder: Path) -> str:
 
 def _publish(
     api: HfApi, files: dict[str, Path], repo_id: str, revision: str, private: bool, create_pr: bool, tag: str | None
-) -> CommitInfo:
+) -> tuple[CommitInfo, bool]:
+    """Return the commit, and whether it is a new one."""
     with ExitStack() as undo:
         target = open_target(api, repo_id, revision, private, tag, undo)
         commit = commit_files(target, files, create_pr)
         undo.pop_all()
-    return commit
+    return commit, commit.oid != target.parent
 
 
 def _verify_published(api: HfApi, repo_id: str, oid: str) -> None:
@@ -162,6 +167,10 @@ def _verify_published(api: HfApi, repo_id: str, oid: str) -> None:
 def _set_tag(api: HfApi, repo_id: str, oid: str, tag: str) -> None:
     try:
         with clear_errors(api.endpoint, repo_id, oid):
-            retry(lambda: api.create_tag(repo_id, tag=tag, revision=oid, exist_ok=True))  # its answer may be lost, too
+            try:
+                retry(lambda: api.create_tag(repo_id, tag=tag, revision=oid, exist_ok=True))
+            except transport_error():  # its answers may be lost, too
+                if oid not in [row.target_commit for row in list_refs(api, repo_id).tags if row.name == tag]:
+                    raise
     except HubError as error:
         raise HubError(f"Commit {oid} is on the Hub and verified, but its tag was not set: {error}") from error

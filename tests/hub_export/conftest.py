@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.utils import _runtime
 from torch import nn
 
 from hub_export import stage
@@ -36,18 +37,22 @@ def staged(staged_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """An empty Hub, which this process uses as Alice, and does not wait for."""
+def pauses() -> list[float]:
+    """Return how long was to be waited for the Hub, seconds, each time."""
+    return []
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> Iterator[HubServer]:
+    """An empty Hub, which this process uses as Alice, and does not wait for: over Xet, where there is `hf_xet`."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
-    no_wait = SimpleNamespace(sleep=lambda seconds: None)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))  # of hf_xet's log
+    no_wait = SimpleNamespace(sleep=pauses.append)
     for module in ("huggingface_hub.utils._http", "huggingface_hub.file_download", "hub_export.errors"):
         monkeypatch.setattr(f"{module}.time", no_wait)
-    monkeypatch.setattr("hub_export.commit.time", no_wait)
-    constants = "huggingface_hub.constants"
-    monkeypatch.setattr(f"{constants}.HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with serve() as server:
         use(server.url, monkeypatch)
         yield server
@@ -59,6 +64,24 @@ def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+
+
+@pytest.fixture
+def without_xet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the client be that of a machine that `hf_xet` is not installed on, which transfers over LFS."""
+    monkeypatch.setitem(_runtime._package_versions, "hf_xet", "N/A")
+
+
+@pytest.fixture(params=["xet", "xet_own_blobs", "lfs"])
+def transfer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test over Xet, with and without the blobs that all repositories share, and over LFS."""
+    if request.param == "lfs":
+        request.getfixturevalue("without_xet")
+    else:
+        pytest.importorskip("hf_xet")
+        own = request.param == "xet_own_blobs"
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_SHARED_BLOBS", own, raising=False)
+    return request.param
 
 
 @pytest.fixture

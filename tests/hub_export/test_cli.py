@@ -60,6 +60,9 @@ def test_a_dry_run_prints_what_would_be_uploaded(
     assert not hub.repositories
     main(["push", str(trial), REPO, "--dry-run", "--create-pr"])
     assert capsys.readouterr().out.endswith("it goes to alice/network, a pull request.\n")
+    main(["push", str(trial), REPO])
+    main(["push", str(trial), REPO, "--dry-run", "--create-pr"])
+    assert capsys.readouterr().out.endswith("Nothing to upload: alice/network has this network already.\n")
 
 
 def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from torch import nn
 
-from hub_export import HubError, VerificationError, list_networks, pull, push, stage
+from hub_export import HubError, VerificationError, list_networks, pull, push, stage, verify
+from hub_export.files import PUBLISHED
 
 from ..hub_server import HubServer, environment
 from ..hub_server.repository import Blob
@@ -27,10 +30,17 @@ def cached_files(tmp_path: Path) -> list[str]:
     )
 
 
+@pytest.mark.usefixtures("without_xet")
 @pytest.mark.parametrize(
     "effects",
-    [{"close_after": 100_000}, {"close_after": 100_000, "reset": True}, {"status": 500}, {"status": 503}],
-    ids=["closed", "reset", "500", "503"],
+    [
+        {"close_after": 100_000},
+        {"close_after": 100_000, "reset": True},
+        {"status": 500},
+        {"status": 503},
+        {"cut_to": 100_000},
+    ],
+    ids=["closed", "reset", "500", "503", "short"],
 )
 def test_a_download_that_breaks_once_is_taken_up_again(
     hub: HubServer, pushed: str, staged: Path, effects: dict[str, int]
@@ -45,7 +55,7 @@ INFO = "GET /api/models/[^/]*/[^/]*(/revision.*)?$"
 
 
 @pytest.mark.parametrize(
-    ("request_", "status"), [(INFO, 500), (INFO, 503), ("GET .*/tree/", 503), ("HEAD .*/config", 500)]
+    ("request_", "status"), [(INFO, 500), (INFO, 503), ("HEAD .*/config", 500), ("HEAD .*/resolve/main/", 503)]
 )
 def test_an_answer_that_fails_once_is_asked_for_again(hub: HubServer, pushed: str, request_: str, status: int) -> None:
     fault = hub.inject(request_, times=1, status=status)
@@ -53,9 +63,10 @@ def test_an_answer_that_fails_once_is_asked_for_again(hub: HubServer, pushed: st
     assert fault.times == 0
 
 
+@pytest.mark.usefixtures("without_xet")
 @pytest.mark.parametrize(
     ("request_", "status"),
-    [(WEIGHTS, 500), (WEIGHTS, 503), (INFO, 503), ("GET .*/tree/", 500), ("HEAD .*/config", 503)],
+    [(WEIGHTS, 500), (WEIGHTS, 503), (INFO, 503), ("HEAD .*/config", 503)],
 )
 def test_a_hub_that_fails_for_ever_is_given_up(
     hub: HubServer, pushed: str, tmp_path: Path, request_: str, status: int
@@ -80,11 +91,12 @@ def test_other_refusals(hub: HubServer, pushed: str, status: int, message: str) 
 
 
 def test_a_hub_that_hangs_is_asked_again(hub: HubServer, pushed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub_export.download._TIMEOUT_S", 0.2)
-    hub.inject(INFO, times=1, delay_s=1.0)
+    monkeypatch.setattr("hub_export.download._TIMEOUT_S", 1.0)
+    hub.inject(INFO, times=1, delay_s=2.0)
     assert pull(REPO).name == pushed
 
 
+@pytest.mark.usefixtures("without_xet")
 def test_a_connection_that_always_breaks_is_given_up(hub: HubServer, pushed: str, tmp_path: Path) -> None:
     hub.inject(WEIGHTS, close_after=1000, reset=True)
     with pytest.raises(HubError, match=r"The connection to http://127\.0\.0\.1:\d+ broke: .*\. Try again\."):
@@ -93,6 +105,7 @@ def test_a_connection_that_always_breaks_is_given_up(hub: HubServer, pushed: str
     assert not [name for name in cached_files(tmp_path) if name.endswith(".incomplete")]
 
 
+@pytest.mark.usefixtures("without_xet")
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
 def test_a_byte_that_is_flipped_once_is_repaired(
     hub: HubServer, pushed: str, staged: Path, name: str, caplog: pytest.LogCaptureFixture
@@ -100,9 +113,10 @@ def test_a_byte_that_is_flipped_once_is_repaired(
     hub.inject(f"GET .*/{name}", times=1, flip_byte=50)
     folder = pull(REPO)
     assert (folder / name).read_bytes() == hub.repositories["models", REPO].head.files[name].content
-    assert f"{name} of {REPO} is damaged; it is downloaded once more" in caplog.text
+    assert f"{name} of {REPO} is damaged or cut short" in caplog.text
 
 
+@pytest.mark.usefixtures("without_xet")
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_byte_that_is_always_flipped_is_named_and_not_kept(
     hub: HubServer, pushed: str, tmp_path: Path, name: str
@@ -116,11 +130,165 @@ def test_a_byte_that_is_always_flipped_is_named_and_not_kept(
     assert pull(REPO).name == pushed
 
 
-def test_a_cache_that_was_damaged_is_repaired(hub: HubServer, pushed: str, staged: Path) -> None:
+@pytest.mark.usefixtures("without_xet")
+def test_a_file_that_is_always_short_is_named_and_not_kept(hub: HubServer, pushed: str, tmp_path: Path) -> None:
+    hub.inject(WEIGHTS, cut_to=100_000)
+    with pytest.raises(
+        VerificationError, match=r"model\.safetensors of alice/network at \w+ came damaged .* try again"
+    ):
+        pull(REPO, folder=tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    assert "model.safetensors" not in cached_files(tmp_path)
+
+
+def flip_last_byte(path: Path) -> None:
+    path.chmod(0o644)  # the client's blobs that all share are read-only
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 0xFF]))
+
+
+def test_a_pull_by_each_way(hub: HubServer, pushed: str, staged: Path, tmp_path: Path, transfer: str) -> None:
+    snapshot, folder = pull(REPO), pull(REPO, folder=tmp_path / "back")
+    verify(snapshot)
+    for name in PUBLISHED:
+        content = (staged / name).read_bytes() if (staged / name).exists() else None
+        assert [(place / name).exists() and (place / name).read_bytes() == content for place in (snapshot, folder)] == (
+            [content is not None] * 2
+        )
+    assert not [path for path in folder.iterdir() if path.is_symlink()]
+    blob = (snapshot / "model.safetensors").resolve()
+    shared = transfer == "xet" and hasattr(constants, "HF_HUB_DISABLE_SHARED_BLOBS")
+    assert blob.is_relative_to(tmp_path / "cache" / ("blobs" if shared else "models--alice--network/blobs"))
+    assert bool([line for line in hub.requests if re.search(WEIGHTS, line)]) == (transfer == "lfs")
+
+
+def test_repositories_share_what_is_equal(hub: HubServer, pushed: str, staged: Path, transfer: str) -> None:
+    hub.seed(staged, "alice/second")
+    first, second = pull(REPO), pull("alice/second")
+    flip_last_byte((second / "model.safetensors").resolve())
+    for again in (pull("alice/second"), pull(REPO)):
+        verify(again)
+    assert push(first, "alice/third").oid == hub.commit("alice/third")
+
+
+def test_a_cache_that_was_pruned_is_filled_again(
+    hub: HubServer, pushed: str, transfer: str, unplug: Callable[[], None]
+) -> None:
+    snapshot = pull(REPO)
+    (snapshot / "model.safetensors").resolve().unlink()
+    with pytest.raises(VerificationError, match=r"model\.safetensors is missing"):
+        verify(snapshot)
+    assert pull(REPO) == snapshot
+    (snapshot / "model.safetensors").resolve().unlink()
+    unplug()
+    with pytest.raises(VerificationError, match=r"model\.safetensors is missing\. Stage or pull it again"):
+        pull(REPO)
+
+
+def test_a_cache_on_another_disk(
+    hub: HubServer, pushed: str, tmp_path: Path, transfer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "link"))
+    verify(pull(REPO))
+    verify(pull(REPO, folder=tmp_path / "back"))
+
+
+def xorbs(hub: HubServer) -> list[Path]:
+    """Return the files that hold the content in the Hub's Xet storage."""
+    return [path for path in hub.xet.folder.rglob("xorbs/default.*") if path.suffix != ".tagset"]  # type: ignore[union-attr]
+
+
+def test_xet_that_gives_other_bytes(hub: HubServer, pushed: str, tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    pull(REPO, folder=tmp_path / "first")  # the storage is filled now
+    shutil.rmtree(tmp_path / "cache")
+    for path in xorbs(hub):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    with pytest.raises(VerificationError, match=r"\w+\.\w+ of alice/network at \w+ came damaged twice"):
+        pull(REPO, folder=tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    assert not list((tmp_path / "cache").rglob("blobs/??/*[0-9a-f]"))
+    hub.faults.clear()
+
+
+def test_xet_that_has_lost_a_file(hub: HubServer, pushed: str, tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    pull(REPO, folder=tmp_path / "first")
+    shutil.rmtree(tmp_path / "cache")
+    for path in xorbs(hub):
+        path.unlink()
+    with pytest.raises(HubError, match=r"alice/network: the transfer failed: .*\. Try again\."):
+        pull(REPO, folder=tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Retry-After": "7"}, {"RateLimit": '"api";r=0;t=6', "RateLimit-Policy": '"fixed window";"api";q=5;w=9'}],
+)
+@pytest.mark.parametrize("request_", [INFO, WEIGHTS])
+@pytest.mark.usefixtures("without_xet")
+def test_a_hub_that_asks_to_slow_down_is_waited_for(
+    hub: HubServer, pushed: str, pauses: list[float], request_: str, headers: dict[str, str]
+) -> None:
+    hub.inject(request_, times=2, status=429, headers=headers)
+    assert pull(REPO).name == pushed
+    assert pauses in ([7, 7], [8, 8])  # the client's own pauses are a second longer
+
+
+def test_a_hub_that_asks_to_wait_for_long_is_not_waited_for(hub: HubServer, pushed: str, pauses: list[float]) -> None:
+    hub.inject(INFO, status=429, headers={"Retry-After": "3600"})
+    with pytest.raises(HubError, match=r"the Hub asks to slow down\. Try again in 3600 s \(status 429\)\."):
+        pull(REPO)
+    assert not pauses
+
+
+@pytest.mark.parametrize(
+    ("request_", "effects"),
+    [
+        (INFO, {"status": 503}),
+        ("HEAD .*/config", {"status": 503}),
+        (WEIGHTS, {"status": 503}),
+        (WEIGHTS, {"status": 429}),
+        (WEIGHTS, {"close_after": 1000}),
+        (WEIGHTS, {"close_after": 1000, "reset": True}),
+        ("GET .*/xet-read-token/", {"status": 503}),
+    ],
+    ids=["info", "head", "file", "slow", "closed", "reset", "token"],
+)
+def test_a_request_is_repeated_by_the_client_or_here(
+    hub: HubServer, pushed: str, pauses: list[float], request: pytest.FixtureRequest, request_: str, effects: Any
+) -> None:
+    if request_ == WEIGHTS:
+        request.getfixturevalue("without_xet")
+    hub.inject(request_, **effects)
+    with pytest.raises(HubError):
+        pull(REPO)
+    assert 3 <= len(pauses) <= 5
+
+
+@pytest.mark.parametrize("page_size", [1000, 1])
+def test_a_list_is_repeated_by_the_client_or_here(
+    hub: HubServer, pushed: str, staged: Path, pauses: list[float], page_size: int
+) -> None:
+    hub.seed(staged, "alice/second")
+    hub.page_size = page_size
+    if page_size == 1:
+        hub.inject("GET /api/models$", times=1)  # the first page comes
+    hub.inject("GET /api/models$", status=503)
+    with pytest.raises(HubError, match="the list: the Hub is in trouble"):
+        list_networks()
+    assert 3 <= len(pauses) <= 5
+    hub.faults.clear()
+    assert len(list_networks()) == 2
+
+
+def test_a_cache_that_was_damaged_is_repaired(hub: HubServer, pushed: str, staged: Path, transfer: str) -> None:
     path = pull(REPO) / "model.safetensors"
-    damaged = bytearray(path.read_bytes())
-    damaged[-1] ^= 0xFF
-    path.write_bytes(damaged)
+    flip_last_byte(path.resolve())
     assert pull(REPO) == path.parent
     assert path.read_bytes() == (staged / "model.safetensors").read_bytes()
 
@@ -198,7 +366,7 @@ def test_no_network_and_nothing_in_the_cache(hub: HubServer, pushed: str, unplug
 
 
 def test_no_network_and_a_warm_cache(
-    hub: HubServer, pushed: str, unplug: Callable[[], None], caplog: pytest.LogCaptureFixture
+    hub: HubServer, pushed: str, transfer: str, unplug: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     snapshot = pull(REPO)
     unplug()

@@ -121,7 +121,7 @@ def test_a_file_that_was_added_on_the_hub(hub: HubServer, pushed: str, tmp_path:
     assert pull(REPO, revision=pushed).name == pushed
 
 
-def test_the_cache_is_made_of_links_to_its_blobs(hub: HubServer, pushed: str, tmp_path: Path) -> None:
+def test_the_cache_is_made_of_links_to_its_blobs(hub: HubServer, pushed: str, tmp_path: Path, transfer: str) -> None:
     snapshot = pull(REPO)
     assert (snapshot / "config.json").is_symlink()
     verify(snapshot)

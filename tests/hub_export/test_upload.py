@@ -25,7 +25,9 @@ def published(hub: HubServer, revision: str = "main") -> dict[str, bytes]:
     return {path: blob.content for path, blob in commit.files.items()}
 
 
-def test_one_commit_that_comes_back(hub: HubServer, network: nn.Module, staged: Path, tmp_path: Path) -> None:
+def test_one_commit_that_comes_back(
+    hub: HubServer, network: nn.Module, staged: Path, tmp_path: Path, transfer: str
+) -> None:
     commit = push(staged, REPO, tag="v1")
     repository = hub.repositories["models", REPO]
     assert [row.title for row in repository.history(repository.head)] == [commit.commit_message, "initial commit"]
@@ -65,9 +67,24 @@ def test_a_model_is_staged_on_the_way(hub: HubServer, network: nn.Module) -> Non
     assert set(published(hub)) == {".gitattributes", *FILES}
 
 
-def test_an_unchanged_network_makes_no_commit(hub: HubServer, staged: Path) -> None:
-    assert push(staged, REPO).oid == push(staged, REPO).oid
-    assert len(hub.repositories["models", REPO].commits) == 2
+@pytest.mark.parametrize(
+    "arguments", [{}, {"create_pr": True}, {"revision": "next"}], ids=["main", "request", "branch"]
+)
+def test_an_unchanged_network_makes_no_commit(
+    hub: HubServer, staged: Path, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = push(staged, REPO)
+    hub.requests.clear()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        again = push(staged, REPO, **arguments)
+    repository = hub.repositories["models", REPO]
+    assert (again.oid, again.pr_url, again.commit_url) == (first.oid, None, first.commit_url)
+    assert (len(repository.commits), repository.pull_requests) == (2, {})
+    assert not [request for request in hub.requests if "commit" in request or "preupload" in request]
+    assert f"{REPO} has this network already, verified, at {first.oid}" in caplog.text
+    assert ("no pull request was opened" in caplog.text) == ("create_pr" in arguments)
+    assert "Published" not in caplog.text
 
 
 def test_another_network_leaves_nothing_of_the_last(

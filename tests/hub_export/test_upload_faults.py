@@ -8,7 +8,6 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hub_export import HubError, VerificationError, push
-from timm_lp.files import file_digest
 
 from ..hub_server import HubServer
 from .conftest import REPO, WEIGHTS
@@ -58,6 +57,7 @@ def test_a_commit_whose_answer_is_lost_is_found(
     assert "answer was lost, but the commit is there" in caplog.text
 
 
+@pytest.mark.usefixtures("without_xet")
 @pytest.mark.parametrize(
     "request_",
     ["POST .*/commit/", "POST .*/preupload/", "PUT /lfs-storage/", "POST .*/objects/verify", "POST .*/batch"],
@@ -75,6 +75,7 @@ def test_an_upload_that_fails_for_ever_leaves_nothing(
     assert state() == before
 
 
+@pytest.mark.usefixtures("without_xet")
 def test_a_lost_connection_in_the_upload(hub: HubServer, staged: Path, state: Callable[[], object]) -> None:
     hub.inject("PUT /lfs-storage/", lose_answer=True, reset=True)
     with pytest.raises(HubError, match=r"The connection to http://127\.0\.0\.1:\d+ broke"):
@@ -82,28 +83,65 @@ def test_a_lost_connection_in_the_upload(hub: HubServer, staged: Path, state: Ca
     assert state() == {}
 
 
-@pytest.fixture
-def xet(hub: HubServer, staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the client upload over Xet, its default, to a folder that the Hub has the same files of."""
+def test_a_push_over_xet(hub: HubServer, staged: Path) -> None:
     pytest.importorskip("hf_xet")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
-    hub.xet_folder = tmp_path / "xet"
-    hub.lfs = {file_digest(path): path.read_bytes() for path in staged.iterdir()}
-    return hub.xet_folder
-
-
-def test_a_push_over_xet(hub: HubServer, staged: Path, xet: Path) -> None:
     assert push(staged, REPO).oid == hub.commit(REPO)
     assert not [request for request in hub.requests if "lfs-storage" in request]
-    stored = sum(path.stat().st_size for path in xet.rglob("*") if path.is_file())
-    assert stored > (staged / "model.safetensors").stat().st_size
+    weights = hub.repositories["models", REPO].head.files["model.safetensors"].content
+    assert weights == (staged / "model.safetensors").read_bytes()
 
 
-def test_a_push_over_xet_that_fails(hub: HubServer, staged: Path, xet: Path, state: Callable[[], object]) -> None:
+def test_a_push_over_xet_that_fails(hub: HubServer, staged: Path, state: Callable[[], object]) -> None:
+    pytest.importorskip("hf_xet")
     hub.inject("xet-write-token", status=403)
     with pytest.raises(HubError, match=r"The connection to http://127\.0\.0\.1:\d+ broke: .* \(403 Forbidden\)"):
         push(staged, REPO)
     assert state() == {}
+
+
+def test_an_upload_over_xet_that_fails(hub: HubServer, staged: Path, state: Callable[[], object]) -> None:
+    pytest.importorskip("hf_xet")
+    hub.inject("POST .*/preupload/", times=1, call=(staged / "masks.png").unlink)
+    with pytest.raises(HubError, match=r"alice/network: the transfer failed: .*\. Try again\."):
+        push(staged, REPO)
+    assert state() == {}
+
+
+@pytest.mark.parametrize("request_", ["POST /api/repos/create", "POST .*/branch/"])
+def test_answers_that_are_all_lost_leave_nothing(
+    hub: HubServer, staged: Path, state: Callable[[], object], request_: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.inject(request_, lose_answer=True)
+    hub.inject("DELETE", times=1, lose_answer=True)
+    with pytest.raises(HubError, match=r"The connection to http://127\.0\.0\.1:\d+ broke"):
+        push(staged, REPO, revision="next")
+    assert state() == {}
+    assert "may have been made" not in caplog.text
+
+
+def test_a_tag_is_set_whose_answers_are_all_lost(hub: HubServer, staged: Path) -> None:
+    hub.inject("POST .*/tag/", lose_answer=True)
+    assert push(staged, REPO, tag="v1").oid == hub.repositories["models", REPO].tags["v1"]
+
+
+@pytest.mark.parametrize("request_", ["POST /api/repos/create", "POST .*/branch/", COMMIT, "POST .*/tag/"])
+def test_a_hub_that_asks_to_slow_down_is_waited_for(
+    hub: HubServer, staged: Path, pauses: list[float], request_: str
+) -> None:
+    hub.inject(request_, times=2, status=429, headers={"Retry-After": "7"})
+    commit = push(staged, REPO, revision="next", tag="v1")
+    assert hub.repositories["models", REPO].tags["v1"] == commit.oid
+    assert pauses == [7, 7]
+
+
+@pytest.mark.parametrize("request_", [COMMIT, "POST .*/preupload/", "POST /api/repos/create"])
+def test_a_request_is_repeated_by_the_client_or_here(
+    hub: HubServer, staged: Path, pauses: list[float], request_: str
+) -> None:
+    hub.inject(request_, status=503)
+    with pytest.raises(HubError, match="status 503"):
+        push(staged, REPO)
+    assert 3 <= len(pauses) <= 5
 
 
 def test_what_was_made_in_vain_and_cannot_be_removed_is_told(
@@ -113,8 +151,8 @@ def test_what_was_made_in_vain_and_cannot_be_removed_is_told(
     hub.inject("DELETE", status=403)
     with pytest.raises(HubError, match="status 500"):
         push(staged, REPO, revision="next")
-    assert "alice/network was made and stays, empty" in caplog.text
-    assert "The branch next of alice/network was made and stays" in caplog.text
+    assert "alice/network may have been made, and stays then, empty" in caplog.text
+    assert "Branch next of alice/network may have been made, and stays then" in caplog.text
 
 
 def test_two_pushes_at_once(hub: HubServer, pushed: str, staged: Path) -> None:
@@ -166,6 +204,7 @@ def test_a_push_without_a_token(hub: HubServer, staged: Path, monkeypatch: pytes
         push(staged, REPO)
 
 
+@pytest.mark.usefixtures("without_xet")
 def test_what_comes_back_damaged_gets_no_tag(hub: HubServer, staged: Path) -> None:
     hub.inject(WEIGHTS, flip_byte=-1)
     with pytest.raises(VerificationError, match=r"Commit \w{40} is on the Hub, but what comes back differs: model"):
@@ -185,6 +224,7 @@ def test_a_tag_that_cannot_be_set_is_told(hub: HubServer, staged: Path) -> None:
         push(staged, REPO, tag="v1")
 
 
+@pytest.mark.usefixtures("without_xet")
 def test_what_cannot_be_brought_back_is_told(hub: HubServer, staged: Path) -> None:
     hub.inject(WEIGHTS, status=503)
     with pytest.raises(HubError, match=r"Commit (\w{40}) is on the Hub, but it could not be .* --revision \1`; no tag"):
