@@ -79,8 +79,8 @@ def transfer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         request.getfixturevalue("without_xet")
     else:
         pytest.importorskip("hf_xet")
-        own = request.param == "xet_own_blobs"
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_SHARED_BLOBS", own, raising=False)
+    if request.param == "xet_own_blobs":
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_SHARED_BLOBS", True, raising=False)
     return request.param
 
 
