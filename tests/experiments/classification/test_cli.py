@@ -362,7 +362,9 @@ def test_a_failed_trial_shows_and_the_others_go_on(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "large", "--epochs", "2"]
-    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    failed = r"^finetune\.py: 2 of 2 trials failed: digits/resnet18/base-seed1, digits/resnet18/large-seed1\. The report"
+    with pytest.raises(SystemExit, match=failed):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     table = capsys.readouterr().out
     assert table.count("1 of 1 failed") == 4
     assert "None" not in table
@@ -370,7 +372,8 @@ def test_a_failed_trial_shows_and_the_others_go_on(
     assert "the loss became" in json.loads(path.read_text())["error"]
     assert not (path.parent / "model.safetensors").exists()
     before = path.stat().st_mtime_ns
-    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    with pytest.raises(SystemExit, match=failed):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     assert path.stat().st_mtime_ns == before, "what diverged would diverge again"
 
 
@@ -385,7 +388,8 @@ def test_an_unreadable_image_fails_its_data_set_alone(
     broken.write_bytes(whole[:100])
     names = [str(tmp_path / name) for name in ("bad", "good")]
     arguments = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
-    main([*arguments, "--dataset", *names])
+    with pytest.raises(SystemExit, match=r"1 of 2 trials failed: bad/resnet18/base-seed1\. The report says why\.$"):
+        main([*arguments, "--dataset", *names])
     text = capsys.readouterr().out
     assert re.search(r"\| base    \| 1 of 1 failed \| +\d", text)
     assert "Failed: base on bad, seed 1: bad: image 1 (" in text
@@ -399,7 +403,8 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
     folder.mkdir(parents=True)
     (folder / "trial.partial").symlink_to("/dev/full")
     arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1"]
-    main(arguments)
+    with pytest.raises(SystemExit, match=r"1 of 2 trials failed: digits/resnet18/base-seed1\. The report says why\.$"):
+        main(arguments)
     text = capsys.readouterr().out
     assert "Failed: base on digits, seed 1: its result could not be written: [Errno 28] No space left" in text
     assert re.search(r"^\| lp2 +\| +\*\*", text, re.MULTILINE)

@@ -33,7 +33,7 @@ SHORT = ["--variants", "base", "lp2", "--seeds", "1", "--shots", "2", "--epochs"
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "PYTHONPATH": str(DOOR.parent), "ACCELERATE_USE_CPU": "true"}
+    variables = {**os.environ, "PYTHONPATH": str(DOOR.parent), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [sys.executable, *command], env=variables, capture_output=True, text=True, check=False, timeout=600
     )

@@ -186,7 +186,8 @@ def test_a_network_whose_outputs_are_no_numbers_shows_as_failed(
     weights = load_file(folder / "model.safetensors")
     weights["fc.bias"][0] = float("nan")
     save_file(weights, folder / "model.safetensors")
-    main([str(tmp_path / "run"), "--compute", "--output-dir", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=rf"robustness: 1 of 2 networks failed: {folder}\. The report says why\.$"):
+        main([str(tmp_path / "run"), "--compute", "--output-dir", str(tmp_path / "out")])
     assert "are infinite or not a number" in caplog.text
     text = capsys.readouterr().out
     assert [cell.strip() for cell in text.split("| lp2 ")[1].splitlines()[0].split("|")[2:-1]] == ["-"] * 5

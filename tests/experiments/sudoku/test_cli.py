@@ -158,8 +158,14 @@ def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     assert not [*(tmp_path / "out").rglob("*.safetensors")]
 
 
-def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(tmp_path: Path) -> None:
-    text = _main(tmp_path, "--lr", "1e30", variants=["base", "large"])
+def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = rf"sudoku: 2 of 2 trials failed: {TRIALS}/base-seed1, {TRIALS}/large-seed1\. The report says why\.$"
+    run = [*FLAGS, "--lr", "1e30", "--variants", "base", "large", "--seeds", "1", "--output-dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match=failed):
+        main(run)
+    text = capsys.readouterr().out
     assert text.count("1 of 1 failed") >= 2
     assert "Failed: base, seed 1: the loss became " in text
     assert "Failed: large, seed 1: the loss became " in text
@@ -167,7 +173,8 @@ def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(tmp_path: Path) -
     assert (trial["metrics"], trial["final"]) == (None, True)
     assert [path.name for path in (tmp_path / TRIALS / "base-seed1").iterdir()] == ["trial.json"]
     before = _files(tmp_path)
-    _main(tmp_path, "--lr", "1e30", variants=["base", "large"])
+    with pytest.raises(SystemExit, match=failed):
+        main(run)
     assert _files(tmp_path) == before, "it would diverge again"
 
 
@@ -175,7 +182,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(run: tuple[Path, str], tmp_pat
     flags = ["--variants", "base", "lp2", "--seeds", "1", "--checkpoint-seconds", "0", "--output-dir", str(tmp_path)]
     command = [sys.executable, "-c", SCRIPT, *FLAGS, *flags]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while process.poll() is None and not [*tmp_path.rglob("checkpoint.pt")] and time.monotonic() < deadline:

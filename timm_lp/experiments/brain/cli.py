@@ -99,8 +99,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _mmv1(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     require_packages(f"{_PROGRAM} mmv1", "brain", ["accelerate"])
-    from accelerate import Accelerator
-
+    from ..accelerator import create_accelerator
     from .mmv1.benchmark import run_benchmark
     from .mmv1.data import read_mouse
     from .mmv1.network import BEHAVIOUR, check_variant
@@ -117,7 +116,7 @@ def _mmv1(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         mice, source = map(synthetic_mouse, range(_SYNTHETIC_MICE)), "made up by timm-lp"
     else:
         mice, source = map(read_mouse, _folders(options.data, options.mice)), "Xu et al. (2024), OSF MSP3A"
-    accelerator = Accelerator()
+    accelerator = create_accelerator(mixed_precision=None, cpu_threads=None)
     variants = list(dict.fromkeys([BEHAVIOUR, *options.variants]))
     results = run_benchmark(
         mice, variants, options.seeds, settings, accelerator, options.output_dir, synthetic=options.synthetic

@@ -21,9 +21,10 @@ from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.options import ReadOptions
 from ..data.presets import DIGITS
+from ..trials.folder import check_results
 from .demonstration import train_networks
 from .measure import measure
-from .networks import Subject, check_data, find_networks
+from .networks import Subject, check_data, failed_trials, find_networks
 from .plot import plot
 from .report import DEMONSTRATION, to_csv, to_json, to_markdown
 from .scores import Scores
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If an argument cannot be used, or files cannot be read or written; the message says which.
+        SystemExit: If an argument cannot be used, files cannot be read or written, or a network could not be tested;
+            the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
@@ -68,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = f"{COMMAND} {shlex.join(arguments)}".rstrip()
         _report(Scores(results), corrupted, options.output_dir, command, is_demonstration)
     accelerator.end_training()
+    if accelerator.is_main_process:
+        failed = failed_trials(options.networks)
+        missing = [*failed, *dict.fromkeys(result.subject.name for result in results if result.error)]
+        check_results(missing, f"{len(failed) + len(subjects)} networks")
 
 
 def _corrupted(options: argparse.Namespace, subjects: Sequence[Subject], accelerator: Accelerator) -> CorruptedSet:

@@ -99,9 +99,7 @@ def _named(name: str) -> list[Subject]:
             f"{TRIAL_FILE} nor config.json in it."
         )
     networks = []
-    for path, record in read_records(folder).items():
-        if record.held_out:
-            continue
+    for path, record in _tested(folder).items():
         if record.metrics is None:
             _logger.warning("%s is left out: its trial failed: %s", path.parent, record.error)
             continue
@@ -109,6 +107,22 @@ def _named(name: str) -> list[Subject]:
     if not networks:
         raise ValueError(f"`networks` must have a trial that ended well, got none in {name!r}. Run it again.")
     return networks
+
+
+def failed_trials(names: Iterable[str]) -> list[str]:
+    """Return the folders of the trials that `find_networks` leaves out, since they failed.
+
+    Args:
+        names: As `find_networks` takes them.
+    """
+    folders = [Path(name) for name in dict.fromkeys(names) if any(Path(name).rglob(TRIAL_FILE))]
+    trials = {path.parent: record for folder in folders for path, record in _tested(folder).items()}
+    return [str(folder) for folder, record in trials.items() if record.metrics is None]
+
+
+def _tested(folder: Path) -> dict[Path, TrialRecord]:
+    """Return the records of all trials on the test images below a folder, by their files."""
+    return {path: record for path, record in read_records(folder).items() if not record.held_out}
 
 
 def _check_together(trials: Sequence[Subject]) -> None:

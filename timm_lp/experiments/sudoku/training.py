@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ..accelerator import keep_gradient_strides
 from .board import Puzzles
 from .evaluation import cell_losses
 from .networks import keep_exponents
@@ -141,6 +142,8 @@ class Training:
         if compile:
             torch.compiler.reset()  # or the networks of other trials count, and torch stops compiling after a few
             network.compile()
+        if accelerator.num_processes > 1:
+            keep_gradient_strides(network)
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._model, self._optimizer = accelerator.prepare(network, torch.optim.Adam(trained, lr=lr))
 

@@ -1,17 +1,19 @@
 """The trials of an output folder: which are finished, and whether they belong together."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from .record import TRIAL_FILE, DamagedRecordError, DataInfo, TrialRecord, read_record
+from .record import TRIAL_FILE, DamagedRecordError, DataInfo, FailedError, TrialRecord, read_record
 
 _IN_WORDS = {
     "data_sha256": "the contents of the data set differ",
     "checkpoint_sha256": "the contents of the checkpoint differ",
 }
+
+_MOST_NAMES = 5  # in a message
 
 _logger = logging.getLogger(__name__)
 
@@ -91,6 +93,27 @@ def read_records(output_dir: Path) -> dict[Path, TrialRecord]:
     if not records:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
     return records
+
+
+def check_results(missing: Collection[str], asked: str) -> None:
+    """End a run that lacks results, once everything else is written.
+
+    Args:
+        missing: Names of those without a result.
+        asked: How many there should be, and what they are: `"8 trials"`.
+
+    Raises:
+        FailedError: If any is missing.
+    """
+    if missing:
+        first, rest = [*missing][:_MOST_NAMES], len(missing) - _MOST_NAMES
+        more = f" and {rest} more" if rest > 0 else ""
+        raise FailedError(f"{len(missing)} of {asked} failed: {', '.join(first)}{more}. The report says why.")
+
+
+def failed_trials(records: Iterable[TrialRecord]) -> list[str]:
+    """Return the folders of the trials that failed; a learning rate of a sweep at which they diverge is no failure."""
+    return [record.folder for record in records if record.error and not (record.held_out and record.final)]
 
 
 def check_comparable(

@@ -22,6 +22,10 @@ class DivergedError(Exception):
     """The loss or an output of a network is not a number any more: a failure that a trial's record keeps."""
 
 
+class FailedError(RuntimeError):
+    """A run has come to its end, and lacks results that it was asked for."""
+
+
 class DamagedRecordError(ValueError):
     """A record's file is no JSON, as a power cut may leave it."""
 
