@@ -1,10 +1,15 @@
-"""Files that commands write whole or not at all, and files' digests."""
+"""Files that commands write whole or not at all, files' digests, and the file that makes a folder a trial's."""
 
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
+
+TRIAL_FILE = "trial.json"
+
+_TRIAL = re.compile(r".+-seed\d+")  # the name of a trial's folder
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -36,3 +41,29 @@ def file_state(path: str | Path) -> str:
     """
     state = os.stat(path)
     return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+
+
+def check_trial_folder(folder: str | Path, settled: int = 1) -> None:
+    """Refuse a trial's folder that lies where another trial's does, as a copy may leave it.
+
+    A folder without a record, or with a name that no trial has, says nothing that could be wrong.
+
+    Args:
+        folder: The folder, or the name of a network that is none.
+        settled: How many folders of its path a run names: the data set's, the network's, the trial's.
+
+    Raises:
+        ValueError: If its record names another folder.
+    """
+    path = Path(os.path.abspath(str(folder).removeprefix("local-dir:")))
+    try:
+        recorded = str(json.loads((path / TRIAL_FILE).read_text(encoding="utf-8"))["folder"])
+    except (OSError, ValueError, LookupError, TypeError):  # whoever needs the record says what is wrong with it
+        return
+    names = recorded.split("/")
+    settled = min(settled, len(names))
+    if _TRIAL.fullmatch(path.name) and [*path.parts[-settled:]] != names[-settled:]:
+        raise ValueError(
+            f"A trial must lie in the folder of its record, got {path} with the record of {recorded}. Remove that "
+            "folder, or give it its own name again."
+        )

@@ -52,7 +52,9 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _start(*command: str | Path) -> subprocess.Popen[str]:
     """Start a command on a machine without a GPU."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen([sys.executable, "-m", *map(str, command)], env=variables, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, command)], env=variables, stderr=subprocess.PIPE, text=True
+    )
 
 
 def _processes(errors: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 from tqdm import tqdm
 
+from ..files import check_trial_folder
 from ..models.loading import load_network
 from .statistics import LayerMasks, layer_masks, pool
 
@@ -45,9 +46,12 @@ def load_groups(
         load: What loads a network.
 
     Raises:
-        ValueError: If there is no such network, one has no masks, or those that are pooled do not have the same layers.
+        ValueError: If there is no such network, one has no masks or lies in another trial's folder, or those that are
+            pooled do not have the same layers.
         OSError: If a network cannot be fetched.
     """
+    for name in names:
+        check_trial_folder(name)
     bar = tqdm(dict.fromkeys(names), desc="networks", unit="network", disable=None)
     masks = {name: _masks_of(name, load(name)) for name in bar}
     pooled: dict[str, list[str]] = {}

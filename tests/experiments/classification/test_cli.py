@@ -362,7 +362,9 @@ def test_a_failed_trial_shows_and_the_others_go_on(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "large", "--epochs", "2"]
-    failed = r"^finetune\.py: 2 of 2 trials failed: digits/resnet18/base-seed1, digits/resnet18/large-seed1\. The report"
+    failed = (
+        r"^finetune\.py: 2 of 2 trials failed: digits/resnet18/base-seed1, digits/resnet18/large-seed1\. The report"
+    )
     with pytest.raises(SystemExit, match=failed):
         main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     table = capsys.readouterr().out

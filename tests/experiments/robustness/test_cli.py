@@ -143,10 +143,17 @@ def test_damaged_measurements_are_said_and_made_again(
     main(arguments)
     before = (tmp_path / "report.csv").read_text()
     (path,) = (tmp_path / "measured").iterdir()
-    path.write_text("{")
-    main(arguments)
-    assert "cannot be read, and its network is tested again" in caplog.text
-    assert (tmp_path / "report.csv").read_text() == before
+    content = json.loads(path.read_text())
+    place = next(iter(content["accuracies"]))
+    odd = [
+        {**content, "accuracies": {**content["accuracies"], place: own}} for own in ({"top1": 1e9}, {"top1": 1}, None)
+    ]
+    for text in ("{", "[]", json.dumps(odd[0]), json.dumps(odd[1]), json.dumps(odd[2])):
+        path.write_text(text)
+        caplog.clear()
+        main(arguments)
+        assert f"{path} cannot be read, and its network is tested again" in caplog.text
+        assert (tmp_path / "report.csv").read_text() == before
 
 
 def test_published_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from ...files import write_json
+from ...files import TRIAL_FILE, write_json
 from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
 from ..data.images import DataSet, UnreadableImageError
@@ -23,7 +23,7 @@ from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw
 from ..trials.folder import check_writable, find_data, find_finished
-from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json
+from ..trials.record import DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_variant, smallest_map
 from .results import save_model, trial_record

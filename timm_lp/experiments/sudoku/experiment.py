@@ -8,11 +8,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from ...files import write_json
+from ...files import TRIAL_FILE, write_json
 from ...start import Start
 from ..accelerator import machine_of
 from ..trials.folder import check_writable, find_finished
-from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json, versions_of
+from ..trials.record import DivergedError, TrialRecord, as_json, versions_of
 from .config import SudokuConfig
 from .data import load_boards
 from .flags import command_line

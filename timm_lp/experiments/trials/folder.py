@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from .record import TRIAL_FILE, DamagedRecordError, DataInfo, FailedError, TrialRecord, read_record
+from ...files import TRIAL_FILE, check_trial_folder
+from .record import DamagedRecordError, DataInfo, FailedError, TrialRecord, read_record
 
 _IN_WORDS = {
     "data_sha256": "the contents of the data set differ",
@@ -14,6 +15,7 @@ _IN_WORDS = {
 }
 
 _MOST_NAMES = 5  # in a message
+_NAMED = 4  # folders of a trial's path that its run names, at most
 
 _logger = logging.getLogger(__name__)
 
@@ -27,11 +29,12 @@ def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str
         but: Settings that may differ.
 
     Raises:
-        ValueError: If it was run with other settings, or the file is another program's or version's.
+        ValueError: If it was run with other settings, or the file is another trial's, program's or version's.
     """
     path = folder / TRIAL_FILE
     if not path.exists():
         return None
+    check_trial_folder(folder, _NAMED)
     try:
         record = read_record(path)
     except DamagedRecordError as error:
@@ -87,9 +90,12 @@ def read_records(output_dir: Path) -> dict[Path, TrialRecord]:
     """Return the records of all trials below a folder, by their files.
 
     Raises:
-        ValueError: If there is none, or one cannot be read.
+        ValueError: If there is none, one cannot be read, or is not that of the trial in whose folder it lies.
     """
-    records = {path: read_record(path) for path in sorted(output_dir.rglob(TRIAL_FILE))}
+    paths = sorted(output_dir.rglob(TRIAL_FILE))
+    for path in paths:
+        check_trial_folder(path.parent, min(max(1, len(path.relative_to(output_dir).parts) - 1), _NAMED))
+    records = {path: read_record(path) for path in paths}
     if not records:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
     return records
