@@ -482,15 +482,34 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     assert swept[0]["details"]["indices"] != swept[1]["details"]["indices"]
     assert "1e-09: 51.50, 0.01: 61.50, 1e+30: failed" in capsys.readouterr().out
     assert "rate of the sweep" not in caplog.text
-    steps = _logged_steps(tmp_path / "timm-lp-finetune")
-    assert len(steps) > 4 * 3
-    assert steps == sorted(steps), "wandb drops what is behind the last step"
+    runs = _logged(tmp_path / "timm-lp-finetune")
+    assert runs.keys() == {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("trial.json")}
+    for name, curves in runs.items():
+        if "lr1e+30" not in name:
+            assert [step for step, _ in curves["loss"]] == [0, 1, 2], name
+            assert [step for step, _ in curves["top1"]] == [2], name
 
 
-def _logged_steps(folder: Path) -> list[int]:
-    """Return the steps of all values in the order in which TensorBoard got them."""
-    path = max(folder.glob("events.out.tfevents.*"))
-    return [event.step for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
+def _logged(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Return the steps and values that TensorBoard got, by run and by curve."""
+    runs: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for path in folder.rglob("events.out.tfevents.*"):
+        curves = runs.setdefault(path.parent.relative_to(folder).as_posix(), {})
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                curves.setdefault(value.tag, []).append((event.step, value.tensor.float_val[0]))
+    return runs
+
+
+def test_accuracy_that_is_followed_is_a_curve_of_its_trial(recipe: Path, tmp_path: Path) -> None:
+    flags = ["--epochs", "2", "--variants", "base", "--track-accuracy", "--tracker", "tensorboard"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    record = json.loads((tmp_path / "digits" / "resnet18" / "base-seed1" / "trial.json").read_text())
+    (curves,) = _logged(tmp_path / "timm-lp-finetune").values()
+    assert curves.keys() == {"loss", "top1", "mean_per_class", "train_top1"}
+    for name in ("loss", "top1"):
+        assert curves[name] == [(step, pytest.approx(value)) for step, value in enumerate(record["history"][name])]
+    assert curves["train_top1"] == [(1, pytest.approx(record["metrics"]["train_top1"]))]
 
 
 @pytest.mark.parametrize(("best", "end"), [(1e-3, "lowest"), (0.01, "highest")])

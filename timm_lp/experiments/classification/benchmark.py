@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +26,7 @@ from ..trials.record import DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_variant, smallest_map
 from .results import save_model, trial_record
+from .tracking import Curves
 from .training import Progress, images_at_once, whole_batch_size
 from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
 
@@ -184,8 +184,15 @@ class Benchmark:
         bar.set_description(trial.folder.as_posix())
         reached = bar.n
         outcome, error, final = None, None, True
+        curves = Curves(config, trial, self.accelerator)
+
+        def on_epoch(progress: Progress) -> None:
+            bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
+            bar.update(reached + progress.epochs - bar.n)
+            curves.follow(progress)
+
         try:
-            outcome = run_trial(config, trial, images, self.accelerator, self._follow(trial, bar), folder)
+            outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder)
         except DivergedError as failure:
             error = str(failure)
         except UnreadableImageError as failure:
@@ -196,7 +203,8 @@ class Benchmark:
             error, final = f"the device's memory is full: {str(failure).splitlines()[0]}", False
         record = trial_record(config, trial, self.accelerator, outcome, error, final)
         if self._is_main:
-            record = self._keep(record, outcome, trial, folder, reached + config.epochs)
+            record = self._keep(record, outcome, trial, folder)
+        curves.end(record.metrics)
         (record,) = broadcast_object_list([record])
         bar.update(reached + config.epochs - bar.n)
         self.records.append(record)
@@ -204,7 +212,7 @@ class Benchmark:
         self.accelerator.wait_for_everyone()
         return record
 
-    def _keep(self, record: TrialRecord, outcome: Outcome | None, trial: Trial, folder: Path, step: int) -> TrialRecord:
+    def _keep(self, record: TrialRecord, outcome: Outcome | None, trial: Trial, folder: Path) -> TrialRecord:
         """Write what a trial leaves; a disk that does not take it is the trial's failure."""
         try:
             if outcome and self.config.save_models and not trial.held_out:
@@ -216,26 +224,11 @@ class Benchmark:
             record = replace(record, metrics=None, error=error, final=False)
         if record.error:
             _logger.warning("%s failed: %s.", record.folder, record.error.rstrip("."))
-        else:
-            values = {f"{record.folder}/{name}": value for name, value in (record.metrics or {}).items()}
-            self.accelerator.log(values, step=step)
         return record
 
     @property
     def _is_main(self) -> bool:
         return self.accelerator.is_main_process
-
-    def _follow(self, trial: Trial, bar: tqdm) -> Any:
-        """Return what shows a trial's epochs: on the bar, and in the tracker."""
-        start = bar.n
-
-        def on_epoch(progress: Progress) -> None:
-            bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
-            bar.update(start + progress.epochs - bar.n)
-            # Steps count the epochs of all trials: wandb drops what is behind the last step.
-            self.accelerator.log({f"{trial.folder.as_posix()}/loss": progress.losses[-1]}, step=bar.n)
-
-        return on_epoch
 
     @contextmanager
     def _progress(self) -> Iterator[tqdm]:

@@ -4,7 +4,6 @@ import logging
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -55,8 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(benchmark: Benchmark) -> None:
     config, accelerator = benchmark.config, benchmark.accelerator
-    if config.tracker:
-        accelerator.init_trackers("timm-lp-finetune", {key: str(value) for key, value in asdict(config).items()})
     records = benchmark.run()
     if not accelerator.is_main_process:
         return
