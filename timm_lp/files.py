@@ -1,9 +1,13 @@
 """Files that commands write whole or not at all, files' digests, and the file that makes a folder a trial's."""
 
+import errno
 import hashlib
+import io
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,57 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is complete or not there, whenever the process ends."""
+    write_bytes(path, text.encode())
+
+
+def write_figure(path: Path, figure: Any, **options: Any) -> None:
+    """Write a picture that is complete or not there, whenever the process ends.
+
+    Args:
+        path: The file; its ending chooses the format.
+        figure: A figure of matplotlib's.
+        **options: Further arguments of its `savefig`.
+    """
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.removeprefix("."), **options)
+    write_bytes(path, picture.getbuffer())
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file that is complete or not there, whenever the process or the machine ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with failures_name(path):
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+@contextmanager
+def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Let an error of the system's name the file that is written, which that of a full disk does not.
+
+    Args:
+        path: The file.
+        *kinds: Other errors in whose messages the system's number stands.
+
+    Raises:
+        OSError: In place of what was raised.
+    """
+    try:
+        yield
+    except (OSError, *kinds) as error:
+        if getattr(error, "filename", None) is not None:
+            raise
+        said = re.search(r"os error (\d+)", str(error))  # safetensors'
+        number = int(said[1]) if said else getattr(error, "errno", None)
+        if number is None and not isinstance(error, OSError):
+            raise
+        reason = os.strerror(number) if number else str(error)  # numpy's have no number
+        advice = "make room there or choose another folder, and run the same command again"
+        raise OSError(number or errno.EIO, f"{reason}; {advice}", str(path)) from error
 
 
 def file_digest(path: Path) -> str:

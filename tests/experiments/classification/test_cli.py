@@ -2,6 +2,7 @@ import gc
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 from contextlib import redirect_stderr, redirect_stdout
@@ -409,6 +410,7 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
         main(arguments)
     text = capsys.readouterr().out
     assert "Failed: base on digits, seed 1: its result could not be written: [Errno 28] No space left" in text
+    assert str(folder / "trial.json") in text
     assert re.search(r"^\| lp2 +\| +\*\*", text, re.MULTILINE)
     (folder / "trial.partial").unlink()
     main(arguments)
@@ -418,7 +420,7 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
 def test_a_report_that_cannot_be_written_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     partial = run[-1] / "report.partial"
     partial.symlink_to("/dev/full")
-    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device; .*/report\.md'$"):
         main(["--report", "--output-dir", str(run[-1])])
     partial.unlink()
     assert "| lp2     |" in capsys.readouterr().out, "but it is printed"
@@ -440,10 +442,46 @@ def test_an_interruption_is_one_sentence(recipe: Path, tmp_path: Path, monkeypat
 def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     partial = run[-1] / "results.partial"
     partial.symlink_to("/dev/full")
-    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device; .*/results\.json'$"):
         main(["--config", str(recipe), "--output-dir", str(run[-1])])
     partial.unlink()
     assert "| lp2     |" in capsys.readouterr().out
+
+
+def test_a_network_that_is_too_large_for_the_disk_fails_its_trial(recipe: Path, tmp_path: Path) -> None:
+    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1", "--variants", "base"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(SystemExit, match=r"1 of 1 trials failed: digits/resnet18/base-seed1\."):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            main([*arguments, "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,64]"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder = tmp_path / "digits" / "resnet18" / "base-seed1"
+    error = json.loads((folder / "trial.json").read_text())["error"]
+    assert re.search(rf"could not be written: \[Errno 27\] File too large; .*'{folder / 'model.safetensors'}'$", error)
+
+
+def test_a_trial_without_its_network_runs_again_to_save_it(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1", "--variants", "base"]
+    folder = tmp_path / "digits" / "resnet18" / "base-seed1"
+    main([*arguments, "--no-save-models"])
+    before = json.loads((folder / "trial.json").read_text())
+    main([*arguments, "--no-save-models"])
+    assert not (folder / "model.safetensors").exists()
+    assert "runs again" not in caplog.text
+    main(arguments)
+    assert (
+        "digits/resnet18/base-seed1 was run with --no-save-models, and runs again to save its network." in caplog.text
+    )
+    assert timm.create_model(f"local-dir:{folder}", pretrained=True).num_classes == 10
+    assert json.loads((folder / "trial.json").read_text())["metrics"] == before["metrics"]
+    caplog.clear()
+    (folder / "model.safetensors").unlink()
+    main(arguments)
+    assert "runs again" not in caplog.text, "its user removed it"
 
 
 @pytest.fixture

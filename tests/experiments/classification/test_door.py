@@ -87,5 +87,8 @@ def test_nothing_is_printed_behind_a_failure_in_the_middle(tmp_path: Path) -> No
     (tmp_path / "results.partial").symlink_to("/dev/full")
     done = _run(str(DOOR), *SHORT, "--output-dir", str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "finetune.py: [Errno 28] No space left on device"
+    assert done.stderr.splitlines()[-1] == (
+        "finetune.py: [Errno 28] No space left on device; make room there or choose another folder, and run the same "
+        f"command again: '{tmp_path / 'results.json'}'"
+    )
     assert "Traceback" not in done.stderr

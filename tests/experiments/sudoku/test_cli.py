@@ -198,6 +198,14 @@ def test_a_killed_run_goes_on_to_the_same_numbers(run: tuple[Path, str], tmp_pat
         assert found["history"]["train_loss"] == pytest.approx(expected["history"]["train_loss"], rel=1e-4)
 
 
+def test_a_trial_without_its_network_runs_again_to_save_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _main(tmp_path, "--no-save-networks", variants=["base"])
+    assert not [*tmp_path.rglob("*.safetensors")]
+    _main(tmp_path, variants=["base"])
+    assert "base-seed1 was run with --no-save-networks, and runs again to save its network." in caplog.text
+    load_sudoku(tmp_path / TRIALS / "base-seed1")
+
+
 def test_an_interruption_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Training, "advance", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit, match=r"sudoku: interrupted\. The same command goes on from here\."):

@@ -11,7 +11,6 @@ from statistics import fmean
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from safetensors import SafetensorError
 from tqdm import tqdm
 
 from ...files import TRIAL_FILE, write_json
@@ -21,11 +20,11 @@ from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw
-from ..trials.folder import check_writable, find_data, find_finished
+from ..trials.folder import check_writable, find_data, find_finished, is_unsaved
 from ..trials.record import DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_variant, smallest_map
-from .results import save_model, trial_record
+from .results import WEIGHTS_FILE, save_model, trial_record
 from .tracking import Curves
 from .training import Progress, images_at_once, whole_batch_size
 from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
@@ -176,6 +175,8 @@ class Benchmark:
         """Return a trial's record: the one that it has, or else that of running it."""
         folder = self.output_dir / trial.folder
         done = self._find_finished(config, trial) if self._is_main else None
+        if done and config.save_models and is_unsaved(done, folder / WEIGHTS_FILE, "--no-save-models"):
+            done = None
         (done,) = broadcast_object_list([done])
         if done is not None:
             bar.update(config.epochs)
@@ -219,7 +220,7 @@ class Benchmark:
                 save_model(folder, outcome, self.config.kwargs_of(trial.model), trial.data.train.class_names)
             write_json(folder / TRIAL_FILE, as_json(record))
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        except (OSError, SafetensorError) as failure:
+        except OSError as failure:
             error = f"its result could not be written: {failure}"
             record = replace(record, metrics=None, error=error, final=False)
         if record.error:

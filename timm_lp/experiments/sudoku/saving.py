@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ...command import first_line
-from ...files import write_json
+from ...files import failures_name, write_json
 from .networks import SudokuNet, create_network
 
 ARCHITECTURE = "sudoku"
@@ -25,7 +25,8 @@ def save_network(folder: Path, network: SudokuNet, arguments: dict[str, Any]) ->
         arguments: What `create_network` made it of.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS_FILE)
+    with failures_name(folder / WEIGHTS_FILE, SafetensorError):
+        save_file(state, folder / WEIGHTS_FILE)
     write_json(folder / CONFIG_FILE, {"architecture": ARCHITECTURE, "model_args": arguments})
     (folder / WEIGHTS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode)  # safetensors lets nobody else read
 

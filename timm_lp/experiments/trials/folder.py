@@ -1,6 +1,7 @@
 """The trials of an output folder: which are finished, and whether they belong together."""
 
 import logging
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -51,6 +52,21 @@ def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str
             f"`output_dir` must not hold trials with other settings, got {path}: {listed}. Choose another --output-dir."
         )
     return record if record.final else None
+
+
+def is_unsaved(record: TrialRecord, weights: Path, flag: str) -> bool:
+    """Tell whether a trial must run again for its network, which it did not save; the log says so.
+
+    Args:
+        record: The trial's.
+        weights: The file of the network.
+        flag: What the command of such a trial has among its words.
+    """
+    missing = record.metrics is not None and not record.held_out and not weights.exists()
+    if missing and flag in shlex.split(record.command):
+        _logger.warning("%s was run with %s, and runs again to save its network.", record.folder, flag)
+        return True
+    return False
 
 
 def find_data(output_dir: Path, data_sha256: str, taken: Collection[str]) -> tuple[str, DataInfo] | None:
