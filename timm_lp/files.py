@@ -26,7 +26,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_figure(path: Path, figure: Any, **options: Any) -> None:
+def write_figure(path: str | Path, figure: Any, **options: Any) -> None:
     """Write a picture that is complete or not there, whenever the process ends.
 
     Args:
@@ -34,7 +34,7 @@ def write_figure(path: Path, figure: Any, **options: Any) -> None:
         figure: A figure of matplotlib's.
         **options: Further arguments of its `savefig`.
     """
-    picture = io.BytesIO()
+    path, picture = Path(path), io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."), **options)
     write_bytes(path, picture.getbuffer())
 
@@ -64,8 +64,8 @@ def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, *kinds) as error:
-        if getattr(error, "filename", None) is not None:
+    except Exception as error:
+        if not isinstance(error, (OSError, *kinds)) or getattr(error, "filename", None) is not None:
             raise
         said = re.search(r"os error (\d+)", str(error))  # safetensors'
         number = int(said[1]) if said else getattr(error, "errno", None)

@@ -12,7 +12,6 @@ from ..files import check_trial_folder
 from ..models.loading import load_network
 from .statistics import LayerMasks, layer_masks, pool
 
-POOLING = ("trials", "all", "none")
 _ALL = "all networks"
 _SEED = re.compile(r"-seed\d+$")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..files import write_figure
 from ..ops import lp_mask
-from .conformation import conformation_matrix
+from ._conformation import conformation_matrix
 
 _SIZE = 121  # pixels of a drawn mask
 _ALPHA = 38.0

@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -448,18 +449,25 @@ def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsy
     assert "| lp2     |" in capsys.readouterr().out
 
 
-def test_a_network_that_is_too_large_for_the_disk_fails_its_trial(recipe: Path, tmp_path: Path) -> None:
-    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1", "--variants", "base"]
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Let no file grow beyond 100 kB, as a disk that is almost full."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_network_that_is_too_large_for_the_disk_is_said_with_its_file(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1", "--variants", "base"]
     with pytest.raises(SystemExit, match=r"1 of 1 trials failed: digits/resnet18/base-seed1\."):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        try:
-            main([*arguments, "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,64]"])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    folder = tmp_path / "digits" / "resnet18" / "base-seed1"
-    error = json.loads((folder / "trial.json").read_text())["error"]
-    assert re.search(rf"could not be written: \[Errno 27\] File too large; .*'{folder / 'model.safetensors'}'$", error)
+        main([*arguments, "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,64]"])
+    path = tmp_path / "digits" / "resnet18" / "base-seed1" / "model.safetensors"
+    assert "its result could not be written: [Errno 27] File too large; make room" in capsys.readouterr().out
+    assert f"'{path}'" in (tmp_path / "report.md").read_text()
 
 
 def test_a_trial_without_its_network_runs_again_to_save_it(

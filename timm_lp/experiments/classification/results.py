@@ -144,8 +144,8 @@ def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], cla
     keys = ("input_size", "interpolation", "mean", "std", "crop_pct")
     model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
     model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
-    arguments = {"model_config": model_config, "model_args": dict(model_kwargs), "safe_serialization": True}
+    model_args = dict(model_kwargs)
     with failures_name(folder / WEIGHTS_FILE, SafetensorError):
-        save_for_hf(model, str(folder), **arguments)
+        save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=True)
     rights = (folder / "config.json").stat().st_mode
     (folder / WEIGHTS_FILE).chmod(rights)  # safetensors lets nobody else read, whatever the umask

@@ -5,10 +5,19 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from ...models.variants import BASE
+from ...variants import BASE, PAPER, REINIT, VARIANTS
 from ..settings import check_settings, setting
-from .networks import INPUTS, VARIANT_NAMES
 
+INPUTS = ("scalar", "one-hot")
+CONVERSIONS = {variant.prefix: variant for variant in VARIANTS if "p_init" not in variant.options}
+VARIANT_NAMES = (
+    BASE,
+    *(
+        prefix + suffix
+        for prefix, variant in CONVERSIONS.items()
+        for suffix in (("", PAPER) if variant.masked else ("", REINIT))
+    ),
+)
 GENERATED = 10_000  # puzzles, if nobody says how many
 SCHEDULES = ("constant", "cosine")
 _TINY = 1e-12  # least value where 0 would train nothing

@@ -9,19 +9,8 @@ from torch import Tensor, nn
 
 from ...convert import lp_convert
 from ...layers import LpConv2d
-from ...models.variants import BASE, PAPER, REINIT, VARIANTS, variant_prefix
-
-INPUTS = ("scalar", "one-hot")
-
-_CONVERSIONS = {variant.prefix: variant for variant in VARIANTS if "p_init" not in variant.options}
-VARIANT_NAMES = (
-    BASE,
-    *(
-        prefix + suffix
-        for prefix, variant in _CONVERSIONS.items()
-        for suffix in (("", PAPER) if variant.masked else ("", REINIT))
-    ),
-)
+from ...variants import BASE, PAPER, REINIT, variant_prefix
+from .config import CONVERSIONS, INPUTS, VARIANT_NAMES
 
 
 class SudokuNet(nn.Module):
@@ -104,7 +93,7 @@ def create_network(variant: str, channels: int = 256, depth: int = 10, inputs: s
         return network
     prefix = variant_prefix(variant)
     options = {"preserve": False} if variant == prefix + PAPER else {}
-    lp_convert(network, filter_fn=lambda module, fqn: True, **_CONVERSIONS[prefix].conversion, **options)
+    lp_convert(network, filter_fn=lambda module, fqn: True, **CONVERSIONS[prefix].conversion, **options)
     if variant == prefix + REINIT:
         for conv in (*network.convs, network.head):
             conv.reset_parameters()

@@ -68,8 +68,14 @@ class Trial:
         Args:
             sha256: Digest of the puzzles.
         """
-        own = {"model": self.model, "variant": self.variant, "seed": self.seed}
-        return decisive(self.config.trial_settings(), **own, shots=None, data_sha256=sha256)
+        return decisive(
+            self.config.trial_settings(),
+            model=self.model,
+            variant=self.variant,
+            seed=self.seed,
+            shots=None,
+            data_sha256=sha256,
+        )
 
 
 @dataclass(frozen=True)
