@@ -35,7 +35,7 @@ def write_figure(path: str | Path, figure: Any, **options: Any) -> None:
         **options: Further arguments of its `savefig`.
     """
     path, picture = Path(path), io.BytesIO()
-    figure.savefig(picture, format=path.suffix.removeprefix("."), **options)
+    figure.savefig(picture, format=path.suffix.removeprefix(".") or None, **options)
     write_bytes(path, picture.getbuffer())
 
 
