@@ -30,12 +30,13 @@ def write_figure(path: str | Path, figure: Any, **options: Any) -> None:
     """Write a picture that is complete or not there, whenever the process ends.
 
     Args:
-        path: The file; its ending chooses the format.
+        path: The file; its ending chooses the format, and `.png` is added where it has none.
         figure: A figure of matplotlib's.
         **options: Further arguments of its `savefig`.
     """
     path, picture = Path(path), io.BytesIO()
-    figure.savefig(picture, format=path.suffix.removeprefix(".") or None, **options)
+    path = path if path.suffix else path.with_suffix(".png")
+    figure.savefig(picture, format=path.suffix.removeprefix("."), **options)
     write_bytes(path, picture.getbuffer())
 
 
