@@ -17,6 +17,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
+from timm_lp.files import check_trial_folder
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.loading import UnreachableError, create_model
@@ -73,10 +74,12 @@ def stage(
         OSError: If the folder cannot be written. Nothing of it is left behind, as after every other error.
         VerificationError: If a folder holds no whole network, or a hostile configuration.
         ValueError: If the model is none that timm can build again, its weights are not finite float32 numbers, or
-            names, results, `license` or `base_model` are not in their form.
+            names, results, `license` or `base_model` are not in their form, or a trial's folder has another's name.
     """
     folder = Path(folder).expanduser()
     check_new_folder(folder)
+    if not isinstance(model, nn.Module):
+        check_trial_folder(Path(model).expanduser())
     if results is None and not isinstance(model, nn.Module) and (Path(model).expanduser() / RESULTS).is_file():
         results = Path(model).expanduser() / RESULTS
     given = None if results is None else _results(results)

@@ -51,7 +51,7 @@ def run_on_two_processes(*arguments: str | Path, cwd: Path, **variables: str) ->
     torchrun does the same in twice the time, since each of its processes imports everything for itself.
     """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    ours = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": path}
+    ours = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}  # a machine without a GPU
     command = [sys.executable, "-c", START_TWO, *map(str, arguments)]
     environment = {**os.environ, **ours, **variables}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)

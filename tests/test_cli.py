@@ -17,6 +17,7 @@ from timm_lp.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"accelerate", "huggingface_hub", "hub_export", "matplotlib", "numpy", "timm", "torch"}
+SLOW = {"accelerate", "datasets", "matplotlib", "timm", "torch"}
 # A command that prints its arguments and ends with exit code 7.
 ECHO = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(7)\n"
 WITH_ECHO = "from timm_lp.cli import COMMANDS, Command, main; COMMANDS['echo'] = Command('echo', ''); main()"
@@ -46,11 +47,45 @@ def test_lists_the_commands_and_imports_none(arguments: list[str]) -> None:
         assert re.search(rf"^  {name} +{re.escape(command.summary)}$", done.stdout, re.MULTILINE)
     assert (
         done.stdout.splitlines()[-1]
-        == "On several processes: accelerate launch -m timm_lp.experiments.classification ARGUMENTS"
+        == "In several processes on CPUs: torchrun --nproc_per_node 2 -m timm_lp.experiments.classification ARGUMENTS"
     )
     imported = _imported(done)
     assert {name for name in imported if name.startswith("timm_lp")} == {"timm_lp", "timm_lp.plugin", "timm_lp.cli"}
     assert not imported & HEAVY
+
+
+MISTAKES = [
+    ("finetune", ["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+    ("finetune", ["--epochs", "-1"], "`epochs` must be at least 1, got -1"),
+    ("finetune", ["--model-kwargs", "depth"], "argument --model-kwargs: must be key=value, got 'depth'"),
+    ("finetune", ["--push-to-hub", "me"], "`push_to_hub` must be org/name as the Hub allows it, got 'me'"),
+    ("finetune", ["--config", "nowhere.yaml"], "`--config` must be a readable YAML file, got nowhere.yaml"),
+    ("robustness", ["output", "--severities", "6"], "argument --severities: invalid choice: 6"),
+    ("robustness", ["output"], "`--corruptions` or `--compute` must be given, got neither"),
+    ("masks", ["--pool", "some"], "argument --pool: invalid choice: 'some'"),
+    ("sudoku", ["--puzzles", "x"], "argument --puzzles: invalid int value: 'x'"),
+    ("sudoku", ["--seeds", "1", "1"], "`seeds` must name at least one, and none twice, got [1, 1]"),
+    ("receptive-fields", ["--num-images", "0"], "argument --num-images: must be at least 1, got 0"),
+    ("receptive-fields", ["--weights", "trained"], "`--weights` must come with a NETWORK, got none"),
+    ("bench", ["all"], "argument suite: invalid choice: 'all'"),
+    ("brain", ["rsa", "--resamples", "0"], "argument --resamples: must be at least 1, got 0"),
+    ("brain", ["mmv1"], "either `--data` or `--synthetic` must be given"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), MISTAKES, ids=range(len(MISTAKES)))
+def test_a_mistake_in_a_flag_is_said_before_the_slow_imports(name: str, arguments: list[str], message: str) -> None:
+    done = _run("-X", "importtime", "-m", "timm_lp", name, *arguments)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr.splitlines()[-1]
+    assert not _imported(done) & SLOW
+
+
+@pytest.mark.parametrize("name", sorted({name for name, *_ in MISTAKES}))
+def test_a_commands_help_needs_no_slow_imports(name: str) -> None:
+    done = _run("-X", "importtime", "-m", "timm_lp", name, "--help")
+    assert (done.returncode, done.stdout[:6]) == (0, "usage:")
+    assert not _imported(done) & SLOW
 
 
 def test_prints_its_version_and_imports_nothing() -> None:
@@ -133,8 +168,9 @@ def test_starts_one_command_and_ends_as_it_does(ends: dict[str, End], name: str)
     _, code, last = WRONG[name]
     assert last in ends[name].errors.splitlines()[-1]
     assert ends[name].code == code
-    command_lines = {name: f"{command.module}.cli" for name, command in COMMANDS.items()}
-    assert ends[name].modules & {*command_lines.values()} == {command_lines[name]}
+    lines = {name: {f"{command.module}.{part}" for part in ("flags", "cli")} for name, command in COMMANDS.items()}
+    imported = {other for other, modules in lines.items() if ends[name].modules & modules}
+    assert imported == {name}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,23 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from timm_lp.files import file_digest, file_state, parse_json, write_json
+from timm_lp.files import (
+    failures_name,
+    file_digest,
+    file_state,
+    parse_json,
+    write_figure,
+    write_json,
+    write_text,
+)
+
+FULL = "No space left on device; make room there or choose another folder, and run the same command again: "
 
 
 def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -25,6 +37,48 @@ def test_a_number_that_json_does_not_have_is_refused(number: str) -> None:
 def test_what_json_has_is_read() -> None:
     content = {"a": [1, -2.5e-300, 1e308, True, None, "NaN"]}
     assert parse_json(json.dumps(content)) == parse_json(json.dumps(content).encode()) == content
+
+
+class Figure:
+    """What is drawn, as far as `write_figure` asks."""
+
+    def savefig(self, file: BinaryIO, *, format: str) -> None:
+        file.write(format.encode())
+
+
+@pytest.mark.parametrize(
+    ("write", "content"),
+    [(write_text, "text"), (write_json, [1]), (write_figure, Figure())],
+    ids=["text", "JSON", "picture"],
+)
+def test_a_full_disk_is_said_with_the_file(tmp_path: Path, write: Callable[..., None], content: object) -> None:
+    path = tmp_path / "report.png"
+    (tmp_path / "report.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"^\[Errno 28\] {FULL}'{path}'$"):
+        write(path, content)
+    assert not path.exists()
+    (tmp_path / "report.partial").unlink()
+    write(path, content)
+    assert path.stat().st_size
+
+
+class OtherError(Exception):
+    """A library's."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        (OSError("80 requested and 0 written"), OSError, r"^\[Errno 5\] 80 requested and 0 written; make room .*'a'$"),
+        (OtherError("I/O error: no space (os error 28)"), OSError, rf"^\[Errno 28\] {FULL}'a'$"),
+        (OtherError("a tensor is odd"), OtherError, "^a tensor is odd$"),
+        (FileNotFoundError(2, "No such file", "b"), FileNotFoundError, r"^\[Errno 2\] No such file: 'b'$"),
+    ],
+    ids=["numpy's", "safetensors'", "other", "named"],
+)
+def test_an_error_names_the_file(raised: Exception, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message), failures_name(Path("a"), OtherError):
+        raise raised
 
 
 @pytest.mark.parametrize("size", [0, 2**20, 2**20 + 1])

@@ -19,7 +19,7 @@ from .imports import (
 )
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown", "timm_lp.start")
+TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown", "timm_lp.start", "timm_lp.variants")
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.experiments.trials"
 _SETTINGS = "timm_lp.experiments.settings"
@@ -55,7 +55,7 @@ ROOMS = Rooms(
         "timm_lp.experiments.robustness": ["timm_lp.experiments.classification"],
         "timm_lp.experiments.sudoku": ["timm_lp.masks", _ACCELERATOR],
         "timm_lp.experiments.receptive_fields": [_TRIALS],
-        "timm_lp.experiments.brain": [_TRIALS],
+        "timm_lp.experiments.brain": [_ACCELERATOR],
         "model_cards": (),
         "hub_export.cards": ["timm_lp.masks", _TRIALS, "model_cards"],
         "hub_export": ["hub_export.cards"],

@@ -69,7 +69,8 @@ def _help() -> str:
             *(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()),
             "",
             "`timm-lp COMMAND --help` lists the arguments of a command.",
-            f"On several processes: accelerate launch -m {COMMANDS['finetune'].module} ARGUMENTS",
+            f"On several GPUs: accelerate launch -m {COMMANDS['finetune'].module} ARGUMENTS",
+            f"In several processes on CPUs: torchrun --nproc_per_node 2 -m {COMMANDS['finetune'].module} ARGUMENTS",
         )
     )
 

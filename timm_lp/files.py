@@ -1,11 +1,20 @@
-"""Files that commands write whole or not at all, files' digests, and JSON that others wrote."""
+"""Files that commands write whole or not at all, digests, JSON that others wrote, and what makes a folder a trial's."""
 
+import errno
 import hashlib
+import io
 import json
 import math
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+TRIAL_FILE = "trial.json"
+
+_TRIAL = re.compile(r".+-seed\d+")  # the name of a trial's folder
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -15,10 +24,58 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is complete or not there, whenever the process ends."""
+    write_bytes(path, text.encode())
+
+
+def write_figure(path: str | Path, figure: Any, **options: Any) -> None:
+    """Write a picture that is complete or not there, whenever the process ends.
+
+    Args:
+        path: The file; its ending chooses the format, and `.png` is added where it has none.
+        figure: A figure of matplotlib's.
+        **options: Further arguments of its `savefig`.
+    """
+    path, picture = Path(path), io.BytesIO()
+    path = path if path.suffix else path.with_suffix(".png")
+    figure.savefig(picture, format=path.suffix.removeprefix("."), **options)
+    write_bytes(path, picture.getbuffer())
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file that is complete or not there, whenever the process or the machine ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with failures_name(path):
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+@contextmanager
+def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Let an error of the system's name the file that is written, which that of a full disk does not.
+
+    Args:
+        path: The file.
+        *kinds: Other errors in whose messages the system's number stands.
+
+    Raises:
+        OSError: In place of what was raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (OSError, *kinds)) or getattr(error, "filename", None) is not None:
+            raise
+        said = re.search(r"os error (\d+)", str(error))  # safetensors'
+        number = int(said[1]) if said else getattr(error, "errno", None)
+        if number is None and not isinstance(error, OSError):
+            raise
+        reason = os.strerror(number) if number else str(error)  # numpy's have no number
+        advice = "make room there or choose another folder, and run the same command again"
+        raise OSError(number or errno.EIO, f"{reason}; {advice}", str(path)) from error
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -53,3 +110,29 @@ def file_state(path: str | Path) -> str:
     """
     state = os.stat(path)
     return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+
+
+def check_trial_folder(folder: str | Path, settled: int = 1) -> None:
+    """Refuse a trial's folder that lies where another trial's does, as a copy may leave it.
+
+    A folder without a record, or with a name that no trial has, says nothing that could be wrong.
+
+    Args:
+        folder: The folder, or the name of a network that is none.
+        settled: How many folders of its path a run names: the data set's, the network's, the trial's.
+
+    Raises:
+        ValueError: If its record names another folder.
+    """
+    path = Path(os.path.abspath(str(folder).removeprefix("local-dir:")))
+    try:
+        recorded = str(json.loads((path / TRIAL_FILE).read_text(encoding="utf-8"))["folder"])
+    except (OSError, ValueError, LookupError, TypeError):  # whoever needs the record says what is wrong with it
+        return
+    names = recorded.split("/")
+    settled = min(settled, len(names))
+    if _TRIAL.fullmatch(path.name) and [*path.parts[-settled:]] != names[-settled:]:
+        raise ValueError(
+            f"A trial must lie in the folder of its record, got {path} with the record of {recorded}. Remove that "
+            "folder, or give it its own name again."
+        )

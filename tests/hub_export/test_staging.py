@@ -47,6 +47,17 @@ def test_a_staged_network_is_the_network(network: nn.Module, staged: Path) -> No
     assert list(loaded.pretrained_cfg["label_names"]) == LABELS
 
 
+def test_a_trial_that_is_copied_over_another_is_refused(network: nn.Module, tmp_path: Path) -> None:
+    folder = tmp_path / "lp2-seed2"
+    save_for_hf(network, str(folder), safe_serialization=True)
+    (folder / "trial.json").write_text('{"folder": "digits/resnet18/base-seed1"}')
+    with pytest.raises(
+        ValueError, match=r"A trial must lie in the folder of its record, got .*lp2-seed2 with the record"
+    ):
+        stage(str(folder), tmp_path / "staged")
+    assert not (tmp_path / "staged").exists()
+
+
 def test_the_configuration_suits_timm_and_transformers(staged: Path) -> None:
     config = json.loads((staged / "config.json").read_text())
     assert config["architecture"] == "lp2_resnet18"

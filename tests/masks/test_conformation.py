@@ -8,7 +8,7 @@ from torch import Tensor
 
 from timm_lp import lp_mask
 from timm_lp.masks import Conformation, conformation, conformation_matrix
-from timm_lp.masks.conformation import kernel_rms_radius, left_angle, rms_radius
+from timm_lp.masks._conformation import kernel_rms_radius, left_angle, rms_radius
 
 KERNEL = (31, 31)
 

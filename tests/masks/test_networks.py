@@ -28,6 +28,16 @@ def test_trials_are_pooled(trials: list[str]) -> None:
     ]
 
 
+def test_a_trial_that_is_copied_over_another_is_refused(trials: list[str]) -> None:
+    """Its masks would count as those of another seed."""
+    for trial in trials[:2]:
+        Path(trial, "trial.json").write_text('{"folder": "digits/resnet18/lp2-seed1"}')
+    load_groups(trials[:1])
+    for name in (trials[1], f"local-dir:{trials[1]}"):
+        with pytest.raises(ValueError, match=r"A trial must lie in the folder of its record, got .*lp2-seed2 with the"):
+            load_groups([trials[0], name])
+
+
 def test_nothing_is_pooled(trials: list[str], tmp_path: Path) -> None:
     groups = load_groups(trials[:2], "none")
     assert [group.name for group in groups] == ["lp2-seed1", "lp2-seed2"]

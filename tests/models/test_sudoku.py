@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.layers import LpConv2d, lp_mask
-from timm_lp.models.sudoku import VARIANT_NAMES, SudokuNet, create_network, keep_exponents
+from timm_lp.models.sudoku import SUDOKU_VARIANTS, SudokuNet, create_network, keep_exponents
 
-STARTS_AS_BASE = [name for name in VARIANT_NAMES if not name.endswith(("-paper", "-reinit", "-published"))]
+STARTS_AS_BASE = [name for name in SUDOKU_VARIANTS if not name.endswith(("-paper", "-reinit", "-published"))]
 
 
 def _puzzles(n: int = 3) -> Tensor:
@@ -59,13 +59,13 @@ def test_has_the_papers_number_of_parameters() -> None:
 
 
 def test_the_variants_are_those_of_the_library() -> None:
-    assert VARIANT_NAMES == (
+    assert SUDOKU_VARIANTS == (
         *("base", "large", "large-reinit", "large-published"),
         *(name for p in ("2", "4", "8", "16", "256f") for name in (f"lp{p}", f"lp{p}-paper", f"lp{p}-published")),
     )
 
 
-@pytest.mark.parametrize("variant", VARIANT_NAMES[1:])
+@pytest.mark.parametrize("variant", SUDOKU_VARIANTS[1:])
 def test_a_variant_has_large_kernels(variant: str) -> None:
     network = _create(variant)
     layers = [*network.convs, network.head]

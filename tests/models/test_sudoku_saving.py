@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,13 @@ def test_refuses_damaged_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="`folder` must hold a Sudoku network"):
         load_sudoku(folder)
+
+
+def test_a_network_that_is_too_large_for_the_disk_is_said_with_its_file(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"^\[Errno 27\] File too large; .*'{tmp_path / 'model.safetensors'}'$"):
+            save_network(tmp_path, create_network("base", 4, 2), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

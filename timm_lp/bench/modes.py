@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .flags import AUTOCAST
+
 FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
-AUTOCAST = "autocast"
 DTYPES = {"float32": torch.float32, AUTOCAST: torch.float32, "bfloat16": torch.bfloat16}
 
 

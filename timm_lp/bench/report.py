@@ -5,6 +5,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from ..files import write_figure
 from ..markdown import markdown_rows
 
 Results = dict[str, Any]
@@ -141,7 +142,7 @@ def plot(content: Results, path: Path) -> None:
     axes.set_yticks(range(len(results)), [", ".join(key(result)) for result in results])
     axes.set_xlabel("time of the Lp-convolution / time of torch's convolution with the same kernels")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 def plot_growth(content: Results, path: Path) -> None:
@@ -174,7 +175,7 @@ def plot_growth(content: Results, path: Path) -> None:
             axes.set_ylabel(f"{fill(family, 24)}\ntraining (ms)")
         axes.set_xlabel("kernel (pixels)")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure, dpi=120)
 
 
 def _number(value: float | None, spec: str) -> str:

@@ -1,6 +1,7 @@
 """Settings of a command: a dataclass, from which its flags, the keys of its recipes and its checks are made."""
 
 import argparse
+import ast
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from timm.utils import ParseKwargs
 
 
 def setting(
@@ -84,7 +84,7 @@ def add_flags(
         if of_type is bool:
             argument["action"] = argparse.BooleanOptionalAction
         elif of_type is dict:
-            argument.update(action=ParseKwargs, nargs="*")
+            argument.update(action=_KeyValues, nargs="*")
         else:
             argument["type"] = (parse or {}).get(own.name, of_type)
             if choices:
@@ -183,6 +183,21 @@ def _checked_item(own: Field[Any], value: Any) -> Any:
     if choices and value not in choices:
         raise ValueError(f"`{own.name}` must be {' or '.join(choices)}, got {value!r}.")
     return value
+
+
+class _KeyValues(argparse.Action):
+    """Makes a dictionary of `key=value` words, with Python's literals as values, as timm's `ParseKwargs` does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        pairs = {}
+        for word in values:
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise argparse.ArgumentError(self, f"must be key=value, got {word!r}")
+            pairs[key] = value
+            with suppress(ValueError, SyntaxError):
+                pairs[key] = ast.literal_eval(value)
+        setattr(namespace, self.dest, pairs)
 
 
 class _AsWritten(yaml.BaseLoader):

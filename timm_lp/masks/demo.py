@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..layers import LpConv2d
-from .conformation import conformation_matrix
+from ._conformation import conformation_matrix
 from .networks import Group
 from .statistics import layer_masks, pool
 

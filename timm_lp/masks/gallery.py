@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import write_figure
 from .networks import Group
 from .statistics import LayerMasks, summarize
 
@@ -46,7 +47,7 @@ def draw_gallery(group: Group, path: str | Path) -> None:
         axes.set_axis_off()
     for axes, layer in zip(grid.flat, layers, strict=False):
         _draw_layer(axes, layer)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from torch import nn
 from tqdm import tqdm
 
+from ..files import check_trial_folder
 from ..models.loading import load_network
 from ..models.sudoku import is_sudoku, load_sudoku
 from .statistics import LayerMasks, layer_masks, pool
 
-POOLING = ("trials", "all", "none")
 _ALL = "all networks"
 _SEED = re.compile(r"-seed\d+$")
 
@@ -43,9 +43,12 @@ def load_groups(names: Sequence[str], pooling: str = "trials") -> list[Group]:
             takes all together, "none" none.
 
     Raises:
-        ValueError: If there is no such network, one has no masks, or those that are pooled do not have the same layers.
+        ValueError: If there is no such network, one has no masks or lies in another trial's folder, or those that are
+            pooled do not have the same layers.
         OSError: If a network cannot be fetched.
     """
+    for name in names:
+        check_trial_folder(name)
     bar = tqdm(dict.fromkeys(names), desc="networks", unit="network", disable=None)
     masks = {name: _masks_of(name, _load(name)) for name in bar}
     pooled: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import write_figure
 from .gallery import evenly
 from .statistics import LayerMasks, Spread
 
@@ -53,7 +54,7 @@ def draw_overview(layers: Sequence[LayerMasks], path: str | Path) -> None:
         bottom.suptitle(heading, fontsize=11)
         _draw_profiles(top, layers)
         _draw_examples(bottom.subplots(rows, columns, squeeze=False), drawn)
-    figure.savefig(path, dpi=100, metadata={"Software": None})
+    write_figure(path, figure, dpi=100, metadata={"Software": None})
 
 
 def _draw_gallery(figure: Any, layers: Sequence[LayerMasks]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import write_figure
 from .networks import Group
 from .statistics import ELONGATED, ORIENTED, LayerMasks, median
 
@@ -53,7 +54,7 @@ def plot_p(groups: Sequence[Group], path: str | Path) -> None:
     for axes in (overall, by_layer):
         axes.grid(alpha=0.3)
     figure.suptitle("Exponent p of the masks", fontsize=12)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
 
 
 def plot_conformation(group: Group, path: str | Path) -> None:
@@ -75,7 +76,7 @@ def plot_conformation(group: Group, path: str | Path) -> None:
     _plot_theta(figure.add_subplot(grid[1, 0]), group.layers)
     _plot_directions(figure.add_subplot(grid[1, 1], projection="polar"), group.layers)
     figure.suptitle(f"{group.name}: conformation of the masks", fontsize=12)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
 
 
 def _plot_band(axes: Any, values: Sequence[Tensor], color: str, label: str) -> None:

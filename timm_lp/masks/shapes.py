@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import write_figure
 from ..ops import lp_mask
-from .conformation import conformation_matrix
+from ._conformation import conformation_matrix
 
 _SIZE = 121  # pixels of a drawn mask
 _ALPHA = 38.0
@@ -53,7 +54,7 @@ def draw_shapes(path: str | Path) -> None:
             _draw(axes, mask[0], value)
         line[0].set_ylabel(label, fontsize=10)
     figure.suptitle("One number changes in each row; the others are p 2, gamma 1, theta 0", fontsize=11)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
 
 
 def _mask(p: float = 2.0, scale: float = 1.0, gamma: float = 1.0, theta: float = 0.0, left: float = 0.0) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..layers import LpConv2d, lp_mask
 from ..ops import lp_exponent
-from .conformation import Conformation, conformation, kernel_rms_radius, left_angle, rms_radius
+from ._conformation import Conformation, conformation, kernel_rms_radius, left_angle, rms_radius
 
 ROUNDING = 1e-5  # of a mask's numbers, as a fraction: what differs from its start by less has not moved
 ORIENTED = 1.2  # a mask of more distortion has a direction that one can see

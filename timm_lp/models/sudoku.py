@@ -14,25 +14,21 @@ from torch import Tensor, nn
 
 from ..command import first_line
 from ..convert import lp_convert
-from ..files import write_json
+from ..files import failures_name, write_json
 from ..layers import LpConv2d
-from .variants import BASE, PAPER, REINIT, VARIANTS, variant_prefix
+from ..variants import (
+    BASE,
+    PAPER,
+    PUBLISHED,
+    REINIT,
+    SUDOKU_CONVERSIONS,
+    SUDOKU_INPUTS,
+    SUDOKU_VARIANTS,
+    variant_prefix,
+)
 
 ARCHITECTURE = "sudoku"
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
-PUBLISHED = "-published"  # behind a variant: its kernels start as those of the authors' Sudoku code
-
-INPUTS = ("scalar", "one-hot")
-
-_CONVERSIONS = {variant.prefix: variant for variant in VARIANTS if "p_init" not in variant.options}
-VARIANT_NAMES = (
-    BASE,
-    *(
-        prefix + suffix
-        for prefix, variant in _CONVERSIONS.items()
-        for suffix in (("", PAPER, PUBLISHED) if variant.masked else ("", REINIT, PUBLISHED))
-    ),
-)
 
 
 class SudokuNet(nn.Module):
@@ -55,8 +51,8 @@ class SudokuNet(nn.Module):
         for name, value in (("channels", channels), ("depth", depth)):
             if value < 1:
                 raise ValueError(f"`{name}` must be positive, got {value}. The paper's networks have 256 and 10.")
-        if inputs not in INPUTS:
-            raise ValueError(f"`inputs` must be {' or '.join(INPUTS)}, got {inputs!r}.")
+        if inputs not in SUDOKU_INPUTS:
+            raise ValueError(f"`inputs` must be {' or '.join(SUDOKU_INPUTS)}, got {inputs!r}.")
         super().__init__()
         self.inputs = inputs
         widths = [1 if inputs == "scalar" else 10] + depth * [channels]
@@ -103,7 +99,7 @@ def create_network(variant: str, channels: int = 256, depth: int = 10, inputs: s
       at random as torch starts them, and masks damp all of it.
 
     Args:
-        variant: One of `VARIANT_NAMES`.
+        variant: One of `SUDOKU_VARIANTS`.
         channels: See `SudokuNet`.
         depth: See `SudokuNet`.
         inputs: See `SudokuNet`.
@@ -111,15 +107,15 @@ def create_network(variant: str, channels: int = 256, depth: int = 10, inputs: s
     Raises:
         ValueError: If there is no such variant or network.
     """
-    if variant not in VARIANT_NAMES:
-        raise ValueError(f"`variant` must be one of {', '.join(VARIANT_NAMES)}, got {variant!r}.")
+    if variant not in SUDOKU_VARIANTS:
+        raise ValueError(f"`variant` must be one of {', '.join(SUDOKU_VARIANTS)}, got {variant!r}.")
     network = SudokuNet(channels, depth, inputs)
     if variant == BASE:
         return network
-    prefix = variant_prefix(variant.removesuffix(PUBLISHED))
+    prefix = variant_prefix(variant)
     damped = {"preserve": False} if variant in (prefix + PAPER, prefix + PUBLISHED) else {}
     small = [conv.weight.detach() for conv in (*network.convs, network.head)]
-    lp_convert(network, filter_fn=lambda module, fqn: True, **_CONVERSIONS[prefix].conversion, **damped)
+    lp_convert(network, filter_fn=lambda module, fqn: True, **SUDOKU_CONVERSIONS[prefix].conversion, **damped)
     for conv, kernel in zip((*network.convs, network.head), small, strict=True):
         if variant == prefix + REINIT:
             conv.reset_parameters()
@@ -158,7 +154,8 @@ def save_network(folder: Path, network: SudokuNet, arguments: dict[str, Any]) ->
         arguments: What `create_network` made it of.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS_FILE)
+    with failures_name(folder / WEIGHTS_FILE, SafetensorError):
+        save_file(state, folder / WEIGHTS_FILE)
     write_json(folder / CONFIG_FILE, {"architecture": ARCHITECTURE, "model_args": arguments})
     (folder / WEIGHTS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode)  # safetensors lets nobody else read
 

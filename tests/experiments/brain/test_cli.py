@@ -88,7 +88,8 @@ def test_compares_trials_with_a_file_of_responses(
 def test_refuses_seeds_that_are_no_seeds_of_one_network(trials: list[str], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(trials[2], other)
-    (other / "trial.json").write_text((Path(trials[0]) / "trial.json").read_text().replace('"seed": 0', '"seed": 9'))
+    record = (Path(trials[0]) / "trial.json").read_text()
+    (other / "trial.json").write_text(record.replace('"seed": 0', '"seed": 9').replace("-seed0", "-seed9"))
     file = _responses(tmp_path / "cortex.npz")
     message = (
         r"must name seeds of one network, got other layers in .*other than in .*0, both test_resnet \(base\)\. Comp"

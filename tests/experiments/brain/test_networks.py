@@ -29,6 +29,14 @@ def test_a_trial_is_a_seed_of_its_model_and_variant(tmp_path: Path) -> None:
     assert trial_of(tmp_path) is None
 
 
+def test_a_trial_that_is_copied_over_another_is_refused(tmp_path: Path) -> None:
+    folder = _trial(tmp_path / "lp2-paper-seed7", seed=4)
+    with pytest.raises(
+        ValueError, match=r"A trial must lie in the folder of its record, got .*lp2-paper-seed7 with the"
+    ):
+        networks_of([str(folder)])
+
+
 def test_registered_names_stand_alone_or_have_seeds() -> None:
     assert networks_of(["resnet18", "local-dir:a"], seeds=[1, 2]) == [
         Network("resnet18", "resnet18"),

@@ -2,8 +2,10 @@ import gc
 import json
 import os
 import re
+import resource
 import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -362,7 +364,11 @@ def test_a_failed_trial_shows_and_the_others_go_on(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "large", "--epochs", "2"]
-    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    failed = (
+        r"^finetune\.py: 2 of 2 trials failed: digits/resnet18/base-seed1, digits/resnet18/large-seed1\. The report"
+    )
+    with pytest.raises(SystemExit, match=failed):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     table = capsys.readouterr().out
     assert table.count("1 of 1 failed") == 4
     assert "None" not in table
@@ -370,7 +376,8 @@ def test_a_failed_trial_shows_and_the_others_go_on(
     assert "the loss became" in json.loads(path.read_text())["error"]
     assert not (path.parent / "model.safetensors").exists()
     before = path.stat().st_mtime_ns
-    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    with pytest.raises(SystemExit, match=failed):
+        main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
     assert path.stat().st_mtime_ns == before, "what diverged would diverge again"
 
 
@@ -385,7 +392,8 @@ def test_an_unreadable_image_fails_its_data_set_alone(
     broken.write_bytes(whole[:100])
     names = [str(tmp_path / name) for name in ("bad", "good")]
     arguments = ["--config", str(recipe), "--output-dir", str(tmp_path / "out"), "--variants", "base", "--epochs", "1"]
-    main([*arguments, "--dataset", *names])
+    with pytest.raises(SystemExit, match=r"1 of 2 trials failed: bad/resnet18/base-seed1\. The report says why\.$"):
+        main([*arguments, "--dataset", *names])
     text = capsys.readouterr().out
     assert re.search(r"\| base    \| 1 of 1 failed \| +\d", text)
     assert "Failed: base on bad, seed 1: bad: image 1 (" in text
@@ -399,9 +407,11 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
     folder.mkdir(parents=True)
     (folder / "trial.partial").symlink_to("/dev/full")
     arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1"]
-    main(arguments)
+    with pytest.raises(SystemExit, match=r"1 of 2 trials failed: digits/resnet18/base-seed1\. The report says why\.$"):
+        main(arguments)
     text = capsys.readouterr().out
     assert "Failed: base on digits, seed 1: its result could not be written: [Errno 28] No space left" in text
+    assert str(folder / "trial.json") in text
     assert re.search(r"^\| lp2 +\| +\*\*", text, re.MULTILINE)
     (folder / "trial.partial").unlink()
     main(arguments)
@@ -411,7 +421,7 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
 def test_a_report_that_cannot_be_written_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     partial = run[-1] / "report.partial"
     partial.symlink_to("/dev/full")
-    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device; .*/report\.md'$"):
         main(["--report", "--output-dir", str(run[-1])])
     partial.unlink()
     assert "| lp2     |" in capsys.readouterr().out, "but it is printed"
@@ -433,10 +443,53 @@ def test_an_interruption_is_one_sentence(recipe: Path, tmp_path: Path, monkeypat
 def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     partial = run[-1] / "results.partial"
     partial.symlink_to("/dev/full")
-    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device"):
+    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device; .*/results\.json'$"):
         main(["--config", str(recipe), "--output-dir", str(run[-1])])
     partial.unlink()
     assert "| lp2     |" in capsys.readouterr().out
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Let no file grow beyond 100 kB, as a disk that is almost full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_network_that_is_too_large_for_the_disk_is_said_with_its_file(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1", "--variants", "base"]
+    with pytest.raises(SystemExit, match=r"1 of 1 trials failed: digits/resnet18/base-seed1\."):
+        main([*arguments, "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,64]"])
+    path = tmp_path / "digits" / "resnet18" / "base-seed1" / "model.safetensors"
+    assert "its result could not be written: [Errno 27] File too large; make room" in capsys.readouterr().out
+    assert f"'{path}'" in (tmp_path / "report.md").read_text()
+
+
+def test_a_trial_without_its_network_runs_again_to_save_it(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ["--config", str(recipe), "--output-dir", str(tmp_path), "--epochs", "1", "--variants", "base"]
+    folder = tmp_path / "digits" / "resnet18" / "base-seed1"
+    main([*arguments, "--no-save-models"])
+    before = json.loads((folder / "trial.json").read_text())
+    main([*arguments, "--no-save-models"])
+    assert not (folder / "model.safetensors").exists()
+    assert "runs again" not in caplog.text
+    main(arguments)
+    assert (
+        "digits/resnet18/base-seed1 was run with --no-save-models, and runs again to save its network." in caplog.text
+    )
+    assert timm.create_model(f"local-dir:{folder}", pretrained=True).num_classes == 10
+    assert json.loads((folder / "trial.json").read_text())["metrics"] == before["metrics"]
+    caplog.clear()
+    (folder / "model.safetensors").unlink()
+    main(arguments)
+    assert "runs again" not in caplog.text, "its user removed it"
 
 
 @pytest.fixture
@@ -475,15 +528,34 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     assert swept[0]["details"]["indices"] != swept[1]["details"]["indices"]
     assert "1e-09: 51.50, 0.01: 61.50, 1e+30: failed" in capsys.readouterr().out
     assert "rate of the sweep" not in caplog.text
-    steps = _logged_steps(tmp_path / "timm-lp-finetune")
-    assert len(steps) > 4 * 3
-    assert steps == sorted(steps), "wandb drops what is behind the last step"
+    runs = _logged(tmp_path / "timm-lp-finetune")
+    assert runs.keys() == {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("trial.json")}
+    for name, curves in runs.items():
+        if "lr1e+30" not in name:
+            assert [step for step, _ in curves["loss"]] == [0, 1, 2], name
+            assert [step for step, _ in curves["top1"]] == [2], name
 
 
-def _logged_steps(folder: Path) -> list[int]:
-    """Return the steps of all values in the order in which TensorBoard got them."""
-    path = max(folder.glob("events.out.tfevents.*"))
-    return [event.step for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
+def _logged(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Return the steps and values that TensorBoard got, by run and by curve."""
+    runs: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for path in folder.rglob("events.out.tfevents.*"):
+        curves = runs.setdefault(path.parent.relative_to(folder).as_posix(), {})
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                curves.setdefault(value.tag, []).append((event.step, value.tensor.float_val[0]))
+    return runs
+
+
+def test_accuracy_that_is_followed_is_a_curve_of_its_trial(recipe: Path, tmp_path: Path) -> None:
+    flags = ["--epochs", "2", "--variants", "base", "--track-accuracy", "--tracker", "tensorboard"]
+    main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
+    record = json.loads((tmp_path / "digits" / "resnet18" / "base-seed1" / "trial.json").read_text())
+    (curves,) = _logged(tmp_path / "timm-lp-finetune").values()
+    assert curves.keys() == {"loss", "top1", "mean_per_class", "train_top1"}
+    for name in ("loss", "top1"):
+        assert curves[name] == [(step, pytest.approx(value)) for step, value in enumerate(record["history"][name])]
+    assert curves["train_top1"] == [(1, pytest.approx(record["metrics"]["train_top1"]))]
 
 
 @pytest.mark.parametrize(("best", "end"), [(1e-3, "lowest"), (0.01, "highest")])

@@ -33,7 +33,7 @@ SHORT = ["--variants", "base", "lp2", "--seeds", "1", "--shots", "2", "--epochs"
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "PYTHONPATH": str(DOOR.parent), "ACCELERATE_USE_CPU": "true"}
+    variables = {**os.environ, "PYTHONPATH": str(DOOR.parent), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [sys.executable, *command], env=variables, capture_output=True, text=True, check=False, timeout=600
     )
@@ -87,5 +87,8 @@ def test_nothing_is_printed_behind_a_failure_in_the_middle(tmp_path: Path) -> No
     (tmp_path / "results.partial").symlink_to("/dev/full")
     done = _run(str(DOOR), *SHORT, "--output-dir", str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "finetune.py: [Errno 28] No space left on device"
+    assert done.stderr.splitlines()[-1] == (
+        "finetune.py: [Errno 28] No space left on device; make room there or choose another folder, and run the same "
+        f"command again: '{tmp_path / 'results.json'}'"
+    )
     assert "Traceback" not in done.stderr

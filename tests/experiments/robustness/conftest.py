@@ -10,8 +10,8 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord
-from timm_lp.files import write_json
+from timm_lp.experiments.trials.record import TrialRecord, trial_folder
+from timm_lp.files import TRIAL_FILE, write_json
 
 from ..images import make_folder
 from ..networks import TINY
@@ -43,7 +43,7 @@ def make_trial(bugs: Path) -> MakeTrial:
         trial = replace(
             trial,
             **{
-                "folder": f"bugs/resnet18/{variant}-seed{seed}",
+                "folder": trial_folder("bugs", "resnet18", variant, seed, 0.1 if changes.get("held_out") else None),
                 "dataset": replace(trial.dataset, id="bugs", name="bugs", revision=None),
                 "dataset_argument": str(bugs),
                 "data_sha256": data_sha256,

@@ -143,10 +143,17 @@ def test_damaged_measurements_are_said_and_made_again(
     main(arguments)
     before = (tmp_path / "report.csv").read_text()
     (path,) = (tmp_path / "measured").iterdir()
-    path.write_text("{")
-    main(arguments)
-    assert "cannot be read, and its network is tested again" in caplog.text
-    assert (tmp_path / "report.csv").read_text() == before
+    content = json.loads(path.read_text())
+    place = next(iter(content["accuracies"]))
+    odd = [
+        {**content, "accuracies": {**content["accuracies"], place: own}} for own in ({"top1": 1e9}, {"top1": 1}, None)
+    ]
+    for text in ("{", "[]", json.dumps(odd[0]), json.dumps(odd[1]), json.dumps(odd[2])):
+        path.write_text(text)
+        caplog.clear()
+        main(arguments)
+        assert f"{path} cannot be read, and its network is tested again" in caplog.text
+        assert (tmp_path / "report.csv").read_text() == before
 
 
 def test_published_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +193,8 @@ def test_a_network_whose_outputs_are_no_numbers_shows_as_failed(
     weights = load_file(folder / "model.safetensors")
     weights["fc.bias"][0] = float("nan")
     save_file(weights, folder / "model.safetensors")
-    main([str(tmp_path / "run"), "--compute", "--output-dir", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=rf"robustness: 1 of 2 networks failed: {folder}\. The report says why\.$"):
+        main([str(tmp_path / "run"), "--compute", "--output-dir", str(tmp_path / "out")])
     assert "are infinite or not a number" in caplog.text
     text = capsys.readouterr().out
     assert [cell.strip() for cell in text.split("| lp2 ")[1].splitlines()[0].split("|")[2:-1]] == ["-"] * 5

@@ -159,8 +159,14 @@ def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     assert not [*(tmp_path / "out").rglob("*.safetensors")]
 
 
-def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(tmp_path: Path) -> None:
-    text = _main(tmp_path, "--lr", "1e30", variants=["base", "large"])
+def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = rf"sudoku: 2 of 2 trials failed: {TRIALS}/base-seed1, {TRIALS}/large-seed1\. The report says why\.$"
+    run = [*FLAGS, "--lr", "1e30", "--variants", "base", "large", "--seeds", "1", "--output-dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match=failed):
+        main(run)
+    text = capsys.readouterr().out
     assert text.count("1 of 1 failed") >= 2
     assert "Failed: base, seed 1: the loss became " in text
     assert "Failed: large, seed 1: the loss became " in text
@@ -168,7 +174,8 @@ def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(tmp_path: Path) -
     assert (trial["metrics"], trial["final"]) == (None, True)
     assert [path.name for path in (tmp_path / TRIALS / "base-seed1").iterdir()] == ["trial.json"]
     before = _files(tmp_path)
-    _main(tmp_path, "--lr", "1e30", variants=["base", "large"])
+    with pytest.raises(SystemExit, match=failed):
+        main(run)
     assert _files(tmp_path) == before, "it would diverge again"
 
 
@@ -176,7 +183,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(run: tuple[Path, str], tmp_pat
     flags = ["--variants", "base", "lp2", "--seeds", "1", "--checkpoint-seconds", "0", "--output-dir", str(tmp_path)]
     command = [sys.executable, "-c", SCRIPT, *FLAGS, *flags]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while process.poll() is None and not [*tmp_path.rglob("checkpoint.pt")] and time.monotonic() < deadline:
@@ -190,6 +197,14 @@ def test_a_killed_run_goes_on_to_the_same_numbers(run: tuple[Path, str], tmp_pat
         expected, found = _record(run[0], trial), _record(tmp_path, trial)
         assert found["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-4)
         assert found["history"]["train_loss"] == pytest.approx(expected["history"]["train_loss"], rel=1e-4)
+
+
+def test_a_trial_without_its_network_runs_again_to_save_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _main(tmp_path, "--no-save-networks", variants=["base"])
+    assert not [*tmp_path.rglob("*.safetensors")]
+    _main(tmp_path, variants=["base"])
+    assert "base-seed1 was run with --no-save-networks, and runs again to save its network." in caplog.text
+    load_sudoku(tmp_path / TRIALS / "base-seed1")
 
 
 def test_an_interruption_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ def test_a_full_disk_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         file.save({**STATE, "epochs": 3})
     assert "No checkpoint: [Errno 28] No space left on device" in caplog.text
+    assert str(tmp_path / "checkpoint.pt") in caplog.text
     assert file.load()["epochs"] == 2
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from timm_lp.experiments.trials.folder import check_comparable, check_writable, find_data, find_finished, read_records
-from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord, as_json
+from timm_lp.experiments.trials.record import TrialRecord, as_json
+from timm_lp.files import TRIAL_FILE
 
 from .records import RECORDS, changed, record
 
@@ -97,6 +98,56 @@ def test_a_trial_with_other_settings_is_refused(tmp_path: Path, trial: TrialReco
     expected = record("base", 1, 50.0).decisive()
     with pytest.raises(ValueError, match=rf"must not hold trials with other settings, got .*: {message}\. Choose"):
         find_finished(tmp_path / trial.folder, expected)
+
+
+@pytest.mark.parametrize(
+    ("trial", "copied"),
+    [
+        (record("base", 1, 50.0), "dtd/resnet18/lp2-seed2"),
+        (record("base", 1, 50.0), "dtd/resnet18/base-seed2"),
+        (record("base", 1, 50.0), "dtd/resnet34/base-seed1"),
+        (record("base", 1, 50.0), "pets/resnet18/base-seed1"),
+        (record("base", 1, 50.0, held_out=True), "dtd/resnet18/lr-sweep/lr0.2-seed1"),
+    ],
+    ids=["variant", "seed", "network", "data set", "sweep"],
+)
+def test_a_trial_that_is_copied_over_another_is_refused(tmp_path: Path, trial: TrialRecord, copied: str) -> None:
+    write(tmp_path, trial).parent.rename(tmp_path / "copy")
+    (tmp_path / copied).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "copy").rename(tmp_path / copied)
+    message = (
+        rf"^A trial must lie in the folder of its record, got {tmp_path / copied} with the record of {trial.folder}\."
+    )
+    for read in (lambda: read_records(tmp_path), lambda: find_finished(tmp_path / copied, trial.decisive())):
+        with pytest.raises(ValueError, match=message):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (record("lp2", 1, 50.0), "variant base instead of lp2"),
+        (record("base", 2, 50.0), "seed 1 instead of 2"),
+        (record("base", 1, 50.0, model="resnet34"), "model resnet18 instead of resnet34"),
+        (record("base", 1, 50.0, held_out=True), "held_out False instead of True"),
+    ],
+    ids=["variant", "seed", "network", "sweep"],
+)
+def test_a_trial_other_than_the_one_asked_for_is_not_taken(tmp_path: Path, asked: TrialRecord, message: str) -> None:
+    folder = write(tmp_path, record("base", 1, 50.0)).parent
+    with pytest.raises(ValueError, match=rf"must not hold trials with other settings, got .*: {message}\. Choose"):
+        find_finished(folder, asked.decisive())
+
+
+def test_a_trial_may_be_moved_and_renamed(tmp_path: Path) -> None:
+    folder = write(tmp_path, record("lp2", 1, 50.0)).parent
+    assert len(read_records(folder)) == 1
+    for other in ("lp2-seed1", "the best one"):
+        folder = folder.rename(tmp_path / other)
+        assert len(read_records(folder)) == 1
+    folder = folder.rename(tmp_path / "lp2-seed2")
+    with pytest.raises(ValueError, match=r"A trial must lie in the folder of its record, got .*/lp2-seed2 with"):
+        read_records(folder)
 
 
 def test_what_may_be_mended_runs_again(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import timm_lp
-from timm_lp.experiments.trials.record import TRIAL_FILE, TrialRecord, as_json, read_record, versions_of
+from timm_lp.experiments.trials.record import TrialRecord, as_json, read_record, versions_of
+from timm_lp.files import TRIAL_FILE
 
 from .records import RECORDS
 
@@ -44,6 +45,32 @@ def test_what_is_no_record_of_this_version_is_refused(tmp_path: Path, content: o
     path = tmp_path / TRIAL_FILE
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"must hold trials of this version of timm-lp, got {path}: .*{message}"):
+        read_record(path)
+
+
+ODD = [
+    ({"metrics": {"top1": float("nan")}}, "`metrics` must be numbers from 0 to 100, top1 is nan"),
+    ({"metrics": {"top1": 1e9}}, "from 0 to 100, top1 is 1000000000.0"),
+    ({"metrics": {"top1": 50.0, "mean_per_class": -0.1}}, "from 0 to 100, mean_per_class is -0.1"),
+    ({"metrics": {"loss": float("inf")}}, "from 0 to infinity, loss is inf"),
+    ({"history": {"loss": [2.0, float("nan")]}}, "`history` and `train_seconds` must be finite"),
+    ({"train_seconds": float("inf")}, "`history` and `train_seconds` must be finite"),
+    ({"variant": "lp2"}, "`folder` is dtd/resnet18/base-seed1, its variant, seed and network give .*/lp2-seed1"),
+    ({"seed": 3}, "give dtd/resnet18/base-seed3"),
+    ({"model": "resnet34"}, "give dtd/resnet34/base-seed1"),
+    ({"held_out": True}, r"give dtd/resnet18/lr-sweep/lr0\.1-seed1"),
+    ({"metrics": None}, "it must have either `metrics` or an `error`"),
+    ({"error": "the loss became nan"}, "it must have either `metrics` or an `error`"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), ODD, ids=range(len(ODD)))
+def test_what_no_trial_leaves_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    path = tmp_path / TRIAL_FILE
+    path.write_text(json.dumps({**CONTENT, **changes}))
+    with pytest.raises(
+        ValueError, match=rf"must hold trials as they were run, got {path}: .*{message}.* Remove the file"
+    ):
         read_record(path)
 
 

@@ -9,30 +9,29 @@ from typing import Any
 
 import torch
 
-from ...command import CommandParser, failures_in_one_line, positive, require_packages
+from ...command import failures_in_one_line, require_packages
 from ...files import write_json, write_text
 from .alignment import draw
 from .analysis import Analysis, analyse, result_rows
+from .flags import PROGRAM, create_parser, parse_arguments
 from .networks import networks_of
 from .plot import plot
-from .recordings import AREAS, CRE_LINES, DEPTH, WINDOW, Selection
+from .recordings import Selection
 from .report import difference_rows, to_csv, to_markdown, to_table
 from .responses import Responses, read_responses, write_responses
 from .stimuli import read_images
 from .synthetic import synthetic_cortex
 
-_PROGRAM = "python -m timm_lp.experiments.brain"
 _UNTRAINED = ("alexnet", "resnet18", "lp2_resnet18")  # what runs without a network connection
 _SYNTHETIC_SIZE = 64  # of the networks' input, pixels, as in the paper
 
-_TABLE_5 = ("base", "large", "lp2", "lp4", "lp8", "lp16")
 _TRAINING = ("frames", "epochs", "batch_size", "lr")  # settings of `mmv1` on the command line
 _SYNTHETIC_MICE = 2
 
 _logger = logging.getLogger(__name__)
 
 
-@failures_in_one_line(_PROGRAM)
+@failures_in_one_line(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for, and print its tables.
 
@@ -43,19 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: If an argument cannot be used or the results cannot be written; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parse_arguments(arguments)
     if options.command == "rsa":
-        _rsa(parser, options)
+        _rsa(options)
     elif options.command == "prepare":
         _prepare(options)
     else:
-        _mmv1(parser, options)
+        _mmv1(options)
 
 
-def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def _rsa(options: argparse.Namespace) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
+        create_parser().error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
     cortex = None if options.responses else synthetic_cortex(options.seed)
     responses = cortex.responses if cortex else read_responses(options.responses)
     responses = _with_areas(responses, options.areas)
@@ -84,7 +82,7 @@ def _rsa(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    require_packages(f"{_PROGRAM} prepare", "brain", ["h5py"])
+    require_packages(f"{PROGRAM} prepare", "brain", ["h5py"])
     from .prepare import prepare
 
     least, greatest = options.depth
@@ -97,18 +95,15 @@ def _prepare(options: argparse.Namespace) -> None:
     print(f"{text}\n\nresponses.npz, responses.md: {options.output_dir}")
 
 
-def _mmv1(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    require_packages(f"{_PROGRAM} mmv1", "brain", ["accelerate"])
-    from accelerate import Accelerator
-
+def _mmv1(options: argparse.Namespace) -> None:
+    require_packages(f"{PROGRAM} mmv1", "brain", ["accelerate"])
+    from ..accelerator import create_accelerator
     from .mmv1.benchmark import run_benchmark
     from .mmv1.data import read_mouse
     from .mmv1.network import BEHAVIOUR, check_variant
     from .mmv1.synthetic import SETTINGS, synthetic_mouse
     from .mmv1.training import Settings
 
-    if options.synthetic == bool(options.data):
-        parser.error("either `--data` or `--synthetic` must be given")
     for variant in options.variants:
         check_variant(variant)
     given = {name: getattr(options, name) for name in _TRAINING if getattr(options, name) is not None}
@@ -117,7 +112,7 @@ def _mmv1(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         mice, source = map(synthetic_mouse, range(_SYNTHETIC_MICE)), "made up by timm-lp"
     else:
         mice, source = map(read_mouse, _folders(options.data, options.mice)), "Xu et al. (2024), OSF MSP3A"
-    accelerator = Accelerator()
+    accelerator = create_accelerator(mixed_precision=None, cpu_threads=None)
     variants = list(dict.fromkeys([BEHAVIOUR, *options.variants]))
     results = run_benchmark(
         mice, variants, options.seeds, settings, accelerator, options.output_dir, synthetic=options.synthetic
@@ -184,78 +179,3 @@ def _with_areas(responses: Responses, names: Sequence[str]) -> Responses:
             f"`--areas` must be in the responses, got {', '.join(unknown)}. There are {', '.join(responses.areas)}."
         )
     return replace(responses, areas={name: responses.areas[name] for name in names}) if names else responses
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog=_PROGRAM, description="Compare networks with the visual cortex of mice.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    rsa = commands.add_parser(
-        "rsa",
-        help="representational similarity of networks and areas (Figure 6)",
-        description="Kendall's tau between the similarities of images in the layers of networks and in areas of a "
-        "cortex. Without arguments: untrained networks beside a synthetic cortex.",
-    )
-    rsa.add_argument("--responses", type=Path, metavar="FILE", help="responses of a cortex (default: synthetic ones)")
-    rsa.add_argument(
-        "--images", type=Path, metavar="DIR", help="its images in the same order (default: the file's own)"
-    )
-    rsa.add_argument(
-        "--models", nargs="+", default=[], metavar="NETWORK", help="names, local-dir:, hf-hub: or trials' folders"
-    )
-    rsa.add_argument(
-        "--untrained", nargs="+", default=[], metavar="NETWORK", help="such networks, but with random weights"
-    )
-    rsa.add_argument("--seeds", nargs="+", type=int, default=[0], help="of random weights, not of trials (default: 0)")
-    rsa.add_argument("--layers", nargs="+", default=[], help="modules to compare (default: every convolution)")
-    rsa.add_argument("--areas", nargs="+", default=[], help="areas to compare with (default: all)")
-    rsa.add_argument("--image-size", type=positive, help="pixels of the networks' input (default: their own)")
-    rsa.add_argument(
-        "--resamples", type=positive, default=500, help="samples of the images, for intervals (default: 500)"
-    )
-    rsa.add_argument("--splits", type=positive, default=50, help="divisions of the images into halves (default: 50)")
-    rsa.add_argument("--permutations", type=positive, default=100, help="shuffled orders of the images (default: 100)")
-    rsa.add_argument("--seed", type=int, default=0, help="of samples, divisions and orders (default: 0)")
-    rsa.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    _add_output_dir(rsa, "output/brain/rsa")
-    prepare = commands.add_parser(
-        "prepare",
-        help="a responses file from a copy of the Allen Brain Observatory",
-        description="Pool the neurons of recordings by area, and write a responses file for `rsa`.",
-    )
-    prepare.add_argument("--nwb", type=Path, required=True, metavar="DIR", help="NWB files of the recordings")
-    prepare.add_argument("--events", type=Path, required=True, metavar="DIR", help="NUMBER_events.npz of each")
-    prepare.add_argument("--areas", nargs="+", default=AREAS, help=f"default: {' '.join(AREAS)}")
-    prepare.add_argument(
-        "--depth",
-        nargs=2,
-        type=float,
-        default=DEPTH,
-        metavar=("LEAST", "GREATEST"),
-        help=f"micrometres, both included (default: {DEPTH[0]:.0f} {DEPTH[1]:.0f}, layer 2/3)",
-    )
-    prepare.add_argument("--cre", nargs="*", default=CRE_LINES, help=f"none: all (default: {' '.join(CRE_LINES)})")
-    prepare.add_argument(
-        "--window", type=positive, default=WINDOW, help=f"frames whose events are summed (default: {WINDOW})"
-    )
-    prepare.add_argument("--image-side", type=positive, default=256, help="longest side that is kept (default: 256)")
-    _add_output_dir(prepare, "output/brain/prepare")
-    mmv1 = commands.add_parser(
-        "mmv1",
-        help="prediction of V1 activity in freely moving mice (Table 5)",
-        description="Train the network of Xu et al. (2024) and its conversions, beside one that sees no video.",
-    )
-    mmv1.add_argument("--data", type=Path, metavar="DIR", help="the published data: a folder for each mouse")
-    mmv1.add_argument("--synthetic", action="store_true", help="made-up mice and small networks, to see it run")
-    mmv1.add_argument("--mice", nargs="+", default=[], help="folders to take (default: all)")
-    mmv1.add_argument("--variants", nargs="+", default=_TABLE_5, help=f"default: {' '.join(_TABLE_5)}")
-    mmv1.add_argument("--seeds", nargs="+", type=int, default=[0], help="default: 0")
-    mmv1.add_argument("--frames", type=positive, help="bins that the network sees (default: 4)")
-    mmv1.add_argument("--epochs", type=positive, help="at most (default: 50)")
-    mmv1.add_argument("--batch-size", type=positive, help="windows, over all processes (default: 256)")
-    mmv1.add_argument("--lr", type=float, help="of Adam (default: 2e-4)")
-    _add_output_dir(mmv1, "output/brain/mmv1")
-    return parser
-
-
-def _add_output_dir(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--output-dir", type=Path, default=Path(default), help=f"default: {default}")

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ...files import TRIAL_FILE, check_trial_folder
 from ...models.loading import load_network
-from ..trials.record import TRIAL_FILE, read_record
+from ..trials.record import read_record
 
 
 @dataclass(frozen=True)
@@ -80,5 +81,6 @@ def trial_of(folder: Path) -> tuple[str, str, int] | None:
     path = folder / TRIAL_FILE
     if not path.is_file():
         return None
+    check_trial_folder(folder)
     record = read_record(path)
     return record.model, record.variant, record.seed

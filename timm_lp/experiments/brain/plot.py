@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...files import write_figure
 from .alignment import Alignment
 from .analysis import Analysis
 from .groups import Group, interval_of
@@ -63,7 +64,7 @@ def plot(analysis: Analysis, path: Path) -> None:
     figure.suptitle(
         f"Similarity with {title_of(analysis.responses)}\nBands: 95 % over images. Thin lines: seeds.", fontsize=9
     )
-    figure.savefig(path, dpi=130)
+    write_figure(path, figure, dpi=130)
 
 
 def _draw_taus(axes: "Axes", group: Group, analysis: Analysis, colors: dict[str, str]) -> None:

@@ -12,6 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from ...files import failures_name
+
 MIN_IMAGES = 8
 
 _RSM, _RESPONSES, _MOUSE = "rsm_", "responses_", "mouse_"
@@ -124,7 +126,7 @@ def write_responses(path: Path, responses: Responses) -> None:
     arrays["about"] = np.array(json.dumps({**about, **({"ceiling": ceilings} if ceilings else {})}))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with failures_name(path), partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # numpy's stubs take the arrays for a flag
     os.replace(partial, path)
 

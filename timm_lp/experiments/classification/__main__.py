@@ -17,7 +17,10 @@ def main() -> None:
     """
     require_packages("finetune.py", "experiments", PACKAGES)
     with failures_in_one_line("finetune.py"):
-        from .cli import main  # takes seconds, in which the user may interrupt it
+        from .flags import parse_arguments
+
+        parse_arguments()  # before the imports, which take seconds
+        from .cli import main
 
         main()
 

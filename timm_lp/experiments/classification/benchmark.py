@@ -7,26 +7,25 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from safetensors import SafetensorError
 from tqdm import tqdm
 
-from ...files import write_json
+from ...files import TRIAL_FILE, write_json
 from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
 from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw
-from ..trials.folder import check_writable, find_data, find_finished
-from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json
+from ..trials.folder import check_writable, find_data, find_finished, is_unsaved
+from ..trials.record import DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_start, check_variant, smallest_map
-from .results import save_model, trial_record
+from .results import WEIGHTS_FILE, save_model, trial_record
+from .tracking import Curves
 from .training import Progress, images_at_once, whole_batch_size
 from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
 
@@ -180,6 +179,8 @@ class Benchmark:
         """Return a trial's record: the one that it has, or else that of running it."""
         folder = self.output_dir / trial.folder
         done = self._find_finished(config, trial) if self._is_main else None
+        if done and config.save_models and is_unsaved(done, folder / WEIGHTS_FILE, "--no-save-models"):
+            done = None
         (done,) = broadcast_object_list([done])
         if done is not None:
             bar.update(config.epochs)
@@ -188,8 +189,15 @@ class Benchmark:
         bar.set_description(trial.folder.as_posix())
         reached = bar.n
         outcome, error, final = None, None, True
+        curves = Curves(config, trial, self.accelerator)
+
+        def on_epoch(progress: Progress) -> None:
+            bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
+            bar.update(reached + progress.epochs - bar.n)
+            curves.follow(progress)
+
         try:
-            outcome = run_trial(config, trial, images, self.accelerator, self._follow(trial, bar), folder)
+            outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder)
         except DivergedError as failure:
             error = str(failure)
         except UnreadableImageError as failure:
@@ -200,7 +208,8 @@ class Benchmark:
             error, final = f"the device's memory is full: {str(failure).splitlines()[0]}", False
         record = trial_record(config, trial, self.accelerator, outcome, error, final)
         if self._is_main:
-            record = self._keep(record, outcome, trial, folder, reached + config.epochs)
+            record = self._keep(record, outcome, trial, folder)
+        curves.end(record.metrics)
         (record,) = broadcast_object_list([record])
         bar.update(reached + config.epochs - bar.n)
         self.records.append(record)
@@ -208,38 +217,23 @@ class Benchmark:
         self.accelerator.wait_for_everyone()
         return record
 
-    def _keep(self, record: TrialRecord, outcome: Outcome | None, trial: Trial, folder: Path, step: int) -> TrialRecord:
+    def _keep(self, record: TrialRecord, outcome: Outcome | None, trial: Trial, folder: Path) -> TrialRecord:
         """Write what a trial leaves; a disk that does not take it is the trial's failure."""
         try:
             if outcome and self.config.save_models and not trial.held_out:
                 save_model(folder, outcome, self.config.kwargs_of(trial.model), trial.data.train.class_names)
             write_json(folder / TRIAL_FILE, as_json(record))
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        except (OSError, SafetensorError) as failure:
+        except OSError as failure:
             error = f"its result could not be written: {failure}"
             record = replace(record, metrics=None, error=error, final=False)
         if record.error:
             _logger.warning("%s failed: %s.", record.folder, record.error.rstrip("."))
-        else:
-            values = {f"{record.folder}/{name}": value for name, value in (record.metrics or {}).items()}
-            self.accelerator.log(values, step=step)
         return record
 
     @property
     def _is_main(self) -> bool:
         return self.accelerator.is_main_process
-
-    def _follow(self, trial: Trial, bar: tqdm) -> Any:
-        """Return what shows a trial's epochs: on the bar, and in the tracker."""
-        start = bar.n
-
-        def on_epoch(progress: Progress) -> None:
-            bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
-            bar.update(start + progress.epochs - bar.n)
-            # Steps count the epochs of all trials: wandb drops what is behind the last step.
-            self.accelerator.log({f"{trial.folder.as_posix()}/loss": progress.losses[-1]}, step=bar.n)
-
-        return on_epoch
 
     @contextmanager
     def _progress(self) -> Iterator[tqdm]:

@@ -4,13 +4,13 @@ import logging
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line, imports_not_collected
 from ...markdown import markdown_rows
+from ..trials.folder import check_results, failed_trials
 from ..trials.record import TrialRecord
 from ..trials.summary import RESULTS_FILE
 from .accelerator import create_accelerator
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If a setting cannot be used, a report cannot be written, the push fails or the user interrupts; the
-            message says which.
+        SystemExit: If a setting cannot be used, a trial fails, a report cannot be written, the push fails or the user
+            interrupts; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
@@ -42,17 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     accelerator = create_accelerator(config)
     if action == "measure":
         _measure(config, accelerator)
-    else:
-        benchmark = Benchmark(config, accelerator)
-        with imports_not_collected():
-            _run(benchmark)
+        accelerator.end_training()
+        return
+    benchmark = Benchmark(config, accelerator)
+    with imports_not_collected():
+        _run(benchmark)
     accelerator.end_training()
+    if accelerator.is_main_process:
+        check_results(failed_trials(benchmark.records), f"{len(benchmark.records)} trials")
 
 
 def _run(benchmark: Benchmark) -> None:
     config, accelerator = benchmark.config, benchmark.accelerator
-    if config.tracker:
-        accelerator.init_trackers("timm-lp-finetune", {key: str(value) for key, value in asdict(config).items()})
     records = benchmark.run()
     if not accelerator.is_main_process:
         return

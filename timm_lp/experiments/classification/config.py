@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from timm.models import is_model, split_model_name_tag
 
 from ...files import file_digest
-from ...models.small_stem import with_small_stem
-from ...models.variants import BASE
+from ...variants import BASE
 from ..data.options import ReadOptions
 from ..settings import check_settings, setting
 
@@ -147,15 +145,9 @@ class FinetuneConfig:
         if self.shots == "all":
             object.__setattr__(self, "shots", 0)
         check_settings(self)
-        if self.small_stem:
-            self._give_small_stems()
-        for name in ("model", "variants", "seeds", "dataset", "lr_sweep"):
-            values = getattr(self, name)
-            if (not values and name != "lr_sweep") or len(set(values)) < len(values):
-                raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
+        self._check_lists()
         if len(self.ratio) != 2 or self.ratio[0] > self.ratio[1]:
             raise ValueError(f"`ratio` must be two numbers, the least first, got {self.ratio}.")
-        self._check_model_kwargs()
         if self.checkpoint is not None and len(self.model) > 1:
             raise ValueError(
                 f"`checkpoint` must be used with one model, got {self.checkpoint!r} with {', '.join(self.model)}. Run "
@@ -163,9 +155,21 @@ class FinetuneConfig:
             )
         if self.push_to_hub is not None:
             self._check_push(self.push_to_hub)
+        self._check_model_kwargs()  # from here on it may take timm's registry
+        if self.small_stem:
+            self._give_small_stems()
+            self._check_lists()
+
+    def _check_lists(self) -> None:
+        for name in ("model", "variants", "seeds", "dataset", "lr_sweep"):
+            values = getattr(self, name)
+            if (not values and name != "lr_sweep") or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
 
     def _give_small_stems(self) -> None:
         """Name the networks with a small stem in place of the others, so that whoever reads the settings sees them."""
+        from ...models.small_stem import with_small_stem
+
         names = {model: with_small_stem(model) for model in self.model}
         if not any(name.endswith("_small_stem") for name in names.values()):
             raise ValueError(
@@ -218,7 +222,11 @@ class FinetuneConfig:
         return {**shared, **self.model_kwargs.get(model, {})}
 
     def _is_network(self, name: str) -> bool:
-        return name in self.model or is_model(split_model_name_tag(name)[0])
+        if name in self.model:
+            return True
+        from timm.models import is_model, split_model_name_tag  # takes seconds, and few settings need it
+
+        return is_model(split_model_name_tag(name)[0])
 
     @property
     def mixes(self) -> bool:

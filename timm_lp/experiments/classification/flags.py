@@ -32,11 +32,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[FinetuneCon
         SystemExit: If argparse does not know a flag or its value.
         ValueError: If the recipe cannot be read, or a setting cannot be used.
     """
-    parser = _parser()
-    try:
-        flags = vars(parser.parse_args(arguments))
-    except ValueError:  # timm's ParseKwargs does not say it in argparse's way
-        parser.error("argument --model-kwargs: must be key=value, with Python's literals as values")
+    flags = vars(_parser().parse_args(arguments))
     recipe, action = flags.pop("config"), flags.pop("action")
     if recipe is None and not flags.keys() & {"model", "dataset"}:
         recipe = DIGITS_RECIPE

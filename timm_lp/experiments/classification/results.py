@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from timm.models import save_for_hf
 
-from ...files import write_json
+from ...files import failures_name, write_json
 from ...models.complexity import count_macs, count_parameters
 from ...models.variants import BASE, parse_variant
 from ...start import Start, pretrained_start
@@ -19,6 +20,8 @@ from ..trials.summary import RESULTS_FILE, summarize
 from .config import FinetuneConfig
 from .flags import command_line
 from .trial import Outcome, Trial, trial_settings
+
+WEIGHTS_FILE = "model.safetensors"  # of a saved model, as timm calls it
 
 # What draws, decodes, augments and computes.
 _PACKAGES = ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow")
@@ -141,6 +144,8 @@ def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], cla
     keys = ("input_size", "interpolation", "mean", "std", "crop_pct")
     model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
     model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
-    save_for_hf(model, str(folder), model_config=model_config, model_args=dict(model_kwargs), safe_serialization=True)
+    model_args = dict(model_kwargs)
+    with failures_name(folder / WEIGHTS_FILE, SafetensorError):
+        save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=True)
     rights = (folder / "config.json").stat().st_mode
-    (folder / "model.safetensors").chmod(rights)  # safetensors lets nobody else read, whatever the umask
+    (folder / WEIGHTS_FILE).chmod(rights)  # safetensors lets nobody else read, whatever the umask

@@ -17,7 +17,7 @@ from timm.utils import ModelEmaV3, random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..accelerator import local_world_size
+from ..accelerator import keep_gradient_strides, local_world_size
 from ..data.pixels import EpochSampler, Normalize, TrainPixels
 from ..trials.checkpoint import CheckpointFile
 from ..trials.record import DivergedError
@@ -88,6 +88,8 @@ class Training:
             network.compile()
         if accelerator.scaler:
             accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)  # or the last trial's goes on
+        if accelerator.num_processes > 1:
+            keep_gradient_strides(network)
         loader = _train_loader(config, images, self._sampler, accelerator)
         self._model, self._optimizer, self.loader = accelerator.prepare(
             network, create_optimizer(config, network), loader

@@ -16,7 +16,7 @@ from ..data.images import DataSet
 from ..data.pixels import EvalPixels, TrainPixels, Transform, eval_transform, train_transform
 from ..data.sampling import Draw, draw
 from ..trials.checkpoint import CheckpointFile
-from ..trials.record import decisive
+from ..trials.record import decisive, trial_folder
 from .config import FinetuneConfig
 from .evaluation import evaluate
 from .networks import create_network, preprocessing
@@ -48,9 +48,7 @@ class Trial:
     @property
     def folder(self) -> Path:
         """The trial's folder below the output folder."""
-        if self.held_out:
-            return Path(self.data.folder, self.model, "lr-sweep", f"lr{self.lr:g}-seed{self.seed}")
-        return Path(self.data.folder, self.model, f"{self.variant}-seed{self.seed}")
+        return Path(trial_folder(self.data.folder, self.model, self.variant, self.seed, self.lr))
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def run_trial(
     training = Training(config, network, pixels, data_config, trial.seed, accelerator)
     checkpoint = None
     if folder is not None:
-        settings = {**decisive_settings(config, trial, accelerator), "trial": str(trial.folder)}
+        settings = decisive_settings(config, trial, accelerator)
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
 
     def test_network(network: nn.Module, on: EvalPixels = tested) -> dict[str, float]:
@@ -190,7 +188,7 @@ def trial_settings(config: FinetuneConfig, model: str, accelerator: Accelerator)
 
 
 def decisive_settings(config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> dict[str, Any]:
-    """Return all on which a trial's result depends, but for its variant and seed; a file by its contents.
+    """Return all on which a trial's result depends; a file by its contents.
 
     Args:
         config: Settings.
@@ -199,7 +197,15 @@ def decisive_settings(config: FinetuneConfig, trial: Trial, accelerator: Acceler
     """
     settings = trial_settings(config, trial.model, accelerator)
     del settings["checkpoint"]  # its sha256 is there
-    return decisive(settings, trial.model, config.shots or None, trial.data.contents.sha256)
+    return decisive(
+        settings,
+        model=trial.model,
+        variant=trial.variant,
+        seed=trial.seed,
+        shots=config.shots or None,
+        data_sha256=trial.data.contents.sha256,
+        held_out=trial.held_out,
+    )
 
 
 def check_held_out(data: DataSet, drawn: Draw) -> None:

@@ -12,13 +12,11 @@ from tqdm.auto import tqdm
 from ...command import first_line
 from ...models.loading import load_network
 from .fields import Field, FieldFit, Form, fit_field
+from .flags import UNITS
 from .inputs import InputFormat, embedded_images, find_images, input_format, read_images
 from .plot import KernelPanel
 from .sources import SYNTHETIC_P, NetworkSource, read_fields, synthetic_fields, synthetic_group
 from .synapses import first_convolution
-
-EXAMPLE_NETWORK = "alexnet"
-UNITS = 17  # neurons or images in each group of Figure 1g
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...files import write_figure
 from .density import Array, mpnd_log_prob
 from .fields import Field, FieldFit
 from .report import SYNTHETIC, exponent_text
@@ -150,7 +151,7 @@ def _figure(width: float, height: float, synthetic: bool, title: str = "") -> Fi
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI)
+    write_figure(path, figure, dpi=_DPI)
 
 
 def _histogram(field: Field) -> Array:

@@ -10,25 +10,23 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ...command import CommandParser, failures_in_one_line, positive
+from ...command import failures_in_one_line
 from ...files import write_json, write_text
 from ..accelerator import create_accelerator
 from ..data.corruptions.computed import compute_corruptions
 from ..data.corruptions.images import CorruptedSet
-from ..data.corruptions.names import NUM_SEVERITIES
-from ..data.corruptions.published import WHERE, read_published
+from ..data.corruptions.published import read_published
 from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.options import ReadOptions
-from ..data.presets import DIGITS
+from ..trials.folder import check_results
 from .demonstration import train_networks
+from .flags import COMMAND, parse_arguments
 from .measure import measure
-from .networks import Subject, check_data, find_networks
+from .networks import Subject, check_data, failed_trials, find_networks
 from .plot import plot
 from .report import DEMONSTRATION, to_csv, to_json, to_markdown
 from .scores import Scores
-
-COMMAND = "python -m timm_lp.experiments.robustness"
 
 _logger = logging.getLogger(__name__)
 
@@ -41,12 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If an argument cannot be used, or files cannot be read or written; the message says which.
+        SystemExit: If an argument cannot be used, files cannot be read or written, or a network could not be tested;
+            the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parse(arguments)
+    options = parse_arguments(arguments)
     accelerator = create_accelerator(mixed_precision=options.mixed_precision, cpu_threads=options.cpu_threads)
     is_demonstration = not options.networks
     if is_demonstration:
@@ -68,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = f"{COMMAND} {shlex.join(arguments)}".rstrip()
         _report(Scores(results), corrupted, options.output_dir, command, is_demonstration)
     accelerator.end_training()
+    if accelerator.is_main_process:
+        failed = failed_trials(options.networks)
+        missing = [*failed, *dict.fromkeys(result.subject.name for result in results if result.error)]
+        check_results(missing, f"{len(failed) + len(subjects)} networks")
 
 
 def _corrupted(options: argparse.Namespace, subjects: Sequence[Subject], accelerator: Accelerator) -> CorruptedSet:
@@ -112,56 +115,3 @@ def _report(scores: Scores, corrupted: CorruptedSet, folder: Path, command: str,
     except ImportError:
         _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
     print(f"\nreport.md, report.csv, report.png, results.json: {folder}")
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if not options.networks and (options.corruptions or options.compute or options.dataset):
-        parser.error("`NETWORK` must be given with --corruptions, --compute or --dataset, got none. Name one")
-    if options.networks and not (options.corruptions or options.compute):
-        parser.error(f"`--corruptions` or `--compute` must be given, got neither. {WHERE}; --compute needs no files")
-    if options.dataset is not None and not options.compute:
-        parser.error("`--dataset` must come with --compute, got it with --corruptions. Leave it out")
-    if not options.md5 and options.corruptions is None:
-        parser.error("`--no-md5` must come with --corruptions, got it without. Leave it out")
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog=COMMAND,
-        description="The accuracy of trained networks on corrupted images (Table 2); without arguments, "
-        f"a demonstration on {DIGITS}.",
-    )
-    add = parser.add_argument
-    add(
-        "networks",
-        nargs="*",
-        metavar="NETWORK",
-        help="a trial's folder, a run's output folder for all trials in it, a registered name, hf-hub:ORG/NAME or "
-        "local-dir:FOLDER",
-    )
-    images = parser.add_mutually_exclusive_group()
-    images.add_argument(
-        "--corruptions", type=Path, metavar="DIR", help=f"published corrupted images; nothing is downloaded: {WHERE}"
-    )
-    images.add_argument(
-        "--compute", action="store_true", help="corrupt the test images of the trials' data set here, without frost"
-    )
-    add("--dataset", help="data set to corrupt, as finetune.py takes it; the trials' own if not given")
-    add(
-        "--severities",
-        type=int,
-        nargs="+",
-        choices=range(1, NUM_SEVERITIES + 1),
-        default=[1],
-        help="default: 1, as in Table 2",
-    )
-    add("--no-md5", dest="md5", action="store_false", help="go on with files other than the published ones")
-    add("--batch-size", type=positive, default=256, help="images of a batch over all processes (default: 256)")
-    add("--mixed-precision", choices=("no", "fp16", "bf16"), help="number format; the launcher's if not given")
-    add("--channels-last", action="store_true", help="keep images and kernels in the channels-last format")
-    add("--cpu-threads", type=positive, help="threads of a process on CPUs; its share of the cores if not given")
-    add("--output-dir", type=Path, default=Path("output/robustness"), help="default: output/robustness")
-    return parser

@@ -161,7 +161,20 @@ def _read(path: Path, subject: Subject) -> dict[str, dict[str, Any]]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(content["accuracies"]) if content["network"] == subject.sha256 else {}
-    except (ValueError, LookupError, TypeError) as error:
+        if content["network"] != subject.sha256:
+            return {}
+        odd = [accuracies for accuracies in content["accuracies"].values() if not _is_possible(accuracies)]
+        if odd:
+            raise ValueError(f"{odd[0]} is no result")
+        return dict(content["accuracies"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         _logger.warning("%s cannot be read, and its network is tested again: %s", path, error)
         return {}
+
+
+def _is_possible(accuracies: dict[str, Any]) -> bool:
+    """Tell whether all are percentages, or none is there for a reason that is said."""
+    values = [accuracies[name] for name in _METRICS]
+    if values == [None] * len(_METRICS):
+        return isinstance(accuracies["error"], str)
+    return all(type(value) in (int, float) and 0 <= value <= 100 for value in values)

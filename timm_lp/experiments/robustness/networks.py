@@ -12,10 +12,11 @@ from timm.data import resolve_model_data_config
 from torch import nn
 from tqdm import tqdm
 
+from ...files import TRIAL_FILE
 from ...models.loading import load_network
 from ...models.variants import BASE, VARIANTS
 from ..trials.folder import check_comparable, read_records
-from ..trials.record import TRIAL_FILE, TrialRecord
+from ..trials.record import TrialRecord
 
 # Settings of trials that may differ in one table: where images were read and which file a checkpoint was.
 _FREE = ("checkpoint", "dataset_config", "dataset_revision", "image_column", "label_column", "train_split")
@@ -99,9 +100,7 @@ def _named(name: str) -> list[Subject]:
             f"{TRIAL_FILE} nor config.json in it."
         )
     networks = []
-    for path, record in read_records(folder).items():
-        if record.held_out:
-            continue
+    for path, record in _tested(folder).items():
         if record.metrics is None:
             _logger.warning("%s is left out: its trial failed: %s", path.parent, record.error)
             continue
@@ -109,6 +108,22 @@ def _named(name: str) -> list[Subject]:
     if not networks:
         raise ValueError(f"`networks` must have a trial that ended well, got none in {name!r}. Run it again.")
     return networks
+
+
+def failed_trials(names: Iterable[str]) -> list[str]:
+    """Return the folders of the trials that `find_networks` leaves out, since they failed.
+
+    Args:
+        names: As `find_networks` takes them.
+    """
+    folders = [Path(name) for name in dict.fromkeys(names) if any(Path(name).rglob(TRIAL_FILE))]
+    trials = {path.parent: record for folder in folders for path, record in _tested(folder).items()}
+    return [str(folder) for folder, record in trials.items() if record.metrics is None]
+
+
+def _tested(folder: Path) -> dict[Path, TrialRecord]:
+    """Return the records of all trials on the test images below a folder, by their files."""
+    return {path: record for path, record in read_records(folder).items() if not record.held_out}
 
 
 def _check_together(trials: Sequence[Subject]) -> None:

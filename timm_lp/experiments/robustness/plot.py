@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files import write_figure
 from ...models.variants import BASE
 from ..data.corruptions.images import CorruptedSet
 from ..data.corruptions.names import COMMON
@@ -68,7 +69,7 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
         *(corrupted.note.split("; ") if corrupted.note else []),
     ]
     figure.suptitle("\n".join(lines), fontsize=8)
-    figure.savefig(path, dpi=130)
+    write_figure(path, figure, dpi=130)
 
 
 def _or_nan(value: float | None) -> float:

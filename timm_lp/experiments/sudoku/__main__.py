@@ -13,7 +13,10 @@ def main() -> None:
     """
     require_packages("python -m timm_lp.experiments.sudoku", "experiments", PACKAGES)
     with failures_in_one_line("python -m timm_lp.experiments.sudoku"):
-        from .cli import main  # takes seconds, in which the user may interrupt it
+        from .flags import parse_arguments
+
+        parse_arguments()  # before the imports, which take seconds
+        from .cli import main
 
         main()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ...files import write_figure
 from .ablation_report import ABLATED, Row, changes
 from .board import KINDS
 
@@ -46,7 +47,7 @@ def draw_ablations(rows: Sequence[Row], path: Path, title: str) -> None:
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
     figure.suptitle(f"Valid rows, columns and boxes without oriented masks; {title}", fontsize=11)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
 
 
 def _draw_panel(axes: Any, rows: Sequence[Row], layers: str, kind: str) -> None:

@@ -8,6 +8,8 @@ from accelerate import Accelerator
 
 from ...command import failures_in_one_line, imports_not_collected
 from ..accelerator import create_accelerator
+from ..trials.folder import check_results, failed_trials
+from ..trials.record import TrialRecord
 from .ablation_run import ablate
 from .config import SudokuConfig
 from .experiment import Experiment
@@ -24,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, or None for the process's own.
 
     Raises:
-        SystemExit: If a setting cannot be used, a file cannot be read or written, or the user interrupts; the message
-            says which.
+        SystemExit: If a setting cannot be used, a file cannot be read or written, a trial fails, or the user
+            interrupts; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
@@ -39,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{report_masks(folder)}\nTables and pictures: {folder / 'masks'}")
             return
         accelerator = create_accelerator(mixed_precision=config.mixed_precision, cpu_threads=config.cpu_threads)
+        records = []
         if action == "ablate":
             _ablate(config, accelerator)
         else:
-            _run(config, Experiment(config, accelerator))
+            records = _run(config, Experiment(config, accelerator))
         accelerator.end_training()
+        if accelerator.is_main_process:
+            check_results(failed_trials(records), f"{len(records)} trials")
 
 
 def _report(folder: Path) -> None:
@@ -58,10 +63,10 @@ def _ablate(config: SudokuConfig, accelerator: Accelerator) -> None:
         print(f"{text}\n\nThis: {folder}/ablation.md; every ablation: {folder}/ablation.png, .csv, .json")
 
 
-def _run(config: SudokuConfig, experiment: Experiment) -> None:
+def _run(config: SudokuConfig, experiment: Experiment) -> list[TrialRecord]:
     records = experiment.run()
     if not experiment.accelerator.is_main_process:
-        return
+        return records
     folder = config.output_dir
     print(f"\n{to_markdown(records)}", flush=True)
     write_report(Path(folder), records, command_line(config))
@@ -69,3 +74,4 @@ def _run(config: SudokuConfig, experiment: Experiment) -> None:
         f"\nTrials and networks: {folder}/<puzzles>/<network>/<variant>-seed<seed>; this report: {folder}/report.md, "
         f".csv; every epoch: {folder}/curves.png, .csv; results: {folder}/results.json"
     )
+    return records

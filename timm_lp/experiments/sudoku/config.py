@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from ...models.sudoku import INPUTS, VARIANT_NAMES
-from ...models.variants import BASE
+from ...variants import BASE, SUDOKU_INPUTS, SUDOKU_VARIANTS
 from ..settings import check_settings, setting
 
 GENERATED = 10_000  # puzzles, if nobody says how many
@@ -34,12 +33,16 @@ class SudokuConfig:
     transpose: bool = setting(False, "swap rows and columns too; leave it where rows are compared with columns")
 
     variants: list[str] = setting(
-        [BASE, "large", "lp2", "lp16", "lp256f"], f"one or more of {', '.join(VARIANT_NAMES)}", choices=VARIANT_NAMES
+        [BASE, "large", "lp2", "lp16", "lp256f"],
+        f"one or more of {', '.join(SUDOKU_VARIANTS)}",
+        choices=SUDOKU_VARIANTS,
     )
     seeds: list[int] = setting([1, 2, 3], "one trial of each variant for each seed", int, (0, 2**32 - 1))
     channels: int = setting(256, "channels of each block", limits=(1, inf))
     depth: int = setting(10, "number of blocks", limits=(1, inf))
-    input: str = setting("scalar", "the digit as one number, as in the paper, or in ten channels", choices=INPUTS)
+    input: str = setting(
+        "scalar", "the digit as one number, as in the paper, or in ten channels", choices=SUDOKU_INPUTS
+    )
 
     epochs: int = setting(20, "passes over the training puzzles", limits=(1, inf))
     puzzles_seen: int | None = setting(

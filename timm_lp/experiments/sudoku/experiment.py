@@ -8,12 +8,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from ...files import write_json
-from ...models.sudoku import save_network
+from ...files import TRIAL_FILE, write_json
+from ...models.sudoku import WEIGHTS_FILE, save_network
 from ...start import Start
 from ..accelerator import machine_of
-from ..trials.folder import check_writable, find_finished
-from ..trials.record import TRIAL_FILE, DivergedError, TrialRecord, as_json, versions_of
+from ..trials.folder import check_writable, find_finished, is_unsaved
+from ..trials.record import DivergedError, TrialRecord, as_json, versions_of
 from .config import SudokuConfig
 from .data import load_boards
 from .flags import command_line
@@ -69,7 +69,11 @@ class Experiment:
     def _run(self, trial: Trial, bar: tqdm) -> TrialRecord:
         """Return a trial's record: the one that it has, or else that of running it."""
         main = self.accelerator.is_main_process
-        (record,) = broadcast_object_list([self._find_finished(trial) if main else None])
+        record = self._find_finished(trial) if main else None
+        weights = self.output_dir / trial.folder / WEIGHTS_FILE
+        if record and self.config.save_networks and is_unsaved(record, weights, "--no-save-networks"):
+            record = None
+        (record,) = broadcast_object_list([record])
         start = bar.n
         if record is None:
             record = self._run_anew(trial, bar)

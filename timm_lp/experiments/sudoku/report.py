@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 
 from ...files import write_json, write_text
-from ...models.sudoku import PUBLISHED
 from ...models.variants import BASE, variant_order
 from ..trials.folder import check_comparable, read_records
 from ..trials.record import TrialRecord
@@ -57,7 +56,7 @@ def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
 
 
 def _place(record: TrialRecord) -> tuple[tuple[int, str], str, int]:
-    return variant_order(record.variant.removesuffix(PUBLISHED)), record.variant, record.seed
+    return variant_order(record.variant), record.seed
 
 
 def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str | None = None) -> None:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ...models.sudoku import keep_exponents
+from ..accelerator import keep_gradient_strides
 from .board import Puzzles
 from .evaluation import cell_losses
 from .symmetries import Symmetries, draw_symmetries
@@ -141,6 +142,8 @@ class Training:
         if compile:
             torch.compiler.reset()  # or the networks of other trials count, and torch stops compiling after a few
             network.compile()
+        if accelerator.num_processes > 1:
+            keep_gradient_strides(network)
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._model, self._optimizer = accelerator.prepare(network, torch.optim.Adam(trained, lr=lr))
 

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 
 from ...models.sudoku import SudokuNet, create_network
 from ..trials.checkpoint import CheckpointFile
-from ..trials.record import DivergedError, decisive
+from ..trials.record import DivergedError, decisive, trial_folder
 from .config import SudokuConfig
 from .data import Boards
 from .evaluation import evaluate, evaluate_one_at_a_time
@@ -54,7 +54,7 @@ class Trial:
     @property
     def folder(self) -> Path:
         """The trial's folder below the output folder."""
-        return Path(self.boards.folder, self.model, f"{self.variant}-seed{self.seed}")
+        return Path(trial_folder(self.boards.folder, self.model, self.variant, self.seed))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -63,12 +63,19 @@ class Trial:
         return {"variant": self.variant, "channels": own.channels, "depth": own.depth, "inputs": own.input}
 
     def decisive(self, sha256: str) -> dict[str, Any]:
-        """Return all on which its result depends, but for its variant and seed.
+        """Return all on which its result depends.
 
         Args:
             sha256: Digest of the puzzles.
         """
-        return decisive(self.config.trial_settings(), self.model, None, sha256)
+        return decisive(
+            self.config.trial_settings(),
+            model=self.model,
+            variant=self.variant,
+            seed=self.seed,
+            shots=None,
+            data_sha256=sha256,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def run_trial(
     )
     checkpoint = None
     if folder is not None:
-        settings = {**trial.decisive(trial.boards.sha256()), "variant": trial.variant, "seed": trial.seed}
+        settings = trial.decisive(trial.boards.sha256())
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
     course = _Course(trial, training, batches.steps_per_epoch, accelerator)
     course.run(checkpoint, on_progress)

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from ...command import first_line
+from ...files import write_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -33,19 +33,13 @@ class CheckpointFile:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a state in place of the last one; a disk that does not take it is a warning, and the last one stays."""
-        partial = self._path.with_suffix(".partial")
         buffer = io.BytesIO()  # torch's own writer hides the reason of a failure
         torch.save({"settings": self._settings, "state": state}, buffer)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self._path)
+            write_bytes(self._path, buffer.getbuffer())
         except OSError as error:
             _logger.warning("No checkpoint: %s. The trial goes on without.", error)
-            partial.unlink(missing_ok=True)
+            self._path.with_suffix(".partial").unlink(missing_ok=True)
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:

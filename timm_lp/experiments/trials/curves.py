@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ...files import write_figure
 from .record import TrialRecord
 
 _COLORS = {
@@ -70,7 +71,7 @@ def draw_curves(
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
     several = any(len(histories) > 1 for histories in curves.values())
     figure.suptitle(title + "\nthick: means over seeds; thin: seeds" * several, fontsize=10)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
 
 
 def _draw(axes: Any, variant: str, histories: list[History], x: str, name: str) -> None:

@@ -1,17 +1,22 @@
 """The trials of an output folder: which are finished, and whether they belong together."""
 
 import logging
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from .record import TRIAL_FILE, DamagedRecordError, DataInfo, TrialRecord, read_record
+from ...files import TRIAL_FILE, check_trial_folder
+from .record import DamagedRecordError, DataInfo, FailedError, TrialRecord, read_record
 
 _IN_WORDS = {
     "data_sha256": "the contents of the data set differ",
     "checkpoint_sha256": "the contents of the checkpoint differ",
 }
+
+_MOST_NAMES = 5  # in a message
+_NAMED = 4  # folders of a trial's path that its run names, at most
 
 _logger = logging.getLogger(__name__)
 
@@ -25,11 +30,12 @@ def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str
         but: Settings that may differ.
 
     Raises:
-        ValueError: If it was run with other settings, or the file is another program's or version's.
+        ValueError: If it was run with other settings, or the file is another trial's, program's or version's.
     """
     path = folder / TRIAL_FILE
     if not path.exists():
         return None
+    check_trial_folder(folder, _NAMED)
     try:
         record = read_record(path)
     except DamagedRecordError as error:
@@ -46,6 +52,21 @@ def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str
             f"`output_dir` must not hold trials with other settings, got {path}: {listed}. Choose another --output-dir."
         )
     return record if record.final else None
+
+
+def is_unsaved(record: TrialRecord, weights: Path, flag: str) -> bool:
+    """Tell whether a trial must run again for its network, which it did not save; the log says so.
+
+    Args:
+        record: The trial's.
+        weights: The file of the network.
+        flag: What the command of such a trial has among its words.
+    """
+    missing = record.metrics is not None and not record.held_out and not weights.exists()
+    if missing and flag in shlex.split(record.command):
+        _logger.warning("%s was run with %s, and runs again to save its network.", record.folder, flag)
+        return True
+    return False
 
 
 def find_data(output_dir: Path, data_sha256: str, taken: Collection[str]) -> tuple[str, DataInfo] | None:
@@ -85,12 +106,36 @@ def read_records(output_dir: Path) -> dict[Path, TrialRecord]:
     """Return the records of all trials below a folder, by their files.
 
     Raises:
-        ValueError: If there is none, or one cannot be read.
+        ValueError: If there is none, one cannot be read, or is not that of the trial in whose folder it lies.
     """
-    records = {path: read_record(path) for path in sorted(output_dir.rglob(TRIAL_FILE))}
+    paths = sorted(output_dir.rglob(TRIAL_FILE))
+    for path in paths:
+        check_trial_folder(path.parent, min(max(1, len(path.relative_to(output_dir).parts) - 1), _NAMED))
+    records = {path: read_record(path) for path in paths}
     if not records:
         raise ValueError(f"`output_dir` must hold trials, got {output_dir} with no {TRIAL_FILE} in or below it.")
     return records
+
+
+def check_results(missing: Collection[str], asked: str) -> None:
+    """End a run that lacks results, once everything else is written.
+
+    Args:
+        missing: Names of those without a result.
+        asked: How many there should be, and what they are: `"8 trials"`.
+
+    Raises:
+        FailedError: If any is missing.
+    """
+    if missing:
+        first, rest = [*missing][:_MOST_NAMES], len(missing) - _MOST_NAMES
+        more = f" and {rest} more" if rest > 0 else ""
+        raise FailedError(f"{len(missing)} of {asked} failed: {', '.join(first)}{more}. The report says why.")
+
+
+def failed_trials(records: Iterable[TrialRecord]) -> list[str]:
+    """Return the folders of the trials that failed; a learning rate of a sweep at which they diverge is no failure."""
+    return [record.folder for record in records if record.error and not (record.held_out and record.final)]
 
 
 def check_comparable(

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ...files import write_figure
 from .statistics import Table, confidence_interval
 
 _COLORS = {"base": "#444444", "large": "#c44e52", "lp": "#3b6fb6"}
@@ -38,7 +39,7 @@ def plot(table: Table, path: Path, label: str) -> None:
     panels[0].set_ylim(len(table.rows) - 0.5, -0.5)
     legend = f"Points: seeds. Diamonds and bars: means and their 95 % intervals. Dashed: {table.baseline}."
     figure.suptitle(legend, fontsize=8)
-    figure.savefig(path, dpi=130)
+    write_figure(path, figure, dpi=130)
 
 
 def _draw_panel(axes: Any, table: Table, column: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -13,13 +14,15 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from ... import __version__
 from ...start import Start
 
-TRIAL_FILE = "trial.json"
-
 _T = TypeVar("_T")
 
 
 class DivergedError(Exception):
     """The loss or an output of a network is not a number any more: a failure that a trial's record keeps."""
+
+
+class FailedError(RuntimeError):
+    """A run has come to its end, and lacks results that it was asked for."""
 
 
 class DamagedRecordError(ValueError):
@@ -124,21 +127,38 @@ class TrialRecord:
         return self.folder.split("/")[0]
 
     def decisive(self) -> dict[str, Any]:
-        """Return all on which the result depends, but for the variant and the seed."""
-        return decisive(self.settings, self.model, self.shots, self.data_sha256)
+        """Return all on which the result depends."""
+        own = {name: getattr(self, name) for name in ("model", "variant", "seed", "held_out", "shots", "data_sha256")}
+        return decisive(self.settings, **own)
 
 
-def decisive(settings: dict[str, Any], model: str, shots: int | None, data_sha256: str) -> dict[str, Any]:
-    """Return all on which a trial's result depends, but for its variant and seed, as JSON would hold it.
+def decisive(
+    settings: dict[str, Any],
+    *,
+    model: str,
+    variant: str,
+    seed: int,
+    shots: int | None,
+    data_sha256: str,
+    held_out: bool = False,
+) -> dict[str, Any]:
+    """Return all on which a trial's result depends, as JSON would hold it; see `TrialRecord` for the arguments."""
+    own = {"model": model, "variant": variant, "seed": seed, "held_out": held_out}
+    return json.loads(json.dumps({**own, **settings, "shots": shots or "all", "data_sha256": data_sha256}))
+
+
+def trial_folder(data: str, model: str, variant: str, seed: int, swept_lr: float | None = None) -> str:
+    """Return a trial's folder below the output folder, with forward slashes.
 
     Args:
-        settings: The trial's settings.
+        data: Name of the folder of the data set.
         model: The base network's name.
-        shots: Training images of each class, None for all.
-        data_sha256: Digest of the data set's contents.
+        variant: The variant of it.
+        seed: The trial's seed.
+        swept_lr: The learning rate that it tries on held-out images, None for other trials.
     """
-    own = {"model": model, "shots": shots or "all", "data_sha256": data_sha256}
-    return json.loads(json.dumps({**settings, **own}))
+    name = f"{variant}-seed{seed}" if swept_lr is None else f"lr-sweep/lr{swept_lr:g}-seed{seed}"
+    return f"{data}/{model}/{name}"
 
 
 def versions_of(*packages: str) -> dict[str, str]:
@@ -155,7 +175,7 @@ def read_record(path: Path) -> TrialRecord:
 
     Raises:
         DamagedRecordError: If it is no JSON.
-        ValueError: If it is no record as this version writes it.
+        ValueError: If it is no record as this version writes it, or contradicts itself.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -167,7 +187,32 @@ def read_record(path: Path) -> TrialRecord:
             f"`output_dir` must hold trials of this version of timm-lp, got {path}: {', '.join(wrong)} missing, "
             "unknown or of another type. Choose another --output-dir, or remove the file."
         )
-    return _from_json(content, TrialRecord)
+    record = _from_json(content, TrialRecord)
+    odd = next(_contradictions(record), None)
+    if odd:
+        raise ValueError(
+            f"`output_dir` must hold trials as they were run, got {path}: {odd}. Remove the file, and run its trial "
+            "again."
+        )
+    return record
+
+
+def _contradictions(record: TrialRecord) -> Iterator[str]:
+    """Yield what no trial leaves in its record."""
+    lr = record.settings.get("lr")
+    swept_lr = (lr if isinstance(lr, (int, float)) else 0.0) if record.held_out else None
+    folder = trial_folder(record.data_folder, record.model, record.variant, record.seed, swept_lr)
+    if record.folder != folder:
+        yield f"`folder` is {record.folder}, its variant, seed and network give {folder}"
+    if (record.metrics is None) == (record.error is None):
+        yield "it must have either `metrics` or an `error`"
+    for name, value in (record.metrics or {}).items():
+        most = inf if name.endswith("loss") else 100  # percent
+        if not (0 <= value <= most and value < inf):
+            yield f"`metrics` must be numbers from 0 to {'infinity' if most == inf else most}, {name} is {value}"
+    numbers = [record.train_seconds or 0.0, *(value for values in record.history.values() for value in values)]
+    if not all(-inf < number < inf for number in numbers):
+        yield "`history` and `train_seconds` must be finite"
 
 
 def as_json(record: TrialRecord) -> dict[str, Any]:

@@ -78,16 +78,28 @@ def test_a_run_goes_on_where_it_ended(tmp_path: Path, accelerator: Accelerator) 
     path = tmp_path / "synthetic-0" / "behaviour" / "seed1.json"
     kept = json.loads(path.read_text())
     assert kept == json.loads(json.dumps(first[1]))
-    path.write_text(json.dumps({**kept, "cc": 7.0}))
+    path.write_text(json.dumps({**kept, "cc": 0.7}))
     both = run([_mouse(), _mouse(1)])
     assert [(r["mouse"], r["seed"]) for r in both] == [(f"synthetic-{m}", s) for m in range(2) for s in range(2)]
-    assert both[1]["cc"] == 7.0
+    assert both[1]["cc"] == 0.7
     with pytest.raises(ValueError, match=r"must not hold trials with other settings, got .*seed0\.json\. Choose"):
         run([_mouse()], replace(QUICK, lr=0.1))
     with pytest.raises(ValueError, match="must not hold trials with other data_sha256, got"):
         run([replace(_mouse(2), name="synthetic-0")])
     path.write_text("{}")
     with pytest.raises(ValueError, match=r"`--output-dir` must hold trials of this command, got .*seed1\.json"):
+        run([_mouse()])
+    for name, value in (("cc", float("nan")), ("raw_cc", 1e9), ("mse", -1.0), ("mse", float("inf"))):
+        path.write_text(json.dumps({**kept, name: value}))
+        with pytest.raises(
+            ValueError, match=rf"must hold trials as they were run, got .*seed1\.json with {name} {value}"
+        ):
+            run([_mouse()])
+    path.write_text(json.dumps({**kept, "cc": None}))
+    with pytest.raises(ValueError, match=r"`--output-dir` must hold trials of this command, got .*seed1\.json"):
+        run([_mouse()])
+    path.write_bytes((path.parent / "seed0.json").read_bytes())
+    with pytest.raises(ValueError, match=r"must not hold trials with other seed, got .*seed1\.json\. Choose"):
         run([_mouse()])
 
 

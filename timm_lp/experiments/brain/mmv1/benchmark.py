@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ....files import write_json
 from .data import Mouse
+from .metrics import LIMITS
 from .training import Settings, run_trial
 
 Result = dict[str, Any]
@@ -47,11 +48,12 @@ def run_benchmark(
         for variant, seed in tqdm(trials, desc=mouse.name, unit="trial", disable=silent):
             path = output_dir / mouse.name / variant / f"seed{seed}.json"
             trial = {"mouse": mouse.name, "variant": variant, "seed": seed, "synthetic": synthetic}
-            depends_on = {"data_sha256": mouse.digest, "settings": json.loads(json.dumps(asdict(settings)))}
+            depends_on = {**trial, "data_sha256": mouse.digest, "settings": json.loads(json.dumps(asdict(settings)))}
             result = _read(path, depends_on)
             if result is None:
                 accelerator.wait_for_everyone()  # nobody may find what the main process has just written
-                result = {**trial, **run_trial(mouse, variant, seed, settings, accelerator), **depends_on}
+                measured = run_trial(mouse, variant, seed, settings, accelerator)
+                result = {**depends_on, **measured, "num_processes": accelerator.num_processes}
                 if accelerator.is_main_process:
                     write_json(path, result)
             results.append(result)
@@ -65,8 +67,14 @@ def _read(path: Path, depends_on: Result) -> Result | None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         differ = [name for name, value in depends_on.items() if before[name] != value]
+        odd = [f"{name} {before[name]}" for name, (least, most) in LIMITS.items() if not least <= before[name] <= most]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"`--output-dir` must hold trials of this command, got {path}: {error}") from error
+    if odd:
+        raise ValueError(
+            f"`--output-dir` must hold trials as they were run, got {path} with {', '.join(odd)}. Remove the file, and "
+            "run its trial again."
+        )
     if differ:
         raise ValueError(
             f"`--output-dir` must not hold trials with other {' or '.join(differ)}, got {path}. Choose another one."

@@ -1,11 +1,16 @@
 """Metrics of predicted spike counts."""
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 SMOOTHING = 41  # bins, 2 seconds
+
+_ONE = 1 + 1e-9  # rounding may pass 1
+LIMITS = {"cc": (-_ONE, _ONE), "mse": (0.0, sys.float_info.max), "raw_cc": (-_ONE, _ONE)}  # of the scores
 
 
 def scores(predicted: Array, spikes: Array) -> dict[str, float]:

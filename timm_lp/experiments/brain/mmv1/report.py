@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
+from ....files import write_figure
 from ....markdown import markdown_rows
 from ....models.variants import BASE
 from ..comparison import holm
@@ -89,7 +90,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     synthetic = "SYNTHETIC mice, no measurement. " if any(result["synthetic"] for result in results) else ""
     figure.suptitle(f"{synthetic}Points: mice, means over seeds. Bars: means over mice.", fontsize=9)
-    figure.savefig(path, dpi=130)
+    write_figure(path, figure, dpi=130)
 
 
 def _table(results: Sequence[Result]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import poisson_nll_loss
 from torch.utils.data import DataLoader
 
+from ...accelerator import keep_gradient_strides
 from .data import Mouse, Windows
 from .metrics import scores
 from .network import CHANNELS, HIDDEN, build_network
@@ -64,6 +65,8 @@ def run_trial(mouse: Mouse, variant: str, seed: int, settings: Settings, acceler
     network = build_network(variant, mouse.neurons, mouse.frame_size, settings.channels, settings.hidden)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    if accelerator.num_processes > 1:
+        keep_gradient_strides(network)
     network, optimizer, training, validation, test = accelerator.prepare(network, optimizer, *loaders)
     own = accelerator.unwrap_model(network)
     best, best_loss, best_epoch, losses = own.state_dict(), float("inf"), -1, []

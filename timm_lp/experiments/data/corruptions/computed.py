@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ....files import failures_name
 from ..images import DataSet, ImageSet
 from ..pixels import read_once
 from .corrupt import corrupt
@@ -114,6 +115,6 @@ def _kept(path: Path, count: int) -> np.ndarray:
 def _save(path: Path, array: np.ndarray) -> None:
     """Write an array that is complete or not there, whenever the process ends."""
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with failures_name(path), partial.open("wb") as file:
         np.save(file, array)
     os.replace(partial, path)

@@ -56,3 +56,8 @@ SEVERITIES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "jpeg_compression": ((80,), (65,), (58,), (50,), (40,)),
 }
 COMPUTED = tuple(name for name in CORRUPTIONS if name in SEVERITIES)
+WHERE = (
+    "CIFAR-100-C.tar (2.9 GB) is at https://zenodo.org/records/3555552, CIFAR-10-C.tar at "
+    "https://zenodo.org/records/2535967, Tiny-ImageNet-C's two archives at https://zenodo.org/records/2536630 and "
+    "https://zenodo.org/records/8206060; unpack them, and give the folder that holds the corruptions"
+)

@@ -13,14 +13,9 @@ from ....files import file_state
 from ..digests import DigestCache, image_digests
 from ..images import ImageSet
 from .images import CorruptedPart, CorruptedSet, array_part
-from .names import COMMON, CORRUPTIONS, NUM_SEVERITIES, SIZE
+from .names import COMMON, CORRUPTIONS, NUM_SEVERITIES, SIZE, WHERE
 
 LABELS = "labels"
-WHERE = (
-    "CIFAR-100-C.tar (2.9 GB) is at https://zenodo.org/records/3555552, CIFAR-10-C.tar at "
-    "https://zenodo.org/records/2535967, Tiny-ImageNet-C's two archives at https://zenodo.org/records/2536630 and "
-    "https://zenodo.org/records/8206060; unpack them, and give the folder that holds the corruptions"
-)
 _TINY_CLASSES, _TINY_IMAGES = 200, 50  # of each class
 _ENDINGS = (".jpeg", ".jpg", ".png")
 
