@@ -52,11 +52,7 @@ def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
     for record in records:
         groups.setdefault((record.data_folder, record.model), []).append(record)
     for group in groups.values():
-        yield sorted(group, key=_place)
-
-
-def _place(record: TrialRecord) -> tuple[tuple[int, str], str, int]:
-    return variant_order(record.variant), record.seed
+        yield sorted(group, key=lambda record: (variant_order(record.variant), record.seed))
 
 
 def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str | None = None) -> None:
