@@ -192,13 +192,13 @@ def _convolve(
     outlier_channels: Tensor | None,
     plan: Plan,
 ) -> Tensor:
-    """Return the output in the input's dtype."""
+    """Return the output in the input's dtype; it is no view, which torch would not let anyone change in place."""
     pixels, bias = input.to(plan.dtype), None if bias is None else bias.to(plan.dtype)
     output = plan.main.operators.convolve(pixels, blocks[0], bias, plan.main.geometry)
     if plan.outliers is not None and outlier_channels is not None:
         added = plan.outliers.operators.convolve(pixels, blocks[1], None, plan.outliers.geometry)
         output.index_add_(1, outlier_channels, added)
-    return output.to(input.dtype, memory_format=plan.output_format)
+    return output.to(input.dtype, memory_format=plan.output_format).detach()  # some operators return views
 
 
 class _MaskedConv2d(torch.autograd.Function):
@@ -255,8 +255,8 @@ class _MaskedConv2d(torch.autograd.Function):
         elif needs_C or needs_log2p:
             grad_C, grad_log2p = torch.zeros_like(C), torch.zeros_like(log2p)
         return (
-            grad_input,
-            grad_weight,
+            None if grad_input is None else grad_input.detach(),  # some operators return views
+            None if grad_weight is None else grad_weight.detach(),
             grad_output.sum(dim=(0, 2, 3)) if needs_bias else None,
             grad_C if needs_C else None,
             grad_log2p if needs_log2p else None,
