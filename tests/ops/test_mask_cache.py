@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import lp_mask, lp_mask_gradients
-from timm_lp.ops.caches import MaskCache
+from timm_lp.ops import MaskCache, lp_mask, lp_mask_gradients
 from timm_lp.ops.window import Window
 
 from ..layers.comparison import image, output_and_gradients, randomize, seeded
@@ -224,12 +223,12 @@ def test_copies_have_no_mask(copied: Callable[[LpConv2d], LpConv2d]) -> None:
     layer, x = build(), image()
     size = len(pickle.dumps(layer))
     layer(x)
-    assert "_caches" in vars(layer)
+    assert "_mask_cache" in vars(layer)
     assert len(pickle.dumps(layer)) == size
     twin = copied(layer)
-    assert "_caches" not in vars(twin)
+    assert "_mask_cache" not in vars(twin)
     assert torch.equal(twin(x), layer(x))
-    assert twin._caches is not layer._caches
+    assert twin._mask_cache is not layer._mask_cache
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, through_pickle])

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .caches import Caches
 from .lp_mask import LpNorm, lp_mask, lp_mask_gradients
+from .mask_cache import MaskCache
 from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
 from .plan import Part, Plan, make_plan
@@ -34,7 +34,7 @@ def masked_conv2d(
     C: Tensor,
     log2p: Tensor,
     geometry: Geometry,
-    caches: Caches,
+    mask_cache: MaskCache,
 ) -> Tensor:
     """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
 
@@ -53,17 +53,17 @@ def masked_conv2d(
         C: As in `lp_mask`.
         log2p: As in `lp_mask`.
         geometry: Stride, zero padding, dilation and groups.
-        caches: Keeps the mask, and the masked kernel while gradients are off.
+        mask_cache: Keeps the mask.
 
     Returns:
         Output, shape `(N, O, H', W')`.
     """
     if not torch.is_autocast_enabled("cpu"):
-        return _convolve_in(input.dtype, input, weight, bias, C, log2p, geometry, caches)
+        return _convolve_in(input.dtype, input, weight, bias, C, log2p, geometry, mask_cache)
     dtype = torch.float64 if input.dtype is torch.float64 else torch.bfloat16
     torch.set_autocast_enabled("cpu", False)  # the context manager takes longer than a small convolution
     try:
-        return _convolve_in(dtype, input, weight, bias, C, log2p, geometry, caches)
+        return _convolve_in(dtype, input, weight, bias, C, log2p, geometry, mask_cache)
     finally:
         torch.set_autocast_enabled("cpu", True)
 
@@ -76,11 +76,11 @@ def _convolve_in(
     C: Tensor,
     log2p: Tensor,
     geometry: Geometry,
-    caches: Caches,
+    mask_cache: MaskCache,
 ) -> Tensor:
     """Return the output in a dtype, to which input and bias are rounded, whatever dtype the CPU computes in."""
     input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
-    mask = caches.mask.get(C, log2p, tuple(weight.shape[2:]))
+    mask = mask_cache.get(C, log2p, tuple(weight.shape[2:]))
     plan = make_plan(
         tuple(input.shape),
         tuple(weight.shape),
@@ -91,21 +91,12 @@ def _convolve_in(
         input_last=memory_format_of(input) is torch.channels_last,
         kernel_last=memory_format_of(weight) is torch.channels_last,
     )
-    if torch.is_grad_enabled():
-        caches.kernel.clear()
-        arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, mask.norm, plan)
-        output: Tensor = _MaskedConv2d.apply(*arguments)
-        return output
-
-    def blocks() -> list[Iterable[Block]]:
-        return _blocks(weight, mask.values, mask.outlier_channels, plan)
-
-    kept = None
-    if not plan.main.all_ones:
-        parts = ((part.window, part.ranges, part.kernel_format) for part in plan.parts)
-        layout = (plan.dtype, *parts)
-        kept = caches.kernel.get(weight, mask.values, layout, lambda: _copies(blocks()))
-    return _convolve(input, kept or blocks(), bias, mask.outlier_channels, plan)
+    if not torch.is_grad_enabled():
+        blocks = _blocks(weight, mask.values, mask.outlier_channels, plan)
+        return _convolve(input, blocks, bias, mask.outlier_channels, plan)
+    arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, mask.norm, plan)
+    output: Tensor = _MaskedConv2d.apply(*arguments)
+    return output
 
 
 def can_mask_fast(
@@ -179,10 +170,6 @@ def _blocks(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan:
     """Return the blocks of each part's masked kernel, which are made when they are asked for."""
     kernels = _masked_kernels(weight, mask, outlier_channels, plan)
     return [kernel.blocks(part.ranges) for kernel, part in zip(kernels, plan.parts, strict=True)]
-
-
-def _copies(blocks: list[Iterable[Block]]) -> list[list[Block]]:
-    return [[(part, kernel.clone()) for part, kernel in of_part] for of_part in blocks]
 
 
 def _convolve(
