@@ -45,7 +45,7 @@ class MaskCache:
         last = self._last  # read once: other threads may replace it
         if last is not None and self._is_current(last, C, log2p, kernel_size):
             return last[2]
-        C, log2p = C.detach(), log2p.detach()
+        C, log2p = C.detach().clone(), log2p.detach().clone()  # first: another thread may load others meanwhile
         offsets = _offsets(kernel_size, torch.promote_types(C.dtype, torch.float32))
         norm = lp_norm(C, log2p, kernel_size, offsets)
         values = norm.mask(kernel_size)
@@ -55,7 +55,7 @@ class MaskCache:
         # Most masks are below 1 in a corner, which takes less time to see.
         all_ones = values[0, 0, inner.top, inner.left].item() == 1 and inner.crop(values).amin().item() == 1
         mask = Mask(values, reach, outlier_channels, all_ones, kept)
-        self._last = (C.clone(), log2p.clone(), mask)
+        self._last = (C, log2p, mask)
         return mask
 
     @staticmethod
