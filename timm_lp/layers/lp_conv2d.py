@@ -45,7 +45,9 @@ class LpConv2d(nn.Conv2d):
             pair of them.
     """
 
+    kernel_size: tuple[int, int]
     _mask_cache: MaskCache | None = None  # made when it is needed; it is neither copied nor saved
+    __jit_ignored_attributes__ = ("_mask_cache",)
 
     def __init__(
         self,
@@ -128,12 +130,11 @@ class LpConv2d(nn.Conv2d):
 
     def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Do what `forward` does, with another kernel, shape `(O, I, Kh, Kw)`, and another bias, shape `(O,)`."""
-        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and torch_is_fast(input):
-            return self._conv_forward(input, weight, bias)  # the mask of a single tap is 1
-        output = self._fast_forward(input, weight, bias)
-        if output is None:
-            output = self._conv_forward(input, self._masked(weight), bias)
-        return output
+        if not torch.jit.is_scripting():
+            output = self._fast_forward(input, weight, bias)
+            if output is not None:
+                return output
+        return self._conv_forward(input, self._masked(weight), bias)
 
     def _masked(self, weight: Tensor) -> Tensor:
         """Return the product of a kernel and the masks, which is rounded once if the kernel's dtype is a narrow one."""
@@ -141,6 +142,8 @@ class LpConv2d(nn.Conv2d):
 
     def _fast_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """Return the same output sooner, or None where `timm_lp.ops` has no fast way."""
+        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and torch_is_fast(input):
+            return self._conv_forward(input, weight, bias)  # the mask of a single tap is 1
         padding = self._symmetric_zero_padding()
         if padding is None:
             return None

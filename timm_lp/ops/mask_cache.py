@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .lp_mask import LpNorm, lp_norm, offsets_of
+from .lp_mask import LpNorm, lp_norm, mask_of, offsets_of
 from .reach import Reach, reach_of
 
 _NORM_BYTES = 2**17  # where operations on it start to take longer than Python
@@ -40,7 +40,7 @@ class MaskCache:
     def __init__(self) -> None:
         self._last: tuple[Tensor, Tensor, Mask] | None = None
 
-    def get(self, C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Mask:
+    def get(self, C: Tensor, log2p: Tensor, kernel_size: tuple[int, int]) -> Mask:
         """Return the mask of `lp_mask`, without a graph."""
         last = self._last  # read once: other threads may replace it
         if last is not None and self._is_current(last, C, log2p, kernel_size):
@@ -48,7 +48,7 @@ class MaskCache:
         C, log2p = C.detach().clone(), log2p.detach().clone()  # first: another thread may load others meanwhile
         offsets = _offsets(kernel_size, torch.promote_types(C.dtype, torch.float32))
         norm = lp_norm(C, log2p, kernel_size, offsets)
-        values = norm.mask(kernel_size)
+        values = mask_of(norm, kernel_size)
         reach, outlier_channels = reach_of(values)
         kept = norm if norm.power.nbytes <= _NORM_BYTES else None
         inner = reach.inner
@@ -59,7 +59,7 @@ class MaskCache:
         return mask
 
     @staticmethod
-    def _is_current(last: tuple[Tensor, Tensor, Mask], C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> bool:
+    def _is_current(last: tuple[Tensor, Tensor, Mask], C: Tensor, log2p: Tensor, kernel_size: tuple[int, int]) -> bool:
         last_C, last_log2p, mask = last
         return (
             mask.values.shape[2:] == kernel_size
@@ -71,6 +71,6 @@ class MaskCache:
 
 
 @lru_cache(maxsize=64)
-def _offsets(kernel_size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _offsets(kernel_size: tuple[int, int], dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
         return offsets_of(kernel_size, dtype, torch.device("cpu"))

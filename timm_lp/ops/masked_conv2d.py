@@ -80,7 +80,7 @@ def _convolve_in(
 ) -> Tensor:
     """Return the output in a dtype, to which input and bias are rounded, whatever dtype the CPU computes in."""
     input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
-    mask = mask_cache.get(C, log2p, tuple(weight.shape[2:]))
+    mask = mask_cache.get(C, log2p, (weight.shape[2], weight.shape[3]))
     plan = make_plan(
         tuple(input.shape),
         tuple(weight.shape),
@@ -150,7 +150,7 @@ def plain_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
 ) -> Tensor:
     """Convolve with a masked kernel in torch's own operators: Eq. 3 as it is written."""
-    masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:]))
+    masked = weight * lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
     return F.conv2d(input, masked.to(weight.dtype), bias, *geometry)
 
 
@@ -271,7 +271,7 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     needed = {place: view for place, (view, needs) in views.items() if needs}
     grads: list[Tensor | None] = [None] * 9
     if needed:
-        masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:]))
+        masked = weight * lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
         output = F.conv2d(input, masked.to(input.dtype), None, *ctx.plan.geometry)
         found = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
         for place, grad in zip(needed, found, strict=True):
