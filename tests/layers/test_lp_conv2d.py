@@ -265,7 +265,7 @@ def test_single_taps_in_channels_last_need_no_mask_in_evaluation(arguments: dict
     expected = F.conv2d(x, layer.masked_weight(), layer.bias, layer.stride, layer.padding, groups=layer.groups)
     with torch.no_grad():
         assert torch.equal(layer(x), expected)
-    assert layer._caches is None
+    assert layer._mask_cache is None
     layer(x).sum().backward()
     assert all(parameter.grad is not None for parameter in layer.parameters())
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from timm_lp.layers import LpConv2d
+from timm_lp.layers import LpConv2d, lp_mask
 
 from .comparison import image, output_and_gradients, randomize
 
@@ -158,3 +158,47 @@ def test_jit_trace(arguments: dict[str, Any]) -> None:
     layer = build(arguments)
     layer(image())
     assert_follows(torch.jit.trace(layer, (image(),)), layer)
+
+
+SCRIPTED: dict[str, dict[str, Any]] = {
+    **LAYERS,
+    "single_tap": {"kernel_size": 1, "bias": False},
+    "uneven": {"kernel_size": (2, 3), "padding": "valid", "dilation": (1, 2), "sigma_init": (1, 2), "p_init": 4},
+    "circular": {"kernel_size": 3, "padding": (1, 0), "padding_mode": "circular", "groups": 2},
+}
+ignore_deprecation = pytest.mark.filterwarnings("ignore:`torch.jit.script")
+
+
+@ignore_deprecation
+@pytest.mark.parametrize("arguments", SCRIPTED.values(), ids=SCRIPTED)
+@pytest.mark.parametrize("nested", [False, True], ids=["root", "nested"])
+def test_jit_script(arguments: dict[str, Any], nested: bool) -> None:
+    layer = build(arguments)
+    for _ in range(2):  # before and after a mask is kept
+        assert_follows(torch.jit.script(nn.Sequential(layer, nn.Identity()) if nested else layer), layer)
+
+
+@ignore_deprecation
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_jit_script_in_other_dtypes(dtype: torch.dtype) -> None:
+    layer = build(LAYERS["dense"]).to(dtype)
+    scripted, x = torch.jit.script(layer), image(dtype=dtype)
+    assert torch.equal(scripted(x), expected(layer, x))
+
+
+@ignore_deprecation
+def test_jit_script_under_autocast() -> None:
+    layer = build(LAYERS["dense"])
+    scripted = torch.jit.script(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(scripted(image()), expected(layer, image()))
+
+
+@ignore_deprecation
+@pytest.mark.parametrize("kernel_size", [(3, 3), (4, 7), (1, 1)], ids=str)
+def test_jit_script_of_the_mask(kernel_size: tuple[int, int]) -> None:
+    layer = build({"kernel_size": kernel_size})
+    scripted = torch.jit.script(lp_mask)
+    for dtype in (torch.float32, torch.float64):
+        C, log2p = layer.C.to(dtype), layer.log2p.to(dtype)
+        assert torch.equal(scripted(C, log2p, kernel_size), lp_mask(C, log2p, kernel_size))

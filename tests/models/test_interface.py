@@ -52,6 +52,19 @@ def test_computes_what_the_base_network_computes(arch: str, options: dict[str, A
 
 
 @every_architecture
+def test_channels_last_with_activations_in_place(arch: str) -> None:
+    model, x = create_trained(f"lp2_{arch}"), images(arch)
+    expected = outputs(model, x[:1])
+    model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    with seed():
+        output = model(x[:1])  # with a graph: torch checks what is changed in place
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+    model.train()
+    (output.sum() + model(x).sum()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@every_architecture
 def test_dropout(arch: str) -> None:
     rates = {"drop_rate": 0.5, **({"drop_path_rate": 0.5} if arch in WITH_DROP_PATH else {})}
     base = create_base(arch, **rates)

@@ -1,18 +1,25 @@
-"""torch.jit.script takes every network of ours that has no masks, as it takes timm's own."""
+"""torch.jit.script takes every network of ours, with masks, without, and merged, as it takes timm's own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from timm.layers import set_scriptable
 from timm.utils import reparameterize_model
-from torch import nn
+from torch import Tensor, nn
 
+from timm_lp import lp_convert
 from timm_lp.models import ARCHITECTURES
 
-from .networks import NUM_CLASSES, SMALL, assert_same, create_trained, images, randomize
+from .networks import NUM_CLASSES, SMALL, assert_same, create, create_trained, images, randomize, stir
 
 pytestmark = [
     pytest.mark.usefixtures("narrow_classics"),
-    pytest.mark.filterwarnings("ignore:`torch.jit.script"),
+    pytest.mark.filterwarnings("ignore:`torch.jit"),
 ]
 
 ALIKE = {"resnet34": "resnet18", "replknet31_base": "replknet31", "replknet31_large": "replknet31"}
@@ -24,8 +31,7 @@ UNMASKED = [
 ]
 
 
-def assert_scriptable(model: nn.Module, arch: str) -> None:
-    x = images(arch)
+def assert_scriptable(model: nn.Module, x: Tensor) -> None:
     for training in (False, True):
         scripted = torch.jit.script(model.train(training))
         with torch.no_grad():
@@ -40,9 +46,86 @@ def test_a_network_without_masks(name: str) -> None:
     arch = name.removeprefix("large_")
     torch.manual_seed(0)
     model = randomize(timm.create_model(name, num_classes=NUM_CLASSES, **SMALL[ALIKE.get(arch, arch)]))
-    assert_scriptable(model, arch)
+    assert_scriptable(model, images(arch))
+
+
+@pytest.mark.parametrize("arch", SMALL)
+def test_a_network_with_masks(arch: str) -> None:
+    model, x = create_trained(f"lp2_{arch}"), images(arch)
+    model(x)  # Masks are kept now, which must not be scripted.
+    assert_scriptable(model, x)
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "resnet18", "convnext_tiny"])
+def test_a_frozen_network_with_masks(arch: str) -> None:
+    model, x = create_trained(f"lp2_{arch}"), images(arch)
+    with torch.no_grad():
+        frozen = torch.jit.freeze(torch.jit.script(model))
+        for _ in range(3):  # torch optimizes what it has run
+            assert_same(frozen(x), model(x))
 
 
 @pytest.mark.parametrize("arch", ["alexnet", "resnet18", "densenet121", "convnext_tiny", "replknet31"])
 def test_a_merged_network(arch: str) -> None:
-    assert_scriptable(reparameterize_model(create_trained(f"lp2_{arch}")), arch)
+    assert_scriptable(reparameterize_model(create_trained(f"lp2_{arch}")), images(arch))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "repvgg_a0"])  # a block of the second merges itself
+def test_a_converted_network_of_timm(name: str) -> None:
+    torch.manual_seed(0)
+    model = stir(lp_convert(randomize(timm.create_model(name, num_classes=NUM_CLASSES)), p_init=4))
+    assert_scriptable(model, images())
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "convnext_tiny"])
+def test_a_network_that_timm_builds_for_scripting(arch: str) -> None:
+    with set_scriptable(True):
+        models = [create(f"lp16_{arch}"), create(f"lp2_{arch}", scriptable=True)]
+    for model in models:
+        assert_scriptable(stir(randomize(model)), images(arch))
+
+
+def test_training() -> None:
+    model, x = create_trained("lp2_resnet18").train(), images()
+    scripted = torch.jit.script(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for _ in range(4):  # torch optimizes what it has run
+        expected, values = (
+            torch.autograd.grad(network(x).square().sum(), [*network.parameters()]) for network in (model, scripted)
+        )
+        for value, reference in zip(values, expected, strict=True):
+            assert (value - reference).abs().max() <= 1e-3 * reference.abs().max()
+        for parameter, gradient in zip(model.parameters(), expected, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+
+
+RUN = """
+import sys
+for name in ("timm", "timm_lp"):
+    sys.modules[name] = None
+import torch
+for file in ("scripted", "frozen"):
+    model, (x, expected) = torch.jit.load(f"{file}.pt"), torch.load("expected.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+"""
+
+
+def test_a_scripted_network_runs_without_us(tmp_path: Path) -> None:
+    model, x = create_trained("lp2_convnext_tiny"), images()
+    scripted = torch.jit.script(model)
+    scripted.save(tmp_path / "scripted.pt")
+    torch.jit.freeze(scripted).save(tmp_path / "frozen.pt")
+    with torch.no_grad():
+        torch.save((x, model(x)), tmp_path / "expected.pt")
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN],
+        cwd=tmp_path,
+        env={**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from timm_lp.ops import lp_exponent, lp_mask
-from timm_lp.ops.lp_mask import lp_mask_gradients
+from timm_lp.ops.lp_mask import _tiny_and_eps, lp_mask_gradients
 
 from .reference import lp_mask_reference
 
@@ -232,3 +232,9 @@ def test_what_is_far_below_the_rounding_step_is_0(dtype: torch.dtype, last: int)
     torch.testing.assert_close(mask[0, 0, 0, kept], torch.exp(-distance.abs())[kept])
     for value in torch.autograd.grad(mask[0, 0, 0, ~kept].sum(), (C, log2p)):
         assert not value.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_limits_are_those_of_torch(dtype: torch.dtype) -> None:
+    limits = torch.finfo(dtype)
+    assert _tiny_and_eps(dtype) == (limits.tiny, limits.eps)

@@ -1,20 +1,21 @@
 import copy
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import lp_mask, lp_mask_gradients
-from timm_lp.ops.caches import MaskCache
+from timm_lp.ops import MaskCache, lp_mask, lp_mask_gradients, masked_conv2d
 from timm_lp.ops.window import Window
 
 from ..layers.comparison import image, output_and_gradients, randomize, seeded
-from .shapes import plain
+from .shapes import geometry_of, plain
 
 
 def build(**arguments: Any) -> LpConv2d:
@@ -224,12 +225,12 @@ def test_copies_have_no_mask(copied: Callable[[LpConv2d], LpConv2d]) -> None:
     layer, x = build(), image()
     size = len(pickle.dumps(layer))
     layer(x)
-    assert "_caches" in vars(layer)
+    assert "_mask_cache" in vars(layer)
     assert len(pickle.dumps(layer)) == size
     twin = copied(layer)
-    assert "_caches" not in vars(twin)
+    assert "_mask_cache" not in vars(twin)
     assert torch.equal(twin(x), layer(x))
-    assert twin._caches is not layer._caches
+    assert twin._mask_cache is not layer._mask_cache
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, through_pickle])
@@ -248,6 +249,67 @@ def test_nothing_about_the_cache_is_in_the_state() -> None:
     layer(image())
     assert [*layer.state_dict()] == state
     assert [name for name, _ in layer.named_modules()] == names
+
+
+class LoadAt(TorchDispatchMode):
+    """Load a state into a layer just before the operator of a number runs, as another thread may."""
+
+    def __init__(self, number: int, layer: LpConv2d, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.remaining = number
+        self.layer, self.state = layer, state
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.remaining == 0:
+            self.layer.load_state_dict(self.state)
+        self.remaining -= 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_no_mask_is_stale_whenever_another_thread_loads(training: bool) -> None:
+    layer, x = build(), image()
+    states = [{name: scale * tensor for name, tensor in layer.state_dict().items()} for scale in (1.0, 1.3)]
+    for number in range(1000):
+        layer.load_state_dict(states[0])
+        layer._mask_cache = MaskCache()  # nothing is kept yet: all operators of a first call run
+        tensors = (x, layer.weight, layer.bias, layer.C, layer.log2p)
+        with LoadAt(number, layer, states[1]) as mode, torch.set_grad_enabled(training):
+            masked_conv2d(*tensors, geometry_of(layer), layer._mask_cache)
+        if mode.remaining >= 0:  # fewer operators ran
+            break
+        assert torch.equal(layer.C, states[1]["C"])
+        assert_follows(layer, x)
+    assert 10 < number < 1000
+
+
+def test_loads_while_another_thread_evaluates() -> None:
+    layer = LpConv2d(256, 256, 31, padding=15, groups=256)  # to make its masks takes longer than all else
+    x = image(256, (3, 3))
+    states = [{name: scale * tensor for name, tensor in layer.state_dict().items()} for scale in (0.1, 0.5)]
+    done, called = threading.Event(), threading.Event()
+
+    def evaluate() -> None:
+        while not done.is_set():
+            with torch.no_grad():
+                layer(x)
+            called.set()
+
+    thread = threading.Thread(target=evaluate)
+    thread.start()
+    try:
+        for number in range(10):
+            layer.load_state_dict(states[0])
+            time.sleep(number / 1000)  # now the other thread is somewhere in between
+            layer.load_state_dict(states[1])
+            for _ in range(2):  # the call that saw both has ended
+                called.clear()
+                assert called.wait(timeout=60)
+            with torch.no_grad():
+                torch.testing.assert_close(layer(x), plain(layer)(x), rtol=2e-5, atol=2e-5)
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_two_threads_that_use_one_layer() -> None:

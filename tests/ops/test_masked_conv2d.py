@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import Caches, lp_mask, masked_conv2d, plain_conv2d
+from timm_lp.ops import MaskCache, lp_mask, masked_conv2d, plain_conv2d
 
 from ..layers.comparison import assert_matches_reference, image, output_and_gradients
 from .shapes import CONTIGUOUS, LAST, SHAPES, assert_matches_plain, build, each_shape, geometry_of, is_fast, plain
@@ -323,9 +323,26 @@ def test_parameters_that_were_computed() -> None:
         weight, C = (leaf * leaf.detach().cos() for leaf in leaves)
         return convolve(x, weight, layer.bias, C, C[:, 0, 0].abs(), geometry_of(layer), *more).square().sum()
 
-    values = torch.autograd.grad(loss(masked_conv2d, Caches()), leaves)
+    values = torch.autograd.grad(loss(masked_conv2d, MaskCache()), leaves)
     for value, reference in zip(values, torch.autograd.grad(loss(plain_conv2d), leaves), strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_every_change_of_a_kernel_shows_in_evaluation(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = LpConv2d(8, 4, 5, padding=2, bias=False).to(dtype)
+    pixels = torch.zeros(8, 8, 5, 5, dtype=dtype)
+    pixels[range(8), range(8), 2, 2] = 1  # image i shows the kernels of channel i, upside down
+    with torch.no_grad():
+        for _ in range(3):
+            layer(pixels)
+        for out_channel, in_channel, row, column in torch.randint(0, 4, (100, 4)).tolist():
+            weight = layer.weight[out_channel, in_channel, row, column].item()
+            layer.weight.data[out_channel, in_channel, row, column] = 0
+            assert layer(pixels)[in_channel, out_channel, 4 - row, 4 - column] == 0
+            layer.weight.data[out_channel, in_channel, row, column] = weight
+            assert layer(pixels)[in_channel, out_channel, 4 - row, 4 - column] != 0
 
 
 def test_plain_conv2d_is_the_formula() -> None:

@@ -9,7 +9,7 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import Caches, masked_conv2d, plain_conv2d
+from timm_lp.ops import MaskCache, masked_conv2d, plain_conv2d
 
 from ..layers.comparison import image, randomize, seeded
 from .shapes import build, each_shape, geometry_of, plain
@@ -42,7 +42,7 @@ def test_gradgradcheck(in_channels: int, arguments: dict[str, Any]) -> None:
     tensors = (x, layer.weight, layer.bias, layer.C, layer.log2p)
 
     def convolve(*tensors: Tensor) -> Tensor:
-        return masked_conv2d(*tensors, geometry_of(layer), Caches())
+        return masked_conv2d(*tensors, geometry_of(layer), MaskCache())
 
     assert torch.autograd.gradcheck(convolve, tensors)
     assert torch.autograd.gradgradcheck(convolve, tensors)

@@ -71,15 +71,5 @@ def test_is_batched_gradient() -> None:
     assert seen == [False, True]
 
 
-def test_version_of() -> None:
-    x = torch.zeros(2)
-    version = torch_internals.version_of(x)
-    with torch.no_grad():
-        x.add_(1)
-    assert torch_internals.version_of(x) == version + 1
-    x.data.add_(1)
-    assert torch_internals.version_of(x) == version + 1
-
-
 def test_pair() -> None:
     assert (torch_internals.pair(3), torch_internals.pair((3, 5))) == ((3, 3), (3, 5))

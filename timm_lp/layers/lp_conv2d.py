@@ -7,7 +7,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from ..ops import Caches, Geometry, can_mask_fast, lp_exponent, lp_mask, masked_conv2d, torch_is_fast
+from ..ops import Geometry, MaskCache, can_mask_fast, lp_exponent, lp_mask, masked_conv2d, torch_is_fast
 from ..ops.torch_internals import pair
 from .hooks import copy_hooks
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
@@ -45,7 +45,9 @@ class LpConv2d(nn.Conv2d):
             pair of them.
     """
 
-    _caches: Caches | None = None  # made when they are needed; they are neither copied nor saved
+    kernel_size: tuple[int, int]
+    _mask_cache: MaskCache | None = None  # made when it is needed; it is neither copied nor saved
+    __jit_ignored_attributes__ = ("_mask_cache",)
 
     def __init__(
         self,
@@ -128,12 +130,11 @@ class LpConv2d(nn.Conv2d):
 
     def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Do what `forward` does, with another kernel, shape `(O, I, Kh, Kw)`, and another bias, shape `(O,)`."""
-        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and torch_is_fast(input):
-            return self._conv_forward(input, weight, bias)  # the mask of a single tap is 1
-        output = self._fast_forward(input, weight, bias)
-        if output is None:
-            output = self._conv_forward(input, self._masked(weight), bias)
-        return output
+        if not torch.jit.is_scripting():
+            output = self._fast_forward(input, weight, bias)
+            if output is not None:
+                return output
+        return self._conv_forward(input, self._masked(weight), bias)
 
     def _masked(self, weight: Tensor) -> Tensor:
         """Return the product of a kernel and the masks, which is rounded once if the kernel's dtype is a narrow one."""
@@ -141,6 +142,8 @@ class LpConv2d(nn.Conv2d):
 
     def _fast_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """Return the same output sooner, or None where `timm_lp.ops` has no fast way."""
+        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and torch_is_fast(input):
+            return self._conv_forward(input, weight, bias)  # the mask of a single tap is 1
         padding = self._symmetric_zero_padding()
         if padding is None:
             return None
@@ -148,9 +151,9 @@ class LpConv2d(nn.Conv2d):
         tensors = (input, weight, bias, self.C, self.log2p)
         if not can_mask_fast(*tensors, geometry):
             return None
-        if self._caches is None:
-            self._caches = Caches()
-        return masked_conv2d(*tensors, geometry, self._caches)
+        if self._mask_cache is None:
+            self._mask_cache = MaskCache()
+        return masked_conv2d(*tensors, geometry, self._mask_cache)
 
     def _symmetric_zero_padding(self) -> tuple[int, ...] | None:
         """Return the zero padding `(height, width)`, pixels; None if it is not zeros, or if opposite sides differ."""
@@ -164,8 +167,8 @@ class LpConv2d(nn.Conv2d):
         return None if any(pixels % 2 for pixels in both_sides) else tuple(pixels // 2 for pixels in both_sides)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is copied and pickled: everything but the caches."""
-        return {name: value for name, value in vars(self).items() if name != "_caches"}
+        """Return what is copied and pickled: everything but the mask that is kept."""
+        return {name: value for name, value in vars(self).items() if name != "_mask_cache"}
 
     @classmethod
     def from_conv2d(

@@ -57,7 +57,7 @@ class LayerMasks:
     """
 
     fqn: str
-    kernel_size: tuple[int, ...]
+    kernel_size: tuple[int, int]
     p_init: float
     sigma_init: tuple[float, ...]
     C: Tensor
@@ -277,7 +277,7 @@ def _masks_of(fqn: str, layer: LpConv2d) -> LayerMasks:
     C, log2p = (tensor.detach().to("cpu", torch.float64) for tensor in (layer.C, layer.log2p))
     if not (C.isfinite().all() and log2p.isfinite().all()):
         raise ValueError(f"`model` must have finite masks, got nan or inf in {fqn}. Did its training diverge?")
-    return LayerMasks(fqn, tuple(layer.kernel_size), float(layer.p_init), tuple(layer.sigma_init), C, log2p)
+    return LayerMasks(fqn, layer.kernel_size, float(layer.p_init), tuple(layer.sigma_init), C, log2p)
 
 
 def _start(layer: LayerMasks) -> tuple[str, int, tuple[int, ...], float, tuple[float, ...]]:

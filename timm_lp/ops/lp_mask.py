@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_NEGLIGIBLE = 2.0**-17  # times the dtype's rounding step: masks below this become 0
-
 
 def lp_exponent(log2p: Tensor) -> Tensor:
     """Return the exponent p >= 1 of the Lp norm from its trainable logarithm.
@@ -26,7 +24,7 @@ def lp_exponent(log2p: Tensor) -> Tensor:
     return torch.exp2(torch.where(log2p < 0, -log2p, log2p))
 
 
-def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
+def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     """Return the Lp mask that multiplies a convolution kernel (Eq. 2).
 
     `mask[o, 0, h, w] = exp(-sum_i |C[o] @ d(h, w)|_i ** p[o])`, with `d` the offset from the kernel's centre
@@ -42,7 +40,7 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
     Returns:
         Mask in [0, 1], shape `(O, 1, Kh, Kw)`, in float32 or wider; 1 at the centre of an odd kernel.
     """
-    return lp_norm(C, log2p, kernel_size).mask(kernel_size)
+    return mask_of(lp_norm(C, log2p, kernel_size), kernel_size)
 
 
 class LpNorm(NamedTuple):
@@ -65,13 +63,16 @@ class LpNorm(NamedTuple):
     p: Tensor
     power: Tensor
 
-    def mask(self, kernel_size: tuple[int, ...]) -> Tensor:
-        """Return the mask of a kernel of this size (see `lp_mask`)."""
-        half = torch.exp2(torch.add(*self.power.unbind(dim=1)) * -math.log2(math.e))
-        half = F.threshold(half, _NEGLIGIBLE * torch.finfo(half.dtype).eps, 0)
-        taps = math.prod(kernel_size)
-        mirrored = half[:, : taps // 2].flip(1)
-        return torch.cat([half, mirrored], dim=1).view(-1, 1, *kernel_size)
+
+def mask_of(norm: LpNorm, kernel_size: tuple[int, int]) -> Tensor:
+    """Return the mask of a kernel of this size from its Lp norm (see `lp_mask`)."""
+    first, second = norm.power.unbind(dim=1)
+    half = torch.exp2((first + second) * (-1 / math.log(2)))
+    _, eps = _tiny_and_eps(half.dtype)
+    half = F.threshold(half, 2.0**-17 * eps, 0.0)  # a rounded sum would not show less
+    height, width = kernel_size
+    mirrored = half[:, : height * width // 2].flip(1)
+    return torch.cat([half, mirrored], dim=1).view(-1, 1, height, width)
 
 
 @torch.no_grad()
@@ -93,7 +94,7 @@ def lp_mask_gradients(
     Returns:
         Gradients in `C`, shape `(O, 2, 2)`, and in `log2p`, shape `(O,)`, in their dtypes.
     """
-    norm = norm or lp_norm(C, log2p, tuple(mask.shape[-2:]))
+    norm = norm or lp_norm(C, log2p, (mask.shape[2], mask.shape[3]))
     grad_norm = (grad_mask * mask).flatten(1).neg_()
     half = norm.power.shape[2]
     mirrored = grad_norm.shape[1] - half  # taps
@@ -108,7 +109,7 @@ def lp_mask_gradients(
     return grad_C.to(C.dtype), grad_log2p.to(log2p.dtype)
 
 
-def offsets_of(kernel_size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def offsets_of(kernel_size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the offsets of the first half of a kernel's taps from its centre, as in `LpNorm`."""
     kernel_height, kernel_width = kernel_size
     tap = torch.arange((kernel_height * kernel_width + 1) // 2, device=device)
@@ -117,7 +118,7 @@ def offsets_of(kernel_size: tuple[int, ...], dtype: torch.dtype, device: torch.d
     return torch.stack([dh, dw])
 
 
-def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...], offsets: Tensor | None = None) -> LpNorm:
+def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int], offsets: Tensor | None = None) -> LpNorm:
     """Return the Lp norm of offsets from the centre of a kernel.
 
     Args:
@@ -127,9 +128,9 @@ def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...], offsets: Ten
         offsets: The kernel's `offsets_of`, None to compute them.
     """
     dtype = torch.promote_types(C.dtype, torch.float32)
-    tiny = torch.finfo(dtype).tiny
+    tiny, _ = _tiny_and_eps(dtype)
     # exp(-x) is 0 beyond -log(tiny) and a few denormals; a finite bound there keeps 0 * inf out of the gradients.
-    largest = math.log2(-2 * math.log(tiny))
+    largest = math.log(-2 * math.log(tiny)) / math.log(2)
 
     if offsets is None:
         offsets = offsets_of(kernel_size, dtype, C.device)
@@ -140,3 +141,8 @@ def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, ...], offsets: Ten
     p = lp_exponent(log2p).to(dtype).view(-1, 1, 1)
     power = torch.exp2((p * log2_distance).clamp_max(largest))  # torch's exp takes twice as long
     return LpNorm(offsets, projection, log2_distance, p, power)
+
+
+def _tiny_and_eps(dtype: torch.dtype) -> tuple[float, float]:
+    """Return `torch.finfo`'s of float32 or float64, which `torch.jit.script` cannot ask."""
+    return (2.0**-1022, 2.0**-52) if dtype == torch.float64 else (2.0**-126, 2.0**-23)

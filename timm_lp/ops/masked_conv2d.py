@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .caches import Caches
 from .lp_mask import LpNorm, lp_mask, lp_mask_gradients
+from .mask_cache import MaskCache
 from .masked_kernel import Block, MaskedKernel
 from .memory import memory_format_of
 from .plan import Part, Plan, make_plan
@@ -34,7 +34,7 @@ def masked_conv2d(
     C: Tensor,
     log2p: Tensor,
     geometry: Geometry,
-    caches: Caches,
+    mask_cache: MaskCache,
 ) -> Tensor:
     """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
 
@@ -53,17 +53,17 @@ def masked_conv2d(
         C: As in `lp_mask`.
         log2p: As in `lp_mask`.
         geometry: Stride, zero padding, dilation and groups.
-        caches: Keeps the mask, and the masked kernel while gradients are off.
+        mask_cache: Keeps the mask.
 
     Returns:
         Output, shape `(N, O, H', W')`.
     """
     if not torch.is_autocast_enabled("cpu"):
-        return _convolve_in(input.dtype, input, weight, bias, C, log2p, geometry, caches)
+        return _convolve_in(input.dtype, input, weight, bias, C, log2p, geometry, mask_cache)
     dtype = torch.float64 if input.dtype is torch.float64 else torch.bfloat16
     torch.set_autocast_enabled("cpu", False)  # the context manager takes longer than a small convolution
     try:
-        return _convolve_in(dtype, input, weight, bias, C, log2p, geometry, caches)
+        return _convolve_in(dtype, input, weight, bias, C, log2p, geometry, mask_cache)
     finally:
         torch.set_autocast_enabled("cpu", True)
 
@@ -76,11 +76,11 @@ def _convolve_in(
     C: Tensor,
     log2p: Tensor,
     geometry: Geometry,
-    caches: Caches,
+    mask_cache: MaskCache,
 ) -> Tensor:
     """Return the output in a dtype, to which input and bias are rounded, whatever dtype the CPU computes in."""
     input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
-    mask = caches.mask.get(C, log2p, tuple(weight.shape[2:]))
+    mask = mask_cache.get(C, log2p, (weight.shape[2], weight.shape[3]))
     plan = make_plan(
         tuple(input.shape),
         tuple(weight.shape),
@@ -91,21 +91,12 @@ def _convolve_in(
         input_last=memory_format_of(input) is torch.channels_last,
         kernel_last=memory_format_of(weight) is torch.channels_last,
     )
-    if torch.is_grad_enabled():
-        caches.kernel.clear()
-        arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, mask.norm, plan)
-        output: Tensor = _MaskedConv2d.apply(*arguments)
-        return output
-
-    def blocks() -> list[Iterable[Block]]:
-        return _blocks(weight, mask.values, mask.outlier_channels, plan)
-
-    kept = None
-    if not plan.main.all_ones:
-        parts = ((part.window, part.ranges, part.kernel_format) for part in plan.parts)
-        layout = (plan.dtype, *parts)
-        kept = caches.kernel.get(weight, mask.values, layout, lambda: _copies(blocks()))
-    return _convolve(input, kept or blocks(), bias, mask.outlier_channels, plan)
+    if not torch.is_grad_enabled():
+        blocks = _blocks(weight, mask.values, mask.outlier_channels, plan)
+        return _convolve(input, blocks, bias, mask.outlier_channels, plan)
+    arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, mask.norm, plan)
+    output: Tensor = _MaskedConv2d.apply(*arguments)
+    return output
 
 
 def can_mask_fast(
@@ -159,7 +150,7 @@ def plain_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
 ) -> Tensor:
     """Convolve with a masked kernel in torch's own operators: Eq. 3 as it is written."""
-    masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:]))
+    masked = weight * lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
     return F.conv2d(input, masked.to(weight.dtype), bias, *geometry)
 
 
@@ -181,10 +172,6 @@ def _blocks(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan:
     return [kernel.blocks(part.ranges) for kernel, part in zip(kernels, plan.parts, strict=True)]
 
 
-def _copies(blocks: list[Iterable[Block]]) -> list[list[Block]]:
-    return [[(part, kernel.clone()) for part, kernel in of_part] for of_part in blocks]
-
-
 def _convolve(
     input: Tensor,
     blocks: Sequence[Iterable[Block]],
@@ -192,13 +179,13 @@ def _convolve(
     outlier_channels: Tensor | None,
     plan: Plan,
 ) -> Tensor:
-    """Return the output in the input's dtype."""
+    """Return the output in the input's dtype; it is no view, which torch would not let anyone change in place."""
     pixels, bias = input.to(plan.dtype), None if bias is None else bias.to(plan.dtype)
     output = plan.main.operators.convolve(pixels, blocks[0], bias, plan.main.geometry)
     if plan.outliers is not None and outlier_channels is not None:
         added = plan.outliers.operators.convolve(pixels, blocks[1], None, plan.outliers.geometry)
         output.index_add_(1, outlier_channels, added)
-    return output.to(input.dtype, memory_format=plan.output_format)
+    return output.to(input.dtype, memory_format=plan.output_format).detach()  # some operators return views
 
 
 class _MaskedConv2d(torch.autograd.Function):
@@ -255,8 +242,8 @@ class _MaskedConv2d(torch.autograd.Function):
         elif needs_C or needs_log2p:
             grad_C, grad_log2p = torch.zeros_like(C), torch.zeros_like(log2p)
         return (
-            grad_input,
-            grad_weight,
+            None if grad_input is None else grad_input.detach(),  # some operators return views
+            None if grad_weight is None else grad_weight.detach(),
             grad_output.sum(dim=(0, 2, 3)) if needs_bias else None,
             grad_C if needs_C else None,
             grad_log2p if needs_log2p else None,
@@ -284,7 +271,7 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     needed = {place: view for place, (view, needs) in views.items() if needs}
     grads: list[Tensor | None] = [None] * 9
     if needed:
-        masked = weight * lp_mask(C, log2p, tuple(weight.shape[2:]))
+        masked = weight * lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
         output = F.conv2d(input, masked.to(input.dtype), None, *ctx.plan.geometry)
         found = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
         for place, grad in zip(needed, found, strict=True):

@@ -44,8 +44,3 @@ def computes_in_bfloat16() -> bool:
 def is_batched_gradient(grad: Tensor) -> bool:
     """Tell whether a gradient holds a batch of gradients, as in `torch.autograd.grad(..., is_grads_batched=True)`."""
     return torch._C._functorch.is_legacy_batchedtensor(grad)
-
-
-def version_of(tensor: Tensor) -> int:
-    """Return how often a tensor was changed in place, without changes through `.data` or NumPy."""
-    return tensor._version
