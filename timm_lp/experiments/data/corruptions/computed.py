@@ -20,7 +20,7 @@ from .images import CLEAN, CorruptedPart, CorruptedSet, array_part
 from .names import COMPUTED, SIZE
 from .published import LABELS
 
-_VERSION = 1  # of the functions; a change of what they return counts it up, and everything is computed anew
+_VERSION = 2  # of the functions; a change of what they return counts it up, and everything is computed anew
 _CHUNK = 250  # images that are computed at once
 
 _logger = logging.getLogger(__name__)
