@@ -143,10 +143,15 @@ def test_damaged_measurements_are_said_and_made_again(
     main(arguments)
     before = (tmp_path / "report.csv").read_text()
     (path,) = (tmp_path / "measured").iterdir()
-    path.write_text("{")
-    main(arguments)
-    assert "cannot be read, and its network is tested again" in caplog.text
-    assert (tmp_path / "report.csv").read_text() == before
+    kept = json.loads(path.read_text())
+    first = next(iter(kept["accuracies"].values()))
+    for top1 in (float("nan"), 1e9, "90", None):
+        first["top1"] = top1
+        path.write_text("{" if top1 is None else json.dumps(kept))
+        caplog.clear()
+        main(arguments)
+        assert "cannot be read, and its network is tested again" in caplog.text
+        assert (tmp_path / "report.csv").read_text() == before
 
 
 def test_published_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

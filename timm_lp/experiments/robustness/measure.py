@@ -161,7 +161,19 @@ def _read(path: Path, subject: Subject) -> dict[str, dict[str, Any]]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(content["accuracies"]) if content["network"] == subject.sha256 else {}
+        known = dict(content["accuracies"]) if content["network"] == subject.sha256 else {}
+        if not all(map(_is_measured, known.values())):
+            raise ValueError("it holds accuracies that nothing can have")
     except (ValueError, LookupError, TypeError) as error:
         _logger.warning("%s cannot be read, and its network is tested again: %s", path, error)
         return {}
+    return known
+
+
+def _is_measured(value: Any) -> bool:
+    """Tell whether a value is of the form that is written here: percentages, or none and a reason."""
+    if not isinstance(value, dict) or not {*_METRICS} <= value.keys() <= {*_METRICS, "error"}:
+        return False
+    if "error" in value:
+        return isinstance(value["error"], str) and all(value[name] is None for name in _METRICS)
+    return all(type(value[name]) in (int, float) and 0 <= value[name] <= 100 for name in _METRICS)

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ WHERE = (
     "https://zenodo.org/records/2535967, Tiny-ImageNet-C's two archives at https://zenodo.org/records/2536630 and "
     "https://zenodo.org/records/8206060; unpack them, and give the folder that holds the corruptions"
 )
+_MOST_BLANK = 0.01  # share of the images that may be of a single level
 _TINY_CLASSES, _TINY_IMAGES = 200, 50  # of each class
 _ENDINGS = (".jpeg", ".jpg", ".png")
 
@@ -122,13 +124,29 @@ def read_published(
         ValueError: If a file is missing, damaged, or another one than was published.
     """
     if (folder / f"{LABELS}.npy").is_file():
-        return _read_arrays(folder, severities, check_md5, published)
-    if (folder / COMMON[0]).is_dir():
-        return _read_folders(folder, severities, check_md5)
-    raise ValueError(
-        f"`corruptions` must be a folder with {LABELS}.npy and {COMMON[0]}.npy and so on, or with "
-        f"{COMMON[0]}/1/<class>/ images, got {folder}. {WHERE}."
-    )
+        read = _read_arrays(folder, severities, check_md5, published)
+    elif (folder / COMMON[0]).is_dir():
+        read = _read_folders(folder, severities, check_md5)
+    else:
+        raise ValueError(
+            f"`corruptions` must be a folder with {LABELS}.npy and {COMMON[0]}.npy and so on, or with "
+            f"{COMMON[0]}/1/<class>/ images, got {folder}. {WHERE}."
+        )
+    _check_differ(folder, read.parts)
+    return read
+
+
+def _check_differ(folder: Path, parts: dict[tuple[str, int], CorruptedPart]) -> None:
+    """Refuse one corruption's images under another's name, or at another severity."""
+    places: dict[str, str] = {}
+    for (name, severity), part in parts.items():
+        place = f"{name} at severity {severity}"
+        first = places.setdefault(part.sha256, place)
+        if first != place:
+            raise ValueError(
+                f"`corruptions` must have images of its own for each corruption and severity, got {folder} with the "
+                f"same for {first} and {place}. Unpack it again."
+            )
 
 
 def _read_arrays(
@@ -161,6 +179,9 @@ def _read_arrays(
     if check_md5 and known is not None:
         _check_md5(folder, known)
     count, listed, names = len(labels) // NUM_SEVERITIES, labels.tolist(), [str(label) for label in range(num_classes)]
+    for corruption, severity in product(CORRUPTIONS, severities):
+        images = arrays[corruption][(severity - 1) * count : severity * count]
+        _check_not_blank(images, folder / f"{corruption}.npy", severity)
     parts = {
         (name, severity): array_part(arrays[name], listed, names, (severity - 1) * count, count)
         for name in CORRUPTIONS
@@ -199,6 +220,16 @@ def _array(path: Path, count: int, size: int | None) -> np.ndarray:
             f"{path}. Unpack it again."
         )
     return array
+
+
+def _check_not_blank(images: np.ndarray, path: Path, severity: int) -> None:
+    """Refuse images that nothing can be seen on, as those of a file whose end never arrived."""
+    blank = np.count_nonzero((images == images[:, :1, :1, :1]).all(axis=(1, 2, 3)))
+    if blank > len(images) * _MOST_BLANK:
+        raise ValueError(
+            f"`corruptions` must hold pictures, got {path} with {blank} of {len(images)} images of a single level at "
+            f"severity {severity}. Unpack it again."
+        )
 
 
 def _check_md5(folder: Path, published: PublishedArrays) -> None:
