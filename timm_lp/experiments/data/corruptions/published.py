@@ -1,7 +1,6 @@
 """Corrupted images as they are published: CIFAR-10-C, CIFAR-100-C and Tiny-ImageNet-C."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ....files import file_state
+from ..class_folders import class_images
 from ..digests import DigestCache, image_digests
 from ..images import ImageSet
 from .images import CorruptedPart, CorruptedSet, array_part
@@ -297,15 +297,7 @@ def _of_classes(folder: Path) -> dict[str, list[str]]:
     """Return the images of each class."""
     if not folder.is_dir():
         raise ValueError(f"`corruptions` must have a folder for each severity, got none at {folder}. {WHERE}.")
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
-    files = {
-        name: sorted(entry.path for entry in os.scandir(folder / name) if entry.name.lower().endswith(_ENDINGS))
-        for name in classes
-    }
-    if not files or not all(files.values()):
-        empty = next((name for name, own in files.items() if not own), "no class")
-        raise ValueError(f"`corruptions` must have images of each class, got {folder} with {empty} and no image in it.")
-    return files
+    return class_images(folder, _ENDINGS, "corruptions")
 
 
 def _folder_part(files: dict[str, list[str]], class_names: list[str], cache: DigestCache, name: str) -> CorruptedPart:
