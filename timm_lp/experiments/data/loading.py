@@ -67,8 +67,8 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
     preset = dataset.removeprefix(_PRESET)
     if dataset in _NAMES and path.exists() and not any(path.glob("*/*-seed*")):  # a run's trials may lie there
         raise ValueError(
-            f"`dataset` must name one data set, got {dataset!r}, which is a preset and {path} too. Give ./{dataset} for "
-            f"what lies there, or {_PRESET}{dataset} for the preset."
+            f"`dataset` must name one data set, got {dataset!r}, which is a preset and {path} too. Give ./{dataset} "
+            f"for what lies there, or {_PRESET}{dataset} for the preset."
         )
     if preset == DIGITS:
         return _digits(), ()
@@ -80,7 +80,9 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
         from .coop import load_split_file
 
         return load_split_file(path), ()
-    if (path / "train").is_dir() and not any((path / "train").glob("*.parquet")):
+    from .hub_data import is_table
+
+    if (path / "train").is_dir() and not is_table(path):
         from .folder_data import load_folder
 
         return load_folder(path, options), _FOR_FOLDERS
