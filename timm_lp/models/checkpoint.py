@@ -1,9 +1,14 @@
 """Load what exists into a converted model: timm's weights, our own, and the authors' (one filter for all three)."""
 
+import argparse
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from ..layers import LpConv2d, embed_kernel, large_kernel_size
@@ -13,6 +18,94 @@ RenameFn = Callable[[StateDict], StateDict]
 
 _MASK_NAMES = ("C", "log2p")
 _LISTED = 20
+_FIRST = ("state_dict_ema", "model_ema", "state_dict", "model")  # the order in which timm looks for weights in a file
+_WRAPPERS = ("_orig_mod", "module", "model", "net", "network")  # of torch.compile, DDP, Lightning and others
+
+_logger = logging.getLogger(__name__)
+
+
+def read_weights(path: str) -> StateDict:
+    """Return the weights in a file that torch or safetensors saved.
+
+    They may lie in a dictionary under any key, where nothing beside it holds weights too.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If there are no weights, or those of several networks; the message names the keys.
+        OSError: If the file cannot be read.
+    """
+    try:
+        if path.endswith(".safetensors"):
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            with torch.serialization.safe_globals([argparse.Namespace]):  # training programs keep their arguments
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever the readers of zip archives, pickles and safetensors stumble over
+        raise _not_weights(path, "It is damaged, or holds other things.") from error
+    if _is_weights(content):
+        return dict(content)
+    if not isinstance(content, Mapping) or not content:
+        raise _not_weights(path, f"It holds a {type(content).__name__}.")
+    found = [key for key, value in content.items() if _is_weights(value)]
+    chosen = [key for key in _FIRST if key in found] or found
+    if not chosen:
+        raise _not_weights(path, f"It holds {_listed(list(map(str, content)))}, and weights under none of them.")
+    if chosen[0] not in _FIRST and len(chosen) > 1:
+        raise _not_weights(path, f"It holds weights under each of {_listed(list(map(str, found)))}: save one of them.")
+    return dict(content[chosen[0]])
+
+
+def _not_weights(path: str, fault: str) -> ValueError:
+    rule = "must be a file of a network's weights that torch or safetensors saved"
+    return ValueError(f"`checkpoint` {rule}, got {path!r}. {fault}")
+
+
+def _is_weights(content: Any) -> bool:
+    is_full = isinstance(content, Mapping) and len(content) > 0
+    return is_full and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+
+
+def without_prefix(weights: StateDict, names: Collection[str], path: str) -> StateDict:
+    """Return weights under a network's own names, where all have them after a prefix: `model.` in Lightning's files.
+
+    What lies beside the network's weights, as the loss's or a counter's, is left out with a warning.
+
+    Args:
+        weights: The weights.
+        names: The names that the network has for its own.
+        path: The file that they are from, for messages.
+
+    Raises:
+        ValueError: If several networks' weights are there.
+    """
+    own = set(names)
+    while not own & weights.keys():
+        head, *others = {key.partition(".")[0] for key in weights}
+        if others or head not in _WRAPPERS:
+            break
+        weights = {key.partition(".")[2]: value for key, value in weights.items()}
+    if own & weights.keys():
+        return weights
+    after = Counter(prefix for key in weights if (prefix := _prefix(key, own)) is not None)
+    prefixes = [prefix for prefix, count in after.items() if count > len(own) / 2]
+    if len(prefixes) > 1:
+        raise _not_weights(path, f"It holds weights under each of {_listed(prefixes)}: save one of them.")
+    if not prefixes:  # those of another network, or under another library's names
+        return weights
+    left = [key for key in weights if not key.startswith(prefixes[0])]
+    if left:
+        _logger.warning("%s: what lies beside the network's weights is left out: %s.", path, _listed(left))
+    return {key.removeprefix(prefixes[0]): weights[key] for key in weights if key.startswith(prefixes[0])}
+
+
+def _prefix(key: str, names: Collection[str]) -> str | None:
+    """Return what stands before the longest of a network's names that a key ends in."""
+    starts = (place + 1 for place, letter in enumerate(key) if letter == ".")
+    return next((key[:start] for start in starts if key[start:] in names), None)
 
 
 def checkpoint_filter_fn(

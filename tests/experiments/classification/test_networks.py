@@ -1,3 +1,5 @@
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch import nn
 
 from timm_lp.experiments.classification.config import FinetuneConfig
 from timm_lp.experiments.classification.networks import check_checkpoint, check_variant, create_network, smallest_map
+from timm_lp.start import pretrained_start
 
 from ..networks import TINY, config
 
@@ -116,30 +119,89 @@ def test_a_checkpoint_that_fits_passes(base: tuple[nn.Module, str], tmp_path: Pa
     check_checkpoint(config(checkpoint=str(tmp_path / "base.pth"), variants=["base", "lp2"]), "resnet18", 10)
 
 
+_DAMAGED = "It is damaged, or holds other things"
+_WEIGHTS = {"w": torch.ones(2)}
+
+
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "fault"),
     [
-        ("empty.pth", None),
-        ("empty.safetensors", None),
-        ("text.pth", b"weights"),
-        ("half.pth", b"PK\x03\x04"),
-        ("junk.safetensors", bytes(range(256))),
-        ("module.pth", nn.Linear(2, 2)),
-        ("list.pth", [1, 2]),
-        ("numbers.pth", {"conv1.weight": 3}),
+        ("empty.pth", None, _DAMAGED),
+        ("empty.safetensors", None, _DAMAGED),
+        ("text.pth", b"weights", _DAMAGED),
+        ("half.pth", b"PK\x03\x04", _DAMAGED),
+        ("junk.safetensors", bytes(range(256)), _DAMAGED),
+        ("module.pth", nn.Linear(2, 2), _DAMAGED),
+        ("list.pth", [1, 2], "It holds a list"),
+        ("nothing.pth", {}, "It holds a dict"),
+        ("numbers.pth", {"conv1.weight": 3}, r"It holds conv1\.weight, and weights under none of them"),
+        ("deep.pth", {"epoch": 1, "run": {"net": _WEIGHTS}}, "It holds epoch, run, and weights under none of them"),
+        (
+            "two.pth",
+            {"student": _WEIGHTS, "teacher": _WEIGHTS, "lr": 1},
+            "weights under each of student, teacher: save",
+        ),
     ],
 )
-def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, name: str, content: object) -> None:
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, name: str, content: object, fault: str) -> None:
     path = tmp_path / name
     if content is None or isinstance(content, bytes):
         path.write_bytes(content or b"")
     else:
         torch.save(content, path)
     for variant in ("base", "lp2"):
-        with pytest.raises(
-            ValueError, match=rf"`checkpoint` must be a file of weights .*, got '.*{name}'\. It is damaged"
-        ):
+        with pytest.raises(ValueError, match=rf"^`checkpoint` must be a file of .*, got '.*{name}'\. .*{fault}"):
             check_checkpoint(config(checkpoint=str(path), variants=[variant]), "resnet18", 10)
+
+
+def _prefixed(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": weight for name, weight in weights.items()}
+
+
+_WRAPPED: dict[str, Callable[[dict[str, torch.Tensor]], dict[str, Any]]] = {
+    **{key: lambda own, key=key: {"epoch": 3, key: own} for key in ("net", "model_state_dict", "params", "anything")},
+    "timm": lambda own: {"args": Namespace(lr=0.1), "state_dict": own, "optimizer": {"state": {}, "param_groups": []}},
+    "averaged first": lambda own: {"state_dict": {"x": torch.ones(1)}, "state_dict_ema": own},
+    **{
+        prefix: lambda own, prefix=prefix: _prefixed(own, prefix) for prefix in ("module.", "_orig_mod.module.", "a.b.")
+    },
+    "lightning": lambda own: {
+        "pytorch-lightning_version": "2.5",
+        "hyper_parameters": {"lr": 0.1},
+        "state_dict": {**_prefixed(own, "model."), "criterion.weight": torch.ones(10)},
+    },
+    "lightning compiled": lambda own: {"state_dict": _prefixed(own, "model._orig_mod.")},
+    "averaged": lambda own: {"n_averaged": torch.tensor(3), **_prefixed(own, "module.")},
+}
+
+
+@pytest.mark.parametrize("kind", _WRAPPED)
+@pytest.mark.parametrize("variant", ["base", "lp2"])
+def test_what_training_programs_wrap_weights_in_is_taken_off(
+    base: tuple[nn.Module, str], tmp_path: Path, kind: str, variant: str
+) -> None:
+    path = tmp_path / "wrapped.ckpt"
+    torch.save(_WRAPPED[kind](base[0].state_dict()), path)
+    made, expected = (create_network(config(checkpoint=own), "resnet18", variant, 10) for own in (str(path), base[1]))
+    for name, weight in expected.state_dict().items():
+        if not name.startswith("fc."):  # of 10 classes, at random
+            torch.testing.assert_close(made.state_dict()[name], weight, rtol=0, atol=0)
+    start = pretrained_start(made.pretrained_cfg)
+    assert start is not None
+    assert (start.kind, start.file) == ("checkpoint", "wrapped.ckpt")
+
+
+def test_what_lies_beside_the_weights_is_named(
+    base: tuple[nn.Module, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "wrapped.ckpt")
+    weights = base[0].state_dict()
+    torch.save({**_prefixed(weights, "model."), "loss.weight": torch.ones(3)}, path)
+    create_network(config(checkpoint=path), "resnet18", "lp2", 10)
+    assert "wrapped.ckpt: what lies beside the network's weights is left out: loss.weight." in caplog.text
+    torch.save({**_prefixed(weights, "student."), **_prefixed(weights, "teacher.")}, path)
+    with pytest.raises(ValueError, match=r"It holds weights under each of student\., teacher\.: save one of them\."):
+        create_network(config(checkpoint=path), "resnet18", "lp2", 10)
 
 
 def test_a_checkpoint_that_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -60,3 +60,12 @@ def test_missing_images_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({split: [["a/1.jpg", 0, "a"]] for split in ("train", "val", "test")}))
     with pytest.raises(ValueError, match=r"`dataset` must lie beside its images, got .* without a/1\.jpg in"):
         load_data(str(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_split_file_may_have_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    path = make_split_file(tmp_path, {"train": 2, "val": 1, "test": 1})
+    before = load_data(str(path))
+    path.write_text(path.read_text().replace('"bee"', '"b\u00e9"'), encoding=encoding)
+    after = load_data(str(path))
+    assert (after.train.sources, after.train.class_names) == (before.train.sources, ["cat", "ant", "b\u00e9"])

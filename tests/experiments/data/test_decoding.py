@@ -1,5 +1,7 @@
+import os
 import struct
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import Base
 
+from timm_lp.experiments.data.digests import NO_IMAGE, DigestCache, image_digests
 from timm_lp.experiments.data.images import ImageSet, UnreadableImageError
 
 LEVELS = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
@@ -174,3 +177,12 @@ def test_whatever_pillow_raises_names_the_image() -> None:
     content[entry : entry + 12] = struct.pack("<HHIf", 273, 11, 1, 134.5)
     with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: 'float' object"):
         _decoded(bytes(content))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Whoever names it, as a split file may: neither its digest nor its pixels are read."""
+    os.mkfifo(tmp_path / "x.png")
+    images = ImageSet([str(tmp_path / "x.png")], [0], ["ant"], [0])
+    assert image_digests(images.sources, [0], DigestCache(None), "ants") == [NO_IMAGE]
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(.*x.png\) cannot be read: it is no file"):
+        images.image(0)

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -110,3 +111,87 @@ def test_a_folder_that_holds_no_data_set_says_what_it_must_hold(tmp_path: Path, 
         ValueError, match=r"older .*holds train/<class>/ and test/<class>/ images, or parquet files as on"
     ):
         load_data(str(tmp_path))
+
+
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "sub", "sub/../."])
+def test_no_link_is_followed_in_a_circle(tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str) -> None:
+    path = _bugs(tmp_path)
+    (path / "train" / "ant" / "sub").mkdir()
+    picture(0, 9).save(path / "train" / "ant" / "sub" / "9.png")
+    before = load_data(str(path))
+    for name in ("again", "once more"):
+        (path / "train" / "ant" / name).symlink_to(target)
+    after = load_data(str(path))
+    assert (after.train.sources, after.contents) == (before.train.sources, before.contents)
+    assert len(after.train) == 5
+    assert len(_warnings(caplog)) == 2
+    assert "ant/again is left out: it leads to a folder that is read already." in caplog.text
+
+
+def test_a_folder_that_two_links_lead_to_is_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = _bugs(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    picture(0, 9).save(elsewhere / "9.png")
+    (elsewhere / "back").symlink_to(path / "train")
+    for name in ("first", "second"):
+        (path / "train" / "ant" / name).symlink_to(elsewhere)
+    data = load_data(str(path))
+    assert [Path(source).name for source in data.train.sources] == ["0.png", "1.png", "9.png", "0.png", "1.png"]
+    assert len(_warnings(caplog)) == 2
+
+
+def test_a_link_to_a_file_is_an_image(tmp_path: Path) -> None:
+    path = _bugs(tmp_path)
+    picture(0, 9).save(tmp_path / "9.png")
+    (path / "train" / "ant" / "9.png").symlink_to(tmp_path / "9.png")
+    (path / "train" / "ant" / "same.png").symlink_to("0.png")
+    data = load_data(str(path))
+    assert len(data.train) == 6
+    assert data.train.image(2).tobytes() == picture(0, 9).tobytes()
+
+
+@pytest.mark.parametrize("link", ["ant/more", "cow"])
+def test_a_folder_in_two_classes_is_refused(tmp_path: Path, link: str) -> None:
+    path = _bugs(tmp_path)
+    (path / "train" / link).symlink_to(path / "train" / "bee")
+    with pytest.raises(ValueError, match=r"each image in one class, got .*, which leads to a folder of class 'bee'\."):
+        load_data(str(path))
+
+
+def test_a_test_folder_that_is_the_training_folder_is_refused(tmp_path: Path) -> None:
+    path = _bugs(tmp_path)
+    shutil.rmtree(path / "test")
+    (path / "test").symlink_to("train")
+    with pytest.raises(ValueError, match=r"other images to test on .*bugs', whose train and test are one folder\."):
+        load_data(str(path))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "broken link", "link to itself"])
+def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = _bugs(tmp_path)
+    image = path / "train" / "ant" / "x.PNG"
+    if kind == "pipe":
+        os.mkfifo(image)
+    else:
+        image.symlink_to({"device": "/dev/zero", "broken link": "nothing.png", "link to itself": "x.PNG"}[kind])
+    message = (
+        "that are files, got .*x.PNG, which is none" if kind in ("pipe", "device") else "that can be read, got .*x"
+    )
+    with pytest.raises(ValueError, match=f"`dataset` must have images {message}"):
+        load_data(str(path))
+    image.rename(image.with_suffix(".txt"))
+    assert len(load_data(str(path)).train) == 4
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all folders")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    path = _bugs(tmp_path)
+    (path / "train" / "ant").chmod(0)
+    with pytest.raises(ValueError, match=r"`dataset` must have folders that can be read, got .*ant: Permission denied"):
+        load_data(str(path))
+    (path / "train" / "ant").chmod(0o700)

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -17,7 +18,7 @@ from timm_lp.experiments.data.presets import PRESETS
 from timm_lp.experiments.data.sampling import draw
 from timm_lp.experiments.trials.record import DataInfo
 
-from ..images import encoded, make_parquet, picture
+from ..images import encoded, make_folder, make_parquet, picture
 
 
 def _load(root: Path, **settings: Any) -> DataSet:
@@ -253,3 +254,93 @@ def test_presets_are_pinned_where_a_revision_is_known() -> None:
     }
     assert all(len(preset.revision) == 40 for preset in PRESETS.values() if preset.revision)
     assert PRESETS["flowers102"].train_split == "train+validation"
+
+
+def _saved(names: list[str], first: int = 0) -> datasets.Dataset:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    images = [{"bytes": encoded(picture(place % 2, first + place)), "path": None} for place in range(4)]
+    return datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, features=features)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_save_to_disk_wrote_is_read(tmp_path: Path, together: bool) -> None:
+    splits = {"train": _saved(["ant", "bee"]), "test": _saved(["ant", "bee"], 50)}
+    if together:
+        datasets.DatasetDict(splits).save_to_disk(str(tmp_path))
+    else:
+        for name, split in splits.items():
+            split.save_to_disk(str(tmp_path / name))
+    data = _load(tmp_path)
+    assert (len(data.train), data.train.class_names) == (4, ["ant", "bee"])
+    assert data.test.own_labels().tolist() == [0, 1, 0, 1]
+    assert data.test.image(3).tobytes() == picture(1, 53).tobytes()
+    before = data.contents.sha256
+    datasets.Dataset.from_dict(_saved(["ant", "bee"], 60)[:], features=splits["test"].features).save_to_disk(
+        str(tmp_path / "test")
+    )
+    assert _load(tmp_path).contents.sha256 != before
+
+
+def test_saved_splits_that_number_their_classes_otherwise_are_refused(tmp_path: Path) -> None:
+    """Each has names of its own; by the names of the first all test images would count as wrong."""
+    splits = {"train": _saved(["ant", "bee"]), "test": _saved(["bee", "ant"], 50)}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"number its classes alike in all splits, got .* ant, bee in train and bee, ant"
+    ):
+        _load(tmp_path)
+
+
+def test_a_single_saved_set_says_what_it_is(tmp_path: Path) -> None:
+    _saved(["ant", "bee"]).save_to_disk(str(tmp_path))
+    message = r"`dataset` must be a folder .*: it is a single set that `save_to_disk` wrote\. Save a DatasetDict with"
+    with pytest.raises(ValueError, match=message):
+        _load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # `datasets` leaves the table open
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_images_that_a_table_lists_are_read(tmp_path: Path, name: str) -> None:
+    for split, first in (("train", 0), ("test", 50)):
+        (tmp_path / split).mkdir()
+        rows = [(f"{place}.png", "ab"[place % 2]) for place in range(4)]
+        for place in range(4):
+            picture(place % 2, first + place).save(tmp_path / split / f"{place}.png")
+        lines = ["file_name,kind", *map(",".join, rows)]
+        if name == "metadata.jsonl":
+            lines = [json.dumps({"file_name": file, "kind": kind}) for file, kind in rows]
+        (tmp_path / split / name).write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=r"`label_column` must be given for this data set, .* among image, kind\."):
+        _load(tmp_path)
+    data = _load(tmp_path, label_column="kind")
+    assert (data.train.class_names, data.test.own_labels().tolist()) == (["a", "b"], [0, 1, 0, 1])
+    assert data.test.image(2).tobytes() == picture(0, 52).tobytes()
+
+
+def test_class_folders_may_have_a_table_beside_them(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("test", 50)):
+        make_folder(tmp_path, split, ("ant", "bee"), first=first)
+    (tmp_path / "metadata.csv").write_text("camera,year\nA,1999\n")
+    assert _load(tmp_path).train.class_names == ["ant", "bee"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (datasets.Sequence(datasets.Value("int64")), [[0], [1], [0, 1]]),
+        (datasets.Sequence(datasets.ClassLabel(names=["a", "b"])), [[0], [1], [1]]),
+        ({"name": datasets.Value("string")}, [{"name": "a"}, {"name": "b"}, {"name": "a"}]),
+        (datasets.Value("binary"), [b"a", b"b", b"a"]),
+        (datasets.Value("float32"), [0.0, 1.0, float("nan")]),
+    ],
+    ids=["list", "list of classes", "dictionary", "bytes", "not a number"],
+)
+def test_labels_that_are_no_class_are_refused(tmp_path: Path, kind: Any, values: list[Any]) -> None:
+    images = [{"bytes": encoded(picture(0, place)), "path": None} for place in range(3)]
+    features = datasets.Features({"image": datasets.Image(), "tags": kind})
+    _write(tmp_path, {"image": images, "tags": values}, features)
+    message = (
+        r"`label_column` must (hold one class for each image, got 'tags' of|have a class for every image, got 'tags')"
+    )
+    with pytest.raises(ValueError, match=message):
+        _load(tmp_path, label_column="tags")

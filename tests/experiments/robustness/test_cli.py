@@ -143,12 +143,11 @@ def test_damaged_measurements_are_said_and_made_again(
     main(arguments)
     before = (tmp_path / "report.csv").read_text()
     (path,) = (tmp_path / "measured").iterdir()
-    content = json.loads(path.read_text())
-    place = next(iter(content["accuracies"]))
-    odd = [
-        {**content, "accuracies": {**content["accuracies"], place: own}} for own in ({"top1": 1e9}, {"top1": 1}, None)
-    ]
-    for text in ("{", "[]", json.dumps(odd[0]), json.dumps(odd[1]), json.dumps(odd[2])):
+    kept = json.loads(path.read_text())
+    first = next(iter(kept["accuracies"]))
+    odd = [{"top1": value} for value in (float("nan"), 1e9, "90", 1)]
+    contents = [{**kept, "accuracies": {**kept["accuracies"], first: own}} for own in (*odd, None)]
+    for text in ("{", "[]", *map(json.dumps, contents)):
         path.write_text(text)
         caplog.clear()
         main(arguments)

@@ -8,11 +8,10 @@ from typing import Any
 import timm
 import torch
 from timm.data import resolve_data_config
-from timm.models import load_state_dict
 from torch import nn
 
 from ...command import first_line
-from ...models.checkpoint import checkpoint_filter_fn
+from ...models.checkpoint import checkpoint_filter_fn, read_weights, without_prefix
 from ...models.loading import UnreachableError, check_reach, create_model
 from ...models.variants import BASE, parse_variant
 from ...selection import feature_extractor_filter
@@ -98,18 +97,6 @@ def check_checkpoint(config: FinetuneConfig, model: str, num_classes: int) -> No
         return
     if not Path(config.checkpoint).is_file():
         raise ValueError(f"`checkpoint` must be a file, got {config.checkpoint!r}.")
-    try:
-        weights = load_state_dict(config.checkpoint)
-        readable = all(isinstance(weight, torch.Tensor) for weight in weights.values())
-    except OSError:
-        raise
-    except Exception:  # whatever the readers of zip archives, pickles and safetensors stumble over
-        readable = False
-    if not readable:
-        raise ValueError(
-            f"`checkpoint` must be a file of weights that torch or safetensors saved, got {config.checkpoint!r}. It is "
-            "damaged, or holds other things."
-        )
     for variant in config.variants:
         create_network(config, model, variant, num_classes)
 
@@ -122,16 +109,20 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
         OSError: If its weights are neither cached nor within reach.
     """
     named = parse_variant(model, variant)
-    overlay = {"file": config.checkpoint} if config.checkpoint else None
     arguments = {"num_classes": num_classes, **config.network_arguments, **config.kwargs_of(model)}
+    weights = None if config.checkpoint is None else read_weights(config.checkpoint)
+    overlay: dict[str, Any] | None = None
     try:
-        if variant == BASE and config.checkpoint is not None:
-            # With another number of classes timm takes any file for its own networks; our filter refuses what does
-            # not fit.
+        if weights is not None and config.checkpoint is not None:
             with torch.device("meta"):
-                empty = timm.create_model(named.model, pretrained_cfg_overlay=overlay, **arguments)
-            checkpoint_filter_fn(load_state_dict(config.checkpoint), empty, kernel_scale=1)
-        network = create_model(
+                empty = timm.create_model(named.model, **arguments, **named.options)
+            weights = without_prefix(weights, empty.state_dict(), config.checkpoint)
+            overlay = {"file": config.checkpoint, "state_dict": weights}
+            if variant == BASE:
+                # With another number of classes timm takes any weights for its own networks; our filter refuses what
+                # does not fit.
+                checkpoint_filter_fn(weights, empty, kernel_scale=1)
+        network: Any = create_model(
             named.model,
             advice=_ADVICE,
             pretrained=config.pretrained or overlay is not None,
@@ -144,6 +135,8 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
     except Exception as error:  # whatever timm's networks stumble over when an argument does not fit
         names = ", ".join(f"`{name}`" for name in ("model", "model_kwargs", *config.network_arguments, "pretrained"))
         raise ValueError(f"{names} and `checkpoint` must fit {named.model}, got {_reason(error)}") from error
+    if overlay is not None:
+        network.pretrained_cfg = {**network.pretrained_cfg, "state_dict": None}  # the file says where they are from
     if named.reinit:
         with torch.device("meta"):
             small = timm.create_model(model, **arguments)

@@ -31,7 +31,7 @@ def load_split_file(path: Path) -> DataSet:
 
 def _read(path: Path) -> dict[str, list[Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # with a byte order mark, or in another of JSON's encodings
         splits = {split: [(str(file), int(label), name) for file, label, name in content[split]] for split in content}
         complete = splits.keys() >= {"train", "val", "test"} and splits["train"] and splits["test"]
     except (OSError, ValueError, TypeError, LookupError) as error:

@@ -1,5 +1,6 @@
 """Decode stored images to pixels in RGB."""
 
+import os
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +31,8 @@ def decode(source: Any) -> Image.Image:
         source = BytesIO(source["bytes"]) if source.get("bytes") is not None else source["path"]
     if source is None:
         raise ValueError("there is no image in its row")
+    if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):
+        raise ValueError("it is no file")  # to read a pipe waits for ever
     with Image.open(source) as image:
         image.load()
         turned = image.getexif().get(Base.Orientation) is not None

@@ -110,6 +110,8 @@ def _known_digest(source: Any, cache: DigestCache) -> bytes:
     """Return the digest of an image, read where its file is not as it was."""
     if not isinstance(source, str):
         return _digest(source)
+    if not os.path.isfile(source):  # to read a pipe waits for ever
+        return NO_IMAGE
     try:
         state = file_state(source)
         known = cache.get(source, state)

@@ -1,11 +1,10 @@
 """A data set of the user's own: `train/<class>/` and `test/<class>/` images."""
 
-import os
 from pathlib import Path
 
-from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from .class_folders import class_images
 from .images import FOLDER_HOLDS, DataInfo, DataSet, ImageSet, check_classes, check_splits
 from .options import ReadOptions
 
@@ -31,30 +30,21 @@ def load_folder(root: Path, options: ReadOptions) -> DataSet:
         )
     train_folder = options.train_split or "train"
     check_splits(train_folder, test_folders[0])
+    if (root / train_folder).is_dir() and (root / train_folder).samefile(root / test_folders[0]):
+        raise ValueError(
+            f"`dataset` must have other images to test on than to train on, got {str(root)!r}, whose {train_folder} "
+            f"and {test_folders[0]} are one folder. Remove the link."
+        )
     train, test = _images(root / train_folder), _images(root / test_folders[0])
     check_classes(train.class_names, test.class_names)
     name = root.resolve().name
     return DataSet(DataInfo(name, name, split=test_folders[0]), name, train, test, location=root)
 
 
-class _VisibleFolder(ImageFolder):
-    """Leaves hidden folders and files alone: `.ipynb_checkpoints` is no class, and `._1.jpg` no image."""
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        classes = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
-        if not classes:
-            raise FileNotFoundError(f"There is no class folder in {directory}.")
-        return classes, {name: label for label, name in enumerate(classes)}
-
-
 def _images(root: Path) -> ImageSet:
-    def is_image(path: str) -> bool:
-        shown = not any(part.startswith(".") for part in Path(path).relative_to(root).parts)
-        return shown and path.lower().endswith(_EXTENSIONS)
-
-    try:
-        folder = _VisibleFolder(str(root), is_valid_file=is_image)
-    except FileNotFoundError as error:
-        raise ValueError(f"`dataset` must have images in each class folder: {error}") from error
-    paths = [path for path, _ in folder.samples]
-    return ImageSet(paths, folder.targets, folder.classes, range(len(paths)))
+    if not root.is_dir():
+        raise ValueError(f"`dataset` must have images in each class folder: there is no folder {root}.")
+    images = class_images(root, _EXTENSIONS, "dataset")
+    paths = [path for own in images.values() for path in own]
+    labels = [label for label, own in enumerate(images.values()) for _ in own]
+    return ImageSet(paths, labels, list(images), range(len(paths)))

@@ -20,13 +20,25 @@ from .presets import Preset
 _logger = logging.getLogger(__name__)
 
 _TEST_SPLITS = ("test", "validation", "valid", "val")
+_LISTS = ("metadata.csv", "metadata.jsonl")  # of images' names with their classes
+_SAVED = "state.json"  # in the folder of each split that `save_to_disk` wrote
+
+
+def is_table(folder: Path) -> bool:
+    """Tell whether a folder with a folder `train` holds tables that `datasets` reads, and no class folders."""
+    train = folder / "train"
+    if (train / _SAVED).is_file() or any(train.glob("*.parquet")):
+        return True
+    is_listed = any((place / name).is_file() for place in (folder, train) for name in _LISTS)
+    return is_listed and not any(path.is_dir() and path.name[0] != "." for path in train.iterdir())
 
 
 def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset | None = None) -> DataSet:
     """Return a data set of images; `datasets` downloads it and keeps it in its cache.
 
     Args:
-        source: Its id on the Hub, or the absolute path of a folder of parquet files in the Hub's layout.
+        source: Its id on the Hub, or the absolute path of a folder that `datasets` reads: of parquet files in the
+            Hub's layout, of images with a table of their classes, or as `save_to_disk` writes it.
         folder: Name of its folder among the results.
         options: Say which revision, columns and splits; what they leave open, the preset says, or the data set itself.
         preset: What is known about the data set.
@@ -41,8 +53,11 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
     revision, files = None, []
     with _reading(source, local, preset):
         if local:
-            files = _data_files(source, options.dataset_config)
-            parts = _load_local(source, options.dataset_config, files)
+            if Path(source, _SAVED).is_file() or any(Path(source).glob(f"*/{_SAVED}")):
+                parts = _load_saved(source)
+            else:
+                files = _data_files(source, options.dataset_config)
+                parts = _load_local(source, options.dataset_config, files)
         else:
             revision = _commit(source, options.dataset_revision or getattr(preset, "revision", None))
             parts = _load(source, options.dataset_config, revision)
@@ -57,6 +72,11 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
     train_names, train_labels = _labels(train, label_column)
     test_names, test_labels = _labels(test, label_column)
     check_classes(train_names, test_names)
+    if train_names != test_names:  # each saved split has its own
+        raise ValueError(
+            f"`dataset` must number its classes alike in all splits, got {source!r} with {', '.join(train_names)} in "
+            f"{train_split} and {', '.join(test_names)} in {test_split}. Write them with one ClassLabel."
+        )
     if local:
         _check_class_order(files, label_column, train_names)
     clips = (preset.clip_columns, preset.frame_column) if preset else ((), None)
@@ -127,6 +147,19 @@ def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
     return load_dataset(folder, name, cache_dir=str(cache))
 
 
+def _load_saved(folder: str) -> Any:
+    """Load what `DatasetDict.save_to_disk` wrote, or the folders of single splits beside each other."""
+    from datasets import DatasetDict, load_from_disk
+
+    if Path(folder, _SAVED).is_file():
+        raise ValueError("it is a single set that `save_to_disk` wrote. Save a DatasetDict with train and test there")
+    if Path(folder, "dataset_dict.json").is_file():
+        return load_from_disk(folder)
+    return DatasetDict(
+        {path.parent.name: load_from_disk(str(path.parent)) for path in Path(folder).glob(f"*/{_SAVED}")}
+    )
+
+
 def _first_of(names: tuple[str, ...], parts: Any, source: str) -> str:
     for name in names:
         if name in parts:
@@ -175,11 +208,21 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
     Raises:
         ValueError: If an image has no class; test sets of competitions have none, or -1.
     """
+    import pyarrow as pa
+
     names = getattr(data.features[column], "names", None)
+    stored = data.data.column(column).type
+    if pa.types.is_nested(stored) or pa.types.is_binary(stored) or pa.types.is_large_binary(stored):
+        raise ValueError(
+            f"`label_column` must hold one class for each image, got {column!r} of {data.features[column]}. Choose "
+            f"another of {', '.join(data.column_names)}, or write one class a row."
+        )
     missing = data.data.column(column).null_count
     values = np.asarray(data.with_format("numpy")[column][:]) if not missing else np.empty(0)
     if names is not None:
         missing += int(((values < 0) | (values >= len(names))).sum())
+    elif values.dtype.kind == "f":
+        missing += int(np.isnan(values).sum())
     if missing:
         raise ValueError(
             f"`label_column` must have a class for every image, got {column!r} with {missing} of {len(data)} images of "

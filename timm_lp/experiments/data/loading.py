@@ -18,18 +18,21 @@ _FOR_PARQUET = (*_FOR_FOLDERS, "image_column", "label_column", "dataset_config")
 _FOR_THE_HUB = (*_FOR_PARQUET, "dataset_revision")
 _NUM_DIGITS_TRAIN = 1000
 _NO_OPTIONS = ReadOptions()
+_NAMES = (DIGITS, *PRESETS)
+_PRESET = "preset:"  # before a preset's name, where a folder or a file has it too
 
 
 def load_data(dataset: str, options: ReadOptions = _NO_OPTIONS) -> DataSet:
     """Return a data set; the images themselves are not read yet.
 
     Args:
-        dataset: A preset's name, a folder of images or of parquet files, a split file of CoOp's, or a Hub id.
+        dataset: A preset's name, with or without `preset:`, a folder of images or of parquet files, a split file of
+            CoOp's, or a Hub id.
         options: How to read it.
 
     Raises:
-        ValueError: If there is no such data set, what reads it is not installed, or its splits, columns or classes are
-            not as they must be.
+        ValueError: If there is no such data set or two of that name, what reads it is not installed, or its splits,
+            columns or classes are not as they must be.
     """
     try:
         data, read = _load(dataset, options)
@@ -42,7 +45,16 @@ def load_data(dataset: str, options: ReadOptions = _NO_OPTIONS) -> DataSet:
     unread = [_flag(name) for name in _FOR_THE_HUB if getattr(options, name) is not None and name not in read]
     if unread:
         _logger.warning("%s: %s say nothing about a data set of this kind.", data.info.name, ", ".join(unread))
-    return replace(data, argument=dataset)
+    return replace(data if data.location is None else _not_as_a_preset(data), argument=dataset)
+
+
+def _not_as_a_preset(data: DataSet) -> DataSet:
+    """Return a data set of the user's own under a name that no preset has, in tables, cards and among the results."""
+    presets = {name.casefold() for name in (*_NAMES, *(preset.name for preset in PRESETS.values()))}
+    folder, id, name = (
+        f"local-{own}" if own.casefold() in presets else own for own in (data.folder, data.info.id, data.info.name)
+    )
+    return replace(data, folder=folder, info=replace(data.info, id=id, name=name))
 
 
 def _flag(setting: str) -> str:
@@ -52,17 +64,25 @@ def _flag(setting: str) -> str:
 def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]:
     """Return a data set, and the settings that say how one of its kind is read."""
     path = Path(os.path.abspath(os.path.expanduser(dataset)))
-    if dataset == DIGITS:
+    preset = dataset.removeprefix(_PRESET)
+    if dataset in _NAMES and path.exists() and not any(path.glob("*/*-seed*")):  # a run's trials may lie there
+        raise ValueError(
+            f"`dataset` must name one data set, got {dataset!r}, which is a preset and {path} too. Give ./{dataset} "
+            f"for what lies there, or {_PRESET}{dataset} for the preset."
+        )
+    if preset == DIGITS:
         return _digits(), ()
-    if dataset in PRESETS:
+    if preset in PRESETS:
         from .hub_data import load_hub_data
 
-        return load_hub_data(PRESETS[dataset].id, dataset, options, PRESETS[dataset]), _FOR_THE_HUB
+        return load_hub_data(PRESETS[preset].id, preset, options, PRESETS[preset]), _FOR_THE_HUB
     if path.is_file():
         from .coop import load_split_file
 
         return load_split_file(path), ()
-    if (path / "train").is_dir() and not any((path / "train").glob("*.parquet")):
+    from .hub_data import is_table
+
+    if (path / "train").is_dir() and not is_table(path):
         from .folder_data import load_folder
 
         return load_folder(path, options), _FOR_FOLDERS
@@ -77,7 +97,7 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
             f"`dataset` must be a folder or a split file that is there, got {dataset!r}. There is no {path}."
         )
     raise ValueError(
-        f"`dataset` must be one of {', '.join([DIGITS, *PRESETS])}, a Hub id (org/name), a folder or a split file, "
+        f"`dataset` must be one of {', '.join(_NAMES)}, a Hub id (org/name), a folder or a split file, "
         f"got {dataset!r}. A folder holds {FOLDER_HOLDS}."
     )
 

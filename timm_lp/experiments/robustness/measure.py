@@ -161,20 +161,19 @@ def _read(path: Path, subject: Subject) -> dict[str, dict[str, Any]]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["network"] != subject.sha256:
-            return {}
-        odd = [accuracies for accuracies in content["accuracies"].values() if not _is_possible(accuracies)]
-        if odd:
-            raise ValueError(f"{odd[0]} is no result")
-        return dict(content["accuracies"])
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        known = dict(content["accuracies"]) if content["network"] == subject.sha256 else {}
+        if not all(map(_is_measured, known.values())):
+            raise ValueError("it holds accuracies that nothing can have")
+    except (ValueError, LookupError, TypeError) as error:
         _logger.warning("%s cannot be read, and its network is tested again: %s", path, error)
         return {}
+    return known
 
 
-def _is_possible(accuracies: dict[str, Any]) -> bool:
-    """Tell whether all are percentages, or none is there for a reason that is said."""
-    values = [accuracies[name] for name in _METRICS]
-    if values == [None] * len(_METRICS):
-        return isinstance(accuracies["error"], str)
-    return all(type(value) in (int, float) and 0 <= value <= 100 for value in values)
+def _is_measured(value: Any) -> bool:
+    """Tell whether a value is of the form that is written here: percentages, or none and a reason."""
+    if not isinstance(value, dict) or not {*_METRICS} <= value.keys() <= {*_METRICS, "error"}:
+        return False
+    if "error" in value:
+        return isinstance(value["error"], str) and all(value[name] is None for name in _METRICS)
+    return all(type(value[name]) in (int, float) and 0 <= value[name] <= 100 for name in _METRICS)

@@ -1,6 +1,8 @@
 """The arrays that are computed once and kept."""
 
+import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +35,11 @@ def test_the_arrays_have_the_published_layout(tmp_path: Path) -> None:
     images = pictures(3)
     made = compute_corruptions(_data(images), [1, 3], tmp_path)
     folder = _folder(tmp_path)
-    assert {path.name for path in folder.iterdir()} == {*(f"{name}.npy" for name in COMPUTED), "labels.npy"}
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"{name}.npy" for name in COMPUTED),
+        "labels.npy",
+        "made_from.json",
+    }
     assert np.load(folder / "labels.npy").tolist() == 3 * LABELS
     for name in COMPUTED:
         array = np.load(folder / f"{name}.npy")
@@ -86,14 +92,61 @@ def test_a_damaged_array_is_said_and_computed_again(
     path.write_bytes(path.read_bytes()[:size])
     with caplog.at_level(logging.WARNING):
         assert compute_corruptions(data, [1], tmp_path).parts["fog", 1].sha256 == expected
-    assert "fog.npy cannot be read, and is computed again" in caplog.text
+    assert re.search(r"fog.npy cannot be read \(.*\), and is computed again", caplog.text)
 
 
-def test_another_programs_array_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["zeros", "another size", "another corruption", "one level", "more", "swapped"])
+def test_another_array_is_said_and_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """Whatever its shape: an array that was not computed here from these images is not theirs."""
     data = _data(pictures(3))
-    expected = compute_corruptions(data, [1], tmp_path).parts["fog", 1].sha256
-    np.save(_folder(tmp_path) / "fog.npy", np.zeros((3, 16, 16, 3), dtype=np.uint8))
-    assert compute_corruptions(data, [1], tmp_path).parts["fog", 1].sha256 == expected
+    expected = {place: part.sha256 for place, part in compute_corruptions(data, [1, 2], tmp_path).parts.items()}
+    path = _folder(tmp_path) / "fog.npy"
+    kept = np.load(path)
+    changed = kept.copy()
+    changed[4, 3, 2, 1] ^= 1
+    other = {
+        "zeros": np.zeros_like(kept),
+        "another size": np.zeros((6, 16, 16, 3), dtype=np.uint8),
+        "another corruption": np.load(path.with_name("snow.npy")),
+        "one level": changed,
+        "more": np.concatenate([kept, kept[:3]]),
+        "swapped": np.roll(kept, 3, axis=0),
+    }[kind]
+    np.save(path, other)
+    with caplog.at_level(logging.WARNING):
+        made = compute_corruptions(data, [1, 2], tmp_path)
+    assert {place: part.sha256 for place, part in made.parts.items()} == expected
+    assert caplog.text.count("computed again") == 1
+    assert "fog.npy is not the array that was computed here, and is computed again." in caplog.text
+    np.testing.assert_array_equal(np.load(path), kept)
+
+
+@pytest.mark.parametrize("change", ["functions", "libraries", "images", "damaged", "list", "missing"])
+def test_arrays_that_were_computed_otherwise_are_said_and_computed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    data = _data(pictures(3))
+    compute_corruptions(data, [1], tmp_path)
+    path = _folder(tmp_path) / "made_from.json"
+    note = json.loads(path.read_text())
+    assert note["libraries"].keys() == {"timm-lp", "python", "numpy", "scipy", "pillow"}
+    for corruption in COMPUTED:
+        np.save(path.with_name(f"{corruption}.npy"), np.zeros((3, 32, 32, 3), dtype=np.uint8))
+    other: object = {
+        **note,
+        **{"functions": {"functions": 1}, "libraries": {"libraries": {**note["libraries"], "scipy": "1.0"}}}.get(
+            change, {change: "other"}
+        ),
+    }
+    if change == "missing":
+        path.unlink()
+    else:
+        path.write_text("{" if change == "damaged" else json.dumps([] if change == "list" else other))
+    with caplog.at_level(logging.WARNING):
+        made = compute_corruptions(data, [1], tmp_path)
+    np.testing.assert_array_equal(np.asarray(made.parts["fog", 1].images.image(1)), corrupt(pictures(3), "fog", 1)[1])
+    assert ("the corruptions beside it are computed again." in caplog.text) == (change != "missing")
+    assert json.loads(path.read_text()) == note
 
 
 def test_smaller_images_are_enlarged_and_that_is_said(tmp_path: Path) -> None:

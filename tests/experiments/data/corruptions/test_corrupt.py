@@ -1,26 +1,13 @@
-"""Corrupted images, pixel by pixel, against slow forms and values that were computed by hand."""
-
-from typing import Any
+"""Corrupted images, against the published steps in a slow form and against what the published code made."""
 
 import numpy as np
 import pytest
 
-from timm_lp.experiments.data.corruptions.blur import defocus_kernel
+from timm_lp.experiments.data.corruptions.blur import defocus_kernel, gaussian_blur
 from timm_lp.experiments.data.corruptions.corrupt import FUNCTIONS, corrupt
-from timm_lp.experiments.data.corruptions.draws import Draws
 from timm_lp.experiments.data.corruptions.names import COMMON, COMPUTED, CORRUPTIONS, EXTRA, SEVERITIES
 
-from .reference import (
-    at_the_edge,
-    box_line,
-    convolve,
-    gaussian,
-    hsv,
-    jpeg_block,
-    mirrored,
-    pictures,
-    zoomed,
-)
+from .reference import ORACLES, gaussian_average, jpeg_block, levels, pictures
 
 RANDOM = {
     *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "glass_blur", "motion_blur"),
@@ -28,19 +15,60 @@ RANDOM = {
 }
 STEPS = [1, 2, 3, 4, 5]
 
+# By how much rounding may move a level, where a level that is a whole number but for that may then be rounded down: not
+# at all where each step is the same operation, a little where sums have another order or numbers have 32 bits.
+ROUNDING = {
+    **dict.fromkeys(("gaussian_blur", "glass_blur", "defocus_blur", "fog", "contrast"), 1e-9),
+    **dict.fromkeys(("zoom_blur", "snow", "spatter", "elastic_transform"), 1e-4),
+}
 
-def _levels(name: str, severity: int, images: np.ndarray | None = None) -> np.ndarray:
-    """Return the levels before they are rounded down, where rounding in floats would decide."""
-    images = pictures() if images is None else images
-    draws: Any = Draws(images, f"{name} {severity} ")
-    return FUNCTIONS[name](images.astype(np.float64), draws, *SEVERITIES[name][severity - 1])
+# Sums of all levels of two pictures, with the same random numbers, as the published code makes them (its
+# make_cifar_c.py with scikit-image 0.26, SciPy 1.17, Pillow 13.0, OpenCV 4.5.5 and ImageMagick 6.9.9-50 with 16 bits).
+PUBLISHED = {
+    "gaussian_noise": (638068, 637667, 638894, 641326, 639305),
+    "shot_noise": (636370, 636384, 634378, 630347, 632303),
+    "impulse_noise": (640339, 646847, 645598, 646516, 653694),
+    "defocus_blur": (639185, 639181, 639247, 639065, 639524),
+    "glass_blur": (629287, 624022, 627883, 611884, 609293),
+    "motion_blur": (646876, 653062, 659450, 660887, 663162),
+    "zoom_blur": (627054, 630150, 629645, 631365, 631722),
+    "snow": (708451, 779111, 791667, 900343, 1047857),
+    "fog": (674888, 727213, 717681, 731326, 635266),
+    "brightness": (686930, 731872, 773031, 811194, 877831),
+    "contrast": (637299, 637614, 637851, 637610, 637699),
+    "elastic_transform": (633484, 634345, 629552, 637055, 637495),
+    "pixelate": (640818, 640958, 641019, 641238, 641548),
+    "jpeg_compression": (641929, 640440, 641569, 641577, 641272),
+    "speckle_noise": (636097, 634647, 632242, 630706, 627055),
+    "gaussian_blur": (638725, 638887, 638589, 638722, 638405),
+    "spatter": (644690, 660396, 688751, 624652, 623244),
+    "saturate": (878901, 947432, 552439, 511366, 495241),
+}
 
 
 def test_the_corruptions_are_those_of_the_paper_but_frost() -> None:
     assert (len(COMMON), len(EXTRA), len(CORRUPTIONS)) == (15, 4, 19)
     assert set(CORRUPTIONS) - set(COMPUTED) == {"frost"}
-    assert set(FUNCTIONS) == set(COMPUTED) == set(SEVERITIES)
+    assert set(FUNCTIONS) == set(COMPUTED) == set(SEVERITIES) == set(ORACLES) == set(PUBLISHED)
     assert all(len(severities) == 5 for severities in SEVERITIES.values())
+
+
+@pytest.mark.parametrize("severity", STEPS)
+@pytest.mark.parametrize("name", COMPUTED)
+def test_each_is_made_in_the_published_steps(name: str, severity: int) -> None:
+    images = pictures(2)
+    expected = np.stack([levels(image, name, severity) for image in images])
+    made = corrupt(images, name, severity)
+    rounding = ROUNDING.get(name, 0)
+    lowest, highest = (np.floor(np.clip(expected + off, 0, 255)) for off in (-rounding, rounding))
+    assert ((lowest <= made) & (made <= highest)).all()
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_each_has_the_levels_of_the_published_code(name: str) -> None:
+    """Other versions of the libraries may round a value in a thousand otherwise; 6,144 there are."""
+    made = [int(corrupt(pictures(2), name, severity).sum(dtype=np.int64)) for severity in STEPS]
+    np.testing.assert_allclose(made, PUBLISHED[name], rtol=0, atol=0.05 * 6144 if name == "jpeg_compression" else 20)
 
 
 @pytest.mark.parametrize("severity", STEPS)
@@ -64,79 +92,39 @@ def test_what_is_random_differs_between_images_and_severities(name: str) -> None
     assert (changed[0] != changed[1]).any()
 
 
-@pytest.mark.parametrize("severity", STEPS)
-def test_brightness_raises_the_value(severity: int) -> None:
-    (amount,) = SEVERITIES["brightness"][severity - 1]
-    expected = [hsv(image, lambda h, s, v: (h, s, min(v + amount, 1))) for image in pictures()]
-    np.testing.assert_allclose(_levels("brightness", severity), expected, atol=1e-9)
-    pixel = np.full((1, 32, 32, 3), (200, 100, 50), dtype=np.uint8)
-    if severity == 1:  # 200 + 12.75, and the others by the same factor
-        assert corrupt(pixel, "brightness", 1)[0, 0, 0].tolist() == [212, 106, 53]
+def test_levels_are_rounded_down_as_floats_of_64_bits_have_them() -> None:
+    """81 and a fifth of white are 132, but in fractions of white 131.99999999999997."""
+    assert (81 / 255 + 0.2) * 255 < 132
+    grey = np.full((1, 32, 32, 3), 81, dtype=np.uint8)
+    assert corrupt(grey, "brightness", 4)[0, 0, 0].tolist() == [131, 131, 131]
+    pixel = np.full((1, 32, 32, 3), (200, 100, 50), dtype=np.uint8)  # 200 + 12.75, and the others by the same factor
+    assert corrupt(pixel, "brightness", 1)[0, 0, 0].tolist() == [212, 106, 53]
 
 
-@pytest.mark.parametrize("severity", STEPS)
-def test_saturate_scales_the_saturation(severity: int) -> None:
-    factor, amount = SEVERITIES["saturate"][severity - 1]
-    expected = [hsv(image, lambda h, s, v: (h, min(max(s * factor + amount, 0), 1), v)) for image in pictures()]
-    np.testing.assert_allclose(_levels("saturate", severity), expected, atol=1e-9)
-
-
-@pytest.mark.parametrize("severity", STEPS)
-def test_contrast_shrinks_the_distance_from_the_mean(severity: int) -> None:
+def test_contrast_shrinks_the_distance_from_the_mean() -> None:
     image = np.zeros((1, 32, 32, 3), dtype=np.uint8)
     image[:, :16] = (200, 100, 40)  # the means are 100, 50 and 20
-    (factor,) = SEVERITIES["contrast"][severity - 1]
-    made = _levels("contrast", severity, image)[0]
-    np.testing.assert_allclose(made[0, 0], [100 + 100 * factor, 50 + 50 * factor, 20 + 20 * factor])
-    np.testing.assert_allclose(made[31, 31], [100 - 100 * factor, 50 - 50 * factor, 20 - 20 * factor])
+    made = corrupt(image, "contrast", 5)[0]
+    np.testing.assert_allclose(made[0, 0], [115, 57.5, 23], atol=1)
+    np.testing.assert_allclose(made[31, 31], [85, 42.5, 17], atol=1)
 
 
 @pytest.mark.parametrize("severity", STEPS)
 def test_gaussian_blur_averages_with_a_gaussian(severity: int) -> None:
     (sigma,) = SEVERITIES["gaussian_blur"][severity - 1]
-    image = pictures(1)
-    expected = convolve(image[0], gaussian(sigma), at_the_edge)
-    np.testing.assert_allclose(_levels("gaussian_blur", severity, image)[0], expected, atol=1e-9)
+    image = pictures(1) / 255
+    np.testing.assert_allclose(gaussian_blur(image, None, sigma)[0], gaussian_average(image[0], sigma), atol=1e-12)
 
 
 def test_the_defocus_kernels() -> None:
     """A point softened by a 3x3 Gaussian, and the disks of radius 1 (5 pixels) and 1.5 (9 pixels)."""
     side = np.exp(-1 / (2 * 0.4**2))
     line = np.array([side, 1, side]) / (1 + 2 * side)
-    np.testing.assert_allclose(defocus_kernel(0.3, 0.4), np.outer(line, line), atol=1e-15)
+    np.testing.assert_allclose(defocus_kernel(0.3, 0.4), np.outer(line, line), rtol=1e-6)
     np.testing.assert_allclose(np.rint(5 * defocus_kernel(1.0, 0.01)[1:-1, 1:-1]), [[0, 1, 0], [1, 1, 1], [0, 1, 0]])
-    np.testing.assert_allclose(defocus_kernel(1.5, 0.01)[1:-1, 1:-1], np.full((3, 3), 1 / 9))
+    np.testing.assert_allclose(defocus_kernel(1.5, 0.01)[1:-1, 1:-1], np.full((3, 3), 1 / 9), rtol=1e-6)
     for parameters in SEVERITIES["defocus_blur"]:
         assert defocus_kernel(*parameters).sum() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("severity", [1, 4, 5])
-def test_defocus_blur_averages_with_a_softened_disk(severity: int) -> None:
-    image = pictures(1)
-    expected = convolve(image[0], defocus_kernel(*SEVERITIES["defocus_blur"][severity - 1]), mirrored)
-    np.testing.assert_allclose(_levels("defocus_blur", severity, image)[0], expected, atol=1e-9)
-
-
-@pytest.mark.parametrize("severity", STEPS)
-def test_zoom_blur_averages_the_enlarged_image(severity: int) -> None:
-    steps = [7, 12, 16, 21, 26][severity - 1]
-    for image, made in zip(pictures(), _levels("zoom_blur", severity), strict=True):
-        expected = image.astype(np.float64)
-        for step in range(steps):
-            expected = expected + zoomed(image.astype(np.float64), 1 + step / 100)
-        np.testing.assert_allclose(made, expected / (steps + 1), atol=1e-6)
-
-
-@pytest.mark.parametrize(("severity", "size"), [(1, 30), (2, 28), (3, 27), (4, 24), (5, 20)])
-def test_pixelate_shrinks_and_enlarges_with_a_box(severity: int, size: int) -> None:
-    def both_ways(image: np.ndarray, to: int) -> np.ndarray:
-        across = np.array([box_line(line, to) for line in image.tolist()])
-        return np.array([box_line(line, to) for line in across.T.tolist()]).T
-
-    image = pictures(1)
-    made = corrupt(image, "pixelate", severity)[0]
-    for channel in range(3):
-        np.testing.assert_array_equal(made[..., channel], both_ways(both_ways(image[0, ..., channel], size), 32))
 
 
 @pytest.mark.parametrize(("severity", "quality"), [(1, 80), (2, 65), (3, 58), (4, 50), (5, 40)])

@@ -224,7 +224,9 @@ def test_folders_are_checked(folders: Path) -> None:
     with pytest.raises(ValueError, match=r"as many images of each class in each folder, .* in fog/4 than in gaussian"):
         read_published(folders, [1, 4], check_md5=False)
     (folders / "fog/4/n02/n02_1.JPEG").unlink()
-    with pytest.raises(ValueError, match=r"must have images of each class, got .*fog/4 with n02 and no image in it"):
+    with pytest.raises(
+        ValueError, match=r"`corruptions` must have images in each class folder: there is none in .*fog/4/n02"
+    ):
         read_published(folders, [4], check_md5=False)
     shutil.rmtree(folders / "snow")
     with pytest.raises(ValueError, match=r"must hold the 15 common corruptions, got .* without snow\. CIFAR-100-C"):
@@ -249,3 +251,32 @@ def test_a_network_must_have_the_same_classes() -> None:
         _classes(None).check_classes("it", 3, ["bee", "ant", "cat"])
     with pytest.raises(ValueError, match=r"got it with 'a' in place of 'b' as class 0"):
         _classes(["b", "a", "c"]).check_classes("it", 3, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("check_md5", [True, False])
+def test_blank_images_are_refused(arrays: Path, check_md5: bool) -> None:
+    """A file of the right shape whose end never arrived; its md5, where it counts, is said first."""
+    known = _known(arrays)
+    fog = np.load(arrays / "fog.npy")
+    fog[13:] = 0
+    np.save(arrays / "fog.npy", fog)
+    message = r"`corruptions` must hold pictures, got .*fog.npy with 3 of 4 images of a single level at severity 4\."
+    if check_md5:
+        message = "must be TOYS-C as published, got .*fog.npy with md5"
+    with pytest.raises(ValueError, match=message):
+        _read(arrays, known, check_md5=check_md5)
+
+
+def test_images_under_two_names_are_refused(arrays: Path) -> None:
+    known = _known(arrays)
+    snow = np.load(arrays / "snow.npy")
+    np.save(arrays / "frost.npy", snow)
+    message = r"must have images of its own .* the same for snow at severity 1 and frost at severity 1\. Unpack"
+    with pytest.raises(ValueError, match=message):
+        _read(arrays, known, check_md5=False)
+    np.save(arrays / "frost.npy", snow[::-1])
+    _read(arrays, known, check_md5=False)
+    snow[12:16] = snow[:4]
+    np.save(arrays / "snow.npy", snow)
+    with pytest.raises(ValueError, match="the same for snow at severity 1 and snow at severity 4"):
+        _read(arrays, known, check_md5=False)

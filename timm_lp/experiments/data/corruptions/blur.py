@@ -1,7 +1,7 @@
-"""Blur: in each, `images` are levels from 0 to 255, `(N, H, W, 3)`, and so is what is returned."""
+"""Blur: in each, `images` are fractions of white, `(N, H, W, 3)`, and so is what is returned."""
 
 import numpy as np
-from scipy.ndimage import correlate, gaussian_filter
+from scipy.ndimage import correlate, correlate1d, gaussian_filter
 
 from .draws import Draws
 from .geometry import motion, zoom
@@ -33,13 +33,14 @@ def defocus_blur(images: np.ndarray, draws: Draws, radius: float, sigma: float) 
 
 
 def defocus_kernel(radius: float, sigma: float) -> np.ndarray:
-    """Return the kernel of a softened disk, `(K, K)`; it adds up to 1."""
+    """Return the kernel of a softened disk, `(K, K)`: numbers of 32 bits, which add up to 1 but for their rounding."""
     reach = int(radius) + 1
     squared = np.arange(-reach, reach + 1) ** 2
-    disk = (squared[:, None] + squared[None, :] <= radius**2).astype(np.float64)
+    disk = (squared[:, None] + squared[None, :] <= radius**2).astype(np.float32)
     line = np.exp(-np.array([1.0, 0.0, 1.0]) / (2 * sigma**2))
-    soft = line[:, None] * line[None, :]
-    return correlate(disk / disk.sum(), soft / soft.sum(), mode="constant")
+    line = (line / line.sum()).astype(np.float32)
+    soft = correlate1d(disk / disk.sum(), line, axis=1, mode="constant")
+    return correlate1d(soft, line, axis=0, mode="constant")
 
 
 def glass_blur(images: np.ndarray, draws: Draws, sigma: float, rounds: int) -> np.ndarray:
@@ -54,7 +55,7 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, rounds: int) -> n
         sigma: Standard deviation of both blurs, pixels.
         rounds: How often colours are taken.
     """
-    images = np.floor(gaussian_blur(images, None, sigma))
+    images = np.floor(gaussian_blur(images, None, sigma) * 255) / 255
     size = images.shape[1]
     number = np.arange(len(images))[:, None, None]
     index = np.arange(_FIRST_SHUFFLED, size)
@@ -66,7 +67,7 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, rounds: int) -> n
 
 
 def motion_blur(images: np.ndarray, draws: Draws, radius: int, sigma: float) -> np.ndarray:
-    """Blur along a line at up to 45 degrees to the horizontal, and round to whole levels.
+    """Blur along a line at up to 45 degrees to the horizontal.
 
     Args:
         images: The images.
@@ -74,17 +75,20 @@ def motion_blur(images: np.ndarray, draws: Draws, radius: int, sigma: float) -> 
         radius: Length of the line, pixels.
         sigma: Standard deviation of the weights along it, pixels.
     """
-    return np.rint(motion(images, draws.uniform(-45, 45), radius, sigma))
+    return motion(images, draws.uniform(-45, 45), radius, sigma)
 
 
-def zoom_blur(images: np.ndarray, draws: Draws, largest: float) -> np.ndarray:
-    """Average an image and its enlargements by 1, 1.01, 1.02 and so on.
+def zoom_blur(images: np.ndarray, draws: Draws, end: float) -> np.ndarray:
+    """Average an image and its enlargements by 1, 1.01, 1.02 and so on, in numbers of 32 bits.
 
     Args:
         images: The images.
         draws: Not used.
-        largest: The last enlargement.
+        end: Where the enlargements end; as the steps are rounded, it may itself be the last.
     """
-    steps = round(100 * largest) - 99
-    factors = [1 + step / 100 for step in range(steps)]
-    return (images + sum(zoom(images, factor) for factor in factors)) / (1 + steps)
+    images = images.astype(np.float32)
+    factors = np.arange(1, end, 0.01)
+    total = np.zeros_like(images)
+    for factor in factors:
+        total += zoom(images, factor).astype(np.float32)
+    return (images + total) / (len(factors) + 1)

@@ -1,6 +1,7 @@
 """Corrupted test images of a data set that are computed here, once, and kept as arrays as the published ones are."""
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -8,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ....files import failures_name
+from ....files import failures_name, write_json
+from ...trials.record import versions_of
 from ..images import DataSet, ImageSet
 from ..pixels import read_once
 from .corrupt import corrupt
@@ -21,7 +24,8 @@ from .images import CLEAN, CorruptedPart, CorruptedSet, array_part
 from .names import COMPUTED, SIZE
 from .published import LABELS
 
-_VERSION = 1  # of the functions; a change of what they return counts it up, and everything is computed anew
+_NOTE = "made_from.json"  # what the arrays were computed from, and their digests
+_VERSION = 2  # of the functions; a change of what they return counts it up, and everything is computed anew
 _CHUNK = 250  # images that are computed at once
 
 _logger = logging.getLogger(__name__)
@@ -31,7 +35,8 @@ def compute_corruptions(data: DataSet, severities: Sequence[int], folder: Path) 
     """Return the test images of a data set with every corruption that can be computed.
 
     They are kept in a folder of their own, which the contents of the images name: `<corruption>.npy` and `labels.npy`
-    with the severities one after the other, from 1 to the largest that was asked for.
+    with the severities one after the other, from 1 to the largest that was asked for. A note beside them says what they
+    were computed from, and their digests; what does not agree with it is computed again.
 
     Args:
         data: The data set; images smaller than 32x32 pixels are enlarged.
@@ -44,10 +49,11 @@ def compute_corruptions(data: DataSet, severities: Sequence[int], folder: Path) 
     """
     clean, enlarged = _test_images(data)
     labels, names = data.test.own_labels().tolist(), data.test.class_names
-    contents = f"{_VERSION} {clean.shape} {labels} ".encode() + clean.tobytes()
-    own = folder / hashlib.sha256(contents).hexdigest()[:16]
+    sha256 = hashlib.sha256(f"{clean.shape} {labels} ".encode() + clean.tobytes()).hexdigest()
+    own = folder / sha256[:16]
     own.mkdir(parents=True, exist_ok=True)
-    arrays = _arrays(clean, max(severities), own, data.info.name)
+    origin = {"images": sha256, "functions": _VERSION, "libraries": versions_of("numpy", "scipy", "pillow")}
+    arrays = _arrays(clean, max(severities), own, data.info.name, origin)
     _save(own / f"{LABELS}.npy", np.tile(np.asarray(labels), max(severities)))
     parts: dict[tuple[str, int], CorruptedPart] = {(CLEAN, 0): array_part(clean, labels, names, 0, len(clean))}
     for name, array in arrays.items():
@@ -75,9 +81,15 @@ def _test_images(data: DataSet) -> tuple[np.ndarray, bool]:
     return np.stack([np.asarray(image) for image in scaled]), enlarged
 
 
-def _arrays(clean: np.ndarray, severities: int, folder: Path, name: str) -> dict[str, np.ndarray]:
+def _arrays(
+    clean: np.ndarray, severities: int, folder: Path, name: str, origin: dict[str, Any]
+) -> dict[str, np.ndarray]:
     """Return the array of each corruption; what is not kept yet is computed."""
-    kept = {corruption: _kept(folder / f"{corruption}.npy", len(clean)) for corruption in COMPUTED}
+    digests = _noted(folder, origin)
+    kept = {
+        corruption: _kept(folder / f"{corruption}.npy", len(clean), digests.get(corruption, []))
+        for corruption in COMPUTED
+    }
     missing = {corruption: range(len(array) // len(clean), severities) for corruption, array in kept.items()}
     total = len(clean) * sum(map(len, missing.values()))
     with (
@@ -94,22 +106,48 @@ def _arrays(clean: np.ndarray, severities: int, folder: Path, name: str) -> dict
                 for made in pool.map(partial(corrupt, corruption=corruption, severity=severity + 1), chunks):
                     rows.append(made)
                     bar.update(len(made))
-            _save(folder / f"{corruption}.npy", np.concatenate(rows))
+            array = np.concatenate(rows)
+            _save(folder / f"{corruption}.npy", array)
+            digests[corruption] = _digests(array, len(clean))
+            write_json(folder / _NOTE, {**origin, "digests": digests})
     return {corruption: np.load(folder / f"{corruption}.npy", mmap_mode="r") for corruption in COMPUTED}
 
 
-def _kept(path: Path, count: int) -> np.ndarray:
-    """Return the severities of an array that are kept; none where the file is not as we write it."""
-    nothing = np.empty((0, SIZE, SIZE, 3), dtype=np.uint8)
+def _noted(folder: Path, origin: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the digests of the arrays in a folder; none where they were not computed from what they would be now."""
+    path = folder / _NOTE
     if not path.is_file():
+        return {}
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if {name: note[name] for name in origin} == origin:
+            return {corruption: list(own) for corruption, own in note["digests"].items()}
+        fault = "says that the images, the functions or the libraries were others"
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        fault = f"cannot be read ({type(error).__name__})"
+    _logger.warning("%s %s: the corruptions beside it are computed again.", path, fault)
+    return {}
+
+
+def _kept(path: Path, count: int, digests: Sequence[str]) -> np.ndarray:
+    """Return the severities of an array that are kept; none where the file is not the one that was written here."""
+    nothing = np.empty((0, SIZE, SIZE, 3), dtype=np.uint8)
+    if not path.is_file() or not digests:
         return nothing
     try:
         array = np.load(path, mmap_mode="r")
+        if array.dtype == np.uint8 and array.shape[1:] == nothing.shape[1:] and _digests(array, count) == digests:
+            return array
+        fault = "is not the array that was computed here"
     except (ValueError, EOFError) as error:
-        _logger.warning("%s cannot be read, and is computed again: %s", path, error)
-        return nothing
-    fits = array.dtype == np.uint8 and array.shape[1:] == nothing.shape[1:] and len(array) % count == 0
-    return array if fits else nothing
+        fault = f"cannot be read ({error})"
+    _logger.warning("%s %s, and is computed again.", path, fault)
+    return nothing
+
+
+def _digests(array: np.ndarray, count: int) -> list[str]:
+    """Return the sha256 of each severity's images, of which there are `count`."""
+    return [hashlib.sha256(array[start : start + count].tobytes()).hexdigest() for start in range(0, len(array), count)]
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -25,7 +25,7 @@ def corrupt(images: np.ndarray, corruption: str, severity: int) -> np.ndarray:
         severity: From 1 to 5.
 
     Returns:
-        The corrupted images, of the same shape and type; levels are rounded down, as in the published files.
+        The corrupted images, of the same shape and type; levels are rounded down, as in the published code.
 
     Raises:
         ValueError: If there is no such corruption or severity, or the images are others.
@@ -39,5 +39,5 @@ def corrupt(images: np.ndarray, corruption: str, severity: int) -> np.ndarray:
             f"`images` must be uint8 of shape (N, {SIZE}, {SIZE}, 3), got {images.dtype} of {images.shape}."
         )
     draws = Draws(images, f"{corruption} {severity} ")
-    levels = FUNCTIONS[corruption](images.astype(np.float64), draws, *SEVERITIES[corruption][severity - 1])
-    return np.clip(levels, 0, 255).astype(np.uint8)
+    made = FUNCTIONS[corruption](images / 255, draws, *SEVERITIES[corruption][severity - 1])
+    return (np.clip(made, 0, 1) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Processing: in each, `images` are levels from 0 to 255, `(N, H, W, 3)`, and so is what is returned."""
+"""Processing: in each, `images` are fractions of white, `(N, H, W, 3)`, and so is what is returned."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from .draws import Draws
 from .geometry import bilinear
 
+_FINE, _COARSE = 1024, 32  # parts of a pixel, and how many of them are one of the coarser parts
 _THIRD = 3  # the triangle that is moved reaches a third of an image from its centre
 
 
@@ -33,9 +34,8 @@ def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
         draws: Not used.
         amount: By how much, a fraction of white.
     """
-    value = images.max(axis=-1, keepdims=True)
-    brighter = np.minimum(value + 255 * amount, 255)
-    return np.where(value > 0, images * brighter / np.maximum(value, 1), brighter)
+    hue, saturation, value = _hsv(images)
+    return _rgb(hue, saturation, np.clip(value + amount, 0, 1))
 
 
 def saturate(images: np.ndarray, draws: Draws, factor: float, amount: float) -> np.ndarray:
@@ -47,13 +47,36 @@ def saturate(images: np.ndarray, draws: Draws, factor: float, amount: float) -> 
         factor: Of the saturation.
         amount: What is added to it.
     """
-    value = images.max(axis=-1, keepdims=True)
-    missing = value - images  # of each channel, to the strongest one
-    saturation = missing.max(axis=-1, keepdims=True) / np.maximum(value, 1)
-    stronger = np.clip(saturation * factor + amount, 0, 1)
-    scaled = missing * np.divide(stronger, saturation, out=np.zeros_like(stronger), where=saturation > 0)
-    reddened = value * stronger * np.array([0, 1, 1])
-    return value - np.where(saturation > 0, scaled, reddened)
+    hue, saturation, value = _hsv(images)
+    return _rgb(hue, np.clip(saturation * factor + amount, 0, 1), value)
+
+
+def _hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return hue, in sixths of the circle, saturation and value, each `(N, H, W)`, in scikit-image's order of steps."""
+    red, green, blue = np.moveaxis(images, -1, 0)
+    value = images.max(axis=-1)
+    spread = value - images.min(axis=-1)
+    divisor = np.where(spread > 0, spread, 1)
+    hue = np.select(
+        [spread == 0, blue == value, green == value],
+        [0.0, 4 + (red - green) / divisor, 2 + (blue - red) / divisor],
+        (green - blue) / divisor,
+    )
+    return hue / 6 % 1 * 6, spread / np.where(value > 0, value, 1), value
+
+
+def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Return images of a hue, in sixths of the circle, a saturation and a value."""
+    sixth = np.floor(hue)
+    part = hue - sixth
+    least, falling = value * (1 - saturation), value * (1 - part * saturation)
+    rising = value * (1 - (1 - part) * saturation)
+    channels = (
+        (value, falling, least, least, rising, value),
+        (rising, value, value, falling, least, least),
+        (least, least, rising, value, value, falling),
+    )
+    return np.stack([np.choose(sixth.astype(np.int64), of_sixths) for of_sixths in channels], axis=-1)
 
 
 def elastic_transform(images: np.ndarray, draws: Draws, amount: float, sigma: float, shift: float) -> np.ndarray:
@@ -70,16 +93,20 @@ def elastic_transform(images: np.ndarray, draws: Draws, amount: float, sigma: fl
     moved = draws.uniform(-shift, shift, (3, 2))
     fields = draws.uniform(-1, 1, (2, size, size))
     rows, columns = _affine(moved, size)
-    images = bilinear(images, rows, columns, repeat_edge=False)
+    images = bilinear(images.astype(np.float32), rows, columns, repeat_edge=False)
     right, down = (
-        amount * gaussian_filter(fields[:, axis], (0, sigma, sigma), mode="reflect", truncate=3.0) for axis in (0, 1)
+        (gaussian_filter(fields[:, axis], (0, sigma, sigma), mode="reflect", truncate=3.0) * amount).astype(np.float32)
+        for axis in (0, 1)
     )
     places = np.arange(size)
-    return bilinear(images, places[:, None] + down, places + right, repeat_edge=True)
+    images = bilinear(images.astype(np.float64), places[:, None] + down, places + right, repeat_edge=True)
+    return images.astype(np.float32)
 
 
 def _affine(moved: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows and columns, each `(N, size, size)`, that an affine map which moves three points brings there.
+
+    They are rounded to parts of a pixel as OpenCV does up to version 4: to 1 / 1024 each summand, to 1 / 32 the sum.
 
     Args:
         moved: How far, across and down, `(N, 3, 2)`, pixels.
@@ -87,11 +114,13 @@ def _affine(moved: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """
     centre, reach = size // 2, size // _THIRD
     before = centre + reach * np.array([[1, 1], [1, -1], [-1, -1]])
+    after = before + moved.astype(np.float32)
     ones = np.ones((len(moved), 3, 1))
-    back = np.linalg.solve(np.concatenate([before + moved, ones], axis=2), np.concatenate([before[None]] * len(moved)))
-    down, across = np.mgrid[:size, :size]
-    points = np.stack([across, down, np.ones_like(down)], axis=-1)
-    source = np.einsum("hwk,nkd->nhwd", points, back)
+    back = np.linalg.solve(np.concatenate([after, ones], axis=2), np.concatenate([before[None]] * len(moved)))
+    places = np.arange(size)[:, None]
+    across = np.rint(_FINE * back[:, None, 0] * places)
+    down = np.rint(_FINE * (back[:, None, 1] * places + back[:, 2:]))
+    source = np.floor((across[:, None] + down[:, :, None] + _COARSE / 2) / _COARSE) * _COARSE / _FINE
     return source[..., 1], source[..., 0]
 
 
@@ -128,4 +157,5 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
 
 
 def _each(images: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    return np.stack([np.asarray(change(Image.fromarray(image))) for image in images.astype(np.uint8)])
+    levels = np.rint(images * 255).astype(np.uint8)
+    return np.stack([np.asarray(change(Image.fromarray(image))) for image in levels]) / 255

@@ -1,9 +1,17 @@
-"""Canny's edges, with OpenCV's choices: 3x3 Sobel, the sum of both slopes, mirrored nowhere."""
+"""Canny's edges and the distance from them, with OpenCV's choices.
+
+Slopes are 3x3 Sobel's, the sum of both directions, mirrored nowhere; distances are lengths of ways of king's and
+knight's moves.
+"""
+
+from itertools import product
 
 import numpy as np
 from scipy.ndimage import correlate1d, label
 
 _FLAT, _STEEP = np.tan(np.deg2rad([22.5, 67.5]))
+_UNIT = 2**16  # of a pixel's length
+_LENGTHS = {1: _UNIT, 2: round(1.4 * _UNIT), 5: round(2.1969 * _UNIT)}  # of moves, by the square of their true length
 
 
 def canny(images: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -50,3 +58,23 @@ def _is_crest(slope: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.nda
     rising = (slope > neighbour(-1, 1)) & (slope > neighbour(1, -1))
     diagonal = np.where(across * down < 0, rising, falling)
     return np.where(y < _FLAT * x, horizontal, np.where(y > _STEEP * x, vertical, diagonal))
+
+
+def distance(edges: np.ndarray, farthest: int) -> np.ndarray:
+    """Return each pixel's distance from the nearest edge, pixels, at most `farthest`.
+
+    Args:
+        edges: Booleans, `(N, H, W)`.
+        farthest: The largest distance that is told apart, pixels.
+    """
+    height, width = edges.shape[1:]
+    found = np.full((len(edges), height + 4, width + 4), farthest * _UNIT, dtype=np.int32)
+    inner = found[:, 2:-2, 2:-2]
+    inner[edges] = 0
+    before = -1
+    while before != (before := int(inner.sum(dtype=np.int64))):
+        for down, right in product(range(-2, 3), repeat=2):
+            if length := _LENGTHS.get(down**2 + right**2):
+                beside = found[:, 2 + down : 2 + down + height, 2 + right : 2 + right + width]
+                np.minimum(inner, beside + length, out=inner)
+    return inner / _UNIT

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+_WHITE, _STEP = 65535, 257  # of 16 bits, in which ImageMagick computes: white, and a step of 8 bits
+
 
 def bilinear(images: np.ndarray, rows: np.ndarray, columns: np.ndarray, *, repeat_edge: bool) -> np.ndarray:
     """Return images as they are between their pixels, mirrored at their edges.
@@ -15,17 +17,19 @@ def bilinear(images: np.ndarray, rows: np.ndarray, columns: np.ndarray, *, repea
         repeat_edge: Whether the mirror is beside the edge pixels, and repeats them, or on them.
 
     Returns:
-        `(N, H', W', channels)`.
+        `(N, H', W', channels)`, computed in the type of `images`.
     """
     top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
+    down, right = (part[..., None].astype(images.dtype) for part in (rows - top, columns - left))
     height, width = images.shape[1:3]
     above, below = (_mirrored(index, height, repeat_edge) for index in (top, top + 1))
     before, behind = (_mirrored(index, width, repeat_edge) for index in (left, left + 1))
     number = np.arange(len(images))[:, None, None]
-    upper = images[number, above, before] * (1 - right) + images[number, above, behind] * right
-    lower = images[number, below, before] * (1 - right) + images[number, below, behind] * right
-    return upper * (1 - down) + lower * down
+    between = np.zeros_like(images, shape=(*rows.shape, images.shape[3]))
+    for row, of_row in ((above, 1 - down), (below, down)):
+        for column, of_column in ((before, 1 - right), (behind, right)):
+            between += images[number, row, column] * (of_row * of_column)
+    return between
 
 
 def _mirrored(index: np.ndarray, length: int, repeat_edge: bool) -> np.ndarray:
@@ -64,10 +68,11 @@ def motion(images: np.ndarray, angles: np.ndarray, radius: int, sigma: float) ->
     """Blur images along a line that starts at each pixel, as ImageMagick's motion blur does.
 
     The weights are those of half a normal distribution, taken at `2 radius + 1` whole pixels from 0 on; the pixels are
-    those nearest the line. Beyond the edges, edge pixels go on.
+    those nearest the line. Beyond the edges, edge pixels go on. Levels are rounded to the nearest, as it did when the
+    published images were made; its versions of 16 bits since October 2019 round down.
 
     Args:
-        images: `(N, H, W, channels)`.
+        images: Fractions of white in 256 levels, `(N, H, W, channels)`, and so is what is returned.
         angles: Direction of each image's line, degrees, `(N,)`; 0 to the right, 90 down.
         radius: Length of the line, pixels.
         sigma: Standard deviation of the distribution, pixels.
@@ -84,4 +89,4 @@ def motion(images: np.ndarray, angles: np.ndarray, radius: int, sigma: float) ->
         rows = np.clip(np.arange(height) + down[:, None], 0, height - 1)
         columns = np.clip(np.arange(width) + right[:, None], 0, width - 1)
         blurred += weight * images[number, rows[:, :, None], columns[:, None, :]]
-    return blurred
+    return np.rint(np.rint(blurred * _WHITE) / _STEP) / 255

@@ -1,4 +1,4 @@
-"""Noise: in each, `images` are levels from 0 to 255, `(N, H, W, 3)`, and so is what is returned, not clipped yet."""
+"""Noise: in each, `images` are fractions of white, `(N, H, W, 3)`, and so is what is returned, not clipped yet."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def gaussian_noise(images: np.ndarray, draws: Draws, scale: float) -> np.ndarray
         draws: Their generators.
         scale: Standard deviation, a fraction of white.
     """
-    return images + 255 * scale * draws.normal(images.shape[1:])
+    return images + scale * draws.normal(images.shape[1:])
 
 
 def speckle_noise(images: np.ndarray, draws: Draws, scale: float) -> np.ndarray:
@@ -24,7 +24,7 @@ def speckle_noise(images: np.ndarray, draws: Draws, scale: float) -> np.ndarray:
         draws: Their generators.
         scale: Standard deviation, a fraction of the level.
     """
-    return images + images * scale * draws.normal(images.shape[1:])
+    return images + images * (scale * draws.normal(images.shape[1:]))
 
 
 def shot_noise(images: np.ndarray, draws: Draws, photons: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def shot_noise(images: np.ndarray, draws: Draws, photons: int) -> np.ndarray:
         draws: Their generators.
         photons: Mean number of photons of white.
     """
-    return draws.poisson(images / 255 * photons) * (255 / photons)
+    return draws.poisson(images * photons) / photons
 
 
 def impulse_noise(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
@@ -48,4 +48,4 @@ def impulse_noise(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray
     """
     shape = images.shape[1:]
     is_set, is_white = draws.uniform(0, 1, shape) <= amount, draws.uniform(0, 1, shape) <= 0.5
-    return np.where(is_set, 255.0 * is_white, images)
+    return np.where(is_set, is_white, images)

@@ -1,21 +1,23 @@
 """Corrupted images as they are published: CIFAR-10-C, CIFAR-100-C and Tiny-ImageNet-C."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ....files import file_state
+from ..class_folders import class_images
 from ..digests import DigestCache, image_digests
 from ..images import ImageSet
 from .images import CorruptedPart, CorruptedSet, array_part
 from .names import COMMON, CORRUPTIONS, NUM_SEVERITIES, SIZE, WHERE
 
 LABELS = "labels"
+_MOST_BLANK = 0.01  # share of the images that may be of a single level
 _TINY_CLASSES, _TINY_IMAGES = 200, 50  # of each class
 _ENDINGS = (".jpeg", ".jpg", ".png")
 
@@ -117,13 +119,29 @@ def read_published(
         ValueError: If a file is missing, damaged, or another one than was published.
     """
     if (folder / f"{LABELS}.npy").is_file():
-        return _read_arrays(folder, severities, check_md5, published)
-    if (folder / COMMON[0]).is_dir():
-        return _read_folders(folder, severities, check_md5)
-    raise ValueError(
-        f"`corruptions` must be a folder with {LABELS}.npy and {COMMON[0]}.npy and so on, or with "
-        f"{COMMON[0]}/1/<class>/ images, got {folder}. {WHERE}."
-    )
+        read = _read_arrays(folder, severities, check_md5, published)
+    elif (folder / COMMON[0]).is_dir():
+        read = _read_folders(folder, severities, check_md5)
+    else:
+        raise ValueError(
+            f"`corruptions` must be a folder with {LABELS}.npy and {COMMON[0]}.npy and so on, or with "
+            f"{COMMON[0]}/1/<class>/ images, got {folder}. {WHERE}."
+        )
+    _check_differ(folder, read.parts)
+    return read
+
+
+def _check_differ(folder: Path, parts: dict[tuple[str, int], CorruptedPart]) -> None:
+    """Refuse one corruption's images under another's name, or at another severity."""
+    places: dict[str, str] = {}
+    for (name, severity), part in parts.items():
+        place = f"{name} at severity {severity}"
+        first = places.setdefault(part.sha256, place)
+        if first != place:
+            raise ValueError(
+                f"`corruptions` must have images of its own for each corruption and severity, got {folder} with the "
+                f"same for {first} and {place}. Unpack it again."
+            )
 
 
 def _read_arrays(
@@ -156,6 +174,9 @@ def _read_arrays(
     if check_md5 and known is not None:
         _check_md5(folder, known)
     count, listed, names = len(labels) // NUM_SEVERITIES, labels.tolist(), [str(label) for label in range(num_classes)]
+    for corruption, severity in product(CORRUPTIONS, severities):
+        images = arrays[corruption][(severity - 1) * count : severity * count]
+        _check_not_blank(images, folder / f"{corruption}.npy", severity)
     parts = {
         (name, severity): array_part(arrays[name], listed, names, (severity - 1) * count, count)
         for name in CORRUPTIONS
@@ -194,6 +215,16 @@ def _array(path: Path, count: int, size: int | None) -> np.ndarray:
             f"{path}. Unpack it again."
         )
     return array
+
+
+def _check_not_blank(images: np.ndarray, path: Path, severity: int) -> None:
+    """Refuse images that nothing can be seen on, as those of a file whose end never arrived."""
+    blank = np.count_nonzero((images == images[:, :1, :1, :1]).all(axis=(1, 2, 3)))
+    if blank > len(images) * _MOST_BLANK:
+        raise ValueError(
+            f"`corruptions` must hold pictures, got {path} with {blank} of {len(images)} images of a single level at "
+            f"severity {severity}. Unpack it again."
+        )
 
 
 def _check_md5(folder: Path, published: PublishedArrays) -> None:
@@ -261,15 +292,7 @@ def _of_classes(folder: Path) -> dict[str, list[str]]:
     """Return the images of each class."""
     if not folder.is_dir():
         raise ValueError(f"`corruptions` must have a folder for each severity, got none at {folder}. {WHERE}.")
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
-    files = {
-        name: sorted(entry.path for entry in os.scandir(folder / name) if entry.name.lower().endswith(_ENDINGS))
-        for name in classes
-    }
-    if not files or not all(files.values()):
-        empty = next((name for name, own in files.items() if not own), "no class")
-        raise ValueError(f"`corruptions` must have images of each class, got {folder} with {empty} and no image in it.")
-    return files
+    return class_images(folder, _ENDINGS, "corruptions")
 
 
 def _folder_part(files: dict[str, list[str]], class_names: list[str], cache: DigestCache, name: str) -> CorruptedPart:

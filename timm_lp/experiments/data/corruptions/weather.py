@@ -1,17 +1,17 @@
-"""Weather: in each, `images` are levels from 0 to 255, `(N, H, W, 3)`, and so is what is returned, not clipped yet."""
+"""Weather: in each, `images` are fractions of white, `(N, H, W, 3)`, and so is what is returned, not clipped yet."""
 
 import numpy as np
-from scipy.ndimage import correlate, distance_transform_edt, gaussian_filter
+from scipy.ndimage import correlate, gaussian_filter
 
 from .draws import Draws
-from .edges import canny
+from .edges import canny, distance
 from .geometry import motion, zoom
 
-_GREY = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in brightness
-_WATER = np.array([175.0, 238.0, 238.0])  # pale turquoise
-_MUD = np.array([63.0, 42.0, 20.0])  # brown
+_GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # weights of red, green and blue in brightness
+_WATER = np.array([175, 238, 238], dtype=np.float32) / 255  # pale turquoise
+_MUD = np.array([63, 42, 20], dtype=np.float32) / 255  # brown
 _EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-_FARTHEST = 20.0  # pixels from an edge of water, beyond which all looks alike
+_FARTHEST = 20  # pixels from an edge of water, beyond which all looks alike
 
 
 def snow(
@@ -40,9 +40,10 @@ def snow(
     """
     flakes = zoom((mean + std * draws.normal(images.shape[1:3]))[..., None], factor)
     flakes[flakes < threshold] = 0
-    flakes = np.floor(255 * np.clip(flakes, 0, 1))
-    flakes = np.rint(motion(flakes, draws.uniform(-135, -45), radius, sigma))
-    bleached = np.maximum(images, 1.5 * (images @ _GREY)[..., None] + 127.5)
+    flakes = np.floor(np.clip(flakes, 0, 1) * 255) / 255
+    flakes = motion(flakes, draws.uniform(-135, -45), radius, sigma)
+    images = images.astype(np.float32)
+    bleached = np.maximum(images, (images @ _GREY)[..., None] * 1.5 + 0.5)
     return share * images + (1 - share) * bleached + flakes + np.rot90(flakes, 2, axes=(1, 2))
 
 
@@ -56,8 +57,8 @@ def fog(images: np.ndarray, draws: Draws, amount: float, decay: float) -> np.nda
         decay: How much smoother the cloud is than noise.
     """
     brightest = images.max(axis=(1, 2, 3), keepdims=True)
-    foggy = images + 255 * amount * clouds(draws, images.shape[1], decay)[..., None]
-    return foggy * brightest / (brightest + 255 * amount)
+    foggy = images + amount * clouds(draws, images.shape[1], decay)[..., None]
+    return foggy * brightest / (brightest + amount)
 
 
 def clouds(draws: Draws, size: int, decay: float) -> np.ndarray:
@@ -112,21 +113,20 @@ def spatter(
         liquid: `"water"` or `"mud"`.
     """
     heights = gaussian_filter(mean + std * draws.normal(images.shape[1:3]), (0, sigma, sigma), mode="nearest")
+    images = images.astype(np.float32)
     if liquid == "water":
         return images + amount * _shine(heights, threshold)[..., None] * _WATER
-    cover = gaussian_filter((heights > threshold).astype(np.float64), (0, amount, amount), mode="nearest")
+    cover = gaussian_filter((heights > threshold).astype(np.float32), (0, amount, amount), mode="nearest")
     cover[cover < 0.8] = 0
     return images * (1 - cover[..., None]) + cover[..., None] * _MUD
 
 
 def _shine(heights: np.ndarray, threshold: float) -> np.ndarray:
     """Return how water shines, at most 1 in each image: its height times a relief of the distance from its edges."""
-    drops = np.floor(255 * np.clip(np.where(heights < threshold, 0, heights), 0, 1))
-    # Images lie so far from each other that none sees another's edges.
-    distance = distance_transform_edt(~canny(drops, 50, 150), sampling=(10 * _FARTHEST, 1, 1))
-    relief = np.floor(_smoothed(np.minimum(distance, _FARTHEST)))
+    drops = np.floor(np.where(heights < threshold, 0, heights) * 255) % 256  # heights above 1 start again at 0
+    relief = np.floor(_smoothed(distance(canny(drops, 50, 150), _FARTHEST)))
     relief = np.clip(correlate(equalize(relief), _EMBOSS[None], mode="mirror"), 0, 255)
-    shine = drops * np.rint(_smoothed(relief))
+    shine = (drops * np.rint(_smoothed(relief))).astype(np.float32)
     brightest = shine.max(axis=(1, 2), keepdims=True)
     return shine / np.maximum(brightest, 1)  # nothing shines in an image without drops
 
