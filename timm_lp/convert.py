@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from .layers import LpConv2d, crop_conv2d, to_large_conv2d
+from .layers import LpConv2d, crop_conv2d, is_adapter, to_large_conv2d
 from .layers.hooks import has_hooks
 from .layers.lp_conv2d import check_p_init
 from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
@@ -179,7 +179,7 @@ def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]
             f"`model` must not be converted yet, got {type(model).__name__} with {len(converted)} LpConv2d "
             f"(the first is {converted[0]!r}). Build the base model again."
         )
-    adapted = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
+    adapted = [name for name, module in model.named_modules() if is_adapter(module)]
     if adapted:
         raise ValueError(
             f"`model` must have no adapters yet, got {type(model).__name__} with one of peft's at {adapted[0]!r}. "
