@@ -112,9 +112,16 @@ def spare_masks_from_weight_decay(model: nn.Module) -> None:
     """Let timm's optimizers spare the masks from weight decay, wherever in a model they are.
 
     Weight decay widens every mask until it masks nothing. `lp_convert` and timm's registry call this for the networks
-    that they return; call it for a model that contains such a network (a segmentation or detection model, a wrapper
-    for distributed training), just before the optimizer is created. The model's `no_weight_decay()`, which
-    `timm.optim.create_optimizer_v2` asks, then names the masks' parameters, besides what it named before.
+    that they return; call it for a model that contains such a network (a segmentation or detection model, a model of
+    transformers, a LightningModule, a wrapper for distributed training), just before the optimizer is created. The
+    model's `no_weight_decay()`, which `timm.optim.create_optimizer_v2` asks, then names the masks' parameters, besides
+    what it named before. Other libraries do not ask it: give transformers' `Trainer` timm's optimizer.
+
+    ```python
+    spare_masks_from_weight_decay(model)
+    optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
+    trainer = transformers.Trainer(model, arguments, optimizers=(optimizer, None))
+    ```
 
     For an optimizer of torch's own:
 
@@ -136,13 +143,11 @@ def spare_masks_from_weight_decay(model: nn.Module) -> None:
     _check_module(model)
     _check_masked(model)
     own = getattr(model, "no_weight_decay", ())
-    masks = {
-        f"{fqn}.{name}".lstrip(".")
-        for fqn, module in model.named_modules()
-        if isinstance(module, LpConv2d)
-        for name in ("C", "log2p")
-    }
-    others = {name for name, _ in model.named_parameters()} - masks
+    layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
+    ids = {id(parameter) for layer in layers for parameter in (layer.C, layer.log2p)}
+    parameters = dict(model.named_parameters())  # wrappers may give them other names than those of their modules
+    masks = {name for name, parameter in parameters.items() if id(parameter) in ids}
+    others = parameters.keys() - masks
     patterns = {pattern for pattern in _MASK_PATTERNS if not fnmatch.filter(others, pattern)}
     names = {*(own() if callable(own) else own), *masks, *patterns}
     model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask
