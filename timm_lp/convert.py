@@ -2,8 +2,11 @@
 
 import copy
 import fnmatch
+import inspect
 import logging
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +18,7 @@ from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_
 _logger = logging.getLogger(__name__)
 
 _MASK_PATTERNS = ("*.C", "*.log2p")
-_MERGES = ("fuse", "reparameterize", "switch_to_deploy")  # what timm's reparameterize_model calls
+_MERGES = ("fuse", "reparameterize", "switch_to_deploy")  # what timm's reparameterize_model calls, without arguments
 
 
 def lp_convert(
@@ -92,14 +95,12 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
         ValueError: If the model has no `LpConv2d`, or hooks on layers that their block merges with others (RepLKNet's
             convolutions and norms, for instance), which cannot be kept.
     """
-    from timm.utils import reparameterize_model  # timm's import registers our models, which need this module whole
-
     _check_module(model)
     _check_masked(model)
     merged = copy.deepcopy(model)
-    # Before timm's own merging, which leaves out a bare layer, and a layer's second name.
+    # Before the blocks' own merging, which leaves out a bare layer, and a layer's second name.
     merged = _replace(merged, {module: module.fuse() for module in merged.modules() if isinstance(module, LpConv2d)})
-    merged = reparameterize_model(merged, inplace=True)
+    _merge_blocks(merged)
     _check_hooks(model, merged)
     if crop:
         tied = tied_parameters(merged)
@@ -236,9 +237,35 @@ def _leave_unmerged(model: nn.Module, replaced: set[nn.Conv2d]) -> None:
         if getattr(module, "merges_lp_conv2d", False) or isinstance(module, LpConv2d):
             continue
         if any(child in replaced for child in module.modules()):
-            for name in _MERGES:
-                if hasattr(module, name):
-                    setattr(module, name, partial(_stay, module))
+            for name in _merges(module):
+                setattr(module, name, partial(_stay, module))
+
+
+def _merge_blocks(model: nn.Module) -> None:
+    """Do what timm's `reparameterize_model` does, which fails where an attribute of another kind has such a name."""
+    for name, child in model.named_children():
+        for merge in [*_merges(child).values()][:1]:
+            merged = merge()
+            if isinstance(merged, nn.Module):
+                setattr(model, name, merged)
+        _merge_blocks(child)
+
+
+def _merges(module: nn.Module) -> dict[str, Callable[[], Any]]:
+    """Return the methods with which a block merges its layers: with timm's names, and without arguments."""
+    methods: dict[str, Any] = {name: getattr(module, name, None) for name in _MERGES}
+    return {name: method for name, method in methods.items() if _takes_nothing(method)}
+
+
+def _takes_nothing(method: Any) -> bool:
+    """Tell whether a method can be called without arguments."""
+    if not callable(method) or isinstance(method, nn.Module):
+        return False
+    try:
+        inspect.signature(method).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def _stay(module: nn.Module) -> nn.Module:
