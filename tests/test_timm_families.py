@@ -43,8 +43,12 @@ SMALLER: dict[str, dict[str, Any]] = {
     "nasnetalarge": {"num_features": 1008, "stem_size": 24},
     "vgg11": {"mlp_ratio": 1 / 64},
 }
-SIZE = 96  # pixels, of networks that take any size
-OTHER_SIZES = {"deepseek_vit_412m": 84, "halonet_h1": 256}
+SIZE = 64  # pixels, of networks that take any size
+OTHER_SIZES = {
+    "deepseek_vit_412m": 84,
+    "halonet_h1": 256,
+    **dict.fromkeys(["inception_resnet_v2", "inception_v3", "inception_v4"], 96),
+}
 LARGE = 40e6  # parameters from which the kernels keep their size, to save memory
 SMALL_ERROR = 1e-6  # of what another image changes; float64 leaves less than 1e-9
 
