@@ -44,6 +44,24 @@ class Shared(nn.Module):
         return self.again[1](self.again[0](x))
 
 
+class Namesakes(nn.Module):
+    """Uses names that other packages give a meaning for attributes of its own, in a part of a larger network too."""
+
+    def __init__(self, nested: bool = True) -> None:
+        super().__init__()
+        self.base_layer = nn.Conv2d(3, 4, 3, padding=1)
+        self.fuse = nn.Conv2d(8, 3, 1)
+        self.switch_to_deploy = "never"
+        self.part = Namesakes(nested=False) if nested else nn.Identity()
+
+    def reparameterize(self, mean: Tensor, deviation: Tensor) -> Tensor:
+        return mean + 0.1 * deviation
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.base_layer(x)
+        return self.part(self.fuse(torch.cat([features, self.reparameterize(features.relu(), features)], dim=1)))
+
+
 def as_timm(model: nn.Module, size: int = 8) -> nn.Module:
     """Make a network look like one that timm built."""
     model.pretrained_cfg = {"input_size": (3, size, size), "first_conv": "stem"}

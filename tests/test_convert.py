@@ -17,6 +17,7 @@ from torch.nn.utils import parametrizations
 from timm_lp import LpConv2d, lp_convert
 
 from .networks import (
+    Namesakes,
     Net,
     Shared,
     as_timm,
@@ -39,6 +40,7 @@ FAMILIES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "resnetv2_18": (20, 1, NARROW),
     "vgg11_bn": (8, 2, {"mlp_ratio": 1 / 64}),
     "densenet121": (120, 0, {"growth_rate": 8}),
+    "dla46_c": (48, 1, {}),
     "convnext_atto": (40, 0, {}),
     "mobilenetv3_small_050": (34, 19, {}),
     "hardcorenas_a": (34, 17, {}),
@@ -66,6 +68,14 @@ def test_timm_families_keep_their_function(name: str) -> None:
         assert len(convs) == converted + left
         errors[p] = relative_error(lp, expected, image())
     assert max(errors.values()) < 1e-4, errors
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["lp", "large"])
+def test_names_of_a_networks_own_do_not_decide(masked: bool) -> None:
+    model = randomize(Namesakes())
+    converted = lp_convert(copy.deepcopy(model), 16, masked=masked)
+    assert [converted.get_submodule(name).kernel_size for name in names_of(model, nn.Conv2d)] == [(7, 7), (3, 3)] * 2
+    assert_same_function(converted, model, image(8))
 
 
 @pytest.mark.parametrize("arguments", [{"masked": False}, {"kernel_scale": 1, "p_init": 8}], ids=str)

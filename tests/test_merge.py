@@ -13,6 +13,8 @@ from torch.nn.utils import prune, spectral_norm, weight_norm
 
 from timm_lp import lp_convert, lp_merge
 
+from .networks import Namesakes, names_of
+
 
 def trained(name: str, **kwargs: Any) -> nn.Module:
     """Return a small network none of whose taps is 0 by its start."""
@@ -82,6 +84,14 @@ def test_a_convolution_under_two_names_stays_one() -> None:
     merged = lp_merge(lp_convert(nn.Sequential(conv, nn.ReLU(), conv), 16), crop=True)
     assert merged[0] is merged[2]
     assert merged[0].kernel_size == (3, 3)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_attributes_that_share_the_name_of_a_merge(crop: bool) -> None:
+    model = lp_convert(Namesakes(), 16)
+    merged = lp_merge(model, crop=crop)
+    assert len(names_of(merged, nn.Conv2d)) == 4
+    torch.testing.assert_close(merged(images()), model(images()))
 
 
 def test_only_modules_are_taken() -> None:

@@ -83,8 +83,15 @@ def test_in_a_model_that_is_not_timms_every_convolution_is_chosen() -> None:
     assert chosen(nn.Conv2d(1, 1, 1)) == [""]
 
 
-@pytest.mark.parametrize("config", [None, {}], ids=str)
-def test_timms_interface_is_enough(config: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("config", [None, {}, "weights.pth", ("a", "b")], ids=str)
+def test_an_attribute_that_timm_did_not_make_does_not_count(config: Any) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1))
+    model.pretrained_cfg = config
+    assert chosen(model) == ["0", "2"]
+
+
+@pytest.mark.parametrize("config", [None, {}, "weights.pth"], ids=str)
+def test_timms_interface_is_enough(config: Any) -> None:
     model = Net()
     model.pretrained_cfg = config
     assert chosen(model) == ["stem", "last"]

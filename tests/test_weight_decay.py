@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ import torch
 import torch.distributed
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection import FasterRCNN
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, Trainer, TrainingArguments
 
 from timm_lp import LpConv2d, lp_convert, spare_masks_from_weight_decay
 
@@ -59,7 +63,19 @@ def layer() -> nn.Module:
     return LpConv2d(2, 3, 5)
 
 
-LARGER = [unet, sequential, detector, compiled]
+def checkpointed() -> nn.Module:
+    """Return a network whose wrapper gives parameters other names than modules."""
+    return checkpoint_wrapper(sequential())
+
+
+def wrapped_by_transformers() -> nn.Module:
+    arguments = {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 8)}
+    return TimmWrapperForImageClassification(
+        TimmWrapperConfig(architecture="lp2_resnet18", model_args=arguments, num_labels=3)
+    )
+
+
+LARGER = [unet, sequential, detector, wrapped_by_transformers, checkpointed, compiled]
 
 
 def by_timm(model: nn.Module) -> torch.optim.Optimizer:
@@ -96,17 +112,35 @@ def test_part_of_a_larger_model(
         assert decays(model, create(model)) == ({0.0}, {DECAY})
 
 
-@pytest.mark.parametrize("build", LARGER[:3])
+@pytest.mark.parametrize("build", LARGER[:4])
 def test_without_it_they_decay(build: Callable[[], nn.Module]) -> None:
     model = build()
     assert decays(model, by_timm(model)) == ({0.0, DECAY}, {DECAY})
 
 
-def test_distributed() -> None:
+@pytest.mark.parametrize("distribute", [DistributedDataParallel, fully_shard])
+def test_distributed(distribute: Callable[[nn.Module], nn.Module]) -> None:
     with one_process():
-        model = DistributedDataParallel(sequential())
+        model = distribute(sequential())
         spare_masks_from_weight_decay(model)
         assert decays(model, by_timm(model)) == ({0.0}, {DECAY})
+
+
+@pytest.mark.parametrize(("ours", "masks"), [(False, {DECAY}), (True, {0.0})], ids=["alone", "ours"])
+def test_transformers_trainer(ours: bool, masks: set[float], tmp_path: Path) -> None:
+    wrapped_by_transformers().save_pretrained(tmp_path)
+    model = TimmWrapperForImageClassification.from_pretrained(tmp_path)
+    optimizer = None
+    if ours:
+        spare_masks_from_weight_decay(model)
+        optimizer = by_timm(model)
+    rows = [{"pixel_values": torch.zeros(3, 32, 32), "labels": 0}] * 2
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=1, weight_decay=DECAY, use_cpu=True, report_to=[], save_strategy="no", logging_steps=2
+    )
+    trainer = Trainer(model, arguments, train_dataset=rows, optimizers=(optimizer, None))
+    trainer.train()
+    assert decays(model, trainer.optimizer) == (masks, {DECAY})
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ class LoraLpConv2d(nn.Module, LoraLayer):
         ValueError: If its kernel is not a parameter, if it has hooks, or for what `update_layer` refuses.
     """
 
+    adapts_lp_conv2d = True  # it knows masks
+
     lora_A: nn.ModuleDict
     lora_B: nn.ModuleDict
     lora_dropout: nn.ModuleDict

@@ -2,12 +2,15 @@
 
 import copy
 import fnmatch
+import inspect
 import logging
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
-from .layers import LpConv2d, crop_conv2d, to_large_conv2d
+from .layers import LpConv2d, crop_conv2d, is_adapter, to_large_conv2d
 from .layers.hooks import has_hooks
 from .layers.lp_conv2d import check_p_init
 from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
@@ -15,7 +18,7 @@ from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_
 _logger = logging.getLogger(__name__)
 
 _MASK_PATTERNS = ("*.C", "*.log2p")
-_MERGES = ("fuse", "reparameterize", "switch_to_deploy")  # what timm's reparameterize_model calls
+_MERGES = ("fuse", "reparameterize", "switch_to_deploy")  # what timm's reparameterize_model calls, without arguments
 
 
 def lp_convert(
@@ -92,14 +95,12 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
         ValueError: If the model has no `LpConv2d`, or hooks on layers that their block merges with others (RepLKNet's
             convolutions and norms, for instance), which cannot be kept.
     """
-    from timm.utils import reparameterize_model  # timm's import registers our models, which need this module whole
-
     _check_module(model)
     _check_masked(model)
     merged = copy.deepcopy(model)
-    # Before timm's own merging, which leaves out a bare layer, and a layer's second name.
+    # Before the blocks' own merging, which leaves out a bare layer, and a layer's second name.
     merged = _replace(merged, {module: module.fuse() for module in merged.modules() if isinstance(module, LpConv2d)})
-    merged = reparameterize_model(merged, inplace=True)
+    _merge_blocks(merged)
     _check_hooks(model, merged)
     if crop:
         tied = tied_parameters(merged)
@@ -112,9 +113,16 @@ def spare_masks_from_weight_decay(model: nn.Module) -> None:
     """Let timm's optimizers spare the masks from weight decay, wherever in a model they are.
 
     Weight decay widens every mask until it masks nothing. `lp_convert` and timm's registry call this for the networks
-    that they return; call it for a model that contains such a network (a segmentation or detection model, a wrapper
-    for distributed training), just before the optimizer is created. The model's `no_weight_decay()`, which
-    `timm.optim.create_optimizer_v2` asks, then names the masks' parameters, besides what it named before.
+    that they return; call it for a model that contains such a network (a segmentation or detection model, a model of
+    transformers, a LightningModule, a wrapper for distributed training), just before the optimizer is created. The
+    model's `no_weight_decay()`, which `timm.optim.create_optimizer_v2` asks, then names the masks' parameters, besides
+    what it named before. Other libraries do not ask it: give transformers' `Trainer` timm's optimizer.
+
+    ```python
+    spare_masks_from_weight_decay(model)
+    optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
+    trainer = transformers.Trainer(model, arguments, optimizers=(optimizer, None))
+    ```
 
     For an optimizer of torch's own:
 
@@ -136,13 +144,11 @@ def spare_masks_from_weight_decay(model: nn.Module) -> None:
     _check_module(model)
     _check_masked(model)
     own = getattr(model, "no_weight_decay", ())
-    masks = {
-        f"{fqn}.{name}".lstrip(".")
-        for fqn, module in model.named_modules()
-        if isinstance(module, LpConv2d)
-        for name in ("C", "log2p")
-    }
-    others = {name for name, _ in model.named_parameters()} - masks
+    layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
+    ids = {id(parameter) for layer in layers for parameter in (layer.C, layer.log2p)}
+    parameters = dict(model.named_parameters())  # wrappers may give them other names than those of their modules
+    masks = {name for name, parameter in parameters.items() if id(parameter) in ids}
+    others = parameters.keys() - masks
     patterns = {pattern for pattern in _MASK_PATTERNS if not fnmatch.filter(others, pattern)}
     names = {*(own() if callable(own) else own), *masks, *patterns}
     model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask
@@ -179,7 +185,7 @@ def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]
             f"`model` must not be converted yet, got {type(model).__name__} with {len(converted)} LpConv2d "
             f"(the first is {converted[0]!r}). Build the base model again."
         )
-    adapted = [name for name, module in model.named_modules() if hasattr(module, "base_layer")]
+    adapted = [name for name, module in model.named_modules() if is_adapter(module)]
     if adapted:
         raise ValueError(
             f"`model` must have no adapters yet, got {type(model).__name__} with one of peft's at {adapted[0]!r}. "
@@ -231,9 +237,35 @@ def _leave_unmerged(model: nn.Module, replaced: set[nn.Conv2d]) -> None:
         if getattr(module, "merges_lp_conv2d", False) or isinstance(module, LpConv2d):
             continue
         if any(child in replaced for child in module.modules()):
-            for name in _MERGES:
-                if hasattr(module, name):
-                    setattr(module, name, partial(_stay, module))
+            for name in _merges(module):
+                setattr(module, name, partial(_stay, module))
+
+
+def _merge_blocks(model: nn.Module) -> None:
+    """Do what timm's `reparameterize_model` does, which fails where an attribute of another kind has such a name."""
+    for name, child in model.named_children():
+        for merge in [*_merges(child).values()][:1]:
+            merged = merge()
+            if isinstance(merged, nn.Module):
+                setattr(model, name, merged)
+        _merge_blocks(child)
+
+
+def _merges(module: nn.Module) -> dict[str, Callable[[], Any]]:
+    """Return the methods with which a block merges its layers: with timm's names, and without arguments."""
+    methods: dict[str, Any] = {name: getattr(module, name, None) for name in _MERGES}
+    return {name: method for name, method in methods.items() if _takes_nothing(method)}
+
+
+def _takes_nothing(method: Any) -> bool:
+    """Tell whether a method can be called without arguments."""
+    if not callable(method) or isinstance(method, nn.Module):
+        return False
+    try:
+        inspect.signature(method).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def _stay(module: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ def lp_lora_config(config: "LoraConfig") -> "LoraConfig":
     ```
 
     An adapter then updates the kernel under the mask, `y = conv(x, (W + B A * scaling) * mask)`, and merging is exact.
-    peft itself would give each adapter a mask of its own, which merging forgets. What peft loads needs it as well:
+    An adapter that peft makes without this would ignore the masks, and is refused. What peft loads needs it as well:
 
     ```python
     config = lp_lora_config(LoraConfig.from_pretrained(folder))

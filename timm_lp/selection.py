@@ -29,7 +29,8 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
     Raises:
         ValueError: If a timm model cannot be run to find out.
     """
-    config = getattr(model, "pretrained_cfg", None) or {}
+    config = getattr(model, "pretrained_cfg", None)
+    config = config if isinstance(config, dict) else {}  # timm's is one
     if not config and not hasattr(model, "forward_features"):
         return lambda module, fqn: True
     input_size = (_in_channels(model, config), *config.get("input_size", (3, 224, 224))[1:])

@@ -1,6 +1,7 @@
 """Lp-convolution as PyTorch layers; nothing in here knows timm. How they are computed fast is in `timm_lp.ops`."""
 
 from ..ops.lp_mask import lp_exponent, lp_mask
+from .adapters import is_adapter
 from .crop import crop_conv2d
 from .large_kernel import build_like, embed_kernel, large_kernel_size, large_padding, to_large_conv2d
 from .lp_conv2d import LpConv2d
@@ -10,6 +11,7 @@ __all__ = [
     "build_like",
     "crop_conv2d",
     "embed_kernel",
+    "is_adapter",
     "large_kernel_size",
     "large_padding",
     "lp_exponent",
