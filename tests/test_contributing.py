@@ -1,13 +1,20 @@
 """What a contributor is told and given: the guide, the workflow, and the hooks."""
 
+import ast
 import re
 import shlex
 import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from setuptools import Distribution
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / ".github" / "CONTRIBUTING.md"
@@ -46,6 +53,30 @@ def test_the_workflow_runs_the_tests_on_each_python() -> None:
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
 
 
+def test_the_workflow_runs_the_guides_command_on_the_lowest_python_and_packages() -> None:
+    *_, python, make, run = _yaml(".github/workflows/ci.yml")["jobs"]["lowest"]["steps"]
+    command = run["run"].removeprefix(f"source {make['run'].split()[-1]}/bin/activate && ")
+    assert f"```bash\n{command}\n```" in GUIDE.read_text()
+    assert f'requires-python = ">={python["with"]["python-version"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_package_states_the_pythons_of_the_workflow() -> None:
+    stated = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert stated == _yaml(".github/workflows/ci.yml")["jobs"]["tests"]["strategy"]["matrix"]["python-version"]
+
+
+def test_each_package_that_is_imported_is_stated_and_has_a_lowest_version() -> None:
+    distribution = Distribution()
+    distribution.parse_config_files([str(ROOT / "pyproject.toml")])
+    lines = [*distribution.install_requires, *chain.from_iterable(distribution.extras_require.values())]
+    stated = {own.name: own.specifier for own in map(Requirement, lines) if own.name != "timm-lp"}
+    assert [name for name, bounds in stated.items() if not any(bound.operator == ">=" for bound in bounds)] == []
+    places = packages_distributions()
+    foreign = _imported_packages() - sys.stdlib_module_names - {"timm_lp", "hub_export", "model_cards"}
+    assert {"torch", "yaml", "PIL"} <= foreign
+    assert [name for name in foreign if not {*map(canonicalize_name, places[name])} & stated.keys()] == []
+
+
 def test_the_hooks_run_what_the_test_command_does() -> None:
     hooks = _hooks()
     assert list(hooks) == ["ruff check", "ruff format", "mypy"]
@@ -64,6 +95,17 @@ def test_a_hook_finds_an_untidy_file(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     changed = (tmp_path / "untidy.py").read_text() != UNTIDY
     assert (done.returncode, changed) == ((1, False) if name == "ruff check" else (0, True)), done.stderr
+
+
+def _imported_packages() -> set[str]:
+    names = set()
+    for path in chain.from_iterable((ROOT / package).rglob("*.py") for package in ("timm_lp", "hub_export")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module)
+    return {name.partition(".")[0] for name in names}
 
 
 def _test_command() -> str:

@@ -1,10 +1,12 @@
 """What an experiment's result file holds, and what its README states of it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-EXPERIMENTS = Path(__file__).parents[2] / "timm_lp" / "experiments"
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "timm_lp" / "experiments"
 
 
 def read_measured(package: str) -> tuple[dict[str, Any], list[list[str]]]:
@@ -14,3 +16,13 @@ def read_measured(package: str) -> tuple[dict[str, Any], list[list[str]]]:
     text = (folder / "README.md").read_text().split("<!-- measured: short_cifar100 -->\n")[1].partition("\n\n![")[0]
     rows = (row for row in text.splitlines() if row.startswith("|"))
     return measured, [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
+def numbers_after(beginning: str, readme: Path) -> list[str]:
+    """Return the numbers, as they are written, of the paragraph or list item of a README that begins so.
+
+    Numbers in names, such as `lp2`, CIFAR-10 and 3x3, do not count.
+    """
+    _, found, rest = readme.read_text().partition(beginning)
+    assert found, f"{readme} lacks {beginning!r}"
+    return re.findall(r"(?<![\w.-])\d+(?:,\d{3})*(?:\.\d+)?\b(?!x)", re.split(r"\n- |\n\n", rest)[0])

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, field, fields
-from importlib.resources.abc import Traversable
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def command_line(command: str, config: Any, named: Collection[str], local: Colle
     return f"{command} {shlex.join(words)}"
 
 
-def read_recipe(path: str | Traversable, kind: type, shipped: Traversable) -> dict[str, Any]:
+def read_recipe(path: str | Path, kind: type, shipped: Path) -> dict[str, Any]:
     """Return the settings of a recipe file.
 
     Args:
@@ -124,9 +123,9 @@ def read_recipe(path: str | Traversable, kind: type, shipped: Traversable) -> di
     Raises:
         ValueError: If it cannot be read, or holds other things.
     """
-    source = Path(path) if isinstance(path, str) else path
-    if isinstance(path, str) and not source.is_file() and source.name == path and (shipped / path).is_file():
-        source = shipped / path
+    source = Path(path)
+    if not source.is_file() and source.name == str(path) and (shipped / source).is_file():
+        source = shipped / source
     try:
         text = source.read_text(encoding="utf-8")
         settings, written = yaml.safe_load(text), yaml.load(text, _AsWritten)

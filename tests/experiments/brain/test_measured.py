@@ -2,12 +2,10 @@
 
 from statistics import fmean, stdev
 
-from ..measured import read_measured
+from ..measured import EXPERIMENTS, numbers_after, read_measured
 
 MEASURED, ROWS = read_measured("brain")
 STATED = {cells[0]: cells[1:] for cells in ROWS}
-
-
 AREAS = ROWS[0][1:]
 
 
@@ -40,3 +38,32 @@ def test_the_readmes_differences_are_the_measured_ones() -> None:
             sign = 1 if _name(own["first"]) == pair[0] else -1
             low, high = sorted((sign * own["low"], sign * own["high"]))
             assert cell == f"{sign * own['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def test_the_readmes_sentences_are_about_the_measured_figures() -> None:
+    readme = EXPERIMENTS / "brain" / "README.md"
+    training = [own for own in MEASURED["differences"] if _name(own["second"]) == "untrained"]
+    masks = [own for own in MEASURED["differences"] if own not in training]
+    assert numbers_after("- **Masks make no difference", readme) == [
+        f"{min(own[p] for own in masks):.3f}" for p in ("p_images", "p_seeds")
+    ]
+    for area in AREAS:
+        large, lp2, base = (
+            fmean(own["tau"] for own in MEASURED["best_layers"] if (_name(own["group"]), own["area"]) == (group, area))
+            for group in ("large", "lp2", "base")
+        )
+        assert large < lp2 < base
+    gains = [own["difference"] for own in training]
+    found = sum(own["p_seeds"] < 0.05 for own in training)
+    assert numbers_after("- Training adds", readme) == [
+        *(f"{min(gains):.2f}", f"{max(gains):.2f}", f"{max(own['p_images'] for own in training):.3f}"),
+        *("0.05", str(found), str(len(training))),
+    ]
+    halves = [(own["high"] - own["low"]) / 2 for own in masks]
+    assert numbers_after("The intervals of differences between", readme) == [f"{min(halves):.3f}", f"{max(halves):.3f}"]
+    maxima = []
+    for group in ("base", "large", "lp2"):
+        own = [layer for layer in MEASURED["best_layers"] if _name(layer["group"]) == group]
+        best = [max(layer["tau"] for layer in own if layer["seed"] == seed) for seed in (1, 2, 3)]
+        maxima += [f"{fmean(best):.3f}", f"{stdev(best):.3f}"]
+    assert numbers_after("That maximum is", readme) == maxima

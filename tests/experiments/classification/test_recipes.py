@@ -1,6 +1,7 @@
 """The measured figures that the README and the recipes state are those of the result file."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from itertools import product
@@ -9,7 +10,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
+import timm
 from accelerate import Accelerator
+from timm import list_models
 
 from timm_lp.experiments.classification.benchmark import Benchmark
 from timm_lp.experiments.classification.flags import DIGITS_RECIPE, parse_arguments
@@ -18,9 +21,10 @@ from timm_lp.experiments.trials.statistics import Measurement, Table, tabulate
 from timm_lp.models.variants import BASE, variant_order
 
 from ..images import make_parquet
+from ..measured import EXPERIMENTS, ROOT, numbers_after
 
-ROOT = Path(__file__).parents[3]
-CLASSIFICATION = ROOT / "timm_lp" / "experiments" / "classification"
+CLASSIFICATION = EXPERIMENTS / "classification"
+README = CLASSIFICATION / "README.md"
 TRANSFER, SHORT = ("cifar_transfer", ["cifar10", "dtd10"]), ("short_cifar100", ["cifar100"])
 _STAGES = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
 _RESNET = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
@@ -133,6 +137,57 @@ def test_the_short_result_is_that_of_its_recipe() -> None:
     now = config.trial_settings(config.model[0])
     assert {name: value for name, value in settings.items() if name in now} == now
     assert settings["shots"] == config.shots
+
+
+def test_the_readmes_sentences_are_about_the_short_result() -> None:
+    entries = {entry["variant"]: entry for entry in _measured("short_cifar100")["results"]}
+    top1 = {variant: [*entry["metrics"]["top1"].values()] for variant, entry in entries.items()}
+    base, large, lp2 = (fmean(top1[variant]) for variant in ("base", "large", "lp2"))
+    least = [min(a - b for a, b in zip(top1["lp2"], top1[other], strict=True)) for other in ("base", "large")]
+    assert numbers_after("- **`lp2` is ahead of `base` by", README)[:5] == [
+        *(f"{value:.1f}" for value in (lp2 - base, lp2 - large, *least)),
+        f"{large - base:.2f}",
+    ]
+    assert numbers_after("From scratch on", ROOT / "README.md")[1:] == [f"{value:.1f}" for value in (base, large, lp2)]
+    curves = [
+        [fmean(values) for values in zip(*(own["top1"] for own in entries[variant]["history"].values()), strict=True)]
+        for variant in ("large", "lp2")
+    ]
+    ahead = [one < other for one, other in zip(*curves, strict=True)]
+    assert {*ahead[:10]} == {True, False}
+    assert all(ahead[10:])
+
+
+def test_the_readmes_sentences_are_about_the_transfer() -> None:
+    table, (cifar, dtd) = _table(*TRANSFER), TRANSFER[1]
+    minus_base = {place: (cell.mean or 0) - (table.mean("base", place[1]) or 0) for place, cell in table.cells.items()}
+    preserved = [variant for variant in table.rows if variant.startswith("lp") and not variant.endswith("-paper")]
+    assert all(abs(minus_base[variant, dataset]) < 1 for variant in preserved for dataset in (cifar, dtd))
+    paired = [table.cells[variant, cifar].paired_p_value for variant in ("large", "lp2-paper")]
+    stated = numbers_after("Nothing beats the base network here", README)
+    assert stated[:6] == [
+        *("2", f"{-minus_base['large', cifar]:.2f}", f"{minus_base['large', dtd]:.2f}"),
+        *(f"{p:.3f}" for p in paired),
+        str(2 * (len(table.rows) - 1)),
+    ]
+    assert stated[6:8] == [f"{-minus_base['large-reinit', dataset]:.0f}" for dataset in (cifar, dtd)]
+
+
+def test_trials_that_are_named_lie_where_a_run_puts_them() -> None:
+    """Below the output folder and the data set, a folder of the network's name holds each trial."""
+    texts = [*ROOT.glob("**/*.md"), *CLASSIFICATION.glob("recipes/*.yaml")]
+    named = [path for text in texts for path in re.findall(r"[\w/-]*/(?:base|lp\d+)-seed", text.read_text())]
+    wrong = [path for path in named if path.split("/")[-2] not in [*list_models(), "sudoku24x6-one-hot"]]
+    assert len(named) > 5
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_a_recipe_says_whose_images_are_interpolated_otherwise_than_the_authors(name: str) -> None:
+    config, _ = parse_arguments(["--config", name])
+    head = (DIGITS_RECIPE.parent / name).read_text().split("\nmodel", 1)[0]
+    bilinear = [model for model in config.model if timm.get_pretrained_cfg(model).interpolation != "bicubic"]
+    assert bool(bilinear) == ("bilinear" in head)
 
 
 def _cells(table: Table, variant: str, dataset: str) -> tuple[str, str]:

@@ -1,6 +1,8 @@
 """The measured figures that the README states are those of the result file."""
 
-from ..measured import read_measured
+from math import floor
+
+from ..measured import EXPERIMENTS, numbers_after, read_measured
 
 MEASURED, ROWS = read_measured("receptive_fields")
 STATED = {cells[0]: cells[1:] for cells in ROWS}
@@ -17,3 +19,17 @@ def test_the_readmes_exponents_are_the_measured_ones() -> None:
         for shown, cell in zip(("images", "noise"), trained, strict=True):
             assert cell == " / ".join(_text(medians[f"{variant}-seed{seed}, trained, {shown}"]) for seed in (1, 2, 3))
             assert {_text(medians[f"{variant}-seed{seed}, untrained, {shown}"]) for seed in (1, 2, 3)} == {untrained}
+
+
+def test_the_readmes_sentences_are_about_the_measured_figures() -> None:
+    base, large, lp2 = (
+        [
+            own["p_median"]
+            for own in MEASURED["groups"]
+            if own["group"].startswith(variant) and ", trained" in own["group"]
+        ]
+        for variant in ("base", "large", "lp2")
+    )
+    stated = numbers_after("**With masks the fields come close", EXPERIMENTS / "receptive_fields" / "README.md")
+    ends = [f"{min(lp2):.1f}", f"{max(lp2):.1f}", f"{min(large):.0f}", f"{max(large):.0f}", str(floor(min(base)))]
+    assert stated[:6] == ["2", *ends]

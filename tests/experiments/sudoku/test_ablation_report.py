@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy.stats import ttest_1samp
 
 from timm_lp.experiments.sudoku.ablation_plot import draw_ablations
 from timm_lp.experiments.sudoku.ablation_report import Oriented, changes, to_markdown
@@ -61,9 +62,31 @@ def test_the_table_has_the_changes_in_the_widest_window() -> None:
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     zero = "+0.00 ± 0.00"
     assert [row[0] for row in cells] == ["1-2"] * 3 + ["1-1"] * 3
-    assert cells[0][2:] == ["45.0", zero, "-90.00 ± 63.64", zero, "-90.00 ± 63.64"]
-    assert cells[1][2:] == ["45.0", "-45.00 ± 0.00", zero, zero, "+45.00 ± 0.00"]
-    assert cells[2][2:] == ["45.0", zero, zero, "-22.50 ± 0.00", zero]
+    assert cells[0][2:-1] == ["45.0", zero, "-90.00 ± 63.64", zero, "-90.00 ± 63.64"]
+    assert cells[1][2:-1] == ["45.0", "-45.00 ± 0.00", zero, zero, "+45.00 ± 0.00"]
+    assert cells[2][2:-1] == ["45.0", zero, zero, "-22.50 ± 0.00", zero]
+
+
+def test_columns_are_tested_against_rows_by_network() -> None:
+    losses = {"near 90": [(1.0, 3.0), (2.0, 4.5), (1.5, 3.0)], "near 0": [(4.0, 3.0), (3.0, 3.5), (5.0, 2.0)]}
+    rows = [_row("1-2", "none", network) for network in range(3)]
+    rows += [_row("1-2", kind, network, *loss) for kind, each in losses.items() for network, loss in enumerate(each)]
+    rows += [_row("1-2", "random", network, 2.0, 2.0) for network in range(3)]
+    p = {kind: ttest_1samp([column - row for row, column in each], 0.0).pvalue for kind, each in losses.items()}
+    smaller, larger = sorted(p, key=lambda kind: p[kind])
+    text = to_markdown(rows, [], 3.0, 70)
+    stated = {line.split("|")[2].strip(): line.split("|")[-2].strip() for line in text.splitlines() if "| 1-2" in line}
+    words = {"near 90": "around 90 degrees (columns)", "near 0": "around 0 degrees (rows)"}
+    assert stated[words[smaller]] == f"{2 * p[smaller]:.3f}"
+    assert stated[words[larger]] == f"{max(2 * p[smaller], p[larger]):.3f}"
+    assert stated["as many random channels as around 90 degrees"] == "-"
+    assert "paired by network, after Holm-Bonferroni over 2 comparisons" in text
+
+
+def _row(layers: str, kind: str, network: int, row: float = 0.0, column: float = 0.0) -> dict[str, Any]:
+    accuracies = {"row": 50 - row, "column": 60 - column, "box": 40.0}
+    place = {"network": str(network), "layers": layers, "ablated": kind, "half_width": 0 if kind == "none" else 45}
+    return {**place, "seed": network, "draw": None, "channels": 3, **accuracies}
 
 
 def test_a_curve_has_the_change_of_each_network_and_the_mean_of_its_draws() -> None:

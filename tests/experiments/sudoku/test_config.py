@@ -1,5 +1,4 @@
 import shlex
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pytest
@@ -69,7 +68,7 @@ def test_actions_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("recipe", SHIPPED, ids=[path.name for path in SHIPPED])
-def test_a_shipped_recipe_states_its_command_and_has_networks(recipe: Traversable) -> None:
+def test_a_shipped_recipe_states_its_command_and_has_networks(recipe: Path) -> None:
     assert f"{COMMAND} --config {recipe.name}" in recipe.read_text()
     config, _ = parse_arguments(["--config", recipe.name])
     for variant in config.variants:

@@ -1,15 +1,19 @@
 """The measured figures that the README states are those of the result file."""
 
 import json
-from pathlib import Path
+import re
 from statistics import fmean, stdev
 from typing import Any
 
-import pytest
+from scipy.stats import t
+from statsmodels.stats.multitest import multipletests
 
-from timm_lp.experiments.sudoku.flags import parse_arguments
+from timm_lp.experiments.sudoku.flags import DEMO_RECIPE, parse_arguments
+from timm_lp.experiments.trials.statistics import Measurement, tabulate
 
-PACKAGE = Path(__file__).parents[3] / "timm_lp" / "experiments" / "sudoku"
+from ..measured import EXPERIMENTS, ROOT, numbers_after
+
+PACKAGE = EXPERIMENTS / "sudoku"
 MEASURED = json.loads((PACKAGE / "recipes" / "onehot64.json").read_text())
 README = (PACKAGE / "README.md").read_text().partition("## A measured result")[2]
 SEEDS = {entry["variant"]: entry["metrics"] for entry in MEASURED["results"]}
@@ -43,8 +47,70 @@ def test_the_readmes_table_is_the_measured_one() -> None:
         ]
 
 
-@pytest.mark.parametrize("metric", ["blank", "row", "column", "box"])
-def test_the_readmes_differences_are_the_measured_ones(metric: str) -> None:
-    base, lp2, large = (fmean(SEEDS[variant][metric].values()) for variant in ("base", "lp2", "large"))
-    sentence = " ".join(README.partition("- `lp2` is ahead of `base` by")[2].partition("\n- ")[0].split())
-    assert {f"{lp2 - base:.1f}", f"{large - base:.1f}"} <= {*sentence.replace(",", "").split()}
+SHOWN = {name: name for name in ("blank", "row", "column", "box")}
+TABLE = tabulate(
+    [
+        Measurement(variant, name, int(seed), value)
+        for variant, metrics in SEEDS.items()
+        for name in SHOWN
+        for seed, value in metrics[name].items()
+    ],
+    [*SEEDS],
+    SHOWN,
+    "base",
+)
+
+
+def _gains(variant: str) -> tuple[list[float], list[float], list[float]]:
+    """Return a variant's means minus base's, and the p-values of both tests, in the order of `SHOWN`."""
+    means = [fmean(SEEDS[variant][name].values()) - fmean(SEEDS["base"][name].values()) for name in SHOWN]
+    cells = [TABLE.cells[variant, name] for name in SHOWN]
+    return means, [cell.p_value or 0.0 for cell in cells], [cell.paired_p_value or 0.0 for cell in cells]
+
+
+def test_the_readmes_sentences_are_about_the_measured_figures() -> None:
+    readme = PACKAGE / "README.md"
+    (lp2, p_lp2, paired), (large, p_large, _), (lp16, p_lp16, paired_lp16) = map(_gains, ("lp2", "large", "lp16"))
+    assert max(p_lp2) < 0.001
+    assert f"{lp2[1]:.1f}" == f"{lp2[2]:.1f}"
+    ahead = [lp2[0], lp2[1], lp2[3], *large]
+    texts = [f"{value:.1f}" for value in ahead]
+    assert numbers_after("- `lp2` is ahead of `base` by", readme)[:10] == [
+        *(*texts[:3], "0.001", f"{max(paired):.3f}"),
+        *(*texts[3:], f"{max(p_large):.3f}"),
+    ]
+    others = f"{max(lp16[1:]):.1f}", f"{min(p_lp16[1:]):.3f}"
+    assert numbers_after("- `lp16`, whose masks start", readme) == [
+        *(f"{lp16[0]:.1f}", f"{p_lp16[0]:.3f}", f"{paired_lp16[0]:.3f}", *others)
+    ]
+    solved = [f"{fmean(SEEDS[variant]['stepwise_exact'].values()):.0f}" for variant in ("lp2", "large", "base")]
+    assert numbers_after("- Filling one cell at a time, ", readme) == solved[:2]
+    assert numbers_after("Masks learn what a task asks for", ROOT / "README.md") == solved[:2]
+    assert solved[2] == "0"
+
+
+def test_the_readmes_p_values_of_ablations_are_those_of_its_differences() -> None:
+    """The t-test of a mean over three networks, from it and its deviation."""
+    rows = [line.split("|")[-2] for line in README.splitlines() if line.startswith(("| around ", "| as many random"))]
+    assert len(rows) == 3
+    assert (
+        _after_holm(rows)
+        == numbers_after("So masks along columns matter to columns more than to rows", PACKAGE / "README.md")[:3]
+    )
+    sentence = " ".join(README.split()).partition("no direction stands out (column - row ")[2].partition(")")[0]
+    differences, _, least = sentence.partition("; p at least ")
+    assert min(_after_holm(differences.split(","))) == least
+
+
+def _after_holm(differences: list[str]) -> list[str]:
+    p_values = []
+    for difference in differences:
+        mean, deviation = map(float, re.findall(r"[-+]?\d+\.\d+", difference))
+        p_values.append(2 * t.sf(abs(mean) / (deviation / 3**0.5), 2))
+    return [f"{p:.2f}" for p in multipletests(p_values, method="holm")[1]]
+
+
+def test_the_readme_says_how_much_the_demonstration_trains() -> None:
+    config, _ = parse_arguments(["--config", str(DEMO_RECIPE)])
+    stated = numbers_after("That needs no data: it generates", PACKAGE / "README.md")
+    assert stated == [f"{config.puzzles:,}", *map(str, (config.channels, config.depth)), f"{config.puzzles_seen:,}"]

@@ -9,7 +9,9 @@ from .config import FinetuneConfig
 
 
 class BatchAugmentation:
-    """Erases and mixes normalized images, in timm's order; what it draws follows Python's and NumPy's generators.
+    """Erases and then mixes normalized images, as timm does without its prefetcher (with it, timm mixes first).
+
+    What it draws follows Python's and NumPy's generators.
 
     Args:
         config: Settings.

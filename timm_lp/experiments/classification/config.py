@@ -205,7 +205,7 @@ class FinetuneConfig:
         """Refuse now what would fail when everything is trained."""
         try:
             validate_repo_id(repo)
-            known = "/" in repo
+            known = "/" in repo and repo.isascii()  # which older clients do not check
         except HFValidationError:
             known = False
         if not known:

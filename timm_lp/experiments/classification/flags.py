@@ -2,14 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ...command import CommandParser
 from .. import settings
 from .config import FinetuneConfig
 
-RECIPES = files(__package__) / "recipes"
+RECIPES = Path(__file__).parent / "recipes"
 DIGITS_RECIPE = RECIPES / "digits.yaml"
 COMMAND = "accelerate launch finetune.py"
 

@@ -10,6 +10,8 @@ from ...layers import LpConv2d
 from ...markdown import markdown_rows
 from ...masks import conformation
 from ...models.sudoku import SudokuNet
+from ..trials.statistics import Measurement, Table, tabulate
+from ..trials.tables import count_tests, p_value
 from .ablation import gamma_threshold
 from .board import KINDS
 
@@ -62,7 +64,8 @@ def to_markdown(rows: Sequence[Row], oriented: Sequence[Oriented], min_gamma: fl
     """
     widest = max(row["half_width"] for row in rows)
     intact = _intact(rows)
-    header = ["layers", "ablated", "channels", *KINDS, "column - row"]
+    gaps = _columns_against_rows(rows, widest)
+    header = ["layers", "ablated", "channels", *KINDS, "column - row", "p"]
     lines = []
     for layers in dict.fromkeys(row["layers"] for row in rows):
         for kind in ABLATED:
@@ -71,14 +74,16 @@ def to_markdown(rows: Sequence[Row], oriented: Sequence[Oriented], min_gamma: fl
             gap = [column - row for column, row in zip(changes["column"], changes["row"], strict=True)]
             channels = fmean(own["channels"] for own in per_network.values())
             numbers = [_mean_and_std(values) for values in (*changes.values(), gap)]
-            lines.append([layers, _WORDS[kind], f"{channels:.1f}", *numbers])
+            p = p_value(gaps.cells["column", f"{layers} {kind}"].paired_p_value)
+            lines.append([layers, _WORDS[kind], f"{channels:.1f}", *numbers, p])
     whole = ", ".join(f"{name} {_mean_and_std([own[name] for own in intact.values()], '')}" for name in KINDS)
     return "\n\n".join(
         [
             f"Ablation of {counted(len(oriented))} on {num_test} test puzzles; intact (%): {whole}",
             "\n".join(f"- {_threshold(masks, min_gamma)}" for masks in oriented),
             f"Change by ablating windows of ± {widest} degrees (points; mean ± standard deviation over networks; "
-            f"of random channels, means over draws)\n\n{markdown_rows(header, lines, left=2)}",
+            f"of random channels, means over draws; p of the t-test of columns against rows, paired by network, after "
+            f"Holm-Bonferroni over {count_tests(gaps)[1]} comparisons)\n\n{markdown_rows(header, lines, left=2)}",
             _CONVENTIONS,
         ]
     )
@@ -99,6 +104,23 @@ def changes(rows: Sequence[Row], layers: str, kind: str, name: str) -> dict[str,
         for network, own in _per_network(rows, layers, kind, half_width).items():
             curves.setdefault(network, []).append((half_width, own[name] - intact[network][name]))
     return curves
+
+
+def _columns_against_rows(rows: Sequence[Row], half_width: float) -> Table:
+    """Return the changes of columns and rows by network, with a column for each range of layers and kind."""
+    intact = _intact(rows)
+    places = {
+        f"{layers} {kind}": (layers, kind)
+        for layers in dict.fromkeys(row["layers"] for row in rows)
+        for kind in ABLATED
+    }
+    measurements = [
+        Measurement(name, column, number, own[name] - intact[network][name])
+        for column, place in places.items()
+        for number, (network, own) in enumerate(_per_network(rows, *place, half_width).items())
+        for name in ("column", "row")
+    ]
+    return tabulate(measurements, ["column", "row"], dict.fromkeys(places, ""), "row")
 
 
 def _intact(rows: Sequence[Row]) -> dict[str, Row]:

@@ -2,14 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ...command import CommandParser
 from .. import settings
 from .config import SudokuConfig
 
-RECIPES = files(__package__) / "recipes"
+RECIPES = Path(__file__).parent / "recipes"
 DEMO_RECIPE = RECIPES / "demo.yaml"
 COMMAND = "python -m timm_lp.experiments.sudoku"
 

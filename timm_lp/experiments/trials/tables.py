@@ -93,6 +93,11 @@ def number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
+def p_value(p: float | None) -> str:
+    """Return a p-value as text, a dash for None."""
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _mean_and_std(cell: Cell | None, best: bool, seeds: int) -> str:
     if cell is None:
         return "-"
@@ -110,8 +115,4 @@ def _difference(table: Table, row: str, column: str) -> str:
     if mean is None or base is None:
         return "-"
     cell = table.cells[row, column]
-    return f"{mean - base:+.2f} (p {_p_value(cell.p_value)}, paired {_p_value(cell.paired_p_value)})"
-
-
-def _p_value(p: float | None) -> str:
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{mean - base:+.2f} (p {p_value(cell.p_value)}, paired {p_value(cell.paired_p_value)})"
