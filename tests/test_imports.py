@@ -19,7 +19,7 @@ from .imports import (
 )
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.markdown", "timm_lp.start", "timm_lp.variants")
+TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.reporting", "timm_lp.start", "timm_lp.variants")
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.experiments.trials"
 _SETTINGS = "timm_lp.experiments.settings"
@@ -29,6 +29,7 @@ _ACCELERATOR = "timm_lp.experiments.accelerator"
 ROOMS = Rooms(
     {
         **{tool: () for tool in TOOLS},
+        "timm_lp.reporting": ["timm_lp.files"],
         # The library, from the operators up.
         "timm_lp.ops": TOOLS,
         "timm_lp.layers": ["timm_lp.ops"],

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from timm_lp.markdown import markdown_rows
+from timm_lp.reporting import markdown_rows
 
 PAPER_TITLE = "Brain-inspired Lp-Convolution Benefits Large Kernels and Aligns Better with Visual Cortex"
 PAPER_URL = "https://openreview.net/forum?id=0LSAmFCc4p"

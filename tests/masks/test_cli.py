@@ -10,7 +10,7 @@ from timm_lp.masks.__main__ import PACKAGES
 
 from .networks import save
 
-TABLES = {"report.md", "report.csv", "masks.csv", "results.json"}
+TABLES = {"report.md", "report.tex", "report.csv", "masks.csv", "results.json"}
 
 
 def test_trials_and_another_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,13 +22,11 @@ def test_trials_and_another_network(tmp_path: Path, capsys: pytest.CaptureFixtur
     output = tmp_path / "output"
     cli.main([*(str(tmp_path / place) for place in networks), "--output-dir", str(output)])
     printed = capsys.readouterr().out
-    pictures = {
-        "p.png",
-        "shapes.png",
-        *(f"{kind}-{group}.png" for kind in ("gallery", "conformation") for group in ("1-lp2", "2-lp16")),
-    }
-    assert {path.name for path in output.iterdir()} == TABLES | pictures
-    assert printed == (output / "report.md").read_text() + f"\nTables and pictures: {output}\n"
+    of_groups = (f"{kind}-{group}.png" for group in ("1-lp2", "2-lp16") for kind in ("gallery", "conformation"))
+    pictures = ["shapes.png", "p.png", *of_groups]
+    assert {path.name for path in output.iterdir()} == {*TABLES, *pictures}
+    assert printed.startswith((output / "report.md").read_text())
+    assert printed.endswith(f", results.json, {', '.join(pictures)}: {output}\n")
     assert "## p side by side" in printed
     content = json.loads((output / "results.json").read_text())
     assert content["demonstration"] is False

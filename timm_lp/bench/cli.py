@@ -3,20 +3,19 @@
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import torch
 
 from ..command import failures_in_one_line
-from ..files import write_json, write_text
+from ..reporting import write_page
 from .benchmark import run_benchmark
 from .cases import SUITES
 from .flags import create_parser, parse_arguments
 from .modes import Mode
 from .report import Results, fraction, key, plot, plot_growth, to_markdown
-
-_logger = logging.getLogger(__name__)
 
 
 @failures_in_one_line("python -m timm_lp.bench")
@@ -47,13 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     content = run_benchmark(cases, modes, runs=options.runs, clock=options.clock, memory=not options.no_memory)
     text = to_markdown(content, before)
-    write_json(options.output / "results.json", content)
-    write_text(options.output / "results.md", text + "\n")
-    try:
-        (plot_growth if options.suite == "growth" else plot)(content, options.output / "results.png")
-    except ImportError:
-        _logger.warning("No plot: matplotlib is not installed. `pip install matplotlib` brings it.")
-    print(f"{text}\n\nresults.json, results.md, results.png: {options.output}")
+    draw = partial(plot_growth if options.suite == "growth" else plot, content)
+    page = write_page(options.output, "results", text, data={"results.json": content}, pictures={"results.png": draw})
+    print(f"{text}\n\n{page}")
 
 
 def _read_results(path: Path) -> Results:

@@ -6,7 +6,7 @@ from textwrap import fill
 from typing import Any
 
 from ..files import write_figure
-from ..markdown import markdown_rows
+from ..reporting import markdown_rows, number
 
 Results = dict[str, Any]
 
@@ -96,16 +96,16 @@ def _table(results: list[dict[str, Any]], before: Results | None) -> str:
         for phase, form in columns:
             times = result[phase].get("large")
             value = fraction(result, phase, form) if form != "large" else times and times["median_ms"]
-            line.append(_number(value, ".1f" if form == "large" else ".2f"))
+            line.append(number(value, ".1f" if form == "large" else ".2f"))
         if with_memory:
             peaks = result["training_peak_mib"]
             large, lp = peaks.get("large"), peaks.get("lp")
-            line += [_number(large, ".0f"), _number(lp / large if lp and large else None, ".2f")]
-        line.append(_number(1e3 * result["gflop"] / result["evaluation"]["lp"]["median_ms"], ".0f"))
+            line += [number(large, ".0f"), number(lp / large if lp and large else None, ".2f")]
+        line.append(number(1e3 * result["gflop"] / result["evaluation"]["lp"]["median_ms"], ".0f"))
         if before:
             same = old.get(key(result))
             line += [
-                _number(fraction(same, phase, "lp") if same else None, ".2f") for phase in ("training", "evaluation")
+                number(fraction(same, phase, "lp") if same else None, ".2f") for phase in ("training", "evaluation")
             ]
         lines.append(line)
     return markdown_rows(header, lines, left=2)
@@ -176,7 +176,3 @@ def plot_growth(content: Results, path: Path) -> None:
         axes.set_xlabel("kernel (pixels)")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     write_figure(path, figure, dpi=120)
-
-
-def _number(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)

@@ -26,4 +26,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hub_logging.disable_propagation()  # it prints its warnings itself
     options = parse_arguments(arguments)
     groups = load_groups(options.networks, options.pool) if options.networks else [demonstration()]
-    print(f"{write_masks(groups, options.output_dir)}\nTables and pictures: {options.output_dir}")
+    print(write_masks(groups, options.output_dir))

@@ -1,13 +1,11 @@
 """The tables of masks: Markdown for people, CSV and JSON for programs."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from ..markdown import markdown_rows
+from ..reporting import csv_text, markdown_rows
 from .networks import Group
 from .statistics import BY_CHANCE, ELONGATED, NEAR, ORIENTED, LayerMasks, LayerSummary, summarize
 
@@ -133,11 +131,9 @@ def _mask_lines(group: Group, layer: LayerMasks) -> list[list[Any]]:
 
 
 def _csv(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([f"{value:.7g}" if isinstance(value, float) else value for value in line] for line in lines)
-    return text.getvalue()
+    return csv_text(
+        header, [[f"{value:.7g}" if isinstance(value, float) else value for value in line] for line in lines]
+    )
 
 
 def _p(line: LayerSummary) -> str:

@@ -189,7 +189,7 @@ def test_without_matplotlib_there_is_no_picture(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     file = _responses(tmp_path / "cortex.npz")
     printed, _ = _run(capsys, tmp_path, "--responses", str(file), "--untrained", "test_resnet")
-    assert "No picture: matplotlib is not installed." in caplog.text
+    assert "No pictures: matplotlib is not installed." in caplog.text
     assert "results.png" not in printed
 
 

@@ -81,7 +81,7 @@ def test_run_leaves_results_that_can_be_repeated(run: Run) -> None:
     card = json.loads((output_dir / "digits" / "resnet18" / "lp2-seed1" / "results.json").read_text())
     assert card["results"][0]["metrics"]["top1"] == {"1": trial["metrics"]["top1"]}
     assert {path.name for path in output_dir.iterdir()} == {
-        *("digits", "results.json", "report.md", "report.csv", "report.png")
+        *("digits", "results.json", "report.md", "report.tex", "report.csv", "report.png")
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from timm_lp.experiments.classification.report import accuracies, read_trials, to_csv, to_markdown, write_report
 from timm_lp.experiments.trials.record import as_json
 from timm_lp.files import write_json
+from timm_lp.reporting import to_latex
 
 from ..trials.records import RECORDS, changed, record
 
@@ -100,8 +101,10 @@ def test_networks_may_differ_in_what_they_drop(tmp_path: Path) -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    text = write_report(tmp_path, RECORDS)
+    write_report(tmp_path, RECORDS)
+    text = to_markdown(RECORDS)
     assert (tmp_path / "report.md").read_text(encoding="utf-8") == text + "\n"
+    assert (tmp_path / "report.tex").read_text(encoding="utf-8") == to_latex(text)
     assert (tmp_path / "report.csv").read_text(encoding="utf-8") == to_csv(RECORDS)
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -111,7 +114,7 @@ def test_no_plot_without_matplotlib(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     write_report(tmp_path, RECORDS)
-    assert "No plot: matplotlib is not installed" in caplog.text
+    assert "No pictures: matplotlib is not installed" in caplog.text
     assert not (tmp_path / "report.png").exists()
 
 

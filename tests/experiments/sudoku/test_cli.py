@@ -62,7 +62,7 @@ def test_a_run_leaves_tables_results_and_networks(run: tuple[Path, str]) -> None
     folder, output = run
     assert "4 channels x 2 layers, one-hot input, 2 seeds, 80 puzzles seen (40 generated), 5 others" in output
     assert {path.name for path in folder.iterdir()} == {
-        *("generated", "report.md", "report.csv", "results.json", "curves.csv", "curves.png")
+        *("generated", "report.md", "report.tex", "report.csv", "results.json", "curves.csv", "curves.png")
     }
     trials = [f"{variant}-seed{seed}" for variant in ("base", "lp2") for seed in (1, 2)]
     assert sorted(path.name for path in (folder / TRIALS).iterdir()) == trials
@@ -279,8 +279,8 @@ def test_shows_the_masks_of_saved_networks_seeds_together(oriented: Path) -> Non
     with (oriented / "masks" / "masks.csv").open() as file:
         thetas = sorted(float(mask["theta"]) for mask in csv.DictReader(file) if float(mask["gamma"]) > 3)
     assert np.allclose(thetas, sorted(2 * [88.0, 92.0, 1.0]), atol=0.01)
-    assert {path.suffix for path in (oriented / "masks").iterdir()} == {".md", ".csv", ".json", ".png"}
-    assert output.endswith(f"Tables and pictures: {oriented / 'masks'}\n")
+    assert {path.suffix for path in (oriented / "masks").iterdir()} == {".md", ".tex", ".csv", ".json", ".png"}
+    assert output.endswith(f": {oriented / 'masks'}\n")
 
 
 def test_refuses_to_show_masks_that_are_not_there(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_writes_tables_and_a_picture_for_each_network(tmp_path: Path) -> None:
     other = record("base", 1, 10.0, model="sudoku16x3-scalar")
     write_report(tmp_path, [*RECORDS, other], "the command")
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("report.md", "report.csv", "curves.csv", "results.json", "curves.png", "curves-2.png")
+        *("report.md", "report.tex", "report.csv", "curves.csv", "results.json", "curves.png", "curves-2.png")
     }
     assert (tmp_path / "report.md").read_text() == to_markdown([*RECORDS, other]) + "\n"
     results = json.loads((tmp_path / "results.json").read_text())

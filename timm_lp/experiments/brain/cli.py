@@ -4,13 +4,15 @@ import argparse
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...command import failures_in_one_line, require_packages
-from ...files import write_json, write_text
+from ...files import write_text
+from ...reporting import write_page
 from .alignment import draw
 from .analysis import Analysis, analyse, result_rows
 from .flags import PROGRAM, create_parser, parse_arguments
@@ -137,39 +139,30 @@ def _save_predictions(results: Sequence[dict[str, Any]], source: str, folder: Pa
     """Write the results of all mice, and print the table."""
     from .mmv1 import report
 
-    text, rows = report.to_markdown(results, source), report.result_rows(results, source)
-    write_json(folder / "results.json", rows)
-    write_text(folder / "results.csv", to_csv(rows))
-    write_text(folder / "results.md", text + "\n")
-    names = ["results.json", "results.csv", "results.md"]
-    _draw(lambda path: report.plot(results, path), folder, names)
-    print(f"{text}\n\n{', '.join(names)}: {folder}")
-
-
-def _draw(draw: Callable[[Path], None], folder: Path, names: list[str]) -> None:
-    """Draw a picture and add it to the names of the results, if matplotlib is installed."""
-    try:
-        draw(folder / "results.png")
-        names.append("results.png")
-    except ImportError:
-        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+    rows = report.result_rows(results, source)
+    _write(report.to_markdown(results, source), rows, [], partial(report.plot, results), folder)
 
 
 def _save(analysis: Analysis, folder: Path) -> None:
     """Write the results of an analysis, and print its tables."""
-    text = to_markdown(analysis)
-    rows = result_rows(analysis)
-    write_json(folder / "results.json", rows)
-    write_text(folder / "results.csv", to_csv(rows))
-    write_text(folder / "results.md", text + "\n")
-    names = ["results.json", "results.csv", "results.md"]
-    if analysis.differences:
-        write_text(folder / "differences.csv", to_csv(difference_rows(analysis)))
-        names.append("differences.csv")
-    else:
+    differences = difference_rows(analysis)
+    _write(to_markdown(analysis), result_rows(analysis), differences, partial(plot, analysis), folder)
+    if not differences:
         (folder / "differences.csv").unlink(missing_ok=True)  # an earlier run's
-    _draw(lambda path: plot(analysis, path), folder, names)
-    print(f"{text}\n\n{', '.join(names)}: {folder}")
+
+
+def _write(
+    text: str,
+    rows: list[dict[str, Any]],
+    differences: list[dict[str, Any]],
+    draw: Callable[[Path], None],
+    folder: Path,
+) -> None:
+    tables = {"results.csv": to_csv(rows), **({"differences.csv": to_csv(differences)} if differences else {})}
+    page = write_page(
+        folder, "results", text, tables=tables, data={"results.json": rows}, pictures={"results.png": draw}
+    )
+    print(f"{text}\n\n{page}")
 
 
 def _with_areas(responses: Responses, names: Sequence[str]) -> Responses:

@@ -1,14 +1,12 @@
 """The tables of an analysis, as Markdown and CSV."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from ...markdown import markdown_rows
+from ...reporting import csv_text, markdown_rows
 from .analysis import Analysis
 from .comparison import Difference, resolution
 from .groups import Group
@@ -77,11 +75,7 @@ def title_of(responses: Responses) -> str:
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as CSV under the keys of the first."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(list(rows[0]), rows)
 
 
 def difference_rows(analysis: Analysis) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line, imports_not_collected
-from ...markdown import markdown_rows
+from ...reporting import markdown_rows
 from ..trials.folder import check_results, failed_trials
 from ..trials.record import TrialRecord
 from ..trials.summary import RESULTS_FILE

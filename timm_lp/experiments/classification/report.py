@@ -1,21 +1,19 @@
 """The report that is made of the trials' records, at any time: tables, a CSV file, a plot."""
 
-import csv
-import io
-import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from ...files import write_text
 from ...models.variants import BASE, variant_order
+from ...reporting import counted, csv_text, number, write_page
 from ..data.presets import PRESETS
 from ..trials.folder import check_comparable, read_records
+from ..trials.plot import plot
 from ..trials.record import TrialRecord
 from ..trials.statistics import Measurement, Table, tabulate
-from ..trials.tables import accuracy_table, count_tests, difference_table, failures, number, number_table
-
-_logger = logging.getLogger(__name__)
+from ..trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
+from .curves import draw_curves
 
 _TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}
 _FIELDS = ("model", "variant", "seed", "error", "parameters", "macs", "train_seconds")
@@ -52,8 +50,8 @@ def read_trials(output_dir: Path) -> list[TrialRecord]:
     return list(records.values())
 
 
-def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
-    """Write `report.md`, `report.csv` and `report.png`, and return the first.
+def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> None:
+    """Write `report.md`, `report.tex`, `report.csv` and `report.png`, all or none of them.
 
     Where accuracy was followed, `curves.png` in the folder of each network on each data set shows it.
 
@@ -61,20 +59,17 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
         output_dir: Where to.
         records: The trials.
     """
-    text = to_markdown(records)
-    write_text(output_dir / "report.md", text + "\n")
-    write_text(output_dir / "report.csv", to_csv(records))
-    try:
-        from ..trials.plot import plot
-        from .curves import draw_curves
-
-        plot(accuracies(records), output_dir / "report.png", "top-1 accuracy (%)")
-        for folder, group in _followed(records).items():
-            title = f"{_network(group[0])} on {group[0].dataset.name}"
-            draw_curves(group, output_dir / folder / "curves.png", title)
-    except ImportError:
-        _logger.warning("No plot: matplotlib is not installed. `pip install matplotlib` brings it.")
-    return text
+    curves = {
+        f"{folder}/curves.png": partial(draw_curves, group, title=f"{_network(group[0])} on {group[0].dataset.name}")
+        for folder, group in _followed(records).items()
+    }
+    write_page(
+        output_dir,
+        "report",
+        to_markdown(records),
+        tables={"report.csv": to_csv(records)},
+        pictures={"report.png": partial(plot, accuracies(records), label="top-1 accuracy (%)"), **curves},
+    )
 
 
 def to_markdown(records: Sequence[TrialRecord]) -> str:
@@ -94,14 +89,12 @@ def to_markdown(records: Sequence[TrialRecord]) -> str:
 
 def to_csv(records: Iterable[TrialRecord]) -> str:
     """Return a line for each trial on the test images."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for record in records:
-        if not record.held_out:
-            values = {name: getattr(record, name) for name in _FIELDS} | (record.metrics or {})
-            writer.writerow([{**values, "dataset": record.dataset.id}.get(column) for column in _COLUMNS])
-    return text.getvalue()
+    rows = [
+        {**{name: getattr(record, name) for name in _FIELDS}, **(record.metrics or {}), "dataset": record.dataset.id}
+        for record in records
+        if not record.held_out
+    ]
+    return csv_text(_COLUMNS, rows)
 
 
 def accuracies(records: Iterable[TrialRecord], metric: str = "top1") -> Table:
@@ -185,7 +178,7 @@ def _heading(records: Sequence[TrialRecord], table: Table) -> str:
     tested = ", ".join(f"{counts[folder]} of {name}" for folder, name in names.items())
     seeds = len({record.seed for record in records})
     return (
-        f"{networks}, {shots}, {_counted(seeds, 'seed')}, {_counted(settings['epochs'], 'epoch')} from {start}; "
+        f"{networks}, {shots}, {counted(seeds, 'seed')}, {counted(settings['epochs'], 'epoch')} from {start}; "
         f"tested after the last epoch on all test images ({tested or 'none yet'})"
     )
 
@@ -290,7 +283,3 @@ def _rates(records: Iterable[TrialRecord]) -> str:
 def _mean_or_failed(values: list[float | None]) -> str:
     known = [value for value in values if value is not None]
     return "failed" if len(known) < len(values) else f"{fmean(known):.2f}"
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

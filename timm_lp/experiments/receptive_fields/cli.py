@@ -2,12 +2,13 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...command import failures_in_one_line
-from ...files import write_json, write_text
+from ...reporting import write_page
 from .experiment import Measured, Plan, run
 from .flags import COMMAND, EXAMPLE_NETWORK, parse_arguments
 from .plot import plot_exponents, plot_fields, plot_kernels, plot_units
@@ -30,29 +31,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = run(plan)
     text = to_markdown(measured.fits, synthetic=plan.synthetic)
     settings = {name: _plain(value) for name, value in vars(plan).items()}
-    write_json(options.output_dir / "results.json", results(measured.fits, settings, synthetic=plan.synthetic))
-    write_text(options.output_dir / "fits.csv", to_csv(measured.fits, synthetic=plan.synthetic))
-    pictures = _draw(measured, options.output_dir, synthetic=plan.synthetic)
-    write_text(options.output_dir / "report.md", "\n\n".join(["# Receptive fields", text, *pictures]) + "\n")
-    print(f"{text}\n\nresults.json, report.md, fits.csv and pictures: {options.output_dir}")
+    pictures = {picture.name: picture for picture in _pictures(measured, synthetic=plan.synthetic)}
+    shown = [f"![{picture.title}]({name})" for name, picture in pictures.items()]
+    page = write_page(
+        options.output_dir,
+        "report",
+        "\n\n".join(["# Receptive fields", text, *shown]),
+        tables={"fits.csv": to_csv(measured.fits, synthetic=plan.synthetic)},
+        data={"results.json": results(measured.fits, settings, synthetic=plan.synthetic)},
+        pictures={name: picture.draw for name, picture in pictures.items()},
+    )
+    print(f"{text}\n\n{page}")
 
 
-def _draw(measured: Measured, folder: Path, *, synthetic: bool) -> list[str]:
-    """Draw the pictures, and return the Markdown that shows them."""
+class _Picture(NamedTuple):
+    """A picture: its file's name, what it shows, and what draws it into a file."""
+
+    name: str
+    title: str
+    draw: Callable[[Path], None]
+
+
+def _pictures(measured: Measured, *, synthetic: bool) -> Iterator[_Picture]:
+    """Yield the pictures of a run."""
     fields, fits = measured.fields, measured.fits
-    plot_fields(fields, fits, folder / "fields.png", synthetic=synthetic)
-    plot_units(fields, fits, folder / "units.png", synthetic=synthetic)
-    plot_exponents(fits, folder / "p.png", synthetic=synthetic, known=measured.known)
-    shown = [
-        "![Mean field of each group, its fit, and profiles of both](fields.png)",
-        "![Fields of single neurons or images](units.png)",
-        "![Exponent of each field](p.png)",
-    ]
-    for place, panel in enumerate(measured.kernels, start=1):
-        name = f"kernels-{place}-{re.sub(r'[^A-Za-z0-9.]+', '-', panel.title)}.png"
-        plot_kernels(panel, folder / name, synthetic=synthetic)
-        shown.append(f"![Kernels of {panel.title}, and their functional synapses]({name})")
-    return shown
+    yield _Picture(
+        "fields.png",
+        "Mean field of each group, its fit, and profiles of both",
+        partial(plot_fields, fields, fits, synthetic=synthetic),
+    )
+    yield _Picture(
+        "units.png", "Fields of single neurons or images", partial(plot_units, fields, fits, synthetic=synthetic)
+    )
+    draw = partial(plot_exponents, fits, synthetic=synthetic, known=measured.known)
+    yield _Picture("p.png", "Exponent of each field", draw)
+    for number, panel in enumerate(measured.kernels, start=1):
+        name = f"kernels-{number}-{re.sub(r'[^A-Za-z0-9.]+', '-', panel.title)}.png"
+        title = f"Kernels of {panel.title}, and their functional synapses"
+        yield _Picture(name, title, partial(plot_kernels, panel, synthetic=synthetic))
 
 
 def _plan(options: argparse.Namespace) -> Plan:

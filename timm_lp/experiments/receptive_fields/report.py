@@ -1,12 +1,10 @@
 """The tables of a run: groups, comparisons as in Table 8, and every fit."""
 
-import csv
-import io
 import math
 import statistics
 from typing import Any
 
-from ...markdown import markdown_rows
+from ...reporting import csv_text, markdown_rows
 from .comparison import Pair, compare_groups, group_interval, inverse_exponents
 from .fields import FieldFit
 from .search import P_MAX, P_MIN
@@ -44,11 +42,7 @@ def results(fits: list[FieldFit], settings: dict[str, Any], *, synthetic: bool) 
 
 def to_csv(fits: list[FieldFit], *, synthetic: bool) -> str:
     """Return a line for each fit."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ("synthetic", *_COLUMNS), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"synthetic": synthetic, **fit.record()} for fit in fits)
-    return text.getvalue()
+    return csv_text(("synthetic", *_COLUMNS), ({"synthetic": synthetic, **fit.record()} for fit in fits))
 
 
 def to_markdown(fits: list[FieldFit], *, synthetic: bool) -> str:

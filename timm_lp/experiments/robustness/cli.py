@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line
-from ...files import write_json, write_text
+from ...reporting import write_page
 from ..accelerator import create_accelerator
 from ..data.corruptions.computed import compute_corruptions
 from ..data.corruptions.images import CorruptedSet
@@ -107,11 +107,13 @@ def _report(scores: Scores, corrupted: CorruptedSet, folder: Path, command: str,
         title, _, rest = text.partition("\n\n")
         text = f"{title}\n\nThis is {DEMONSTRATION}.\n\n{rest}"
     print(f"\n{text}", flush=True)
-    write_text(folder / "report.md", text + "\n")
-    write_text(folder / "report.csv", to_csv(scores.results, corrupted))
-    write_json(folder / "results.json", to_json(scores, corrupted, command, is_demonstration))
-    try:
-        plot(scores, corrupted, folder / "report.png", DEMONSTRATION.capitalize() if is_demonstration else "")
-    except ImportError:
-        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
-    print(f"\nreport.md, report.csv, report.png, results.json: {folder}")
+    title = DEMONSTRATION.capitalize() if is_demonstration else ""
+    page = write_page(
+        folder,
+        "report",
+        text,
+        tables={"report.csv": to_csv(scores.results, corrupted)},
+        data={"results.json": to_json(scores, corrupted, command, is_demonstration)},
+        pictures={"report.png": lambda path: plot(scores, corrupted, path, title)},
+    )
+    print(f"\n{page}")

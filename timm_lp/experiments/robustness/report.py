@@ -1,16 +1,14 @@
 """The report of the robustness of networks: tables for people, CSV and JSON for programs."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
-from ...markdown import markdown_rows
 from ...models.variants import BASE
+from ...reporting import NOTHING, counted, csv_text, markdown_rows, mean_and_std
 from ..data.corruptions.images import CLEAN, CorruptedSet
 from ..data.corruptions.names import COMMON, CORRUPTIONS
 from ..trials.statistics import Cell, Table
-from ..trials.tables import count_tests, difference_table, number
+from ..trials.tables import count_tests, difference_table
 from .measure import Result
 from .scores import MCE, MCE_RELATIVE, MEAN_ALL, MEAN_COMMON, SIGNIFICANT, SUMMARIES, Scores, column
 
@@ -58,14 +56,17 @@ def to_markdown(scores: Scores, corrupted: CorruptedSet) -> str:
 
 def to_csv(results: Sequence[Result], corrupted: CorruptedSet) -> str:
     """Return a line for each network on each corruption at each severity, with what the images are."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for own in results:
-        subject = own.subject
-        place = (subject.name, subject.model, subject.variant, subject.seed, own.corruption, own.severity)
-        writer.writerow([*place, own.top1, own.mean_per_class, own.error, corrupted.name, corrupted.note])
-    return text.getvalue()
+    return csv_text(
+        _COLUMNS,
+        [
+            (
+                *(own.subject.name, own.subject.model, own.subject.variant, own.subject.seed),
+                *(own.corruption, own.severity, own.top1, own.mean_per_class, own.error),
+                *(corrupted.name, corrupted.note),
+            )
+            for own in results
+        ],
+    )
 
 
 def to_json(scores: Scores, corrupted: CorruptedSet, command: str, is_demonstration: bool) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def _heading(scores: Scores, corrupted: CorruptedSet) -> str:
     missing = [name for name in CORRUPTIONS if name not in scores.corruptions]
     note = f"; {corrupted.note}" if corrupted.note else ""
     lines = [
-        f"{count} network{'' if count == 1 else 's'}; {corrupted.num_images:,} images of each of "
+        f"{counted(count, 'network')}; {corrupted.num_images:,} images of each of "
         f"{len(scores.corruptions)} corruptions at severity {severities}{note}.",
         f"Mean ± standard deviation over seeds. The means over the {len(scores.common)} common corruptions and over "
         f"all {len(scores.corruptions)} stand apart. mCE is the mean error over the common ones; relative to base, the "
@@ -187,7 +188,7 @@ def _win_table(scores: Scores, table: Table) -> str:
 
 def _win_cell(row: str, wins: dict[str, Any], present: set[str]) -> str:
     if row not in present:
-        return "-"
+        return NOTHING
     count = f"{wins[row].count:.3g}"
     return count if row == BASE else f"{count} ({wins[row].welch} / {wins[row].paired})"
 
@@ -230,7 +231,7 @@ def _count(cell: Cell) -> int:
 
 def _cell(cell: Cell | None, is_best: bool) -> str:
     if cell is None or cell.mean is None:
-        return "-"
-    text = number(cell.mean, ".2f") if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
+        return NOTHING
+    text = mean_and_std(list(cell.values.values()))
     text += f" ({len(cell.failures)} failed)" if cell.failures else ""
     return f"**{text}**" if is_best else text

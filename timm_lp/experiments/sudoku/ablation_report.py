@@ -1,17 +1,17 @@
 """What ablations gave: the tables, and the curves of the picture."""
 
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...layers import LpConv2d
-from ...markdown import markdown_rows
 from ...masks import conformation
 from ...models.sudoku import SudokuNet
+from ...reporting import counted, markdown_rows, mean_and_std, p_value
 from ..trials.statistics import Measurement, Table, tabulate
-from ..trials.tables import count_tests, p_value
+from ..trials.tables import count_tests
 from .ablation import gamma_threshold
 from .board import KINDS
 
@@ -73,13 +73,13 @@ def to_markdown(rows: Sequence[Row], oriented: Sequence[Oriented], min_gamma: fl
             changes = {name: [own[name] - intact[key][name] for key, own in per_network.items()] for name in KINDS}
             gap = [column - row for column, row in zip(changes["column"], changes["row"], strict=True)]
             channels = fmean(own["channels"] for own in per_network.values())
-            numbers = [_mean_and_std(values) for values in (*changes.values(), gap)]
+            numbers = [mean_and_std(values, sign="+") for values in (*changes.values(), gap)]
             p = p_value(gaps.cells["column", f"{layers} {kind}"].paired_p_value)
             lines.append([layers, _WORDS[kind], f"{channels:.1f}", *numbers, p])
-    whole = ", ".join(f"{name} {_mean_and_std([own[name] for own in intact.values()], '')}" for name in KINDS)
+    whole = ", ".join(f"{name} {mean_and_std([own[name] for own in intact.values()])}" for name in KINDS)
     return "\n\n".join(
         [
-            f"Ablation of {counted(len(oriented))} on {num_test} test puzzles; intact (%): {whole}",
+            f"Ablation of {counted(len(oriented), 'network')} on {num_test} test puzzles; intact (%): {whole}",
             "\n".join(f"- {_threshold(masks, min_gamma)}" for masks in oriented),
             f"Change by ablating windows of ± {widest} degrees (points; mean ± standard deviation over networks; "
             f"of random channels, means over draws; p of the t-test of columns against rows, paired by network, after "
@@ -150,13 +150,3 @@ def _threshold(masks: Oriented, min_gamma: float) -> str:
         f"{masks.name}: no gamma is above {min_gamma:g} (largest {largest:.2f}); instead, the {count} of {total} masks "
         f"above {masks.threshold:.3f} are taken"
     )
-
-
-def counted(networks: int) -> str:
-    """Return a number of networks in words."""
-    return "1 network" if networks == 1 else f"{networks} networks"
-
-
-def _mean_and_std(values: Sequence[float], sign: str = "+") -> str:
-    mean = f"{fmean(values):{sign}.2f}"
-    return mean if len(values) < 2 else f"{mean} ± {stdev(values):.2f}"

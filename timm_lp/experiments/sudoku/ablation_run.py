@@ -1,9 +1,7 @@
 """Ablations of the saved networks of a run."""
 
-import csv
-import io
-import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +9,18 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from ...files import write_json, write_text
 from ...models.sudoku import SudokuNet, load_sudoku
+from ...reporting import counted, csv_text, write_page
 from ..trials.record import TrialRecord
 from .ablation import ablations, measure_ablations
-from .ablation_report import Oriented, Row, counted, to_markdown
+from .ablation_plot import draw_ablations
+from .ablation_report import Oriented, Row, to_markdown
 from .board import Puzzles
 from .config import SudokuConfig
 from .data import load_boards
 from .evaluation import evaluate
 from .report import trials_in
 from .trial import TEST_BATCH, in_percent
-
-_logger = logging.getLogger(__name__)
 
 
 def ablate(config: SudokuConfig, accelerator: Accelerator) -> str:
@@ -105,18 +102,14 @@ def _measure(
 
 
 def _write(output_dir: Path, text: str, rows: list[Row], oriented: Sequence[Oriented], config: SudokuConfig) -> None:
-    write_text(output_dir / "ablation.md", text + "\n")
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output_dir / "ablation.csv", lines.getvalue())
     settings = {name: getattr(config, f"ablate_{name}") for name in ("variant", "puzzles", "draws", "min_gamma")}
     thresholds = {masks.name: masks.threshold for masks in oriented}
-    write_json(output_dir / "ablation.json", {"settings": settings, "thresholds": thresholds, "rows": rows})
-    try:
-        from .ablation_plot import draw_ablations
-
-        draw_ablations(rows, output_dir / "ablation.png", f"{counted(len(oriented))} of {config.ablate_variant}")
-    except ImportError:
-        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+    title = f"{counted(len(oriented), 'network')} of {config.ablate_variant}"
+    write_page(
+        output_dir,
+        "ablation",
+        text,
+        tables={"ablation.csv": csv_text(list(rows[0]), rows)},
+        data={"ablation.json": {"settings": settings, "thresholds": thresholds, "rows": rows}},
+        pictures={"ablation.png": partial(draw_ablations, rows, title=title)},
+    )

@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _report(Path(config.output_dir))
             return
         if action == "masks":
-            folder = Path(config.output_dir)
-            print(f"{report_masks(folder)}\nTables and pictures: {folder / 'masks'}")
+            print(report_masks(Path(config.output_dir)))
             return
         accelerator = create_accelerator(mixed_precision=config.mixed_precision, cpu_threads=config.cpu_threads)
         records = []

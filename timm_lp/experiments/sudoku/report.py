@@ -1,22 +1,19 @@
 """The report that is made of the trials' records, at any time: tables, CSV files, the curves."""
 
-import csv
-import io
-import logging
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from ...files import write_json, write_text
 from ...models.variants import BASE, variant_order
+from ...reporting import counted, csv_text, number, write_page
 from ..trials.folder import check_comparable, read_records
 from ..trials.record import TrialRecord
 from ..trials.statistics import Measurement, Table, tabulate
 from ..trials.summary import RESULTS_FILE, summarize
-from ..trials.tables import accuracy_table, count_tests, difference_table, number
+from ..trials.tables import accuracy_table, count_tests, difference_table
+from .curves import draw_curves
 from .trial import STEPWISE
-
-_logger = logging.getLogger(__name__)
 
 _MEASURES = ("row", "column", "box", "sudoku", "number", "blank", "exact")
 _TESTED = ("row", "column", "box", "blank")
@@ -56,25 +53,24 @@ def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
 
 
 def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str | None = None) -> None:
-    """Write the tables, `results.json`, the CSV files and the curves.
+    """Write the tables, `results.json`, the CSV files and the curves, all or none of them.
 
     Args:
         output_dir: Where to.
         records: The trials.
         command: The command that repeats all of them; None to leave `results.json` as it is.
     """
-    write_text(output_dir / "report.md", to_markdown(records) + "\n")
-    write_text(output_dir / "report.csv", to_csv(records))
-    write_text(output_dir / "curves.csv", curves_to_csv(records))
-    if command is not None:
-        write_json(output_dir / RESULTS_FILE, summarize(records, command))
-    try:
-        from .curves import draw_curves
-
-        for place, group in enumerate(networks(records)):
-            draw_curves(group, output_dir / f"curves{f'-{place + 1}' if place else ''}.png", title(group))
-    except ImportError:
-        _logger.warning("No picture: matplotlib is not installed. `pip install matplotlib` brings it.")
+    write_page(
+        output_dir,
+        "report",
+        to_markdown(records),
+        tables={"report.csv": to_csv(records), "curves.csv": curves_to_csv(records)},
+        data={} if command is None else {RESULTS_FILE: summarize(records, command)},
+        pictures={
+            f"curves{f'-{number}' if number > 1 else ''}.png": partial(draw_curves, group, title=title(group))
+            for number, group in enumerate(networks(records), start=1)
+        },
+    )
 
 
 def to_markdown(records: Sequence[TrialRecord]) -> str:
@@ -89,7 +85,7 @@ def to_csv(records: Iterable[TrialRecord]) -> str:
         own = {"data": record.dataset.id, "network": record.model, "error": record.error}
         figures = {name: getattr(record, name) for name in ("variant", "seed", "parameters", "train_seconds")}
         lines.append({**own, **figures, **(record.metrics or {}), **record.details})
-    return _csv(_COLUMNS, lines)
+    return csv_text(_COLUMNS, lines)
 
 
 def curves_to_csv(records: Iterable[TrialRecord]) -> str:
@@ -99,7 +95,7 @@ def curves_to_csv(records: Iterable[TrialRecord]) -> str:
         own = {"network": record.model, "variant": record.variant, "seed": record.seed}
         for values in zip(*(record.history[name] for name in _CURVES if record.history), strict=True):
             lines.append({**own, **dict(zip(_CURVES, values, strict=True))})
-    return _csv(("network", "variant", "seed", *_CURVES), lines)
+    return csv_text(("network", "variant", "seed", *_CURVES), lines)
 
 
 def measures(records: Sequence[TrialRecord], columns: dict[str, str]) -> Table:
@@ -123,10 +119,10 @@ def title(records: Sequence[TrialRecord]) -> str:
     """Return what the trials of a network have in common, in a line."""
     first, seeds = records[0], len({record.seed for record in records})
     own = first.settings
+    size = f"{own['channels']} channels x {own['depth']} layers"
     seen = next((f"{record.history['puzzles'][-1]:,.0f}" for record in records if record.history), "no")
-    seed = f"{seeds} seed{'s' if seeds > 1 else ''}"
     return (
-        f"{own['channels']} channels x {own['depth']} layers, {own['input']} input, {seed}, {seen} puzzles seen "
+        f"{size}, {own['input']} input, {counted(seeds, 'seed')}, {seen} puzzles seen "
         f"({first.num_train:,} {first.dataset.name}), {first.num_test:,} others to test with"
     )
 
@@ -170,11 +166,3 @@ def _costs(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
         "parameters": {row: number(own[0].parameters, ",") for row, own in done.items()},
         "training (s)": {row: f"{value:.1f}" for row, value in seconds.items()},
     }
-
-
-def _csv(columns: Sequence[str], lines: Iterable[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()

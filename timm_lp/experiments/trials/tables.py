@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ...markdown import markdown_rows
+from ...reporting import markdown_rows, number, p_value
 from .statistics import Cell, Table
 
 
@@ -86,16 +86,6 @@ def number_table(numbers: Mapping[tuple[str, str], float], table: Table, label: 
         [row, *(number(numbers.get((row, column)), spec) for column in table.columns)] for row in table.rows
     ]
     return markdown_rows([label, *table.columns.values()], lines)
-
-
-def number(value: float | None, spec: str) -> str:
-    """Return a number as text, a dash for None."""
-    return "-" if value is None else format(value, spec)
-
-
-def p_value(p: float | None) -> str:
-    """Return a p-value as text, a dash for None."""
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _mean_and_std(cell: Cell | None, best: bool, seeds: int) -> str:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
 from ....files import write_figure
-from ....markdown import markdown_rows
 from ....models.variants import BASE
+from ....reporting import markdown_rows
 from ..comparison import holm
 from .benchmark import Result
 from .network import BEHAVIOUR

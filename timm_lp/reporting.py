@@ -1,0 +1,264 @@
+"""A page of results: numbers as text, tables as Markdown, CSV and LaTeX, variants' colours, and the folder of all."""
+
+import csv
+import io
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean, stdev
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from .files import write_json, write_text
+
+NOTHING = "-"  # what stands for a number that is not there
+
+_logger = logging.getLogger(__name__)
+
+_COLORS = {
+    **{"base": "#444444", "large": "#c44e52", "lp": "#3b6fb6", "lp2": "#3b6fb6", "lp4": "#4c9f9f", "lp8": "#55a868"},
+    **{"lp16": "#dd8452", "lp256f": "#9a6fb0"},
+}
+_OTHER_COLOR = "#888888"
+
+_TABLE = re.compile(r"^\|.*\|$")
+_PICTURE = re.compile(r"^!\[(?P<title>.*)\]\((?P<file>.*)\)$")
+_LATEX = {
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"±": r"$\pm$", "°": r"\textdegree{}", "·": r"\textperiodcentered{}", "<": "$<$", ">": "$>$"},
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+_MARKS = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>.+?)`|\[(?P<label>.+?)\]\((?P<link>.+?)\)|\\(?P<escaped>[*|])")
+_NEGATIVE = re.compile(r"(?<![^\s(])-(?=\d)")
+
+
+def number(value: float | None, spec: str) -> str:
+    """Return a number as text, a dash for None."""
+    return NOTHING if value is None else format(value, spec)
+
+
+def mean_and_std(values: Sequence[float], spec: str = ".2f", sign: str = "") -> str:
+    """Return the mean and, of several values, their standard deviation.
+
+    Args:
+        values: At least one.
+        spec: How both are written, as for `format`.
+        sign: "+" for a mean with its sign.
+    """
+    mean = format(fmean(values), sign + spec)
+    return mean if len(values) < 2 else f"{mean} ± {stdev(values):{spec}}"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value as text with three decimals, a dash for None."""
+    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def counted(count: int, word: str) -> str:
+    """Return a number of things in words: `1 seed`, `3 seeds`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def variant_style(variant: str) -> dict[str, str]:
+    """Return the colour of a variant in every picture, and its line: dashed for forms such as `lp2-paper`."""
+    name = variant.split("-")[0]
+    return {"color": _COLORS.get(name, _OTHER_COLOR), "linestyle": "--" if "-" in variant else "-"}
+
+
+def markdown_rows(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Return a Markdown table, its first columns to the left and numbers to the right.
+
+    Args:
+        header: Headings of the columns.
+        lines: Cells, line by line.
+        left: Number of columns to the left.
+    """
+    columns = list(zip(header, *lines, strict=True))
+    widths = [max(2, *map(len, column)) for column in columns]  # Markdown's rule of a column needs two characters
+    rule = [*("-" * width for width in widths[:left]), *("-" * (width - 1) + ":" for width in widths[left:])]
+    return "\n".join(_markdown_line(line, widths, left) for line in [header, rule, *lines])
+
+
+def _markdown_line(cells: Sequence[str], widths: list[int], left: int) -> str:
+    padded = [
+        cell.ljust(width) if column < left else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |"
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> str:
+    """Return a CSV file.
+
+    Args:
+        columns: Headings of the columns.
+        rows: A mapping each, whose other keys are left out, or the cells in the order of `columns`.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([row.get(name) for name in columns] if isinstance(row, Mapping) else row)
+    return text.getvalue()
+
+
+def to_latex(markdown: str) -> str:
+    """Return a Markdown page as LaTeX: each table with booktabs' rules, under the paragraph above it as its caption.
+
+    Args:
+        markdown: Headings, paragraphs, lists, pictures and tables, with an empty line between them.
+    """
+    parts, caption = [r"% Needs \usepackage{booktabs}, of pictures \usepackage{graphicx}."], ""
+    for block in re.split(r"\n\s*\n", markdown.strip()):
+        lines = block.splitlines()
+        if all(map(_TABLE.match, lines)):
+            parts.append(_latex_table(lines, caption))
+            caption = ""
+            continue
+        if caption:
+            parts.append(caption)
+        caption = ""
+        if picture := _PICTURE.match(lines[0]):
+            parts.append(_latex_picture(picture["file"], _latex_text(picture["title"])))
+        elif lines[0].startswith("#"):
+            parts.append(rf"\paragraph{{{_latex_text(lines[0].lstrip('# '))}}}")
+        elif lines[0].startswith("- "):
+            items = [f"  \\item {_latex_text(line.removeprefix('- '))}" for line in lines]
+            parts.append("\n".join([r"\begin{itemize}", *items, r"\end{itemize}"]))
+        else:
+            caption = _latex_text(" ".join(lines))
+    return "\n\n".join([*parts, *([caption] if caption else [])]) + "\n"
+
+
+def _latex_table(lines: Sequence[str], caption: str) -> str:
+    header, rule, *body = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)
+    alignment = "".join("r" if cell.endswith(":") else "l" for cell in rule)
+    rows = [rf"    {' & '.join(map(_latex_text, cells))} \\" for cells in [header, *body]]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            *([rf"  \caption{{{caption}}}"] if caption else []),
+            rf"  \begin{{tabular}}{{{alignment}}}",
+            r"    \toprule",
+            rows[0],
+            r"    \midrule",
+            *rows[1:],
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_picture(file: str, caption: str) -> str:
+    return "\n".join(
+        [
+            r"\begin{figure}",
+            r"  \centering",
+            rf"  \includegraphics[width=\linewidth]{{{file}}}",
+            rf"  \caption{{{caption}}}",
+            r"\end{figure}",
+        ]
+    )
+
+
+def _latex_text(text: str) -> str:
+    """Return a line of Markdown as LaTeX."""
+    parts, end = [], 0
+    for mark in _MARKS.finditer(text):
+        parts.append(_latex_characters(text[end : mark.start()]))
+        if mark["bold"]:
+            parts.append(rf"\textbf{{{_latex_text(mark['bold'])}}}")
+        elif mark["code"]:
+            parts.append(rf"\texttt{{{_latex_characters(mark['code'])}}}")
+        else:
+            parts.append(_latex_characters(mark["label"] or mark["escaped"]))
+        end = mark.end()
+    return "".join([*parts, _latex_characters(text[end:])])
+
+
+def _latex_characters(text: str) -> str:
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return "--" if escaped == NOTHING else _NEGATIVE.sub("$-$", escaped)
+
+
+def write_page(
+    folder: Path,
+    name: str,
+    markdown: str,
+    *,
+    tables: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+    pictures: Mapping[str, Callable[[Path], None]] | None = None,
+    progress: Callable[[Sequence[str]], Iterable[str]] = iter,
+) -> str:
+    """Write a page of results into a folder, all of it or, where something fails, none of it.
+
+    Without matplotlib there are no pictures, and the log says so; pictures of an earlier run are removed then.
+
+    Args:
+        folder: Where to.
+        name: Name of the page's files without their endings, `report` for instance.
+        markdown: The page, which is written as LaTeX too.
+        tables: CSV files, by their names.
+        data: What JSON files hold, by their names.
+        pictures: What draws a picture into the file that it is given, by the files' names.
+        progress: Shows how far the pictures are, as tqdm does.
+
+    Returns:
+        The line that tells a user where the results lie.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".partial-", dir=folder) as partial, _errors_name(folder, partial):
+        written = Path(partial)
+        write_text(written / f"{name}.md", markdown + "\n")
+        write_text(written / f"{name}.tex", to_latex(markdown))
+        for file, text in (tables or {}).items():
+            write_text(written / file, text)
+        for file, content in (data or {}).items():
+            write_json(written / file, content)
+        missing = _draw_all(written, pictures or {}, progress)
+        names = [f"{name}.md", f"{name}.tex", *(tables or {}), *(data or {})]
+        names += [file for file in pictures or {} if file not in missing]
+        for file in names:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(written / file, folder / file)
+    for file in missing:
+        (folder / file).unlink(missing_ok=True)
+    return f"{', '.join(names)}: {folder}"
+
+
+@contextmanager
+def _errors_name(folder: Path, partial: str) -> Iterator[None]:
+    """Let an error name the file in the folder, not the one in the folder of what is half done."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and Path(error.filename).is_relative_to(partial):
+            error.filename = str(folder / Path(error.filename).relative_to(partial))
+        raise
+
+
+def _draw_all(
+    folder: Path,
+    pictures: Mapping[str, Callable[[Path], None]],
+    progress: Callable[[Sequence[str]], Iterable[str]],
+) -> list[str]:
+    """Draw pictures, and return the names of those that could not be drawn without matplotlib."""
+    try:
+        for file in progress(list(pictures)):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            pictures[file](folder / file)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        _logger.warning("No pictures: matplotlib is not installed. `pip install matplotlib` brings it.")
+        return list(pictures)
+    return []
