@@ -1,7 +1,6 @@
 """The command line of the hub: `timm-lp-hub`."""
 
 import argparse
-import json
 import logging
 import struct
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
-from typing import Any, NoReturn
+from typing import Any
 from zipfile import BadZipFile
 
 import timm
@@ -21,10 +20,10 @@ from timm.models import load_state_dict
 from torch import nn
 
 from .cards import architectures
-from .config import NO_MODEL_ARGS
 from .download import pull
 from .errors import HubError, VerificationError
 from .files import is_staged
+from .flags import parse_arguments
 from .listing import list_networks
 from .staging import fetch_network, stage
 from .upload import preview, push
@@ -33,9 +32,7 @@ from .weights import BUILD_ERRORS
 
 _READ_ERRORS = (*BUILD_ERRORS, BadZipFile, EOFError, OSError, SafetensorError, UnpicklingError, struct.error)
 _OF_STAGING = ("merged", "label_names", "results", "checkpoint", "model_args", "license", "base_model")
-_MAX_SHOWN = 100  # letters of an argument
 _MAX_REASON = 300  # letters; torch lists every weight that does not fit
-_NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hub_export").setLevel(logging.INFO)
     hub_logging.disable_propagation()  # it prints its warnings itself
-    options = _parser().parse_args(arguments)
+    options = parse_arguments(arguments)
     try:
-        options.run(options)
+        _RUN[options.command](options)
     except (HubError, VerificationError, ValueError, OSError) as error:
         sys.exit(f"timm-lp-hub: {_message(error)}")
     except KeyboardInterrupt:
@@ -118,9 +115,9 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _cards(options: argparse.Namespace) -> None:
-    folder = Path(options.folder)
+    folder = Path(options.folder or architectures.CARDS)
     if not folder.is_dir():
-        raise ValueError(f"--folder must be a folder, got {options.folder!r}. Run this in a clone of the repository.")
+        raise ValueError(f"--folder must be a folder, got {str(folder)!r}. Run this in a clone of the repository.")
     if not options.check:
         architectures.write_cards(folder)
     elif stale := architectures.stale_cards(folder):
@@ -189,77 +186,4 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, (OSError, RuntimeError, ValueError)) and text else f"{kind}: {text}"
 
 
-def _model_args(text: str) -> dict[str, Any]:
-    try:
-        arguments = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"must be JSON, got {text[:_MAX_SHOWN]!r}: {error}") from error
-    if not isinstance(arguments, dict):
-        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text[:_MAX_SHOWN]!r}")
-    if refused := sorted(arguments.keys() & NO_MODEL_ARGS):
-        raise argparse.ArgumentTypeError(f"must be arguments of the network, got {', '.join(refused)}")
-    return arguments
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with a command line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with the message, and where more is said."""
-        self.exit(2, f"timm-lp-hub: error: {message}; see `{self.prog} --help`.\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="timm-lp-hub", description="Publish networks, and bring them back, verified.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = commands.add_parser("stage", help="write a network into a folder as it is published")
-    _add_network(command)
-    command.add_argument("folder", help="new or empty")
-    command.set_defaults(run=_stage)
-
-    command = commands.add_parser("verify", help="check a folder: its files, its tensors, what it computes")
-    command.add_argument("folder")
-    command.set_defaults(run=_verify)
-
-    command = commands.add_parser("push", help="publish a network, and verify what is there then")
-    _add_network(command)
-    command.add_argument("repo_id", metavar="repo", help="OWNER/NAME; made if there is none")
-    command.add_argument("--revision", default="main", metavar="BRANCH", help="made if there is none")
-    command.add_argument("--private", action="store_true", help="make a new repository private")
-    command.add_argument("--create-pr", action="store_true", help="open a pull request instead")
-    command.add_argument("--tag", help="a new tag for the commit")
-    command.add_argument("--dry-run", action="store_true", help="print what would be uploaded, and upload nothing")
-    command.set_defaults(run=_push)
-
-    command = commands.add_parser("pull", help="bring a network here, verified, and print its folder")
-    command.add_argument("repo_id", metavar="repo", help="OWNER/NAME")
-    command.add_argument("--revision", help="branch, tag or commit; main if not given")
-    command.add_argument("--folder", help="new or empty; the Hub's cache if not given")
-    command.set_defaults(run=_pull)
-
-    command = commands.add_parser("list", help="list the networks on the Hub")
-    command.add_argument("--author", help="only those of this user or organization")
-    command.set_defaults(run=_list)
-
-    command = commands.add_parser("cards", help="write a card for each architecture, in a clone of the repository")
-    command.add_argument("--check", action="store_true", help="write nothing, and fail if a card is not current")
-    command.add_argument("--folder", default=str(architectures.CARDS), help="default: %(default)s")
-    command.set_defaults(run=_cards)
-    return parser
-
-
-def _add_network(command: argparse.ArgumentParser) -> None:
-    command.add_argument("network", help=_NETWORK)
-    command.add_argument("--checkpoint", help="weights for the name, .safetensors or .pth")
-    command.add_argument("--model-args", type=_model_args, default={}, metavar="JSON", help="for timm.create_model")
-    command.add_argument("--merged", action="store_true", help="fold the masks into plain convolutions")
-    command.add_argument("--label-names", metavar="FILE", help="names of the classes, one a line")
-    command.add_argument("--results", metavar="FILE", help="results.json of the few-shot benchmark, for the card")
-    command.add_argument(
-        "--license",
-        help="the network's licence; if not given, that of the weights which its training recorded, or none",
-    )
-    command.add_argument(
-        "--base-model", metavar="OWNER/NAME", help="the repository that it was made from; likewise if not given"
-    )
+_RUN = {"stage": _stage, "verify": _verify, "push": _push, "pull": _pull, "list": _list, "cards": _cards}

@@ -11,13 +11,8 @@ from timm_lp.files import parse_json
 
 from .errors import VerificationError, first_line
 from .files import CONFIG
+from .flags import NO_MODEL_ARGS
 
-# What timm's factory takes for itself, or what points to other files.
-NO_MODEL_ARGS = {
-    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
-    *("pretrained_model_args", "checkpoint_path", "cache_dir", "features_only", "feature_cfg"),
-    *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name", "pruned"),
-}
 _NO_WEIGHT_SOURCES = ("url", "file", "hf_hub_id", "hf_hub_filename", "state_dict", "source", "custom_load")
 # What timm's configuration says of the weights that it knows, not of the network.
 _OF_WEIGHTS = ("tag", "origin_url", "paper_ids", "description", "notes")

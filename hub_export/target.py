@@ -44,6 +44,8 @@ def check_repo_id(repo_id: str) -> None:
     """
     try:
         validate_repo_id(repo_id)
+        if not repo_id.isascii():  # which older clients do not check
+            raise HFValidationError("it has letters beyond ASCII")
     except HFValidationError as error:
         raise ValueError(f"`repo_id` must be 'owner/name', got {repo_id!r}: {first_line(error)}.") from error
     if "/" not in repo_id:

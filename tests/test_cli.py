@@ -69,6 +69,9 @@ MISTAKES = [
     ("receptive-fields", ["--weights", "trained"], "`--weights` must come with a NETWORK, got none"),
     ("bench", ["all"], "argument suite: invalid choice: 'all'"),
     ("brain", ["rsa", "--resamples", "0"], "argument --resamples: must be at least 1, got 0"),
+    ("hub", ["pull"], "the following arguments are required: repo"),
+    ("hub", ["stage", "resnet18", "folder", "--model-args", "{"], "argument --model-args: must be JSON, got '{'"),
+    ("brain", ["mmv1", "--synthetic", "--mice", "a"], "`--mice` must come with `--data`, got it with `--synthetic`"),
     ("brain", ["mmv1"], "either `--data` or `--synthetic` must be given"),
 ]
 

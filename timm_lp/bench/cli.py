@@ -1,6 +1,5 @@
 """The command line of the speed benchmark."""
 
-import json
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..command import failures_in_one_line
+from ..files import parse_json
 from ..reporting import write_page
 from .benchmark import run_benchmark
 from .cases import SUITES
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _read_results(path: Path) -> Results:
     """Return the results of another run, if they are what the tables take."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         for result in content["results"]:
             _ = key(result), fraction(result, "training", "lp"), fraction(result, "evaluation", "lp")
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -25,6 +25,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     options = parser.parse_args(arguments)
     if options.command == "mmv1" and options.synthetic == bool(options.data):
         parser.error("either `--data` or `--synthetic` must be given")
+    if options.command == "mmv1" and options.synthetic and options.mice:
+        parser.error("`--mice` must come with `--data`, got it with `--synthetic`. Leave it out")
     return options
 
 
