@@ -63,7 +63,7 @@ def _run(benchmark: Benchmark) -> None:
     write_results(output_dir, records, config)
     print(
         f"\nTrials and models: {output_dir}/<data set>/<model>/<variant>-seed<seed>; "
-        f"this report: {output_dir}/report.md, .csv, .png; results: {output_dir / RESULTS_FILE}"
+        f"this report: {output_dir}/report.md, .tex, .csv, .png; results: {output_dir / RESULTS_FILE}"
     )
     if config.push_to_hub:
         _push(output_dir, records, config.push_to_hub)

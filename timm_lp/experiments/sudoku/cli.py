@@ -59,7 +59,7 @@ def _report(folder: Path) -> None:
 def _ablate(config: SudokuConfig, accelerator: Accelerator) -> None:
     text, folder = ablate(config, accelerator), config.output_dir
     if accelerator.is_main_process:
-        print(f"{text}\n\nThis: {folder}/ablation.md; every ablation: {folder}/ablation.png, .csv, .json")
+        print(f"{text}\n\nThis: {folder}/ablation.md, .tex; every ablation: {folder}/ablation.png, .csv, .json")
 
 
 def _run(config: SudokuConfig, experiment: Experiment) -> list[TrialRecord]:
@@ -71,6 +71,6 @@ def _run(config: SudokuConfig, experiment: Experiment) -> list[TrialRecord]:
     write_report(Path(folder), records, command_line(config))
     print(
         f"\nTrials and networks: {folder}/<puzzles>/<network>/<variant>-seed<seed>; this report: {folder}/report.md, "
-        f".csv; every epoch: {folder}/curves.png, .csv; results: {folder}/results.json"
+        f".tex, .csv; every epoch: {folder}/curves.png, .csv; results: {folder}/results.json"
     )
     return records
