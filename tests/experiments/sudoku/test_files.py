@@ -88,7 +88,7 @@ def test_refuses_a_file_without_the_columns_or_rows(path: Path, text: str) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"quizzes,solutions\n" * 90, mtime=0)[:-9], r"must be a whole file, got .*csv: .*\. Fetch it again"),
+        (gzip.compress(b"quizzes,solutions\n" * 90, mtime=0)[:-9], r"must be a whole file, got .*csv: .*\. Fetch it"),
         (b"PK\x03\x04 and more", r"must be a CSV file, got the archive .*csv\. Unzip it"),
         (
             f"quizzes,solutions\n{'1' * 200_000},".encode(),
