@@ -6,7 +6,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -419,11 +419,12 @@ def test_a_full_disk_fails_its_trial_alone(recipe: Path, tmp_path: Path, capsys:
 
 
 def test_a_report_that_cannot_be_written_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    partial = run[-1] / "report.partial"
-    partial.symlink_to("/dev/full")
-    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device; .*/report\.md'$"):
+    before = (run[-1] / "report.md").read_text()
+    with _files_up_to(100), pytest.raises(SystemExit) as failure:
         main(["--report", "--output-dir", str(run[-1])])
-    partial.unlink()
+    assert re.fullmatch(r"finetune\.py: \[Errno 27\] File too large; make room .*: '.*'", str(failure.value))
+    assert f"'{run[-1] / 'report.md'}'" in str(failure.value)
+    assert (run[-1] / "report.md").read_text() == before
     assert "| lp2     |" in capsys.readouterr().out, "but it is printed"
 
 
@@ -449,13 +450,21 @@ def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsy
     assert "| lp2     |" in capsys.readouterr().out
 
 
+@contextmanager
+def _files_up_to(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, bytes, as a disk that is almost full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 @pytest.fixture
 def small_disk() -> Iterator[None]:
-    """Let no file grow beyond 100 kB, as a disk that is almost full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with _files_up_to(100_000):
+        yield
 
 
 @pytest.mark.usefixtures("small_disk")
