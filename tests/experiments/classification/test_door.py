@@ -28,7 +28,7 @@ class Finder:
 sys.meta_path.insert(0, Finder)
 runpy.run_module("timm_lp.experiments.classification", run_name="__main__")
 """
-OPTIONAL = {"datasets", "matplotlib"}  # what needs them says so
+OPTIONAL = {"datasets", "matplotlib", "pyarrow"}  # what needs them says so, and datasets brings pyarrow
 SHORT = ["--variants", "base", "lp2", "--seeds", "1", "--shots", "2", "--epochs", "1", "--cpu-threads", "1"]
 
 
