@@ -1,7 +1,8 @@
 """The model zoo's hub: models to verified folders and repositories, and the cards that describe them."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from timm_lp.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .download import pull
@@ -23,12 +24,4 @@ _HOMES = {
     "verify": ".verification",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

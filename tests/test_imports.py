@@ -19,7 +19,7 @@ from .imports import (
 )
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.reporting", "timm_lp.start", "timm_lp.variants")
+TOOLS = ("timm_lp.command", "timm_lp.files", "timm_lp.lazy", "timm_lp.reporting", "timm_lp.start", "timm_lp.variants")
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.experiments.trials"
 _SETTINGS = "timm_lp.experiments.settings"

@@ -3,10 +3,10 @@
 Importing this package is cheap: it imports neither torch nor timm until one of its names is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import plugin
+from .lazy import lazy_names
 
 if TYPE_CHECKING:
     from .convert import lp_convert, lp_merge, spare_masks_from_weight_decay
@@ -23,15 +23,7 @@ _HOMES = {
     "spare_masks_from_weight_decay": ".convert",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 plugin.install()

@@ -66,8 +66,8 @@ def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
-        if not isinstance(error, (OSError, *kinds)) or getattr(error, "filename", None) is not None:
+    except (OSError, *kinds) as error:
+        if getattr(error, "filename", None) is not None:
             raise
         said = re.search(r"os error (\d+)", str(error))  # safetensors'
         number = int(said[1]) if said else getattr(error, "errno", None)
