@@ -64,9 +64,10 @@ def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     Raises:
         OSError: In place of what was raised.
     """
+    all_kinds: tuple[type[Exception], ...] = (OSError, *kinds)
     try:
         yield
-    except (OSError, *kinds) as error:
+    except all_kinds as error:
         if getattr(error, "filename", None) is not None:
             raise
         said = re.search(r"os error (\d+)", str(error))  # safetensors'
