@@ -71,10 +71,11 @@ class OtherError(Exception):
     [
         (OSError("80 requested and 0 written"), OSError, r"^\[Errno 5\] 80 requested and 0 written; make room .*'a'$"),
         (OtherError("I/O error: no space (os error 28)"), OSError, rf"^\[Errno 28\] {FULL}'a'$"),
+        (OtherError('IoError(Os { code: 28, message: "no space" })'), OSError, rf"^\[Errno 28\] {FULL}'a'$"),
         (OtherError("a tensor is odd"), OtherError, "^a tensor is odd$"),
         (FileNotFoundError(2, "No such file", "b"), FileNotFoundError, r"^\[Errno 2\] No such file: 'b'$"),
     ],
-    ids=["numpy's", "safetensors'", "other", "named"],
+    ids=["numpy's", "safetensors'", "older safetensors'", "other", "named"],
 )
 def test_an_error_names_the_file(raised: Exception, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message), failures_name(Path("a"), OtherError):

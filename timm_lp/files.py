@@ -70,7 +70,7 @@ def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     except all_kinds as error:
         if getattr(error, "filename", None) is not None:
             raise
-        said = re.search(r"os error (\d+)", str(error))  # safetensors'
+        said = re.search(r"(?:os error |Os { code: )(\d+)", str(error))  # safetensors', new and old
         number = int(said[1]) if said else getattr(error, "errno", None)
         if number is None and not isinstance(error, OSError):
             raise

@@ -48,7 +48,7 @@ def test_the_damaged_tensor_is_named(staged: Path) -> None:
 def test_a_cut_file_is_found(staged: Path) -> None:
     path = staged / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(VerificationError, match=r"model\.safetensors differs from what was staged \(.*incomplete"):
+    with pytest.raises(VerificationError, match=r"(?i)model\.safetensors differs from what was staged \(.*incomplete"):
         verify(staged)
 
 
