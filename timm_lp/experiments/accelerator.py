@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, get_cpu_distributed_information, parse_flag_from_env
 from torch import Tensor, nn
 
+from ..trials.record import Machine
 from .allocation import keep_freed_memory
-from .trials.record import Machine
 
 _logger = logging.getLogger(__name__)
 

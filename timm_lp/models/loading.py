@@ -13,11 +13,14 @@ from huggingface_hub import constants, get_session, try_to_load_from_cache
 from timm.models import is_model, split_model_name_tag
 from torch import nn
 
-from .sudoku import is_sudoku
+from .checkpoint import read_weights, without_prefix
 
 _HUB, _FOLDER = "hf-hub:", "local-dir:"
 _SOURCES = (_HUB, _FOLDER)
 _PATIENCE = 5  # seconds for a server's answer
+_LONGEST = 300  # letters of a reason; torch lists every weight that does not fit
+
+CONFIG_FILE = "config.json"  # beside saved weights; it says what timm builds
 
 
 class UnreachableError(OSError):
@@ -134,22 +137,35 @@ def load_network(name: str, **kwargs: Any) -> nn.Module:
         OSError: If it cannot be fetched, at once where there is no way to it.
     """
     arguments = {"pretrained": True, **kwargs}
-    if is_sudoku(Path(name.removeprefix(_FOLDER))):
-        raise ValueError(
-            f"`name` must be a network that sees images, got {name!r}, a Sudoku network. `timm-lp masks` and "
-            "`timm-lp sudoku` take it."
-        )
     if name.startswith(_SOURCES) or (is_model(split_model_name_tag(name)[0]) and not Path(name).is_dir()):
         return create_model(name, **arguments)
     folder = Path(name)
-    if not folder.is_dir():
+    if not (folder / CONFIG_FILE).is_file():
         raise ValueError(
-            f"`name` must be a registered network, hf-hub:ORG/NAME, local-dir:FOLDER or a folder, got {name!r}. "
-            "timm.list_models('lp*') lists ours."
+            f"`name` must be a registered network, {_HUB}ORG/NAME, {_FOLDER}FOLDER or a folder with {CONFIG_FILE}, got "
+            f"{name!r}. timm.list_models('lp*') lists ours."
         )
-    if not (folder / "config.json").is_file():
+    return timm.create_model(f"{_FOLDER}{folder}", **arguments)
+
+
+def load_weights(file: Path) -> nn.Module:
+    """Return the network that a folder's configuration describes, with the weights in another of its files.
+
+    Args:
+        file: What torch or safetensors saved, in the folder of a saved network.
+
+    Raises:
+        ValueError: If there is no configuration beside it, or the file does not hold that network's weights.
+        OSError: If it cannot be read.
+    """
+    network = load_network(str(file.parent), pretrained=False)
+    weights = without_prefix(read_weights(str(file)), network.state_dict(), str(file))
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"`name` must be a folder that holds a network, got {name!r} without config.json. A trial's folder has one "
-            "if it ended well and its model was saved."
-        )
-    return timm.create_model(f"local-dir:{folder}", **arguments)
+            f"`file` must hold the weights of the network that {file.parent / CONFIG_FILE} describes, got {file}: "
+            f"{reason[:_LONGEST]}"
+        ) from error
+    return network

@@ -15,6 +15,7 @@ __all__ = [
     "NamedVariant",
     "Variant",
     "parse_variant",
+    "split_name",
     "variant_order",
     "variant_prefix",
 ]
@@ -57,6 +58,16 @@ def parse_variant(model: str, variant: str) -> NamedVariant:
             f"`model` and `variants` must name registered models, got {variant!r} of {model!r}. {_advice(model)}"
         )
     return NamedVariant(name, {"preserve": False} if damped else {}, reinit)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the base network and the variant that a registered name stands for: `resnet18` and `lp2`.
+
+    Args:
+        name: The name, with or without a tag, which stays with the base network's.
+    """
+    prefix, _, model = name.partition("_")
+    return (model, prefix) if any(prefix == known.prefix for known in VARIANTS) else (name, BASE)
 
 
 def _advice(model: str) -> str:

@@ -16,9 +16,9 @@ from timm_lp.experiments.brain import cli
 from timm_lp.experiments.brain.__main__ import PACKAGES
 from timm_lp.experiments.brain.responses import Area, Responses, write_responses
 from timm_lp.experiments.brain.similarity import rsm_of_responses
-from timm_lp.experiments.trials.record import as_json
+from timm_lp.trials.record import as_json
 
-from ..trials.records import record
+from ...trials.records import record
 from .data import IMAGES, small_cortex, write
 
 QUICK = ["--resamples", "8", "--splits", "2", "--permutations", "4", "--image-size", "32"]

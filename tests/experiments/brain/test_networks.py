@@ -8,9 +8,9 @@ import torch
 from timm.models import save_for_hf
 
 from timm_lp.experiments.brain.networks import Network, networks_of, trial_of
-from timm_lp.experiments.trials.record import as_json
+from timm_lp.trials.record import as_json
 
-from ..trials.records import record
+from ...trials.records import record
 
 
 def _trial(folder: Path, seed: int = 4) -> Path:

@@ -14,7 +14,7 @@ from timm_lp.experiments.classification.networks import create_network, preproce
 from timm_lp.experiments.data.images import ImageSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import EvalPixels, eval_transform
-from timm_lp.experiments.trials.record import DivergedError
+from timm_lp.trials.record import DivergedError
 
 from ..networks import TINY, config
 

@@ -14,8 +14,8 @@ from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.sampling import draw
 from timm_lp.models.complexity import count_macs
 
+from ...trials.records import RECORDS, record
 from ..networks import config
-from ..trials.records import RECORDS, record
 
 
 def test_each_trial_has_its_variants_results(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from timm_lp.experiments.classification.trial import augmentations
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import TrainPixels
 from timm_lp.experiments.data.sampling import draw
-from timm_lp.experiments.trials.checkpoint import CheckpointFile
-from timm_lp.experiments.trials.record import DivergedError
+from timm_lp.trials.checkpoint import CheckpointFile
+from timm_lp.trials.record import DivergedError
 
 from ..networks import config
 

@@ -10,7 +10,7 @@ from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import EvalPixels, Normalize, eval_transform
 from timm_lp.experiments.data.sampling import draw
-from timm_lp.experiments.trials.record import DivergedError
+from timm_lp.trials.record import DivergedError
 
 from ..conftest import forget_format
 from ..images import make_parquet

@@ -16,7 +16,7 @@ from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.options import ReadOptions
 from timm_lp.experiments.data.presets import PRESETS
 from timm_lp.experiments.data.sampling import draw
-from timm_lp.experiments.trials.record import DataInfo
+from timm_lp.trials.record import DataInfo
 
 from ..images import encoded, make_folder, make_parquet, picture
 

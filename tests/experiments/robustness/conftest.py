@@ -10,12 +10,12 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.trials.record import TrialRecord, trial_folder
 from timm_lp.files import TRIAL_FILE, write_json
+from timm_lp.trials.record import TrialRecord, trial_folder
 
+from ...trials.records import record
 from ..images import make_folder
 from ..networks import TINY
-from ..trials.records import record
 
 CLASSES = ("ant", "bee", "cat")
 MakeTrial = Callable[..., Path]

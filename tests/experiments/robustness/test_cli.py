@@ -22,8 +22,8 @@ from timm_lp.experiments.data.corruptions.names import COMPUTED, CORRUPTIONS
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.robustness import demonstration, measure
 from timm_lp.experiments.robustness.cli import main
-from timm_lp.experiments.trials.record import read_record
 from timm_lp.models.loading import load_network
+from timm_lp.trials.record import read_record
 
 from ..conftest import forget_format
 from ..networks import accuracy

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from timm_lp.experiments.trials.record import DataInfo, Machine, TrialRecord
+from timm_lp.trials.record import DataInfo, Machine, TrialRecord
 
 MEASURES = ("row", "column", "box", "sudoku", "number", "blank", "exact")
 

@@ -9,7 +9,7 @@ from scipy.stats import t
 from statsmodels.stats.multitest import multipletests
 
 from timm_lp.experiments.sudoku.flags import DEMO_RECIPE, parse_arguments
-from timm_lp.experiments.trials.statistics import Measurement, tabulate
+from timm_lp.trials.statistics import Measurement, tabulate
 
 from ..measured import EXPERIMENTS, ROOT, numbers_after
 

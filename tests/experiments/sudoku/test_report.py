@@ -18,7 +18,7 @@ from timm_lp.experiments.sudoku.report import (
     to_markdown,
     write_report,
 )
-from timm_lp.experiments.trials.record import TrialRecord, as_json
+from timm_lp.trials.record import TrialRecord, as_json
 
 from .records import MEASURES, RECORDS, record
 

@@ -10,8 +10,8 @@ from timm_lp.experiments.sudoku.data import load_boards
 from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_time
 from timm_lp.experiments.sudoku.training import Training, TrainingBatches
 from timm_lp.experiments.sudoku.trial import CHECKPOINT_FILE, Outcome, Trial, in_percent, run_trial
-from timm_lp.experiments.trials.record import DivergedError
 from timm_lp.models.sudoku import create_network
+from timm_lp.trials.record import DivergedError
 
 BOARDS = {"path": None, "puzzles": 30, "test_puzzles": 5, "seed": 0}  # 6 batches of 4 an epoch, and a puzzle is left
 

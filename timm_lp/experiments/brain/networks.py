@@ -9,7 +9,7 @@ from torch import nn
 
 from ...files import TRIAL_FILE, check_trial_folder
 from ...models.loading import load_network
-from ..trials.record import read_record
+from ...trials.record import read_record
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from tqdm import tqdm
 from ...files import TRIAL_FILE, write_json
 from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
+from ...trials.folder import check_writable, find_data, find_finished, is_unsaved
+from ...trials.record import DivergedError, TrialRecord, as_json
 from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw
-from ..trials.folder import check_writable, find_data, find_finished, is_unsaved
-from ..trials.record import DivergedError, TrialRecord, as_json
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_start, check_variant, smallest_map
 from .results import WEIGHTS_FILE, save_model, trial_record

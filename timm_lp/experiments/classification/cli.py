@@ -10,9 +10,9 @@ from accelerate import Accelerator
 
 from ...command import failures_in_one_line, imports_not_collected
 from ...reporting import markdown_rows
-from ..trials.folder import check_results, failed_trials
-from ..trials.record import TrialRecord
-from ..trials.summary import RESULTS_FILE
+from ...trials.folder import check_results, failed_trials
+from ...trials.record import TrialRecord
+from ...trials.summary import RESULTS_FILE
 from .accelerator import create_accelerator
 from .benchmark import Benchmark
 from .config import FinetuneConfig

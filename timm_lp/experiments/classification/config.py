@@ -9,9 +9,9 @@ from typing import Any
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ...files import file_digest
+from ...settings import check_settings, setting
 from ...variants import BASE
 from ..data.options import ReadOptions
-from ..settings import check_settings, setting
 
 DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
 

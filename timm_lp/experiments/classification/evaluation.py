@@ -9,8 +9,8 @@ from timm.data import resolve_model_data_config
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ...trials.record import DivergedError
 from ..data.pixels import EvalPixels, Normalize
-from ..trials.record import DivergedError
 
 
 def evaluate(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ... import settings
 from ...command import CommandParser
-from .. import settings
 from .config import FinetuneConfig
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -7,12 +7,12 @@ from statistics import fmean
 
 from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, number, write_page
+from ...trials.folder import check_comparable, read_records
+from ...trials.plot import plot
+from ...trials.record import TrialRecord
+from ...trials.statistics import Measurement, Table, tabulate
+from ...trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
 from ..data.presets import PRESETS
-from ..trials.folder import check_comparable, read_records
-from ..trials.plot import plot
-from ..trials.record import TrialRecord
-from ..trials.statistics import Measurement, Table, tabulate
-from ..trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
 from .curves import draw_curves
 
 _TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}

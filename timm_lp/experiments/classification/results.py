@@ -14,9 +14,9 @@ from ...files import failures_name, write_json
 from ...models.complexity import count_macs, count_parameters
 from ...models.variants import BASE, parse_variant
 from ...start import Start, pretrained_start
+from ...trials.record import TrialRecord, versions_of
+from ...trials.summary import RESULTS_FILE, summarize
 from ..accelerator import machine_of
-from ..trials.record import TrialRecord, versions_of
-from ..trials.summary import RESULTS_FILE, summarize
 from .config import FinetuneConfig
 from .flags import command_line
 from .trial import Outcome, Trial, trial_settings

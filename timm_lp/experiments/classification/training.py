@@ -17,10 +17,10 @@ from timm.utils import ModelEmaV3, random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ...trials.checkpoint import CheckpointFile
+from ...trials.record import DivergedError
 from ..accelerator import keep_gradient_strides, local_world_size
 from ..data.pixels import EpochSampler, Normalize, TrainPixels
-from ..trials.checkpoint import CheckpointFile
-from ..trials.record import DivergedError
 from .augmentation import BatchAugmentation, create_criterion
 from .config import FinetuneConfig
 from .optimizer import create_optimizer, create_scheduler

@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from timm.utils import random_seed
 from torch import nn
 
+from ...trials.checkpoint import CheckpointFile
+from ...trials.record import decisive, trial_folder
 from ..data.images import DataSet
 from ..data.pixels import EvalPixels, TrainPixels, Transform, eval_transform, train_transform
 from ..data.sampling import Draw, draw
-from ..trials.checkpoint import CheckpointFile
-from ..trials.record import decisive, trial_folder
 from .config import FinetuneConfig
 from .evaluation import evaluate
 from .networks import create_network, preprocessing

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..trials.record import DataInfo
+from ...trials.record import DataInfo
 from .decoding import decode
 from .digests import NO_IMAGE, DigestCache, image_digests
 

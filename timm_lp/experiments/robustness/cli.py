@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from ...command import failures_in_one_line
 from ...reporting import write_page
+from ...trials.folder import check_results
 from ..accelerator import create_accelerator
 from ..data.corruptions.computed import compute_corruptions
 from ..data.corruptions.images import CorruptedSet
@@ -19,7 +20,6 @@ from ..data.corruptions.published import read_published
 from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.options import ReadOptions
-from ..trials.folder import check_results
 from .demonstration import train_networks
 from .flags import COMMAND, parse_arguments
 from .measure import measure

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from ...settings import read_recipe
 from ..classification.benchmark import Benchmark
 from ..classification.config import FinetuneConfig
 from ..classification.flags import DIGITS_RECIPE, RECIPES
-from ..settings import read_recipe
 
 _SHORT = {
     "model_kwargs": {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]},

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from ...files import write_json
 from ...models.loading import load_network
+from ...trials.record import DivergedError
 from ..classification.evaluation import evaluate
 from ..data.corruptions.images import CorruptedSet
 from ..data.pixels import EvalPixels, eval_transform
-from ..trials.record import DivergedError
 from .networks import Subject
 
 _CACHE_MIB = 4096  # of the images that are tested

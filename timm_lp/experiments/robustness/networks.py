@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ...files import TRIAL_FILE
 from ...models.loading import load_network
 from ...models.variants import BASE, VARIANTS
-from ..trials.folder import check_comparable, read_records
-from ..trials.record import TrialRecord
+from ...trials.folder import check_comparable, read_records
+from ...trials.record import TrialRecord
 
 # Settings of trials that may differ in one table: where images were read and which file a checkpoint was.
 _FREE = ("checkpoint", "dataset_config", "dataset_revision", "image_column", "label_column", "train_split")

@@ -5,10 +5,10 @@ from typing import Any
 
 from ...models.variants import BASE
 from ...reporting import NOTHING, counted, csv_text, markdown_rows, mean_and_std
+from ...trials.statistics import Cell, Table
+from ...trials.tables import count_tests, difference_table
 from ..data.corruptions.images import CLEAN, CorruptedSet
 from ..data.corruptions.names import COMMON, CORRUPTIONS
-from ..trials.statistics import Cell, Table
-from ..trials.tables import count_tests, difference_table
 from .measure import Result
 from .scores import MCE, MCE_RELATIVE, MEAN_ALL, MEAN_COMMON, SIGNIFICANT, SUMMARIES, Scores, column
 

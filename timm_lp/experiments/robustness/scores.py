@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ...models.variants import BASE, variant_order
+from ...trials.statistics import Measurement, Table, tabulate
 from ..data.corruptions.images import CLEAN
 from ..data.corruptions.names import COMMON, CORRUPTIONS
-from ..trials.statistics import Measurement, Table, tabulate
 from .measure import Result
 from .networks import Subject
 

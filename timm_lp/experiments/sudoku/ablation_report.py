@@ -10,8 +10,8 @@ from ...layers import LpConv2d
 from ...masks import conformation
 from ...models.sudoku import SudokuNet
 from ...reporting import counted, markdown_rows, mean_and_std, p_value
-from ..trials.statistics import Measurement, Table, tabulate
-from ..trials.tables import count_tests
+from ...trials.statistics import Measurement, Table, tabulate
+from ...trials.tables import count_tests
 from .ablation import gamma_threshold
 from .board import KINDS
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ...models.sudoku import SudokuNet, load_sudoku
 from ...reporting import counted, csv_text, write_page
-from ..trials.record import TrialRecord
+from ...trials.record import TrialRecord
 from .ablation import ablations, measure_ablations
 from .ablation_plot import draw_ablations
 from .ablation_report import Oriented, Row, to_markdown

@@ -7,9 +7,9 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line, imports_not_collected
+from ...trials.folder import check_results, failed_trials
+from ...trials.record import TrialRecord
 from ..accelerator import create_accelerator
-from ..trials.folder import check_results, failed_trials
-from ..trials.record import TrialRecord
 from .ablation_run import ablate
 from .config import SudokuConfig
 from .experiment import Experiment

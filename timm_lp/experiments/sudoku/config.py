@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
+from ...settings import check_settings, setting
 from ...variants import BASE, SUDOKU_INPUTS, SUDOKU_VARIANTS
-from ..settings import check_settings, setting
 
 GENERATED = 10_000  # puzzles, if nobody says how many
 SCHEDULES = ("constant", "cosine")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..trials import curves
-from ..trials.record import TrialRecord
+from ...trials import curves
+from ...trials.record import TrialRecord
 
 _PANELS = {
     "loss": "loss on the test",

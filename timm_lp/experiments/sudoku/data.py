@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..trials.record import DataInfo
+from ...trials.record import DataInfo
 from .board import Puzzles
 from .config import GENERATED
 from .files import cached_puzzles, read_puzzles

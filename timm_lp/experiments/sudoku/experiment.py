@@ -11,9 +11,9 @@ from tqdm import tqdm
 from ...files import TRIAL_FILE, write_json
 from ...models.sudoku import WEIGHTS_FILE, save_network
 from ...start import Start
+from ...trials.folder import check_writable, find_finished, is_unsaved
+from ...trials.record import DivergedError, TrialRecord, as_json, versions_of
 from ..accelerator import machine_of
-from ..trials.folder import check_writable, find_finished, is_unsaved
-from ..trials.record import DivergedError, TrialRecord, as_json, versions_of
 from .config import SudokuConfig
 from .data import load_boards
 from .flags import command_line

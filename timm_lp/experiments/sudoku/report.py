@@ -7,11 +7,11 @@ from statistics import fmean
 
 from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, number, write_page
-from ..trials.folder import check_comparable, read_records
-from ..trials.record import TrialRecord
-from ..trials.statistics import Measurement, Table, tabulate
-from ..trials.summary import RESULTS_FILE, summarize
-from ..trials.tables import accuracy_table, count_tests, difference_table
+from ...trials.folder import check_comparable, read_records
+from ...trials.record import TrialRecord
+from ...trials.statistics import Measurement, Table, tabulate
+from ...trials.summary import RESULTS_FILE, summarize
+from ...trials.tables import accuracy_table, count_tests, difference_table
 from .curves import draw_curves
 from .trial import STEPWISE
 

@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from ...models.sudoku import SudokuNet, create_network
-from ..trials.checkpoint import CheckpointFile
-from ..trials.record import DivergedError, decisive, trial_folder
+from ...trials.checkpoint import CheckpointFile
+from ...trials.record import DivergedError, decisive, trial_folder
 from .config import SudokuConfig
 from .data import Boards
 from .evaluation import evaluate, evaluate_one_at_a_time

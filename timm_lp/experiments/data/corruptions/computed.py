@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ....files import failures_name, write_json
-from ...trials.record import versions_of
+from ....trials.record import versions_of
 from ..images import DataSet, ImageSet
 from ..pixels import read_once
 from .corrupt import corrupt

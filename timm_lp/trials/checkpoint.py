@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ...command import first_line
-from ...files import write_bytes
+from ..command import first_line
+from ..files import write_bytes
 
 _logger = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
-from timm_lp.experiments.trials.statistics import Measurement, tabulate
-from timm_lp.experiments.trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
+from timm_lp.trials.statistics import Measurement, tabulate
+from timm_lp.trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
 
 TABLE = tabulate(
     [

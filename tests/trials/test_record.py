@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import timm_lp
-from timm_lp.experiments.trials.record import TrialRecord, as_json, read_record, versions_of
 from timm_lp.files import TRIAL_FILE
+from timm_lp.trials.record import TrialRecord, as_json, read_record, versions_of
 
 from .records import RECORDS
 

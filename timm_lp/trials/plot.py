@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ...files import write_figure
+from ..files import write_figure
 from .statistics import Table, confidence_interval
 
 _COLORS = {"base": "#444444", "large": "#c44e52", "lp": "#3b6fb6"}

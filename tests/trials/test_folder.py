@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from timm_lp.experiments.trials.folder import check_comparable, check_writable, find_data, find_finished, read_records
-from timm_lp.experiments.trials.record import TrialRecord, as_json
 from timm_lp.files import TRIAL_FILE
+from timm_lp.trials.folder import check_comparable, check_writable, find_data, find_finished, read_records
+from timm_lp.trials.record import TrialRecord, as_json
 
 from .records import RECORDS, changed, record
 

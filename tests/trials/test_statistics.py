@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from timm_lp.experiments.trials.statistics import Cell, Measurement, Table, confidence_interval, tabulate
+from timm_lp.trials.statistics import Cell, Measurement, Table, confidence_interval, tabulate
 
 ROWS, COLUMNS = ["base", "large", "lp2"], {"dtd": "DTD", "pets": "PETS"}
 MEASUREMENTS = [

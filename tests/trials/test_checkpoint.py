@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from timm_lp.experiments.trials.checkpoint import CheckpointFile
+from timm_lp.trials.checkpoint import CheckpointFile
 
 STATE = {"epochs": 2, "network": {"weight": torch.arange(3.0)}}
 

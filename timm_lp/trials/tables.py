@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ...reporting import markdown_rows, number, p_value
+from ..reporting import markdown_rows, number, p_value
 from .statistics import Cell, Table
 
 

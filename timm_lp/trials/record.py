@@ -11,8 +11,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from ... import __version__
-from ...start import Start
+from .. import __version__
+from ..start import Start
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ...files import write_figure
+from ..files import write_figure
 from .record import TrialRecord
 
 _COLORS = {

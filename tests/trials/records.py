@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from timm_lp.experiments.trials.record import DataInfo, Machine, TrialRecord
 from timm_lp.start import Start
+from timm_lp.trials.record import DataInfo, Machine, TrialRecord
 
 
 def record(

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from timm_lp.experiments.trials.summary import summarize
+from timm_lp.trials.summary import summarize
 
 from .records import RECORDS, record
 

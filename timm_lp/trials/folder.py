@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from ...files import TRIAL_FILE, check_trial_folder
+from ..files import TRIAL_FILE, check_trial_folder
 from .record import DamagedRecordError, DataInfo, FailedError, TrialRecord, read_record
 
 _IN_WORDS = {

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...command import imports_not_collected
+from ..command import imports_not_collected
 
 _ROUNDING = 1e-9  # of a metric; what differs by less is equal
 
