@@ -138,10 +138,15 @@ def checkpoint_filter_fn(
     """
     weights: StateDict = dict(state_dict.get("model", state_dict))
     weights = rename(weights) if rename else weights
-    if not any(key.rpartition(".")[2] in _MASK_NAMES for key in weights):
+    if not has_masks(weights):
         weights = _embed(weights, model, kernel_scale, preserve)
     _check(weights, model)
     return weights
+
+
+def has_masks(state_dict: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint, or the one under `model` in a dictionary, is of a network with masks."""
+    return any(key.rpartition(".")[2] in _MASK_NAMES for key in state_dict.get("model", state_dict))
 
 
 def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bool) -> StateDict:

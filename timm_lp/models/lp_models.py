@@ -8,8 +8,8 @@ from typing import Any
 
 from timm.models import (
     DefaultCfg,
-    build_model_with_cfg,
     get_arch_pretrained_cfgs,
+    is_model,
     model_entrypoint,
     register_model,
 )
@@ -17,9 +17,11 @@ from torch import nn
 
 from ..convert import lp_convert, spare_masks_from_weight_decay
 from .architectures import BASES, Architecture
+from .building import build_form
 from .checkpoint import checkpoint_filter_fn
+from .names import register_when_asked
 from .small_stem import SMALL_STEMS
-from .variants import VARIANTS, Variant
+from .variants import BASE, VARIANTS, Variant, split_name
 
 _PAPER = "Brain-inspired Lp-Convolution Benefits Large Kernels and Aligns Better with Visual Cortex"
 
@@ -28,7 +30,7 @@ _ALL_OPTIONS = frozenset().union(*(variant.options for variant in VARIANTS))
 
 
 def create_variant(variant: Variant, architecture: Architecture, pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Build a converted model through timm's `build_model_with_cfg`.
+    """Build a converted model by timm's own entry of the base network.
 
     timm builds the base network, we replace its convolutions, timm loads the weights and wraps the features.
 
@@ -52,26 +54,37 @@ def create_variant(variant: Variant, architecture: Architecture, pretrained: boo
     options = {key: kwargs.pop(key) for key in variant.options & kwargs.keys()}
     conversion = {**variant.conversion, **options, "kernel_scale": architecture.kernel_scale}
 
-    def build(**model_kwargs: Any) -> nn.Module:
-        return lp_convert(model_entrypoint(architecture.name)(**model_kwargs), **conversion)
+    def convert(network: nn.Module) -> nn.Module:
+        _check_convolutional(network, architecture.name)
+        return lp_convert(network, **conversion)
 
-    model = build_model_with_cfg(
-        build,
+    model = build_form(
+        architecture.name,
         name,
-        pretrained,
-        pretrained_filter_fn=partial(
+        convert,
+        partial(
             checkpoint_filter_fn,
             rename=architecture.rename,
             kernel_scale=architecture.kernel_scale,
             preserve=conversion.get("preserve", True),
         ),
-        pretrained_strict=False,  # the filter is the strict one, and refuses before anything is loaded
-        feature_cfg=dict(architecture.feature_cfg),
+        pretrained=pretrained,
         **kwargs,
     )
     if variant.masked:
         spare_masks_from_weight_decay(model)  # timm's wrappers for features lack what the network has
     return model
+
+
+def _check_convolutional(network: nn.Module, name: str) -> None:
+    """Refuse a network without convolutions, or with none but those that cut images into patches."""
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if all(conv.kernel_size == conv.stride != (1, 1) for conv in convs):
+        cut = ", whose only convolutions cut images into patches" if convs else " without convolutions"
+        raise ValueError(
+            f"`model_name` must be a variant of a convolutional network, got one of {name}{cut}. "
+            "timm_lp.lp_convert converts single layers of any network."
+        )
 
 
 def _default_cfg(architecture: Architecture) -> DefaultCfg:
@@ -94,8 +107,23 @@ __all__ = ["ARCHITECTURES", "create_variant"]
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
+
+def _register(variant: Variant, architecture: Architecture) -> Callable[..., nn.Module]:
+    create = _entrypoint(variant, architecture)
+    default_cfgs[create.__name__] = _default_cfg(architecture)
+    return register_model(create)
+
+
+def _register_name(name: str) -> None:
+    """Register a variant of any network that timm knows, if the name is one."""
+    base, prefix = split_name(name)
+    if prefix != BASE and is_model(base) and model_entrypoint(base).__module__ != __name__:
+        _register(next(variant for variant in VARIANTS if variant.prefix == prefix), Architecture(base))
+
+
 for _architecture in ARCHITECTURES:
     for _variant in VARIANTS:
-        _create = _entrypoint(_variant, _architecture)
-        default_cfgs[_create.__name__] = _default_cfg(_architecture)
-        globals()[_create.__name__] = register_model(_create)
+        _create = _register(_variant, _architecture)
+        globals()[_create.__name__] = _create
+
+register_when_asked(_register_name)

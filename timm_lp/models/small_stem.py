@@ -10,16 +10,11 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from timm.models import (
-    build_model_with_cfg,
-    generate_default_cfgs,
-    get_pretrained_cfg,
-    model_entrypoint,
-    register_model,
-)
+from timm.models import generate_default_cfgs, get_pretrained_cfg, register_model
 from torch import Tensor, nn
 
 from .architectures import BASES
+from .building import build_form
 
 _logger = logging.getLogger(__name__)
 
@@ -77,7 +72,7 @@ def with_small_stem(name: str) -> str:
 
 
 def create_small_stem(base: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Build a base network with a small stem through timm's `build_model_with_cfg`.
+    """Build a base network with a small stem by timm's entry of it.
 
     Args:
         base: The base network's name, a key of `SMALL_STEMS`.
@@ -97,16 +92,8 @@ def create_small_stem(base: str, pretrained: bool = False, **kwargs: Any) -> nn.
     if "output_stride" in kwargs:
         kwargs["output_stride"] = min(2 * kwargs["output_stride"], _DEEPEST_STRIDE)
 
-    def build(**model_kwargs: Any) -> nn.Module:
-        return _replace_stem(model_entrypoint(base)(**model_kwargs), _DRAW[base])
-
-    return build_model_with_cfg(
-        build,
-        small.name,
-        pretrained,
-        pretrained_filter_fn=small.rename,
-        feature_cfg=dict(small.feature_cfg),
-        **kwargs,
+    return build_form(
+        base, small.name, lambda model: _replace_stem(model, _DRAW[base]), pretrained=pretrained, **kwargs
     )
 
 

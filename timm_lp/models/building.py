@@ -1,0 +1,140 @@
+"""Let timm's own entry of a network build another form of it: timm builds, we change, timm loads and wraps features.
+
+timm's entries end in `build_model_with_cfg`, which their modules import by name. There `_build` stands in for it; where
+no form is asked for, in this thread, it is timm's.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models import build_model_with_cfg, get_pretrained_cfg, model_entrypoint
+from timm.models._prune import adapt_model_from_file
+from torch import nn
+
+from .checkpoint import StateDict, has_masks
+
+FilterFn = Callable[[Mapping[str, Any], nn.Module], StateDict]
+
+_HOST = "timm.models."
+_BUILDER = "build_model_with_cfg"
+
+
+@dataclass
+class _Form:
+    """What is made of a base network.
+
+    Attributes:
+        name: Registered name of the form, whose configurations say where its weights are.
+        change: Makes it of the base network.
+        filter_fn: Makes weights fit it, or refuses them; None for what the base network's entry does.
+        pretrained_cfg: What the caller gave for the form.
+        is_built: Whether timm's builder was asked for it.
+    """
+
+    name: str
+    change: Callable[[nn.Module], nn.Module]
+    filter_fn: FilterFn | None
+    pretrained_cfg: Any
+    is_built: bool = False
+
+
+_asked: ContextVar[_Form | None] = ContextVar("asked", default=None)
+
+
+def build_form(
+    base: str,
+    name: str,
+    change: Callable[[nn.Module], nn.Module],
+    filter_fn: FilterFn | None = None,
+    *,
+    pretrained: bool = False,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build a form of a network by the entry of its base network.
+
+    Args:
+        base: Registered name of the base network.
+        name: Registered name of the form.
+        change: Makes the form of the base network, which has random weights then.
+        filter_fn: Makes weights fit the form, or refuses them; None for what the base network's entry does.
+        pretrained: Whether to load weights.
+        **kwargs: What the base network's entry takes.
+    """
+    outer = _asked.get()
+    form = _Form(name, change, filter_fn, kwargs.get("pretrained_cfg"))
+    if outer is not None:  # a form of a form
+        outer.is_built = True
+        form = _Form(outer.name, _in_turn(change, outer.change), outer.filter_fn, outer.pretrained_cfg)
+    entry = model_entrypoint(base)
+    _stand_in(entry.__module__)
+    token = _asked.set(form)
+    try:
+        model = entry(pretrained=pretrained, **kwargs)
+    finally:
+        _asked.reset(token)
+    return model if form.is_built else form.change(model)  # an entry that does without timm's builder
+
+
+def _in_turn(first: Callable[[nn.Module], nn.Module], then: Callable[[nn.Module], nn.Module]) -> Callable[..., Any]:
+    return lambda model: then(first(model))
+
+
+def _stand_in(entry_module: str) -> None:
+    """Stand in for timm's builder in its modules, and in that of an entry."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith(_HOST) or module_name == entry_module:
+            if vars(module).get(_BUILDER) is build_model_with_cfg and module_name != __name__:
+                setattr(module, _BUILDER, _build)
+
+
+def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwargs: Any) -> nn.Module:
+    """Do what timm's `build_model_with_cfg` does, for the form that is asked for if there is one."""
+    form = _asked.get()
+    if form is None:
+        return build_model_with_cfg(model_cls, variant, *args, **kwargs)
+    _asked.set(None)  # the networks in this one, as a backbone in a hybrid one, keep theirs
+    form.is_built = True
+    kwargs = inspect.signature(build_model_with_cfg).bind(model_cls, variant, *args, **kwargs).arguments
+    kwargs |= kwargs.pop("kwargs", {})
+    is_pruned, is_strict = kwargs.pop("pruned", False), kwargs.pop("pretrained_strict", True)
+    of_base = kwargs.pop("pretrained_filter_fn", None)
+    config = get_pretrained_cfg(variant)
+    given: dict[str, Any] = {}
+
+    def build_base(**model_kwargs: Any) -> nn.Module:
+        network: Any = model_cls(**model_kwargs)
+        network.pretrained_cfg = config.to_dict() if config else {}
+        return adapt_model_from_file(network, variant) if is_pruned else network
+
+    def build(**model_kwargs: Any) -> nn.Module:
+        given.update(model_kwargs)
+        return form.change(build_base(**model_kwargs))
+
+    def filter_fn(state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
+        if of_base is not None and not has_masks(state_dict):
+            with torch.device("meta"):
+                state_dict = _filtered(of_base, state_dict, build_base(**given))
+        if form.filter_fn is None:
+            return state_dict
+        if not is_strict:  # features without a head
+            expected = model.state_dict()
+            state_dict = {key: value for key, value in state_dict.items() if key in expected}
+        return form.filter_fn(state_dict, model)
+
+    kwargs |= {"model_cls": build, "variant": form.name, "pretrained_cfg": form.pretrained_cfg}
+    strict = is_strict and form.filter_fn is None  # the form's filter is strict, and refuses before anything is loaded
+    return build_model_with_cfg(pretrained_filter_fn=filter_fn, pretrained_strict=strict, **kwargs)
+
+
+def _filtered(filter_fn: Callable[..., Any], state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
+    """Return what a filter of timm's makes of weights; some take the weights alone."""
+    try:
+        inspect.signature(filter_fn).bind(state_dict, model)
+    except TypeError:
+        return filter_fn(state_dict)
+    return filter_fn(state_dict, model)
