@@ -33,6 +33,9 @@ def lp_convert(
 ) -> nn.Module:
     """Replace a network's convolutions by Lp-convolutions of about twice their kernel size.
 
+    A network of timm's notes what became of it, so that what timm saves can be built again: `save_for_hf`,
+    `push_to_hf_hub` and `hub_export` write `lp_<network>` (or `large_<network>`) with the argument `conversion`.
+
     Everything is checked before the first layer is replaced. Convolutions that cannot be replaced faithfully
     (subclasses with a `forward` of their own, parametrized or tied weights, forward hooks) are left as they are and
     named in a log line. The model's `no_weight_decay()` then names the masks' parameters too.
@@ -56,9 +59,51 @@ def lp_convert(
         ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model has
             LpConv2d or adapters of peft already, or no convolution is left to convert.
     """
+    model, layers = swap_convs(
+        model,
+        filter_fn,
+        p_init=p_init,
+        kernel_scale=kernel_scale,
+        masked=masked,
+        trainable_mask=trainable_mask,
+        preserve=preserve,
+    )
+    conversion: dict[str, Any] = {"layers": layers, "kernel_scale": kernel_scale}
+    if masked:
+        conversion |= {"p_init": p_init, "trainable_mask": trainable_mask, "preserve": preserve}
+    _note(model, {"conversion": conversion}, "lp_" if masked else "large_")
+    return model
+
+
+def swap_convs(
+    model: nn.Module,
+    filter_fn: FilterFn | None = None,
+    *,
+    p_init: float = 2.0,
+    kernel_scale: int = 2,
+    masked: bool = True,
+    trainable_mask: bool = True,
+    preserve: bool = True,
+) -> tuple[nn.Module, list[str]]:
+    """Do what `lp_convert` does, without a note on the network, and return the converted layers' names too.
+
+    Args:
+        model: As in `lp_convert`, like all arguments.
+        filter_fn: As in `lp_convert`.
+        p_init: As in `lp_convert`.
+        kernel_scale: As in `lp_convert`.
+        masked: As in `lp_convert`.
+        trainable_mask: As in `lp_convert`.
+        preserve: As in `lp_convert`.
+
+    Raises:
+        TypeError: As in `lp_convert`.
+        ValueError: As in `lp_convert`.
+    """
     _check_module(model)
     check_p_init(p_init)
     convs = _find_convs(model, filter_fn)
+    layers = [name for name, module in model.named_modules() if module in convs]
     replacements = {
         conv: LpConv2d.from_conv2d(
             conv, p_init, kernel_scale=kernel_scale, trainable_mask=trainable_mask, preserve=preserve
@@ -72,7 +117,7 @@ def lp_convert(
     if masked:
         spare_masks_from_weight_decay(model)
     _logger.info("Converted %d convolutions of %s.", len(replacements), type(model).__name__)
-    return model
+    return model, layers
 
 
 def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
@@ -102,10 +147,14 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
     merged = _replace(merged, {module: module.fuse() for module in merged.modules() if isinstance(module, LpConv2d)})
     _merge_blocks(merged)
     _check_hooks(model, merged)
+    cropped = {}
     if crop:
         tied = tied_parameters(merged)
-        convs = [module for module in merged.modules() if isinstance(module, nn.Conv2d)]
-        merged = _replace(merged, {conv: crop_conv2d(conv) for conv in convs if not why_left_alone(conv, tied)})
+        convs = {name: module for name, module in merged.named_modules() if isinstance(module, nn.Conv2d)}
+        smaller = {name: crop_conv2d(conv) for name, conv in convs.items() if not why_left_alone(conv, tied)}
+        cropped = {name: list(conv.kernel_size) for name, conv in smaller.items() if conv is not convs[name]}
+        merged = _replace(merged, {convs[name]: conv for name, conv in smaller.items()})
+    _note(merged, {"merged": True, **({"cropped": cropped} if cropped else {})})
     return merged
 
 
@@ -152,6 +201,14 @@ def spare_masks_from_weight_decay(model: nn.Module) -> None:
     patterns = {pattern for pattern in _MASK_PATTERNS if not fnmatch.filter(others, pattern)}
     names = {*(own() if callable(own) else own), *masks, *patterns}
     model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask
+
+
+def _note(model: Any, arguments: dict[str, Any], prefix: str = "") -> None:
+    """Let a network of timm's know with which name and arguments `timm.create_model` builds it again."""
+    config = getattr(model, "pretrained_cfg", None)
+    if isinstance(config, dict) and config.get("architecture"):
+        model.pretrained_cfg = model.default_cfg = {**config, "architecture": prefix + config["architecture"]}
+        model._model_args = {**getattr(model, "_model_args", {}), **arguments}  # what timm saves
 
 
 def _check_module(model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from ..ops.lp_mask import lp_exponent, lp_mask
 from .adapters import is_adapter
-from .crop import crop_conv2d
+from .crop import crop_conv2d, crop_conv2d_to
 from .large_kernel import build_like, embed_kernel, large_kernel_size, large_padding, to_large_conv2d
 from .lp_conv2d import LpConv2d
 
@@ -10,6 +10,7 @@ __all__ = [
     "LpConv2d",
     "build_like",
     "crop_conv2d",
+    "crop_conv2d_to",
     "embed_kernel",
     "is_adapter",
     "large_kernel_size",

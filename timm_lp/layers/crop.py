@@ -31,8 +31,33 @@ def crop_conv2d(conv: nn.Conv2d) -> nn.Conv2d:
     if not isinstance(padding, str):
         rings = [min(ring, p // d) for ring, p, d in zip(rings, padding, conv.dilation, strict=True)]
         padding = tuple(p - d * ring for p, d, ring in zip(padding, conv.dilation, rings, strict=True))
-    if not any(rings):
-        return conv
+    return _without_rings(conv, rings, padding) if any(rings) else conv
+
+
+def crop_conv2d_to(conv: nn.Conv2d, kernel_size: tuple[int, ...]) -> nn.Conv2d:
+    """Return a convolution with a smaller kernel, the centre of that of `conv`, and as much less padding.
+
+    Args:
+        conv: A convolution; it is not changed.
+        kernel_size: `(Kh, Kw)`, each an even number of pixels smaller than that of `conv`, or equal.
+
+    Raises:
+        ValueError: If `conv` cannot have such a kernel.
+    """
+    growth = [large - small for large, small in zip(conv.kernel_size, kernel_size, strict=True)]
+    if any(pixels < 0 or pixels % 2 for pixels in growth) or min(kernel_size) < 1:
+        raise ValueError(
+            f"`kernel_size` must be smaller than {conv.kernel_size} by an even number of pixels, got {kernel_size}."
+        )
+    rings = [pixels // 2 for pixels in growth]
+    padding = conv.padding
+    if not isinstance(padding, str):
+        padding = tuple(p - d * ring for p, d, ring in zip(padding, conv.dilation, rings, strict=True))
+    return _without_rings(conv, rings, padding)
+
+
+def _without_rings(conv: nn.Conv2d, rings: list[int], padding: str | tuple[int, ...]) -> nn.Conv2d:
+    height, width = conv.kernel_size
     window = Window(rings[0], height - rings[0], rings[1], width - rings[1])
     kernel = window.crop(conv.weight.detach())
     cropped = build_like(nn.Conv2d, conv, tuple(kernel.shape[2:]), padding)

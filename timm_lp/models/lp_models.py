@@ -1,10 +1,10 @@
 """The registered models: a loop over the architectures and the variants."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from timm.models import (
     DefaultCfg,
@@ -15,7 +15,8 @@ from timm.models import (
 )
 from torch import nn
 
-from ..convert import lp_convert, spare_masks_from_weight_decay
+from ..convert import lp_merge, spare_masks_from_weight_decay, swap_convs
+from ..layers import crop_conv2d_to
 from .architectures import BASES, Architecture
 from .building import build_form
 from .checkpoint import checkpoint_filter_fn
@@ -29,7 +30,16 @@ ARCHITECTURES = (*BASES, *SMALL_STEMS.values())
 _ALL_OPTIONS = frozenset().union(*(variant.options for variant in VARIANTS))
 
 
-def create_variant(variant: Variant, architecture: Architecture, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def create_variant(
+    variant: Variant,
+    architecture: Architecture,
+    pretrained: bool = False,
+    *,
+    conversion: Mapping[str, Any] | None = None,
+    merged: bool = False,
+    cropped: Mapping[str, Sequence[int]] | None = None,
+    **kwargs: Any,
+) -> nn.Module:
     """Build a converted model by timm's own entry of the base network.
 
     timm builds the base network, we replace its convolutions, timm loads the weights and wraps the features.
@@ -38,25 +48,40 @@ def create_variant(variant: Variant, architecture: Architecture, pretrained: boo
         variant: How to convert.
         architecture: What to convert.
         pretrained: Whether to load weights: the base network's, ours, or the authors'.
+        conversion: What `lp_convert` noted on a network of the user's, for `lp` and `large`.
+        merged: Whether to fold the masks into plain convolutions, as `lp_merge` does.
+        cropped: The kernels that it cropped: `(Kh, Kw)`, pixels, by layer.
         **kwargs: The variant's options (`p_init`, `trainable_mask`, `preserve`), and what timm takes.
 
     Raises:
         TypeError: If an option of `lp_convert` is given that this variant fixes.
+        ValueError: If `conversion` is none, or does not fit the network, or this is no convolutional network.
     """
     name = f"{variant.prefix}_{architecture.name}"
-    fixed = sorted(kwargs.keys() & (_ALL_OPTIONS - variant.options))
+    options = {key: kwargs.pop(key) for key in _ALL_OPTIONS & kwargs.keys()}
+    free = variant.options if conversion is None else frozenset()
+    fixed = sorted(options.keys() - free)
     if fixed:
         allowed = ", ".join(sorted(variant.options)) or "none"
+        by = "This variant" if conversion is None else "`conversion`"
         raise TypeError(
-            f"`{fixed[0]}` must not be given to {name}, got {kwargs[fixed[0]]!r}. This variant fixes it (its options: "
+            f"`{fixed[0]}` must not be given to {name}, got {options[fixed[0]]!r}. {by} fixes it (its options: "
             f"{allowed}); lp_{architecture.name} takes all of them."
         )
-    options = {key: kwargs.pop(key) for key in variant.options & kwargs.keys()}
-    conversion = {**variant.conversion, **options, "kernel_scale": architecture.kernel_scale}
+    arguments = {"kernel_scale": architecture.kernel_scale, **variant.conversion, **options}
+    layers = None
+    if conversion is not None:
+        layers, noted = _read_conversion(conversion, variant, name)
+        arguments |= noted
 
     def convert(network: nn.Module) -> nn.Module:
-        _check_convolutional(network, architecture.name)
-        return lp_convert(network, **conversion)
+        if layers is None:
+            _check_convolutional(network, architecture.name)
+            network, _ = swap_convs(network, **arguments)
+        else:
+            _check_layers(layers, network, name)
+            network, _ = swap_convs(network, lambda module, fqn: fqn in layers, **arguments)
+        return _merged(network, cropped or {}) if merged else network
 
     model = build_form(
         architecture.name,
@@ -65,15 +90,50 @@ def create_variant(variant: Variant, architecture: Architecture, pretrained: boo
         partial(
             checkpoint_filter_fn,
             rename=architecture.rename,
-            kernel_scale=architecture.kernel_scale,
-            preserve=conversion.get("preserve", True),
+            kernel_scale=arguments["kernel_scale"],
+            preserve=arguments.get("preserve", True),
         ),
         pretrained=pretrained,
         **kwargs,
     )
-    if variant.masked:
+    if variant.masked and not merged:
         spare_masks_from_weight_decay(model)  # timm's wrappers for features lack what the network has
     return model
+
+
+def _merged(network: nn.Module, cropped: Mapping[str, Sequence[int]]) -> nn.Module:
+    """Return a network in the form that `lp_merge` gave another of its kind, whose weights are loaded next."""
+    network = lp_merge(network.eval()).train()
+    for fqn, kernel_size in cropped.items():
+        network.set_submodule(fqn, crop_conv2d_to(cast(nn.Conv2d, network.get_submodule(fqn)), tuple(kernel_size)))
+    return network
+
+
+def _read_conversion(note: Any, variant: Variant, name: str) -> tuple[frozenset[str], dict[str, Any]]:
+    """Return the layers and the arguments that a note of `lp_convert` gives, if it is one that this version knows."""
+    known = {"layers", "kernel_scale", *(_ALL_OPTIONS if variant.masked else ())}
+    if "p_init" not in variant.options and variant.masked:
+        raise TypeError(f"`conversion` must be given to lp_{name.partition('_')[2]}, got it with {name}.")
+    if not isinstance(note, Mapping) or note.keys() != known:
+        keys = sorted(map(str, note)) if isinstance(note, Mapping) else note
+        raise ValueError(
+            f"`conversion` of {name} must have {', '.join(sorted(known))}, got {keys}. A newer version of timm-lp may "
+            "have written it: pip install -U timm-lp."
+        )
+    layers = note["layers"]
+    if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError(f"`conversion` of {name} must name the converted layers, got {layers!r}.")
+    return frozenset(layers), {key: value for key, value in note.items() if key != "layers"}
+
+
+def _check_layers(layers: frozenset[str], network: nn.Module, name: str) -> None:
+    """Refuse a note that names layers which are no convolutions of the network."""
+    convs = {fqn for fqn, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    if missing := sorted(layers - convs):
+        raise ValueError(
+            f"`conversion` must name convolutions of {name}, got {missing[0]!r}, which it has not. Give the arguments "
+            "that the network was built with."
+        )
 
 
 def _check_convolutional(network: nn.Module, name: str) -> None:
