@@ -1,0 +1,224 @@
+"""Variants of any network of timm by name: created, with features, saved, loaded, merged, looked at.
+
+A dozen run with all tests; `pytest -m families` runs the smallest network of every family of timm.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from timm_lp import LpConv2d, lp_convert, lp_merge
+from timm_lp.masks.statistics import layer_masks, summarize
+
+from ..networks import randomize
+from ..test_timm_families import NETWORKS, OTHER_SIZES, SIZE, SMALLER, STANDARDIZED
+
+SOME = (
+    *("test_byobnet", "test_convnext", "dla46x_c", "test_efficientnet", "ghostnet_050", "test_mambaout"),
+    *("mobilenetv3_small_050", "regnetx_002", "repghostnet_050", "test_resnet", "starnet_s050", STANDARDIZED),
+)
+PATCHES = (  # their only convolutions cut images into patches
+    *("beit_base_patch16_224", "cait_xxs24_224", "crossvit_tiny_240", "deepseek_vit_412m", "deit_tiny_patch16_224"),
+    *("gmlp_ti16_224", "mvitv2_tiny", "qwen3_vit_88m", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"),
+    *("swinv2_cr_tiny_224", "test_vit", "test_vit_relpos", "vit_tiny_patch16_dinov3_qkvb", "tnt_s_legacy_patch16_224"),
+)
+SMALL_ERROR = 1e-3  # of the largest output, in float32
+CREATE = "import timm, torch; model = timm.create_model('local-dir:{folder}', pretrained=True).eval();"
+
+
+@torch.no_grad()
+def error(outputs: Any, expected: Any) -> float:
+    """Return the largest difference of outputs, relative to the largest that is expected."""
+    if isinstance(outputs, Tensor):
+        return ((outputs - expected).abs().max() / expected.abs().max()).item()
+    assert len(outputs) == len(expected)
+    return max(map(error, outputs, expected))
+
+
+def create(name: str, base: str, **kwargs: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model(name, **SMALLER.get(base, {}), **kwargs).eval()
+
+
+def images_for(model: nn.Module, name: str, in_chans: int = 3) -> Tensor:
+    config: Any = model.pretrained_cfg
+    size = config["input_size"][1:] if config.get("fixed_input_size") else [OTHER_SIZES.get(name, SIZE)] * 2
+    return torch.randn(2, in_chans, *size)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SOME else pytest.param(name, marks=pytest.mark.families) for name in NETWORKS]
+)
+@torch.no_grad()
+def test_a_variant_by_its_name(name: str, tmp_path: Path) -> None:
+    assert timm.is_model(f"lp2_{name}")
+    if name in PATCHES or name == STANDARDIZED:
+        match = "whose only convolutions cut images" if name in PATCHES else "it has a forward of its own"
+        with pytest.raises(ValueError, match=match):
+            create(f"lp2_{name}", name)
+        return
+    base, model = (create(kind, name, num_classes=10) for kind in (name, f"lp2_{name}"))
+    assert any(isinstance(module, LpConv2d) for module in model.modules())
+    images = images_for(base, name)
+    assert error(model(images), base(images)) < SMALL_ERROR  # preserved
+
+    assert summarize(layer_masks(model)[:1]).p_median == 2
+    timm.models.save_for_hf(randomize(model), str(tmp_path / "saved"))
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True).eval()
+    assert torch.equal(loaded(images), model(images))
+    merged = lp_merge(model)
+    assert not any(isinstance(module, LpConv2d) for module in merged.modules())
+    assert error(merged(images), model(images)) < SMALL_ERROR
+    timm.models.save_for_hf(merged, str(tmp_path / "merged"))
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'merged'}", pretrained=True).eval()
+    assert error(loaded(images), merged(images)) < SMALL_ERROR
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SOME else pytest.param(name, marks=pytest.mark.families) for name in NETWORKS]
+)
+@torch.no_grad()
+def test_its_features_are_those_of_the_network(name: str) -> None:
+    if name in PATCHES or name == STANDARDIZED:
+        pytest.skip("it has no variants")
+    arguments: dict[str, Any] = {"features_only": True, "in_chans": 1}
+    try:
+        base = create(name, name, **arguments)
+    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError) as missing:
+        with pytest.raises(type(missing)):
+            create(f"lp2_{name}", name, **arguments)
+        return
+    model = create(f"lp2_{name}", name, **arguments)
+    assert type(model) is type(base)
+    assert model.feature_info.channels() == base.feature_info.channels()
+    assert model.feature_info.reduction() == base.feature_info.reduction()
+    images = images_for(base, name, in_chans=1)
+    assert error(model(images), base(images)) < SMALL_ERROR
+    last = create(f"lp2_{name}", name, out_indices=base.feature_info.out_indices[-1:], **arguments)
+    assert error(last(images)[0], base(images)[-1]) < SMALL_ERROR
+
+
+CONVERSIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "all options": ("mobilenetv3_small_050", {"p_init": 4.0, "trainable_mask": False, "preserve": False}),
+    "large, some layers": ("test_resnet", {"masked": False, "filter_fn": lambda module, fqn: "layer1" in fqn}),
+    "kernels of their size": ("test_efficientnet", {"kernel_scale": 1}),
+    "a small stem": ("resnet18_small_stem", {"p_init": 16.0}),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, nn.Module]]:
+    """Networks that were converted by hand, merged ones among them, and where timm saved them."""
+    folder, networks = tmp_path_factory.mktemp("saved"), {}
+    for kind, (name, arguments) in CONVERSIONS.items():
+        base = randomize(timm.create_model(name, num_classes=5, in_chans=1))
+        networks[kind] = lp_convert(base, **arguments).eval()
+    networks["merged"] = lp_merge(networks["all options"])
+    networks["cropped"] = lp_merge(networks["a small stem"], crop=True)
+    for number, network in enumerate(networks.values()):
+        timm.models.save_for_hf(network, str(folder / str(number)))
+    return {kind: (folder / str(number), network) for number, (kind, network) in enumerate(networks.items())}
+
+
+def test_what_is_converted_by_hand_loads_where_nobody_imports_this_package(
+    saved: dict[str, tuple[Path, nn.Module]], tmp_path: Path
+) -> None:
+    images = torch.randn(2, 1, 32, 32)
+    torch.save(images, tmp_path / "images.pt")
+    code = [f"import torch; images = torch.load({str(tmp_path / 'images.pt')!r})"]
+    for kind, (folder, _) in saved.items():
+        code.append(CREATE.format(folder=folder) + f"torch.save(model(images).detach(), {str(tmp_path / kind)!r})")
+        code.append(f"print(sum(not parameter.requires_grad for parameter in model.parameters()), {kind!r})")
+    run = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, check=True)
+    for kind, (_, network) in saved.items():
+        assert error(torch.load(tmp_path / kind), network(images)) < 1e-6, kind
+        frozen = sum(not parameter.requires_grad for parameter in network.parameters())
+        assert f"{frozen} {kind}" in run.stdout
+
+
+def test_the_note_is_plain_data(saved: dict[str, tuple[Path, nn.Module]]) -> None:
+    config = json.loads((saved["large, some layers"][0] / "config.json").read_text())
+    assert config["architecture"] == "large_test_resnet"
+    modules = timm.create_model("test_resnet").named_modules()
+    layers = [fqn for fqn, module in modules if isinstance(module, nn.Conv2d) and "layer1" in fqn]
+    assert config["model_args"]["conversion"] == {"layers": layers, "kernel_scale": 2}
+    cropped = json.loads((saved["cropped"][0] / "config.json").read_text())["model_args"]["cropped"]
+    assert cropped["layer4.0.conv2"] == [3, 3]
+
+
+NOTE = {"layers": ["conv1.0"], "kernel_scale": 2, "p_init": 2.0, "trainable_mask": True, "preserve": True}
+
+
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ({**NOTE, "shape": "round"}, "got .*'shape'.* newer version"),
+        ({"layers": ["conv1.0"]}, "must have kernel_scale, layers, p_init, preserve, trainable_mask"),
+        ({**NOTE, "layers": []}, "must name the converted layers"),
+        ({**NOTE, "layers": ["conv1.0", "conv_stem"]}, "must name convolutions of lp_test_resnet, got 'conv"),
+        ({**NOTE, "layers": ["fc"]}, "got 'fc'"),
+        ({**NOTE, "p_init": 0.5}, "`p_init` must be a finite number >= 1"),
+        ("lp2", "got lp2"),
+    ],
+)
+def test_a_note_that_does_not_fit_is_refused(note: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        timm.create_model("lp_test_resnet", conversion=note)
+
+
+def test_a_note_fixes_the_options() -> None:
+    with pytest.raises(TypeError, match="`p_init` must not be given to lp_test_resnet"):
+        timm.create_model("lp_test_resnet", conversion=NOTE, p_init=4)
+    with pytest.raises(TypeError, match="`conversion` must be given to lp_test_resnet"):
+        timm.create_model("lp2_test_resnet", conversion=NOTE)
+
+
+def test_names_that_are_none() -> None:
+    for name in ("lp2_resnet17", "lp3_resnet18d", "lp2_lp2_resnet18d", "lp2_large_resnet18", "large_"):
+        assert not timm.is_model(name)
+        with pytest.raises(RuntimeError, match="Unknown model"):
+            timm.create_model(name)
+    with pytest.raises(RuntimeError, match=r"Invalid pretrained tag \(nope\)"):
+        timm.create_model("lp2_resnet18d.nope")
+
+
+def test_the_registry_of_a_process_that_does_not_import_this_package() -> None:
+    code = """if True:
+        import warnings; warnings.simplefilter("error")
+        import timm
+        before = timm.list_models()
+        for name in ("lp2_resnet18d", "lp4_regnety_002.pycls_in1k"):
+            assert timm.get_pretrained_cfg(name).hf_hub_id.endswith(name.partition("_")[2].partition(".")[0] + "." + (
+                name.partition(".")[2] or "ra2_in1k")), name
+        assert timm.is_model("large_mobilenetv3_small_050")
+        assert {*timm.list_models()} - {*before} == {"lp2_resnet18d", "lp4_regnety_002", "large_mobilenetv3_small_050"}
+        assert "lp4_regnety_002.pycls_in1k" in timm.list_pretrained("lp4_*")
+        assert timm.get_pretrained_cfg("lp2_resnet18d", allow_unregistered=False).tag == "ra2_in1k"
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class OfTheUser(nn.Sequential):
+    """A network that does without timm's builder."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def own_network(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
+    return OfTheUser()
+
+
+def test_a_network_that_the_user_registered() -> None:
+    name = timm.models.register_model(own_network).__name__
+    model = timm.create_model(f"lp8_{name}")
+    assert isinstance(model[0], LpConv2d)
+    assert model[0].kernel_size == (7, 7)
+    assert model[0].p_init == 8
