@@ -4,7 +4,7 @@ import copy
 import fnmatch
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,11 +30,21 @@ def lp_convert(
     trainable_mask: bool = True,
     preserve: bool = True,
     filter_fn: FilterFn | None = None,
+    conversion: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Replace a network's convolutions by Lp-convolutions of about twice their kernel size.
 
-    A network of timm's notes what became of it, so that what timm saves can be built again: `save_for_hf`,
-    `push_to_hf_hub` and `hub_export` write `lp_<network>` (or `large_<network>`) with the argument `conversion`.
+    The network notes as `model.lp_conversion`, plain data, what became of it. What timm saves of a network of its own
+    (`save_for_hf`, `push_to_hf_hub`, `hub_export`) can be built again: it is `lp_<network>`, or `large_<network>`, with
+    the note as its argument `conversion`. Save the note of another network beside its weights:
+
+    ```python
+    torch.save({"conversion": model.lp_conversion, "weights": model.state_dict()}, "network.pt")
+
+    saved = torch.load("network.pt")
+    model = lp_convert(MyNetwork(), conversion=saved["conversion"])
+    model.load_state_dict(saved["weights"])
+    ```
 
     Everything is checked before the first layer is replaced. Convolutions that cannot be replaced faithfully
     (subclasses with a `forward` of their own, parametrized or tied weights, forward hooks) are left as they are and
@@ -50,6 +60,7 @@ def lp_convert(
             embedded kernels, as the authors do.
         filter_fn: `filter_fn(module, fqn) -> bool` chooses among the `nn.Conv2d`; None for those of the feature
             extractor, as in the paper (`timm_lp.selection.feature_extractor_filter`).
+        conversion: The note of another network of this kind, in place of all other arguments.
 
     Returns:
         The converted model.
@@ -57,8 +68,12 @@ def lp_convert(
     Raises:
         TypeError: If `model` is not an `nn.Module`.
         ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model has
-            LpConv2d or adapters of peft already, or no convolution is left to convert.
+            LpConv2d or adapters of peft already, no convolution is left to convert, or `conversion` does not fit it.
     """
+    if conversion is not None:
+        _check_module(model)
+        layers, arguments = read_conversion(conversion)
+        return lp_convert(model, filter_fn=filter_of_layers(layers, model), **arguments)
     model, layers = swap_convs(
         model,
         filter_fn,
@@ -68,11 +83,46 @@ def lp_convert(
         trainable_mask=trainable_mask,
         preserve=preserve,
     )
-    conversion: dict[str, Any] = {"layers": layers, "kernel_scale": kernel_scale}
-    if masked:
-        conversion |= {"p_init": p_init, "trainable_mask": trainable_mask, "preserve": preserve}
-    _note(model, {"conversion": conversion}, "lp_" if masked else "large_")
+    options = {"p_init": p_init, "trainable_mask": trainable_mask, "preserve": preserve} if masked else {}
+    note = {"layers": layers, "masked": masked, "kernel_scale": kernel_scale, **options}
+    model.lp_conversion = note  # type: ignore[assignment] # plain data
+    _note(model, {"conversion": note}, "lp_" if masked else "large_")
     return model
+
+
+def read_conversion(note: Any) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of the converted layers and the arguments of `lp_convert` that its note gives.
+
+    Raises:
+        ValueError: If it is no note that this version knows.
+    """
+    masked = isinstance(note, Mapping) and bool(note.get("masked"))
+    known = {"layers", "masked", "kernel_scale", *(("p_init", "trainable_mask", "preserve") if masked else ())}
+    if not isinstance(note, Mapping) or note.keys() != known:
+        keys = ", ".join(sorted(map(str, note))) if isinstance(note, Mapping) else repr(note)
+        raise ValueError(
+            f"`conversion` must be a note of lp_convert with {', '.join(sorted(known))}, got {keys}. If a newer "
+            "version of timm-lp wrote it: pip install -U timm-lp."
+        )
+    layers = note["layers"]
+    if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError(f"`conversion` must name the converted layers, got {layers!r}.")
+    return list(layers), {key: value for key, value in note.items() if key != "layers"}
+
+
+def filter_of_layers(layers: Sequence[str], model: nn.Module) -> FilterFn:
+    """Return the filter that chooses the convolutions of these names.
+
+    Raises:
+        ValueError: If the model has no such convolution.
+    """
+    convs = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    if missing := sorted({*layers} - convs):
+        raise ValueError(
+            f"`conversion` must name convolutions of {type(model).__name__}, got {missing[0]!r}, which is none. Build "
+            "the network with the arguments that it had then."
+        )
+    return lambda module, fqn: fqn in layers
 
 
 def swap_convs(

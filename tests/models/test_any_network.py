@@ -148,24 +148,25 @@ def test_the_note_is_plain_data(saved: dict[str, tuple[Path, nn.Module]]) -> Non
     assert config["architecture"] == "large_test_resnet"
     modules = timm.create_model("test_resnet").named_modules()
     layers = [fqn for fqn, module in modules if isinstance(module, nn.Conv2d) and "layer1" in fqn]
-    assert config["model_args"]["conversion"] == {"layers": layers, "kernel_scale": 2}
+    assert config["model_args"]["conversion"] == {"layers": layers, "masked": False, "kernel_scale": 2}
     cropped = json.loads((saved["cropped"][0] / "config.json").read_text())["model_args"]["cropped"]
     assert cropped["layer4.0.conv2"] == [3, 3]
 
 
-NOTE = {"layers": ["conv1.0"], "kernel_scale": 2, "p_init": 2.0, "trainable_mask": True, "preserve": True}
+MASKED = {"masked": True, "p_init": 2.0, "trainable_mask": True, "preserve": True}
+NOTE = {"layers": ["conv1.0"], "kernel_scale": 2, **MASKED}
 
 
 @pytest.mark.parametrize(
     ("note", "message"),
     [
-        ({**NOTE, "shape": "round"}, "got .*'shape'.* newer version"),
-        ({"layers": ["conv1.0"]}, "must have kernel_scale, layers, p_init, preserve, trainable_mask"),
+        ({**NOTE, "shape": "round"}, "got .* shape, .* newer version"),
+        ({"masked": True}, "with kernel_scale, layers, masked, p_init, preserve, trainable_mask, got masked"),
         ({**NOTE, "layers": []}, "must name the converted layers"),
-        ({**NOTE, "layers": ["conv1.0", "conv_stem"]}, "must name convolutions of lp_test_resnet, got 'conv"),
+        ({**NOTE, "layers": ["conv1.0", "conv_stem"]}, "must name convolutions of ResNet, got 'conv_stem'"),
         ({**NOTE, "layers": ["fc"]}, "got 'fc'"),
         ({**NOTE, "p_init": 0.5}, "`p_init` must be a finite number >= 1"),
-        ("lp2", "got lp2"),
+        ("lp2", "got 'lp2'"),
     ],
 )
 def test_a_note_that_does_not_fit_is_refused(note: Any, message: str) -> None:
@@ -176,8 +177,9 @@ def test_a_note_that_does_not_fit_is_refused(note: Any, message: str) -> None:
 def test_a_note_fixes_the_options() -> None:
     with pytest.raises(TypeError, match="`p_init` must not be given to lp_test_resnet"):
         timm.create_model("lp_test_resnet", conversion=NOTE, p_init=4)
-    with pytest.raises(TypeError, match="`conversion` must be given to lp_test_resnet"):
-        timm.create_model("lp2_test_resnet", conversion=NOTE)
+    for name in ("lp2_test_resnet", "large_test_resnet"):
+        with pytest.raises(ValueError, match=f"the network that it is of, lp_test_resnet, got {name}"):
+            timm.create_model(name, conversion=NOTE)
 
 
 def test_names_that_are_none() -> None:
@@ -203,6 +205,19 @@ def test_the_registry_of_a_process_that_does_not_import_this_package() -> None:
         assert timm.get_pretrained_cfg("lp2_resnet18d", allow_unregistered=False).tag == "ra2_in1k"
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_network_that_is_not_of_timm(tmp_path: Path) -> None:
+    model = lp_convert(OfTheUser(), p_init=4, trainable_mask=False)
+    torch.save({"conversion": model.lp_conversion, "weights": randomize(model).state_dict()}, tmp_path / "network.pt")
+    saved = torch.load(tmp_path / "network.pt")
+    loaded = lp_convert(OfTheUser(), conversion=saved["conversion"])
+    loaded.load_state_dict(saved["weights"])
+    assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in model.parameters()]
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(loaded(images), model(images))
+    with pytest.raises(ValueError, match="must name convolutions of Linear, got '0', which is none"):
+        lp_convert(nn.Linear(2, 2), conversion=saved["conversion"])
 
 
 class OfTheUser(nn.Sequential):

@@ -15,7 +15,7 @@ from timm.models import (
 )
 from torch import nn
 
-from ..convert import lp_merge, spare_masks_from_weight_decay, swap_convs
+from ..convert import filter_of_layers, lp_merge, read_conversion, spare_masks_from_weight_decay, swap_convs
 from ..layers import crop_conv2d_to
 from .architectures import BASES, Architecture
 from .building import build_form
@@ -71,16 +71,16 @@ def create_variant(
     arguments = {"kernel_scale": architecture.kernel_scale, **variant.conversion, **options}
     layers = None
     if conversion is not None:
-        layers, noted = _read_conversion(conversion, variant, name)
+        layers, noted = read_conversion(conversion)
+        if variant.masked != noted["masked"] or (variant.masked and "p_init" not in variant.options):
+            fitting = f"{'lp' if noted['masked'] else 'large'}_{architecture.name}"
+            raise ValueError(f"`conversion` must be given to the network that it is of, {fitting}, got {name}.")
         arguments |= noted
 
     def convert(network: nn.Module) -> nn.Module:
         if layers is None:
             _check_convolutional(network, architecture.name)
-            network, _ = swap_convs(network, **arguments)
-        else:
-            _check_layers(layers, network, name)
-            network, _ = swap_convs(network, lambda module, fqn: fqn in layers, **arguments)
+        network, _ = swap_convs(network, None if layers is None else filter_of_layers(layers, network), **arguments)
         return _merged(network, cropped or {}) if merged else network
 
     model = build_form(
@@ -107,33 +107,6 @@ def _merged(network: nn.Module, cropped: Mapping[str, Sequence[int]]) -> nn.Modu
     for fqn, kernel_size in cropped.items():
         network.set_submodule(fqn, crop_conv2d_to(cast(nn.Conv2d, network.get_submodule(fqn)), tuple(kernel_size)))
     return network
-
-
-def _read_conversion(note: Any, variant: Variant, name: str) -> tuple[frozenset[str], dict[str, Any]]:
-    """Return the layers and the arguments that a note of `lp_convert` gives, if it is one that this version knows."""
-    known = {"layers", "kernel_scale", *(_ALL_OPTIONS if variant.masked else ())}
-    if "p_init" not in variant.options and variant.masked:
-        raise TypeError(f"`conversion` must be given to lp_{name.partition('_')[2]}, got it with {name}.")
-    if not isinstance(note, Mapping) or note.keys() != known:
-        keys = sorted(map(str, note)) if isinstance(note, Mapping) else note
-        raise ValueError(
-            f"`conversion` of {name} must have {', '.join(sorted(known))}, got {keys}. A newer version of timm-lp may "
-            "have written it: pip install -U timm-lp."
-        )
-    layers = note["layers"]
-    if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, str) for layer in layers):
-        raise ValueError(f"`conversion` of {name} must name the converted layers, got {layers!r}.")
-    return frozenset(layers), {key: value for key, value in note.items() if key != "layers"}
-
-
-def _check_layers(layers: frozenset[str], network: nn.Module, name: str) -> None:
-    """Refuse a note that names layers which are no convolutions of the network."""
-    convs = {fqn for fqn, module in network.named_modules() if isinstance(module, nn.Conv2d)}
-    if missing := sorted(layers - convs):
-        raise ValueError(
-            f"`conversion` must name convolutions of {name}, got {missing[0]!r}, which it has not. Give the arguments "
-            "that the network was built with."
-        )
 
 
 def _check_convolutional(network: nn.Module, name: str) -> None:

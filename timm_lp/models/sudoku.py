@@ -113,7 +113,7 @@ def create_network(variant: str, channels: int = 256, depth: int = 10, inputs: s
     if variant == BASE:
         return network
     prefix = variant_prefix(variant)
-    damped = {"preserve": False} if variant in (prefix + PAPER, prefix + PUBLISHED) else {}
+    damped: dict[str, Any] = {"preserve": False} if variant in (prefix + PAPER, prefix + PUBLISHED) else {}
     small = [conv.weight.detach() for conv in (*network.convs, network.head)]
     lp_convert(network, filter_fn=lambda module, fqn: True, **SUDOKU_CONVERSIONS[prefix].conversion, **damped)
     for conv, kernel in zip((*network.convs, network.head), small, strict=True):
