@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import masked_kernel, operators, plan, reach
-from timm_lp.ops.masked_conv2d import can_mask_fast, plain_conv2d
-from timm_lp.ops.window import Geometry
+from timm_lp.ops import can_mask_fast, masked_kernel, operators, plain_conv2d, schedule, window
+from timm_lp.ops.plain import Geometry
 
 from ..layers.comparison import image, output_and_gradients, randomize, sides
 
@@ -56,11 +55,11 @@ def small_blocks() -> Iterator[None]:
         patch.setattr(operators, "_MANY_TAPS_CHANNELS", 1)
         patch.setattr(operators, "_POINTWISE_PIXELS", 1)
         patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
-        patch.setattr(plan, "_WORTH_A_CONVOLUTION", -1)
-        patch.setattr(reach, "ONEDNN_CHANNELS", 1)
-        plan.make_plan.cache_clear()
+        patch.setattr(schedule, "_WORTH_A_CONVOLUTION", -1)
+        patch.setattr(window, "ONEDNN_CHANNELS", 1)
+        schedule.make_schedule.cache_clear()
         yield
-    plan.make_plan.cache_clear()
+    schedule.make_schedule.cache_clear()
 
 
 @contextmanager
@@ -70,9 +69,9 @@ def tap_by_tap() -> Iterator[None]:
         for name in ("_TAP_NUMBERS", "_TAP_PRODUCTS", "_MOST_TAPS_OF_FEW_POSITIONS"):
             patch.setattr(operators, name, 1)
         patch.setattr(operators, "_MOST_TAPS_OF_A_CONTIGUOUS_KERNEL", 1)
-        plan.make_plan.cache_clear()
+        schedule.make_schedule.cache_clear()
         yield
-    plan.make_plan.cache_clear()
+    schedule.make_schedule.cache_clear()
 
 
 WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {

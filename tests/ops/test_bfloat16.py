@@ -1,7 +1,6 @@
 """`masked_conv2d` in bfloat16: under autocast, and with parameters that are in bfloat16 themselves."""
 
 import copy
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
@@ -13,12 +12,12 @@ from hypothesis import assume, given, settings
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import lp_mask, masked_conv2d, operators
+from timm_lp.ops import fast, lp_mask, operators
 from timm_lp.ops.window import output_size
 
 from ..layers.comparison import image, output_and_gradients, randomize, seeded
 from .shapes import CONTIGUOUS, LAST, WAYS, build, each_shape, geometry_of, is_fast, plain
-from .test_masked_conv2d_properties import cases, draw_layer
+from .test_fast_properties import cases, draw_layer
 
 BF16, F32 = torch.bfloat16, torch.float32
 ROUNDING = 2.0**-8  # the largest relative error of a number that is rounded to bfloat16
@@ -31,9 +30,8 @@ each_cpu = pytest.mark.parametrize("native", [True, False], ids=["native", "emul
 
 def set_cpu(patch: pytest.MonkeyPatch, native: bool) -> None:
     """Let the layers take this CPU for one that has instructions for bfloat16, or for one that has none."""
-    for name in (masked_conv2d.__module__, operators.__name__):
-        # The module, which the package may hide behind the function of its name.
-        patch.setattr(sys.modules[name], "computes_in_bfloat16", lambda: native)
+    for module in (fast, operators):
+        patch.setattr(module, "computes_in_bfloat16", lambda: native)
 
 
 @pytest.fixture(autouse=True)

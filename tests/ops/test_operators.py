@@ -10,7 +10,8 @@ from torch import Tensor
 from timm_lp.ops import dense, depthwise, matmul, operators, pointwise, taps
 from timm_lp.ops.masked_kernel import Range, block_ranges
 from timm_lp.ops.operators import Operators, choose_operators, torch_is_fast
-from timm_lp.ops.window import Geometry, output_size
+from timm_lp.ops.plain import Geometry
+from timm_lp.ops.window import output_size
 
 from ..layers.comparison import seeded
 
@@ -88,9 +89,7 @@ def test_operators_match_torch(
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     kernel = draw(out_channels, in_channels // groups, *kernel_size)
-    if family == "taps":
-        convolve, input_gradient = (partial(each, shape=tuple(kernel.shape)) for each in family_operators[:2])
-        family_operators = family_operators._replace(convolve=convolve, input_gradient=input_gradient)
+    shape = tuple(kernel.shape)
     for images, bias, step in [(1, None, out_channels), (3, draw(out_channels), out_channels), (3, None, 2)]:
         step = out_channels if groups > 1 else step
         block = (out_channels, step) if family == "taps" else (step, kernel_size[0])
@@ -103,9 +102,9 @@ def test_operators_match_torch(
         grad_output = in_format(draw(*expected.shape), memory_format)
         before = [tensor.clone() for tensor in (x, grad_output, *(block for _, block in blocks))]
 
-        output = family_operators.convolve(x, iter(blocks), bias, geometry)
-        grad_x = family_operators.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
-        grads = family_operators.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(parts), geometry)
+        output = family_operators.convolve(x, iter(blocks), bias, shape, geometry)
+        grad_x = family_operators.input_gradient(grad_output, iter(blocks), tuple(x.shape), shape, geometry)
+        grads = family_operators.kernel_gradient(x, grad_output, shape, iter(parts), geometry)
         grad_kernel = torch.cat([grad.clone() for grad in grads], dim=2 if family == "taps" else 0)
 
         values = [output, grad_x, grad_kernel]
@@ -126,9 +125,7 @@ def test_an_expanded_output_gradient(family: str) -> None:
     geometry = Geometry((1, 1), (0, 0), (1, 1), 1)
     parts = block_ranges(1, 1, (1, 1))
     input_gradient = FAMILIES[family].input_gradient
-    if family == "taps":
-        input_gradient = partial(input_gradient, shape=(1, 1, 1, 1))
-    grad_x = input_gradient(grad_output, [(parts[0], kernel)], tuple(x.shape), geometry)
+    grad_x = input_gradient(grad_output, [(parts[0], kernel)], tuple(x.shape), (1, 1, 1, 1), geometry)
     (grad_kernel,) = FAMILIES[family].kernel_gradient(x, grad_output, (1, 1, 1, 1), parts, geometry)
     assert torch.equal(grad_x, torch.ones_like(x))
     assert grad_kernel.item() == 66
@@ -278,8 +275,8 @@ def test_a_depthwise_kernel_with_added_columns_matches_torch(
     shape = tuple(kernel.shape)
     chosen = choose_operators(tuple(x.shape), shape, geometry, torch.float32, strided=False, channels_last=True)
     block = (Range(slice(0, 4), slice(0, kernel_size[0])), kernel.clone())
-    output = chosen.convolve(x, [block], bias, geometry)
-    of_x = chosen.input_gradient(grad_output, [block], tuple(x.shape), geometry)
+    output = chosen.convolve(x, [block], bias, shape, geometry)
+    of_x = chosen.input_gradient(grad_output, [block], tuple(x.shape), shape, geometry)
     torch.testing.assert_close(output.double(), expected.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(of_x.double(), grad_x, rtol=1e-5, atol=1e-5)
     assert torch.equal(block[1], kernel)
@@ -342,6 +339,7 @@ def test_what_is_chosen_matches_torch(
     )
     expected = F.conv2d(x, kernel, None, *geometry)
     assert output_size(size, kernel_size, geometry) == expected.shape[2:]
+    shape = tuple(kernel.shape)
     grad_output = torch.randn(expected.shape, generator=seeded(1), dtype=torch.float64)
     references = [expected.detach(), *torch.autograd.grad(expected, (x, kernel), grad_output)]
     with torch.no_grad():
@@ -354,8 +352,8 @@ def test_what_is_chosen_matches_torch(
         last = LAST if channels_last else torch.contiguous_format
         blocks = [(part, part.of(kernel).contiguous(memory_format=chosen.memory_format or last)) for part in parts]
         x = x.contiguous(memory_format=last)
-        output = chosen.convolve(x, iter(blocks), None, geometry)
-        grad_x = chosen.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
+        output = chosen.convolve(x, iter(blocks), None, shape, geometry)
+        grad_x = chosen.input_gradient(grad_output, iter(blocks), tuple(x.shape), shape, geometry)
         grads = chosen.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(gradient_parts), geometry)
         grad_kernel = torch.empty_like(kernel)
         for part, grad in zip(gradient_parts, grads, strict=True):

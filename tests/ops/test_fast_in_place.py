@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import memory
+from timm_lp.ops import runtime
 
 from .shapes import CONTIGUOUS, LAST, build, each_shape, is_fast, plain
 
@@ -36,7 +36,7 @@ def build_in(name: str, memory_format: torch.memory_format, dtype: torch.dtype) 
 def assert_free(tensor: Tensor, *others: Tensor) -> None:
     """Check that a tensor is no view, and shares memory neither with others nor with what this thread uses again."""
     assert not tensor._is_view()
-    taken = [*others, *memory._thread.__dict__.values()]
+    taken = [*others, *runtime._thread.__dict__.values()]
     assert tensor.untyped_storage().data_ptr() not in {other.untyped_storage().data_ptr() for other in taken}
 
 

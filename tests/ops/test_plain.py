@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from timm_lp.ops import lp_exponent, lp_mask
-from timm_lp.ops.lp_mask import _tiny_and_eps, lp_mask_gradients
+from timm_lp.ops.mask import lp_mask_gradients
+from timm_lp.ops.plain import _tiny_and_eps
 
 from .reference import lp_mask_reference
 
