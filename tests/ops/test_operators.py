@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from timm_lp.ops.operators import Operators, choose_operators, torch_is_fast
 from timm_lp.ops.plain import Geometry
 from timm_lp.ops.window import output_size
 
+from ..covering import covering
 from ..layers.comparison import seeded
 
 LAST = torch.channels_last
@@ -53,18 +53,17 @@ GEOMETRIES = {
 }
 # In and out channels, groups.
 CHANNELS = {"dense": (3, 5, 1), "one_channel": (1, 1, 1), "one_to_five": (1, 5, 1), "five_to_one": (5, 1, 1)}
+MEMORY_FORMATS = ["contiguous", "channels_last", "strided"]
 GROUPED = {"depthwise": (4, 4, 4), "groups": (4, 6, 2), "multiplier": (2, 6, 2)}
 
 
-def cases() -> Iterator[Any]:
-    for family in FAMILIES:
-        depthwise_only = {"depthwise": GROUPED["depthwise"], "one_channel": CHANNELS["one_channel"]}
-        channels = {"dense": CHANNELS | GROUPED, "dense_last": CHANNELS | GROUPED, "depthwise": depthwise_only}
-        for geometry, geometry_arguments in GEOMETRIES.items():
-            if family == "pointwise" and geometry != "one_tap":
-                continue
-            for name, numbers in channels.get(family, CHANNELS).items():
-                yield pytest.param(family, geometry_arguments, numbers, id=f"{family}-{geometry}-{name}")
+def exists(family: str, geometry: str, channels: str, **rest: str) -> bool:
+    """Tell whether a family convolves such channels in such a geometry."""
+    if family == "pointwise" and geometry != "one_tap":
+        return False
+    if family == "depthwise":
+        return channels in ("depthwise", "one_channel")
+    return channels in CHANNELS or family.startswith("dense")
 
 
 def in_format(tensor: Tensor, memory_format: str) -> Tensor:
@@ -75,12 +74,18 @@ def in_format(tensor: Tensor, memory_format: str) -> Tensor:
     return tensor
 
 
-@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last", "strided"])
-@pytest.mark.parametrize(("family", "geometry_arguments", "channels"), [*cases()])
+@covering(
+    2,
+    keep=exists,
+    family=[*FAMILIES],
+    geometry=GEOMETRIES,
+    channels=CHANNELS | GROUPED,
+    memory_format=MEMORY_FORMATS,
+)
 def test_operators_match_torch(
-    family: str, geometry_arguments: tuple[Any, ...], channels: tuple[int, int, int], memory_format: str
+    family: str, geometry: Any, channels: tuple[int, int, int], memory_format: str
 ) -> None:
-    size, kernel_size, *rest = geometry_arguments
+    size, kernel_size, *rest = geometry
     in_channels, out_channels, groups = channels
     geometry, family_operators = Geometry(*rest, groups), FAMILIES[family]
     generator = seeded()
@@ -148,6 +153,8 @@ CHOICES = {
     "few_positions": ((1, 512, 14, 14), (512, 512, 7, 7), 3, 1, 2, False, False, "dense dense matmul"),
     "few_positions_cropped": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, True, False, "matmul"),
     "few_positions_last": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, False, True, "matmul"),
+    "few_positions_at_the_limit": ((1, 512, 16, 16), (512, 512, 3, 3), 1, 1, 1, True, True, "matmul"),
+    "more_positions": ((1, 510, 16, 16), (510, 510, 3, 3), 1, 1, 1, True, True, "dense"),
     "few_positions_by_stride": ((1, 64, 8, 8), (512, 64, 3, 3), 1, 1, 2, False, False, "dense dense matmul"),
     "small_map": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, True, "taps"),
     "small_map_contiguous": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, False, "taps"),
@@ -257,9 +264,7 @@ def test_blocks_of_large_kernels_are_not_too_few_channels_for_onednn(taps: int, 
     assert chosen.block == (expected, taps)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("kernel_size", [(13, 13), (3, 12), (11, 15), (15, 11), (13, 10)], ids=str)
+@covering(2, kernel_size=[(13, 13), (3, 12), (11, 15), (15, 11), (13, 10)], dilation=[1, 2], stride=[1, 2])
 def test_a_depthwise_kernel_with_added_columns_matches_torch(
     kernel_size: tuple[int, int], dilation: int, stride: int
 ) -> None:
@@ -303,9 +308,12 @@ def test_single_taps_in_channels_last_are_torchs(monkeypatch: pytest.MonkeyPatch
             assert torch_is_fast(last) is native
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("strided", [False, True])
-@pytest.mark.parametrize("name", ["few_positions", "few_positions_cropped", "few_positions_last", "1x1"])
+@covering(
+    2,
+    name=["few_positions", "few_positions_cropped", "few_positions_last", "1x1"],
+    strided=[False, True],
+    channels_last=[False, True],
+)
 def test_choice_in_bfloat16(name: str, strided: bool, channels_last: bool) -> None:
     size, shape, padding, groups, stride, *_ = CHOICES[name]
     geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
@@ -315,13 +323,12 @@ def test_choice_in_bfloat16(name: str, strided: bool, channels_last: bool) -> No
     assert chosen.memory_format is None
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("strided", [False, True])
-@pytest.mark.parametrize("geometry_arguments", GEOMETRIES.values(), ids=GEOMETRIES)
-@pytest.mark.parametrize("channels", [*CHANNELS.values(), *GROUPED.values()], ids=[*CHANNELS, *GROUPED])
+@covering(
+    2, channels=CHANNELS | GROUPED, geometry=GEOMETRIES, strided=[False, True], channels_last=[False, True]
+)
 def test_what_is_chosen_matches_torch(
     channels: tuple[int, int, int],
-    geometry_arguments: tuple[Any, ...],
+    geometry: Any,
     strided: bool,
     channels_last: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -330,7 +337,7 @@ def test_what_is_chosen_matches_torch(
         monkeypatch.setattr(operators, name, 1)
     for name in ("_TAP_NUMBERS", "_TAP_PRODUCTS"):
         monkeypatch.setattr(operators, name, 1)
-    size, kernel_size, *rest = geometry_arguments
+    size, kernel_size, *rest = geometry
     in_channels, out_channels, groups = channels
     geometry = Geometry(*rest, groups)
     x, kernel = (

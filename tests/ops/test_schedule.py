@@ -9,8 +9,9 @@ from timm_lp.ops.plain import Geometry
 from timm_lp.ops.schedule import Schedule, make_schedule
 from timm_lp.ops.window import Reach, Window, reach_of
 
+from ..covering import covering
 from ..layers.comparison import image, output_and_gradients, randomize
-from .shapes import CONTIGUOUS, LAST, geometry_of, plain, small_blocks
+from .shapes import FORMATS, LAST, geometry_of, plain, small_blocks
 
 WHOLE, INNER = Window(0, 7, 0, 7), Window(2, 5, 2, 5)
 SAME = Geometry((1, 1), (3, 3), (1, 1), 1)
@@ -63,12 +64,11 @@ OUTLIERS: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
 }
 
 
-@pytest.mark.parametrize("needs", ["all", "weight", "masks", "input"])
-@pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=str)
-@pytest.mark.parametrize(("kernel_size", "arguments", "size"), OUTLIERS.values(), ids=OUTLIERS)
+@covering(2, shape=OUTLIERS, memory_format=FORMATS, needs=["all", "weight", "masks", "input"])
 def test_few_channels_with_wide_masks(
-    kernel_size: Any, arguments: dict[str, Any], size: tuple[int, int], memory_format: torch.memory_format, needs: str
+    shape: tuple[Any, dict[str, Any], tuple[int, int]], memory_format: torch.memory_format, needs: str
 ) -> None:
+    kernel_size, arguments, size = shape
     layer = randomize(LpConv2d(3, 12, kernel_size, **arguments, dtype=torch.float64))
     assert isinstance(layer, LpConv2d)
     outliers = torch.tensor([2, 3, 9])
