@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations
 
 from timm_lp import LpConv2d, lp_convert
 
+from .covering import covering
 from .networks import (
     Namesakes,
     Net,
@@ -54,20 +55,17 @@ FAMILIES: dict[str, tuple[int, int, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_timm_families_keep_their_function(name: str) -> None:
+@covering(1, name=[*FAMILIES], p=EXPONENTS)
+def test_timm_families_keep_their_function(name: str, p: float) -> None:
     converted, left, arguments = FAMILIES[name]
     model = randomize(timm.create_model(name, num_classes=10, **arguments))
     with torch.no_grad():
         expected = model(image())
-    errors = {}
-    for p in EXPONENTS:
-        lp = lp_convert(copy.deepcopy(model), p)
-        convs = [module for module in lp.modules() if isinstance(module, nn.Conv2d)]
-        assert sum(type(conv) is LpConv2d for conv in convs) == converted
-        assert len(convs) == converted + left
-        errors[p] = relative_error(lp, expected, image())
-    assert max(errors.values()) < 1e-4, errors
+    lp = lp_convert(model, p)
+    convs = [module for module in lp.modules() if isinstance(module, nn.Conv2d)]
+    assert sum(type(conv) is LpConv2d for conv in convs) == converted
+    assert len(convs) == converted + left
+    assert relative_error(lp, expected, image()) < 1e-4
 
 
 @pytest.mark.parametrize("masked", [True, False], ids=["lp", "large"])
@@ -78,8 +76,11 @@ def test_names_of_a_networks_own_do_not_decide(masked: bool) -> None:
     assert_same_function(converted, model, image(8))
 
 
-@pytest.mark.parametrize("arguments", [{"masked": False}, {"kernel_scale": 1, "p_init": 8}], ids=str)
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet"])
+@covering(
+    1,
+    name=["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet"],
+    arguments=[{"masked": False}, {"kernel_scale": 1, "p_init": 8}],
+)
 def test_other_variants_keep_the_function(name: str, arguments: dict[str, Any]) -> None:
     model = randomize(timm.create_model(name))
     converted = lp_convert(copy.deepcopy(model), **arguments)

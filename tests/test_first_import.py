@@ -98,7 +98,7 @@ def test_any_module_of_ours_first() -> None:
     project = read_project(ROOT, ("timm_lp", "hub_export"))
     packages = {module.rpartition(".")[0] for module in modules}
     alone = {"timm_lp.models", *project.needed_by("timm_lp.models"), *packages} & {*modules}
-    assert {"timm_lp.ops.lp_mask", "timm_lp.selection", "hub_export.cards"} <= alone
+    assert {"timm_lp.ops.plain", "timm_lp.selection", "hub_export.cards"} <= alone
     found = project.outer()
     others = sorted({each.target for each in found if not each.is_deferred and each.target.partition(".")[0] != "timm"})
     assert {"torch", "huggingface_hub.HfApi"} <= {*others}

@@ -21,6 +21,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, T
 
 from timm_lp import LpConv2d, lp_convert, spare_masks_from_weight_decay
 
+from .covering import covering
 from .distributed import one_process
 
 DECAY = 0.05
@@ -101,8 +102,11 @@ def decays(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[set[floa
     return {of[key] for key in masks}, {of[key] for key in weights}
 
 
-@pytest.mark.parametrize("create", [by_timm, by_timm_with_layer_decay, by_torch])
-@pytest.mark.parametrize("build", [*LARGER, layer])
+@covering(
+    1,
+    build={build.__name__: build for build in (*LARGER, layer)},
+    create={create.__name__: create for create in (by_timm, by_timm_with_layer_decay, by_torch)},
+)
 def test_part_of_a_larger_model(
     build: Callable[[], nn.Module], create: Callable[[nn.Module], torch.optim.Optimizer]
 ) -> None:

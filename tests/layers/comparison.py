@@ -50,9 +50,8 @@ def sides(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return tuple((pixels, pixels) for pixels in layer.padding)
 
 
-def assert_matches_reference(layer: LpConv2d, x: Tensor) -> None:
-    names = [name for name, _ in layer.named_parameters()]
-    parameters = dict(layer.named_parameters())
+def reference_values(layer: LpConv2d, x: Tensor) -> list[Tensor]:
+    """Return the output and all gradients of the reference, which is slow."""
 
     def reference(x: Tensor) -> Tensor:
         return lp_conv2d_reference(
@@ -67,7 +66,15 @@ def assert_matches_reference(layer: LpConv2d, x: Tensor) -> None:
             groups=layer.groups,
         )
 
-    values = output_and_gradients(layer, x, *parameters.values())
-    expected = output_and_gradients(reference, x, *parameters.values())
-    for name, value, reference_value in zip(["output", "input", *names], values, expected, strict=True):
-        torch.testing.assert_close(value, reference_value, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+    return output_and_gradients(reference, x, *layer.parameters())
+
+
+def assert_values(layer: LpConv2d, x: Tensor, expected: list[Tensor]) -> None:
+    names = ["output", "input", *(name for name, _ in layer.named_parameters())]
+    values = output_and_gradients(layer, x, *layer.parameters())
+    for name, value, reference in zip(names, values, expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def assert_matches_reference(layer: LpConv2d, x: Tensor) -> None:
+    assert_values(layer, x, reference_values(layer, x))

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from timm_lp.layers import LpConv2d, lp_mask
 
+from ..covering import covering
 from .comparison import image, output_and_gradients, randomize
 
 LAYERS: dict[str, dict[str, Any]] = {
@@ -49,8 +50,7 @@ def assert_follows(traced: Callable[[Tensor], Tensor], layer: LpConv2d) -> None:
                 parameter.mul_(1.25)
 
 
-@each_layer
-@pytest.mark.parametrize("nested", [False, True], ids=["root", "nested"])
+@covering(1, arguments=LAYERS, nested=[False, True])
 def test_symbolic_trace(arguments: dict[str, Any], nested: bool) -> None:
     layer = build(arguments)
     layer(image())  # What it keeps now must not be in the graph.
@@ -75,9 +75,7 @@ def test_copies_of_a_symbolic_trace(copied: Callable[[nn.Module], nn.Module]) ->
     assert torch.equal(layer(image()), before)
 
 
-@each_layer
-@pytest.mark.parametrize("tracing_mode", ["real", "fake", "symbolic"])
-@pytest.mark.parametrize("pre_dispatch", [False, True], ids=["", "pre_dispatch"])
+@covering(1, arguments=LAYERS, tracing_mode=["real", "fake", "symbolic"], pre_dispatch=[False, True])
 def test_make_fx_with_parameters_as_inputs(arguments: dict[str, Any], tracing_mode: str, pre_dispatch: bool) -> None:
     layer = build(arguments)
     layer(image())
@@ -91,10 +89,7 @@ def test_make_fx_with_parameters_as_inputs(arguments: dict[str, Any], tracing_mo
     assert_follows(lambda x: traced(dict(layer.named_parameters()), x), layer)
 
 
-@each_layer
-@pytest.mark.parametrize(
-    "options", [{}, {"tracing_mode": "fake", "_allow_non_fake_inputs": True}], ids=["real", "fake"]
-)
+@covering(1, arguments=LAYERS, options=[{}, {"tracing_mode": "fake", "_allow_non_fake_inputs": True}])
 def test_make_fx_of_a_layer(arguments: dict[str, Any], options: dict[str, Any]) -> None:
     layer = build(arguments)
     layer(image())
@@ -141,8 +136,7 @@ def test_aot_autograd() -> None:
     assert_follows(aot_module(layer, nop), layer)
 
 
-@each_layer
-@pytest.mark.parametrize("grad_mode", [torch.enable_grad, torch.no_grad], ids=["grad", "no_grad"])
+@covering(1, arguments=LAYERS, grad_mode={"grad": torch.enable_grad, "no_grad": torch.no_grad})
 def test_a_fake_run_leaves_nothing_behind(arguments: dict[str, Any], grad_mode: Callable[[], Any]) -> None:
     layer, x = build(arguments), image()
     size = expected(layer, x).shape
@@ -170,8 +164,7 @@ ignore_deprecation = pytest.mark.filterwarnings("ignore:`torch.jit.script")
 
 
 @ignore_deprecation
-@pytest.mark.parametrize("arguments", SCRIPTED.values(), ids=SCRIPTED)
-@pytest.mark.parametrize("nested", [False, True], ids=["root", "nested"])
+@covering(1, arguments=SCRIPTED, nested=[False, True])
 def test_jit_script(arguments: dict[str, Any], nested: bool) -> None:
     layer = build(arguments)
     for _ in range(2):  # before and after a mask is kept

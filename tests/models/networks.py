@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import timm
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "replknet31": {**_STAGES, "kernel_sizes": (7, 7, 5, 5)},
     "replknet_xl": {**_STAGES, "kernel_sizes": (7, 7, 5, 5)},
 }
+
+# One of each kind by default; the others differ from them in a stem, in depth or in a layer.
+_KINDS = ("alexnet", "vgg16", "resnet18_small_stem", "resnext50_32x4d", "densenet121", "convnextv2_tiny", "replknet31")
+every_architecture = pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=[] if arch in _KINDS else pytest.mark.exhaustive) for arch in SMALL]
+)
 
 
 def create(name: str, **kwargs: Any) -> nn.Module:

@@ -19,6 +19,7 @@ from timm_lp import LpConv2d, lp_convert
 from timm_lp.models import ARCHITECTURES
 from timm_lp.models.checkpoint import checkpoint_filter_fn
 
+from ..covering import covering
 from .networks import (
     NUM_CLASSES,
     SMALL,
@@ -126,9 +127,7 @@ def test_own_masks_win_over_those_of_the_variant() -> None:
     assert torch.equal(loaded.conv1.log2p, saved.conv1.log2p)
 
 
-@pytest.mark.parametrize("in_chans", [1, 4])
-@pytest.mark.parametrize("source", ["base", "own"])
-@pytest.mark.parametrize("arch", ["resnet18", "convnext_tiny", "densenet121", "replknet31"])
+@covering(1, arch=["resnet18", "convnext_tiny", "densenet121", "replknet31"], source=["base", "own"], in_chans=[1, 4])
 def test_other_classes_and_channels(arch: str, source: str, in_chans: int) -> None:
     weights = create_base(arch).state_dict()
     expected = create_with(arch, weights, num_classes=3, in_chans=in_chans)  # timm adapts its own
@@ -140,10 +139,11 @@ def test_other_classes_and_channels(arch: str, source: str, in_chans: int) -> No
     assert logits(model, x).shape == (2, 3)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "convnext_tiny", "densenet121"])
-@pytest.mark.parametrize("dropped", [(), ("head.", "classifier.")], ids=["no_classifier", "no_head"])
-@pytest.mark.parametrize(
-    "options", [{"num_classes": 5}, {"num_classes": 0}, {"num_classes": 0, "features_only": True}], ids=str
+@covering(
+    2,
+    arch=["resnet18", "convnext_tiny", "densenet121"],
+    dropped={"no_classifier": (), "no_head": ("head.", "classifier.")},
+    options=[{"num_classes": 5}, {"num_classes": 0}, {"num_classes": 0, "features_only": True}],
 )
 def test_headless_weights(arch: str, dropped: tuple[str, ...], options: dict[str, Any]) -> None:
     base = create_base(arch, num_classes=0)
@@ -212,20 +212,19 @@ DAMAGES: dict[str, tuple[Callable[[StateDict], StateDict], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("num_classes", [NUM_CLASSES, 3], ids=["same_classes", "other_classes"])
-@pytest.mark.parametrize(
-    ("source", "damage", "message"),
-    [
-        pytest.param(source, damage, message, id=f"{source}-{key}")
-        for key, (damage, message, sources) in DAMAGES.items()
-        for source in sources.split()
-    ],
+@covering(
+    1,
+    keep=lambda source, damage, num_classes: source in DAMAGES[damage][2].split(),
+    damage=DAMAGES,
+    source=["base", "own"],
+    num_classes={"same_classes": NUM_CLASSES, "other_classes": 3},
 )
 def test_half_matching_weights_are_refused_whole(
-    source: str, damage: Callable[[StateDict], StateDict], message: str, num_classes: int
+    source: str, damage: tuple[Callable[[StateDict], StateDict], str, str], num_classes: int
 ) -> None:
+    make, message, _ = damage
     whole = (create_base("resnet18") if source == "base" else create_trained("lp2_resnet18")).state_dict()
-    weights = damage(whole)
+    weights = make(whole)
     model = create("lp2_resnet18", num_classes=num_classes, pretrained_cfg_overlay={"num_classes": NUM_CLASSES})
     before = {key: value.clone() for key, value in model.state_dict().items()}
     cfg = {**model.pretrained_cfg, "state_dict": weights}
@@ -299,8 +298,7 @@ TORCHVISION: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 
 
 @pytest.mark.usefixtures("narrow_classics")
-@pytest.mark.parametrize("masked", [True, False], ids=["lp16", "large"])
-@pytest.mark.parametrize("arch", TORCHVISION)
+@covering(1, arch=[*TORCHVISION], masked={"lp16": True, "large": False})
 def test_authors_weights(arch: str, masked: bool, tmp_path: Path) -> None:
     build, options = TORCHVISION[arch]
     torch.manual_seed(2)
@@ -309,10 +307,9 @@ def test_authors_weights(arch: str, masked: bool, tmp_path: Path) -> None:
     torch.save({"model": authors.state_dict(), "epoch": 299}, path)
     expected = logits(authors, images(arch))
     name = f"{'lp16' if masked else 'large'}_{arch}"
-    for source in ({"file": str(path)}, {"state_dict": torch.load(path, weights_only=True)}):
-        overlay = {**source, "num_classes": NUM_CLASSES}
-        model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-        assert_same(logits(model, images(arch)), expected)
+    overlay = {"file": str(path), "num_classes": NUM_CLASSES}
+    model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    assert_same(logits(model, images(arch)), expected)
 
 
 @pytest.mark.parametrize("arch", ["alexnet", "vgg16", "resnext50_32x4d", "convnext_tiny"])

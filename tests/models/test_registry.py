@@ -7,10 +7,12 @@ import timm
 import torch
 from timm.data import resolve_model_data_config
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, model_entrypoint
-from torch import Tensor, nn
+from torch import nn
 
 from timm_lp import LpConv2d
+from timm_lp.models.complexity import count_macs
 
+from ..covering import covering
 from .networks import create, seed
 
 P_INIT = {"lp": 2.0, "lp2": 2.0, "lp4": 4.0, "lp8": 8.0, "lp16": 16.0, "lp256f": 256.0, "large": None}
@@ -115,9 +117,9 @@ def test_entry_points_look_like_timms() -> None:
         assert list(signature(entry).parameters) == ["pretrained", "kwargs"]
 
 
-@pytest.mark.parametrize("name", REGISTERED)
-def test_convolutions(name: str) -> None:
-    prefix, arch = name.split("_", 1)
+@covering(1, arch=ARCHITECTURES, prefix=[*P_INIT])
+def test_convolutions(arch: str, prefix: str) -> None:
+    name = f"{prefix}_{arch}"
     depth = {} if name in PARAMETERS else SHALLOW.get(arch, {})
     options = {} if prefix in ("lp2", "large") else {"preserve": False}  # spares the masks' values, which meta lacks
     model = on_meta(name, **depth, **options)
@@ -162,21 +164,8 @@ def test_sizes_of_the_published_replknets(name: str, millions: int) -> None:
 
 @pytest.mark.parametrize(("name", "giga"), MACS.items())
 def test_multiply_accumulates(name: str, giga: str) -> None:
-    model = on_meta(name).eval()
-    macs = 0
-
-    def count(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
-        macs += output.numel() * module.weight[0].numel()
-
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    try:
-        model(torch.empty(1, 3, 224, 224, device="meta"))
-    finally:
-        for hook in hooks:
-            hook.remove()
     digits = len(giga.partition(".")[2])
-    assert f"{macs / 1e9:.{digits}f}" == giga
+    assert f"{count_macs(on_meta(name), (3, 224, 224)) / 1e9:.{digits}f}" == giga
 
 
 @pytest.mark.parametrize(
@@ -230,11 +219,12 @@ def test_unknown_tag_is_refused() -> None:
         "replknet31_large",
     ],
 )
-@pytest.mark.parametrize("use_test_size", [False, True], ids=["train", "test"])
-def test_data_config_is_that_of_the_base_network(name: str, use_test_size: bool) -> None:
+def test_data_config_is_that_of_the_base_network(name: str) -> None:
     depth = SHALLOW.get(name.split(".")[0], {})
-    config = resolve_model_data_config(on_meta(f"lp16_{name}", **depth), use_test_size=use_test_size)
-    assert config == resolve_model_data_config(on_meta(name, **depth), use_test_size=use_test_size)
+    model, base = on_meta(f"lp16_{name}", **depth), on_meta(name, **depth)
+    for use_test_size in (False, True):
+        config, expected = (resolve_model_data_config(net, use_test_size=use_test_size) for net in (model, base))
+        assert config == expected
 
 
 @pytest.mark.parametrize(

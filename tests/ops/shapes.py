@@ -1,4 +1,8 @@
-"""Convolutions of every shape, in one piece or in blocks, compared with the plain formula."""
+"""Convolutions of every shape, in one piece, in blocks or a tap at a time, compared with the plain formula.
+
+By default a test takes few combinations of `SHAPES`, `WAYS` and `FORMATS` (see `tests/covering.py`), and `test_shapes`
+counts what they reach.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,9 +13,10 @@ import torch
 from torch import Tensor
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import masked_kernel, operators, plan, reach
-from timm_lp.ops.masked_conv2d import can_mask_fast, plain_conv2d
-from timm_lp.ops.window import Geometry
+from timm_lp.ops import MaskCache, can_mask_fast, masked_kernel, operators, plain_conv2d, schedule, window
+from timm_lp.ops.plain import Geometry
+from timm_lp.ops.runtime import memory_format_of
+from timm_lp.ops.schedule import Schedule
 
 from ..layers.comparison import image, output_and_gradients, randomize, sides
 
@@ -22,6 +27,7 @@ SHAPES: dict[str, tuple[int, int, Any, dict[str, Any], tuple[int, int]]] = {
     "map_smaller_than_kernel": (2, 3, 7, {"padding": 3}, (2, 3)),
     "one_pixel": (3, 2, 5, {"padding": 2}, (1, 1)),
     "one_pixel_even": (2, 2, 4, {"padding": 2}, (1, 1)),
+    "few_positions": (2, 16, 5, {"padding": 2}, (2, 2)),
     "even": (2, 3, (4, 2), {"padding": (2, 1)}, (5, 3)),
     "one_channel": (1, 1, 3, {"padding": 1}, (6, 4)),
     "one_channel_in": (1, 5, 3, {"padding": 1, "bias": False}, (3, 4)),
@@ -44,6 +50,7 @@ SHAPES: dict[str, tuple[int, int, Any, dict[str, Any], tuple[int, int]]] = {
     "valid": (2, 3, (3, 2), {"padding": "valid"}, (4, 5)),
     "same": (2, 3, (3, 5), {"padding": "same"}, (4, 5)),
 }
+FORMATS = {"contiguous": CONTIGUOUS, "channels_last": LAST}
 each_shape = pytest.mark.parametrize("name", SHAPES)
 
 
@@ -56,11 +63,11 @@ def small_blocks() -> Iterator[None]:
         patch.setattr(operators, "_MANY_TAPS_CHANNELS", 1)
         patch.setattr(operators, "_POINTWISE_PIXELS", 1)
         patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
-        patch.setattr(plan, "_WORTH_A_CONVOLUTION", -1)
-        patch.setattr(reach, "ONEDNN_CHANNELS", 1)
-        plan.make_plan.cache_clear()
+        patch.setattr(schedule, "_WORTH_A_CONVOLUTION", -1)
+        patch.setattr(window, "ONEDNN_CHANNELS", 1)
+        schedule.make_schedule.cache_clear()
         yield
-    plan.make_plan.cache_clear()
+    schedule.make_schedule.cache_clear()
 
 
 @contextmanager
@@ -70,9 +77,9 @@ def tap_by_tap() -> Iterator[None]:
         for name in ("_TAP_NUMBERS", "_TAP_PRODUCTS", "_MOST_TAPS_OF_FEW_POSITIONS"):
             patch.setattr(operators, name, 1)
         patch.setattr(operators, "_MOST_TAPS_OF_A_CONTIGUOUS_KERNEL", 1)
-        plan.make_plan.cache_clear()
+        schedule.make_schedule.cache_clear()
         yield
-    plan.make_plan.cache_clear()
+    schedule.make_schedule.cache_clear()
 
 
 WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {
@@ -97,6 +104,21 @@ def geometry_of(layer: LpConv2d) -> Geometry:
 def plain(layer: LpConv2d) -> Callable[[Tensor], Tensor]:
     """Return what a layer computes, in torch's own operators."""
     return lambda x: plain_conv2d(x, layer.weight, layer.bias, layer.C, layer.log2p, geometry_of(layer))
+
+
+def schedule_of(layer: LpConv2d, x: Tensor) -> Schedule:
+    """Return how a layer convolves an input, in the dtype of both."""
+    mask = MaskCache().get(layer.C, layer.log2p, layer.kernel_size)
+    return schedule.make_schedule(
+        tuple(x.shape),
+        tuple(layer.weight.shape),
+        mask.reach,
+        mask.all_ones,
+        geometry_of(layer),
+        x.dtype,
+        input_last=memory_format_of(x) is LAST,
+        kernel_last=memory_format_of(layer.weight) is LAST,
+    )
 
 
 def is_fast(layer: LpConv2d, x: Tensor) -> bool:

@@ -1,7 +1,6 @@
 """`masked_conv2d` in bfloat16: under autocast, and with parameters that are in bfloat16 themselves."""
 
 import copy
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
@@ -13,27 +12,27 @@ from hypothesis import assume, given, settings
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import lp_mask, masked_conv2d, operators
+from timm_lp.ops import fast, lp_mask, operators
 from timm_lp.ops.window import output_size
 
+from ..covering import covering
 from ..layers.comparison import image, output_and_gradients, randomize, seeded
-from .shapes import CONTIGUOUS, LAST, WAYS, build, each_shape, geometry_of, is_fast, plain
-from .test_masked_conv2d_properties import cases, draw_layer
+from .shapes import FORMATS, SHAPES, WAYS, build, geometry_of, is_fast, plain
+from .test_fast_properties import cases, draw_layer
 
 BF16, F32 = torch.bfloat16, torch.float32
 ROUNDING = 2.0**-8  # the largest relative error of a number that is rounded to bfloat16
 ROUNDINGS = 5  # of the input, the kernel or the output's gradient, one convolution, the sum with another, and a reserve
 
 Convolve = Callable[[Tensor], Tensor]
-each_mode = pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "bfloat16"])
-each_cpu = pytest.mark.parametrize("native", [True, False], ids=["native", "emulated"])
+AUTOCAST, NATIVE = {"autocast": True, "bfloat16": False}, {"native": True, "emulated": False}
+each_mode = pytest.mark.parametrize("autocast", AUTOCAST.values(), ids=AUTOCAST)
 
 
 def set_cpu(patch: pytest.MonkeyPatch, native: bool) -> None:
     """Let the layers take this CPU for one that has instructions for bfloat16, or for one that has none."""
-    for name in (masked_conv2d.__module__, operators.__name__):
-        # The module, which the package may hide behind the function of its name.
-        patch.setattr(sys.modules[name], "computes_in_bfloat16", lambda: native)
+    for module in (fast, operators):
+        patch.setattr(module, "computes_in_bfloat16", lambda: native)
 
 
 @pytest.fixture(autouse=True)
@@ -77,14 +76,14 @@ def magnitudes(layer: LpConv2d, x: Tensor) -> list[Tensor]:
     weights = torch.randn(output.shape, generator=seeded(2), dtype=torch.float64).abs()
     of_x, of_weight, of_mask = torch.autograd.grad((output * weights).sum(), leaves)
     of_taps = of_mask.flatten(1).t()
-    found = {
+    of_parameters = {
         "weight": of_weight,
         "bias": weights.sum(dim=(0, 2, 3)),
         "C": (slopes[0].abs() * of_taps[:, :, None, None]).sum(dim=0),
         "log2p": (slopes[1].abs() * of_taps).sum(dim=0),
     }
     output = output.detach() if exact.bias is None else output.detach() + exact.bias.detach().abs().view(-1, 1, 1)
-    return [output, of_x, *(found[name] for name, _ in layer.named_parameters())]
+    return [output, of_x, *(of_parameters[name] for name, _ in layer.named_parameters())]
 
 
 def exact_values(layer: LpConv2d, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -126,18 +125,27 @@ def test_is_as_exact_as_torch(case: dict[str, Any], autocast: bool) -> None:
         assert_as_exact_as_torch(layer, x, autocast)
 
 
-@each_shape
-@each_mode
-@each_cpu
-@pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
-@pytest.mark.usefixtures("blocks")
+@covering(
+    2,
+    name=[*SHAPES],
+    memory_format=FORMATS,
+    native=NATIVE,
+    autocast=AUTOCAST,
+    way=["whole", "blocks"],
+)
 def test_every_shape_is_as_exact_as_torch(
-    name: str, memory_format: torch.memory_format, native: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    memory_format: torch.memory_format,
+    native: bool,
+    autocast: bool,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_cpu(monkeypatch, native)
     layer, x = in_dtype(*build(name), autocast)
     layer, x = layer.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
-    assert_as_exact_as_torch(layer, x, autocast, exact_values_of_shape(name, autocast))
+    with WAYS[way]():
+        assert_as_exact_as_torch(layer, x, autocast, exact_values_of_shape(name, autocast))
 
 
 LARGER: dict[str, dict[str, Any]] = {
@@ -151,9 +159,7 @@ def distance(value: Tensor, expected: Tensor) -> float:
     return (torch.linalg.vector_norm(value.double() - expected) / torch.linalg.vector_norm(expected)).item()
 
 
-@each_mode
-@each_cpu
-@pytest.mark.parametrize("arguments", LARGER.values(), ids=LARGER)
+@covering(2, arguments=LARGER, native=NATIVE, autocast=AUTOCAST)
 def test_errors_are_no_larger_than_torchs(
     arguments: dict[str, Any], native: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,10 +230,7 @@ def test_second_derivatives_under_autocast(name: str, backward_under_autocast: b
 
 @pytest.mark.parametrize("name", ["3x3", "depthwise_15x15", "1x1_large", "few_positions"])
 def test_a_backward_pass_under_autocast(name: str) -> None:
-    if name == "few_positions":
-        layer, x = randomize(LpConv2d(2, 32, 3, padding=1)), image(2, (2, 2))
-    else:
-        layer, x = build(name, F32)
+    layer, x = build(name, F32)
 
     def gradients(backward_under_autocast: bool) -> list[Tensor]:
         with mode(True):
@@ -273,12 +276,12 @@ def test_mixed_dtypes_are_fast_under_autocast_only(input: torch.dtype, weight: t
 @pytest.mark.parametrize("name", ["map_smaller_than_kernel", "depthwise_15x15", "groups"])
 def test_autocast_keeps_only_the_input_and_the_mask_for_the_backward_pass(name: str) -> None:
     layer, x = build(name, F32)
-    known = {tensor.data_ptr() for tensor in layer.parameters()}
+    parameters = {tensor.data_ptr() for tensor in layer.parameters()}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
+        if storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

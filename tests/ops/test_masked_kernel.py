@@ -5,11 +5,9 @@ from timm_lp.ops import masked_kernel
 from timm_lp.ops.masked_kernel import MaskedKernel, Range, block_ranges, channel_ranges
 from timm_lp.ops.window import Window
 
+from ..covering import covering
 from ..layers.comparison import seeded
-
-LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
-FORMATS = [CONTIGUOUS, LAST]
-SHAPES = [(5, 3, 4, 6), (5, 1, 4, 6), (1, 3, 4, 6), (4, 2, 1, 1)]
+from .shapes import CONTIGUOUS, FORMATS
 
 
 def windows(shape: tuple[int, ...]) -> list[Window]:
@@ -17,11 +15,14 @@ def windows(shape: tuple[int, ...]) -> list[Window]:
     return [Window(0, height, 0, width)] + ([Window(1, 3, 0, 5), Window(2, 4, 2, 3)] if height > 1 else [])
 
 
-@pytest.mark.parametrize("weight_format", FORMATS, ids=str)
-@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("chunk_bytes", [1, 2**19])
-@pytest.mark.parametrize("block_size", [(1, 9), (2, 9), (5, 9), (9, 1), (9, 2), (2, 2)], ids=str)
+@covering(
+    2,
+    block_size=[(1, 9), (2, 9), (5, 9), (9, 1), (9, 2), (2, 2)],
+    chunk_bytes=[1, 2**19],
+    shape=[(5, 3, 4, 6), (5, 1, 4, 6), (1, 3, 4, 6), (4, 2, 1, 1)],
+    memory_format=FORMATS,
+    weight_format=FORMATS,
+)
 def test_products_and_their_gradients(
     block_size: tuple[int, int],
     chunk_bytes: int,

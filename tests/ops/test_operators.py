@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,8 +9,10 @@ from torch import Tensor
 from timm_lp.ops import dense, depthwise, matmul, operators, pointwise, taps
 from timm_lp.ops.masked_kernel import Range, block_ranges
 from timm_lp.ops.operators import Operators, choose_operators, torch_is_fast
-from timm_lp.ops.window import Geometry, output_size
+from timm_lp.ops.plain import Geometry
+from timm_lp.ops.window import output_size
 
+from ..covering import covering
 from ..layers.comparison import seeded
 
 LAST = torch.channels_last
@@ -52,18 +53,17 @@ GEOMETRIES = {
 }
 # In and out channels, groups.
 CHANNELS = {"dense": (3, 5, 1), "one_channel": (1, 1, 1), "one_to_five": (1, 5, 1), "five_to_one": (5, 1, 1)}
+MEMORY_FORMATS = ["contiguous", "channels_last", "strided"]
 GROUPED = {"depthwise": (4, 4, 4), "groups": (4, 6, 2), "multiplier": (2, 6, 2)}
 
 
-def cases() -> Iterator[Any]:
-    for family in FAMILIES:
-        depthwise_only = {"depthwise": GROUPED["depthwise"], "one_channel": CHANNELS["one_channel"]}
-        channels = {"dense": CHANNELS | GROUPED, "dense_last": CHANNELS | GROUPED, "depthwise": depthwise_only}
-        for geometry, geometry_arguments in GEOMETRIES.items():
-            if family == "pointwise" and geometry != "one_tap":
-                continue
-            for name, numbers in channels.get(family, CHANNELS).items():
-                yield pytest.param(family, geometry_arguments, numbers, id=f"{family}-{geometry}-{name}")
+def exists(family: str, geometry: str, channels: str, **rest: str) -> bool:
+    """Tell whether a family convolves such channels in such a geometry."""
+    if family == "pointwise" and geometry != "one_tap":
+        return False
+    if family == "depthwise":
+        return channels in ("depthwise", "one_channel")
+    return channels in CHANNELS or family.startswith("dense")
 
 
 def in_format(tensor: Tensor, memory_format: str) -> Tensor:
@@ -74,12 +74,18 @@ def in_format(tensor: Tensor, memory_format: str) -> Tensor:
     return tensor
 
 
-@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last", "strided"])
-@pytest.mark.parametrize(("family", "geometry_arguments", "channels"), [*cases()])
+@covering(
+    2,
+    keep=exists,
+    family=[*FAMILIES],
+    geometry=GEOMETRIES,
+    channels=CHANNELS | GROUPED,
+    memory_format=MEMORY_FORMATS,
+)
 def test_operators_match_torch(
-    family: str, geometry_arguments: tuple[Any, ...], channels: tuple[int, int, int], memory_format: str
+    family: str, geometry: Any, channels: tuple[int, int, int], memory_format: str
 ) -> None:
-    size, kernel_size, *rest = geometry_arguments
+    size, kernel_size, *rest = geometry
     in_channels, out_channels, groups = channels
     geometry, family_operators = Geometry(*rest, groups), FAMILIES[family]
     generator = seeded()
@@ -88,9 +94,7 @@ def test_operators_match_torch(
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     kernel = draw(out_channels, in_channels // groups, *kernel_size)
-    if family == "taps":
-        convolve, input_gradient = (partial(each, shape=tuple(kernel.shape)) for each in family_operators[:2])
-        family_operators = family_operators._replace(convolve=convolve, input_gradient=input_gradient)
+    shape = tuple(kernel.shape)
     for images, bias, step in [(1, None, out_channels), (3, draw(out_channels), out_channels), (3, None, 2)]:
         step = out_channels if groups > 1 else step
         block = (out_channels, step) if family == "taps" else (step, kernel_size[0])
@@ -103,9 +107,9 @@ def test_operators_match_torch(
         grad_output = in_format(draw(*expected.shape), memory_format)
         before = [tensor.clone() for tensor in (x, grad_output, *(block for _, block in blocks))]
 
-        output = family_operators.convolve(x, iter(blocks), bias, geometry)
-        grad_x = family_operators.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
-        grads = family_operators.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(parts), geometry)
+        output = family_operators.convolve(x, iter(blocks), bias, shape, geometry)
+        grad_x = family_operators.input_gradient(grad_output, iter(blocks), tuple(x.shape), shape, geometry)
+        grads = family_operators.kernel_gradient(x, grad_output, shape, iter(parts), geometry)
         grad_kernel = torch.cat([grad.clone() for grad in grads], dim=2 if family == "taps" else 0)
 
         values = [output, grad_x, grad_kernel]
@@ -126,9 +130,7 @@ def test_an_expanded_output_gradient(family: str) -> None:
     geometry = Geometry((1, 1), (0, 0), (1, 1), 1)
     parts = block_ranges(1, 1, (1, 1))
     input_gradient = FAMILIES[family].input_gradient
-    if family == "taps":
-        input_gradient = partial(input_gradient, shape=(1, 1, 1, 1))
-    grad_x = input_gradient(grad_output, [(parts[0], kernel)], tuple(x.shape), geometry)
+    grad_x = input_gradient(grad_output, [(parts[0], kernel)], tuple(x.shape), (1, 1, 1, 1), geometry)
     (grad_kernel,) = FAMILIES[family].kernel_gradient(x, grad_output, (1, 1, 1, 1), parts, geometry)
     assert torch.equal(grad_x, torch.ones_like(x))
     assert grad_kernel.item() == 66
@@ -151,6 +153,8 @@ CHOICES = {
     "few_positions": ((1, 512, 14, 14), (512, 512, 7, 7), 3, 1, 2, False, False, "dense dense matmul"),
     "few_positions_cropped": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, True, False, "matmul"),
     "few_positions_last": ((1, 512, 2, 2), (512, 512, 3, 3), 1, 1, 1, False, True, "matmul"),
+    "few_positions_at_the_limit": ((1, 512, 16, 16), (512, 512, 3, 3), 1, 1, 1, True, True, "matmul"),
+    "more_positions": ((1, 510, 16, 16), (510, 510, 3, 3), 1, 1, 1, True, True, "dense"),
     "few_positions_by_stride": ((1, 64, 8, 8), (512, 64, 3, 3), 1, 1, 2, False, False, "dense dense matmul"),
     "small_map": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, True, "taps"),
     "small_map_contiguous": ((32, 128, 4, 4), (128, 128, 7, 7), 3, 1, 1, False, False, "taps"),
@@ -260,9 +264,7 @@ def test_blocks_of_large_kernels_are_not_too_few_channels_for_onednn(taps: int, 
     assert chosen.block == (expected, taps)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("kernel_size", [(13, 13), (3, 12), (11, 15), (15, 11), (13, 10)], ids=str)
+@covering(2, kernel_size=[(13, 13), (3, 12), (11, 15), (15, 11), (13, 10)], dilation=[1, 2], stride=[1, 2])
 def test_a_depthwise_kernel_with_added_columns_matches_torch(
     kernel_size: tuple[int, int], dilation: int, stride: int
 ) -> None:
@@ -278,8 +280,8 @@ def test_a_depthwise_kernel_with_added_columns_matches_torch(
     shape = tuple(kernel.shape)
     chosen = choose_operators(tuple(x.shape), shape, geometry, torch.float32, strided=False, channels_last=True)
     block = (Range(slice(0, 4), slice(0, kernel_size[0])), kernel.clone())
-    output = chosen.convolve(x, [block], bias, geometry)
-    of_x = chosen.input_gradient(grad_output, [block], tuple(x.shape), geometry)
+    output = chosen.convolve(x, [block], bias, shape, geometry)
+    of_x = chosen.input_gradient(grad_output, [block], tuple(x.shape), shape, geometry)
     torch.testing.assert_close(output.double(), expected.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(of_x.double(), grad_x, rtol=1e-5, atol=1e-5)
     assert torch.equal(block[1], kernel)
@@ -306,9 +308,12 @@ def test_single_taps_in_channels_last_are_torchs(monkeypatch: pytest.MonkeyPatch
             assert torch_is_fast(last) is native
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("strided", [False, True])
-@pytest.mark.parametrize("name", ["few_positions", "few_positions_cropped", "few_positions_last", "1x1"])
+@covering(
+    2,
+    name=["few_positions", "few_positions_cropped", "few_positions_last", "1x1"],
+    strided=[False, True],
+    channels_last=[False, True],
+)
 def test_choice_in_bfloat16(name: str, strided: bool, channels_last: bool) -> None:
     size, shape, padding, groups, stride, *_ = CHOICES[name]
     geometry = Geometry((stride,) * 2, (padding,) * 2, (1, 1), groups)
@@ -318,13 +323,12 @@ def test_choice_in_bfloat16(name: str, strided: bool, channels_last: bool) -> No
     assert chosen.memory_format is None
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("strided", [False, True])
-@pytest.mark.parametrize("geometry_arguments", GEOMETRIES.values(), ids=GEOMETRIES)
-@pytest.mark.parametrize("channels", [*CHANNELS.values(), *GROUPED.values()], ids=[*CHANNELS, *GROUPED])
+@covering(
+    2, channels=CHANNELS | GROUPED, geometry=GEOMETRIES, strided=[False, True], channels_last=[False, True]
+)
 def test_what_is_chosen_matches_torch(
     channels: tuple[int, int, int],
-    geometry_arguments: tuple[Any, ...],
+    geometry: Any,
     strided: bool,
     channels_last: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -333,7 +337,7 @@ def test_what_is_chosen_matches_torch(
         monkeypatch.setattr(operators, name, 1)
     for name in ("_TAP_NUMBERS", "_TAP_PRODUCTS"):
         monkeypatch.setattr(operators, name, 1)
-    size, kernel_size, *rest = geometry_arguments
+    size, kernel_size, *rest = geometry
     in_channels, out_channels, groups = channels
     geometry = Geometry(*rest, groups)
     x, kernel = (
@@ -342,6 +346,7 @@ def test_what_is_chosen_matches_torch(
     )
     expected = F.conv2d(x, kernel, None, *geometry)
     assert output_size(size, kernel_size, geometry) == expected.shape[2:]
+    shape = tuple(kernel.shape)
     grad_output = torch.randn(expected.shape, generator=seeded(1), dtype=torch.float64)
     references = [expected.detach(), *torch.autograd.grad(expected, (x, kernel), grad_output)]
     with torch.no_grad():
@@ -354,8 +359,8 @@ def test_what_is_chosen_matches_torch(
         last = LAST if channels_last else torch.contiguous_format
         blocks = [(part, part.of(kernel).contiguous(memory_format=chosen.memory_format or last)) for part in parts]
         x = x.contiguous(memory_format=last)
-        output = chosen.convolve(x, iter(blocks), None, geometry)
-        grad_x = chosen.input_gradient(grad_output, iter(blocks), tuple(x.shape), geometry)
+        output = chosen.convolve(x, iter(blocks), None, shape, geometry)
+        grad_x = chosen.input_gradient(grad_output, iter(blocks), tuple(x.shape), shape, geometry)
         grads = chosen.kernel_gradient(x, grad_output, tuple(kernel.shape), iter(gradient_parts), geometry)
         grad_kernel = torch.empty_like(kernel)
         for part, grad in zip(gradient_parts, grads, strict=True):

@@ -1,6 +1,6 @@
 """Lp-convolution as PyTorch layers; nothing in here knows timm. How they are computed fast is in `timm_lp.ops`."""
 
-from ..ops.lp_mask import lp_exponent, lp_mask
+from ..ops import lp_exponent, lp_mask
 from .adapters import is_adapter
 from .crop import crop_conv2d, crop_conv2d_to
 from .large_kernel import build_like, embed_kernel, large_kernel_size, large_padding, to_large_conv2d

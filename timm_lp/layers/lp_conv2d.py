@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from ..ops import Geometry, MaskCache, can_mask_fast, lp_exponent, lp_mask, masked_conv2d, torch_is_fast
-from ..ops.torch_internals import pair
 from .hooks import copy_hooks
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
 
@@ -67,7 +67,7 @@ class LpConv2d(nn.Conv2d):
         dtype: Any = None,
     ) -> None:
         check_p_init(p_init)
-        sigma_init = tuple(k / 4 for k in pair(kernel_size)) if sigma_init is None else tuple(pair(sigma_init))
+        sigma_init = tuple(k / 4 for k in _pair(kernel_size)) if sigma_init is None else tuple(_pair(sigma_init))
         if len(sigma_init) != 2 or not all(math.isfinite(s) and s > 0 for s in sigma_init):
             raise ValueError(
                 f"`sigma_init` must be a positive, finite number or a pair of them, got {sigma_init}. "

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .memory import memory_format_of
-from .window import Geometry
+from .plain import Geometry
+from .runtime import memory_format_of
 
 
-def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geometry: Geometry) -> Tensor:
+def convolve(
+    input: Tensor, blocks: Iterable[Block], bias: Tensor | None, shape: tuple[int, ...], geometry: Geometry
+) -> Tensor:
     """Return the output."""
     outputs = [
         F.conv2d(input, kernel, None if bias is None else bias[channels], *geometry) for (channels, _), kernel in blocks
@@ -19,7 +21,9 @@ def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geomet
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
-def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry) -> Tensor:
+def input_gradient(
+    grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry
+) -> Tensor:
     """Return the input's gradient: the sum over the blocks, in float32 or wider until it is complete."""
     grads = (input_gradient_of(kernel, grad_output[:, channels], size, geometry) for (channels, _), kernel in blocks)
     total = first = next(grads)

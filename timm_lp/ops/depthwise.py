@@ -8,8 +8,8 @@ from torch import Tensor
 
 from . import dense
 from .masked_kernel import Block, Range
-from .memory import padded, scratch
-from .window import Geometry
+from .plain import Geometry
+from .runtime import padded, scratch
 
 _SLOW_WIDTHS = range(11, 14)  # columns of a kernel for which oneDNN is slower in channels_last than for 14 or 15
 
@@ -18,6 +18,7 @@ def convolve(
     input: Tensor,
     blocks: Iterable[Block],
     bias: Tensor | None,
+    shape: tuple[int, ...],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.preserve_format,
 ) -> Tensor:
@@ -30,6 +31,7 @@ def input_gradient(
     grad_output: Tensor,
     blocks: Iterable[Block],
     size: tuple[int, ...],
+    shape: tuple[int, ...],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.preserve_format,
 ) -> Tensor:
@@ -39,7 +41,7 @@ def input_gradient(
     """
     ((_, kernel),) = blocks
     grad_output = _converted("output gradient", grad_output, memory_format)
-    padding = flipped_padding(tuple(kernel.shape[2:]), geometry)
+    padding = flipped_padding(shape[2:], geometry)
     if max(geometry.stride) > 1 or min(padding) < 0:
         return dense.input_gradient_of(kernel, grad_output, size, geometry)
     return _convolve(grad_output, kernel.flip(2, 3), None, geometry._replace(padding=padding), memory_format)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .memory import memory_format_of, scratch
+from .runtime import memory_format_of, scratch
 from .window import Window
 
 _CHUNK_BYTES = 2**20  # what is read twice is read from a core's cache the second time

@@ -6,26 +6,23 @@ import torch
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .memory import padded, scratch
-from .window import Geometry, output_size
+from .plain import Geometry
+from .runtime import padded, scratch
+from .window import output_size
 
 
 def convolve(
     input: Tensor,
     blocks: Iterable[Block],
     bias: Tensor | None,
+    shape: tuple[int, ...],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
     """Return the output, in channels_last, from a kernel in a memory format."""
-    columns: Tensor | None = None
-    size: tuple[int, ...] = ()
-    products = []
-    for _, kernel in blocks:
-        if columns is None:
-            size = output_size(tuple(input.shape[2:]), tuple(kernel.shape[2:]), geometry)
-            columns = _columns(input, tuple(kernel.shape), size, geometry, memory_format)
-        products.append(columns @ _matrix(kernel, memory_format).t())
+    size = output_size(tuple(input.shape[2:]), shape[2:], geometry)
+    columns = _columns(input, shape, size, geometry, memory_format)
+    products = [columns @ _matrix(kernel, memory_format).t() for _, kernel in blocks]
     rows = products[0] if len(products) == 1 else torch.cat(products, dim=1)
     if bias is not None:
         rows += bias
@@ -36,15 +33,16 @@ def input_gradient(
     grad_output: Tensor,
     blocks: Iterable[Block],
     size: tuple[int, ...],
+    shape: tuple[int, ...],
     geometry: Geometry,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
     """Return the input's gradient, in channels_last, from a kernel in a memory format."""
     images, in_channels, height, width = size
+    kernel_size = shape[2:]
     grads = grad_output.permute(0, 2, 3, 1).flatten(0, 2)
     remaining = iter(blocks)
     (channels, _), kernel = next(remaining)
-    kernel_size = tuple(kernel.shape[2:])
     total = grads[:, channels] @ _matrix(kernel, memory_format)
     for (channels, _), kernel in remaining:
         total.addmm_(grads[:, channels], _matrix(kernel, memory_format))

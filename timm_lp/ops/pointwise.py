@@ -6,20 +6,24 @@ import torch
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .window import Geometry
+from .plain import Geometry
 
 
-def convolve(input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geometry: Geometry) -> Tensor:
+def convolve(
+    input: Tensor, blocks: Iterable[Block], bias: Tensor | None, shape: tuple[int, ...], geometry: Geometry
+) -> Tensor:
     """Return the output."""
     pixels = input.flatten(2)
     products = [_multiply(kernel.flatten(1), pixels) for _, kernel in blocks]
     output = products[0] if len(products) == 1 else torch.cat(products, dim=1)
     if bias is not None:
         output += bias.view(-1, 1)
-    return output.view(len(input), -1, *input.shape[2:])
+    return output.view(len(input), shape[0], *input.shape[2:])
 
 
-def input_gradient(grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry) -> Tensor:
+def input_gradient(
+    grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry
+) -> Tensor:
     """Return the input's gradient."""
     grads = grad_output.flatten(2)
     products = (_multiply(kernel.flatten(1).t(), grads[:, channels]) for (channels, _), kernel in blocks)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .memory import scratch
-from .window import Geometry, output_size
+from .plain import Geometry
+from .runtime import scratch
+from .window import output_size
 
 
 class _Met(NamedTuple):
@@ -63,9 +64,9 @@ def share_of_taps(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry:
 
 
 def convolve(
-    input: Tensor, blocks: Iterable[Block], bias: Tensor | None, geometry: Geometry, shape: tuple[int, ...]
+    input: Tensor, blocks: Iterable[Block], bias: Tensor | None, shape: tuple[int, ...], geometry: Geometry
 ) -> Tensor:
-    """Return the output from a kernel of a shape, in channels_last."""
+    """Return the output, in channels_last."""
     pixels, (out_channels, _, *kernel_size) = _columns_first(input), shape
     height, width = output_size(tuple(input.shape[2:]), tuple(kernel_size), geometry)
     rows, columns = _rows_and_columns(tuple(input.shape[2:]), (height, width), tuple(kernel_size), geometry)
@@ -79,9 +80,9 @@ def convolve(
 
 
 def input_gradient(
-    grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], geometry: Geometry, shape: tuple[int, ...]
+    grad_output: Tensor, blocks: Iterable[Block], size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry
 ) -> Tensor:
-    """Return the input's gradient from a kernel of a shape, in channels_last."""
+    """Return the input's gradient, in channels_last."""
     images, in_channels, height, width = size
     grads = _columns_first(grad_output)
     rows, columns = _rows_and_columns((height, width), tuple(grad_output.shape[2:]), shape[2:], geometry)

@@ -1,15 +1,16 @@
-"""What a layer keeps from one call to the next: its last mask."""
+"""A layer's mask on the CPU: kept while its parameters stay the same, with gradients in closed form."""
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .lp_mask import LpNorm, lp_norm, mask_of, offsets_of
-from .reach import Reach, reach_of
+from .plain import LpNorm, lp_norm, mask_of, offsets_of
+from .window import Reach, reach_of
 
-_NORM_BYTES = 2**17  # where operations on it start to take longer than Python
+_NORM_BYTES = 2**17  # up to here Python takes longer than the operations; a larger norm costs more memory than time
 
 
 class Mask(NamedTuple):
@@ -68,6 +69,40 @@ class MaskCache:
             and torch.equal(last_C, C)
             and torch.equal(last_log2p, log2p)
         )
+
+
+@torch.no_grad()
+def lp_mask_gradients(
+    grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor, norm: LpNorm | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of `lp_mask` in closed form.
+
+    With `z = C d`: the mask's derivative is `-mask * p * |z_i| ** p / z_i * d_j` in `C[i, j]`, 0 where `z_i` is 0, and
+    `-mask * sum_i |z_i| ** p * ln|z_i| * p * ln(2)` in `|log2p|`. Offsets `d` and `-d` have equal derivatives.
+
+    Args:
+        grad_mask: Gradient of the loss in the mask, shape `(O, 1, Kh, Kw)`.
+        mask: The mask, of the same shape.
+        C: As `lp_mask` took it.
+        log2p: As `lp_mask` took it.
+        norm: Their Lp norm, None to compute it again.
+
+    Returns:
+        Gradients in `C`, shape `(O, 2, 2)`, and in `log2p`, shape `(O,)`, in their dtypes.
+    """
+    norm = norm or lp_norm(C, log2p, (mask.shape[2], mask.shape[3]))
+    grad_norm = (grad_mask * mask).flatten(1).neg_()
+    half = norm.power.shape[2]
+    mirrored = grad_norm.shape[1] - half  # taps
+    grad_norm[:, :mirrored].add_(grad_norm[:, half:].flip(1))
+    grad_power = norm.power * grad_norm[:, None, :half]
+    grad_p = (grad_power * norm.log2_distance).sum(dim=(1, 2))
+    p = norm.p.flatten()
+    grad_log2p = (grad_p * torch.where(log2p < 0, -p, p)).mul_(math.log(2) ** 2)
+    grad_distance = grad_power.mul_(norm.projection)
+    grad_distance /= norm.projection.square().clamp_min_(torch.finfo(p.dtype).tiny)
+    grad_C = (grad_distance.unsqueeze(2) * norm.offsets).sum(dim=3).mul_(norm.p)
+    return grad_C.to(C.dtype), grad_log2p.to(log2p.dtype)
 
 
 @lru_cache(maxsize=64)

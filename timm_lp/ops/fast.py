@@ -1,6 +1,5 @@
-"""Convolution with a masked kernel as one differentiable function (Eq. 3)."""
+"""What `plain_conv2d` computes (Eq. 3), fast on CPUs: one differentiable function that masks and convolves."""
 
-from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,19 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lp_mask import LpNorm, lp_mask, lp_mask_gradients
-from .mask_cache import MaskCache
-from .masked_kernel import Block, MaskedKernel
-from .memory import memory_format_of
-from .plan import Part, Plan, make_plan
-from .torch_internals import (
+from .mask import Mask, MaskCache, lp_mask_gradients
+from .masked_kernel import MaskedKernel
+from .plain import Geometry, lp_mask
+from .runtime import (
     computes_in_bfloat16,
     in_dispatch_mode,
     in_forward_mode,
     in_function_transform,
     is_batched_gradient,
+    memory_format_of,
 )
-from .window import Geometry, output_size
+from .schedule import Part, Schedule, make_schedule
+from .window import output_size
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -36,7 +35,7 @@ def masked_conv2d(
     geometry: Geometry,
     mask_cache: MaskCache,
 ) -> Tensor:
-    """Do what `plain_conv2d` does with the fastest operators, and with no more taps than are needed.
+    """Compute what `plain_conv2d` computes with the fastest operators, and with no more taps than are needed.
 
     Under autocast, and where the kernel is in bfloat16 itself, input and output are rounded to bfloat16, and they are
     convolved in bfloat16, or in float32 by a CPU that is faster in it. The product with the mask, and the gradients of
@@ -81,7 +80,7 @@ def _convolve_in(
     """Return the output in a dtype, to which input and bias are rounded, whatever dtype the CPU computes in."""
     input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
     mask = mask_cache.get(C, log2p, (weight.shape[2], weight.shape[3]))
-    plan = make_plan(
+    schedule = make_schedule(
         tuple(input.shape),
         tuple(weight.shape),
         mask.reach,
@@ -92,10 +91,8 @@ def _convolve_in(
         kernel_last=memory_format_of(weight) is torch.channels_last,
     )
     if not torch.is_grad_enabled():
-        blocks = _blocks(weight, mask.values, mask.outlier_channels, plan)
-        return _convolve(input, blocks, bias, mask.outlier_channels, plan)
-    arguments = (input, weight, bias, C, log2p, mask.values, mask.outlier_channels, mask.norm, plan)
-    output: Tensor = _MaskedConv2d.apply(*arguments)
+        return _convolve(input, weight, bias, mask, schedule)
+    output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask, schedule)
     return output
 
 
@@ -146,46 +143,33 @@ def _fits(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometr
     return min(output_size(size, kernel_size, geometry)) > 0
 
 
-def plain_conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
-) -> Tensor:
-    """Convolve with a masked kernel in torch's own operators: Eq. 3 as it is written."""
-    masked = weight * lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
-    return F.conv2d(input, masked.to(weight.dtype), bias, *geometry)
-
-
-def _masked_kernels(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan: Plan) -> list[MaskedKernel]:
-    """Return the masked kernel of each part of the plan."""
-    main = plan.main
-    kernels = [MaskedKernel(weight, mask, main.window, main.all_ones, main.kernel_format, plan.dtype)]
-    if plan.outliers is not None and outlier_channels is not None:
+def _masked_kernels(
+    weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, schedule: Schedule
+) -> list[MaskedKernel]:
+    """Return the masked kernel of each part of the schedule."""
+    main, outliers = schedule.main, schedule.outliers
+    kernels = [MaskedKernel(weight, mask, main.window, main.all_ones, main.kernel_format, schedule.dtype)]
+    if outliers is not None and outlier_channels is not None:
         outer_mask = mask[outlier_channels]
         main.window.crop(outer_mask).zero_()
-        window, kernel_format = plan.outliers.window, plan.outliers.kernel_format
-        kernels.append(MaskedKernel(weight[outlier_channels], outer_mask, window, False, kernel_format, plan.dtype))
+        outer_weight = weight[outlier_channels]
+        kernels.append(
+            MaskedKernel(outer_weight, outer_mask, outliers.window, False, outliers.kernel_format, schedule.dtype)
+        )
     return kernels
 
 
-def _blocks(weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, plan: Plan) -> list[Iterable[Block]]:
-    """Return the blocks of each part's masked kernel, which are made when they are asked for."""
-    kernels = _masked_kernels(weight, mask, outlier_channels, plan)
-    return [kernel.blocks(part.ranges) for kernel, part in zip(kernels, plan.parts, strict=True)]
-
-
-def _convolve(
-    input: Tensor,
-    blocks: Sequence[Iterable[Block]],
-    bias: Tensor | None,
-    outlier_channels: Tensor | None,
-    plan: Plan,
-) -> Tensor:
+def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, mask: Mask, schedule: Schedule) -> Tensor:
     """Return the output in the input's dtype; it is no view, which torch would not let anyone change in place."""
-    pixels, bias = input.to(plan.dtype), None if bias is None else bias.to(plan.dtype)
-    output = plan.main.operators.convolve(pixels, blocks[0], bias, plan.main.geometry)
-    if plan.outliers is not None and outlier_channels is not None:
-        added = plan.outliers.operators.convolve(pixels, blocks[1], None, plan.outliers.geometry)
-        output.index_add_(1, outlier_channels, added)
-    return output.to(input.dtype, memory_format=plan.output_format).detach()  # some operators return views
+    pixels, bias = input.to(schedule.dtype), None if bias is None else bias.to(schedule.dtype)
+    kernels = _masked_kernels(weight, mask.values, mask.outlier_channels, schedule)
+    main, *outliers = (
+        part.operators.convolve(pixels, kernel.blocks(part.ranges), bias_of_part, kernel.shape, part.geometry)
+        for part, kernel, bias_of_part in zip(schedule.parts, kernels, (bias, None), strict=False)
+    )
+    for output in outliers:
+        main.index_add_(1, mask.outlier_channels, output)  # type: ignore[arg-type] # not None where there are any
+    return main.to(input.dtype, memory_format=schedule.output_format).detach()  # some operators return views
 
 
 class _MaskedConv2d(torch.autograd.Function):
@@ -197,14 +181,12 @@ class _MaskedConv2d(torch.autograd.Function):
         bias: Tensor | None,
         C: Tensor,
         log2p: Tensor,
-        mask: Tensor,
-        outlier_channels: Tensor | None,
-        norm: LpNorm | None,
-        plan: Plan,
+        mask: Mask,
+        schedule: Schedule,
     ) -> Tensor:
-        ctx.save_for_backward(input, weight, C, log2p, mask, outlier_channels)
-        ctx.norm, ctx.plan = norm, plan
-        return _convolve(input, _blocks(weight, mask, outlier_channels, plan), bias, outlier_channels, plan)
+        ctx.save_for_backward(input, weight, C, log2p, mask.values, mask.outlier_channels)
+        ctx.norm, ctx.schedule = mask.norm, schedule
+        return _convolve(input, weight, bias, mask, schedule)
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
@@ -214,17 +196,18 @@ class _MaskedConv2d(torch.autograd.Function):
         input, weight, C, log2p, mask, outlier_channels = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
         needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
-        plan: Plan = ctx.plan
-        pixels, grads_of_all = input.to(plan.dtype), grad_output.to(plan.dtype)
+        schedule: Schedule = ctx.schedule
+        pixels, grads_of_all = input.to(schedule.dtype), grad_output.to(schedule.dtype)
 
         grad_input = grad_weight = grad_mask = grad_C = grad_log2p = None
-        kernels = _masked_kernels(weight, mask, outlier_channels, plan)
-        for part, kernel in zip(plan.parts, kernels, strict=True):
-            is_main = part is plan.main
+        kernels = _masked_kernels(weight, mask, outlier_channels, schedule)
+        for part, kernel in zip(schedule.parts, kernels, strict=True):
+            is_main = part is schedule.main
             grads = grads_of_all if is_main else grads_of_all[:, outlier_channels]
             operators, geometry = part.operators, part.geometry
             if needs_input:
-                grad = operators.input_gradient(grads, kernel.blocks(part.ranges), tuple(input.shape), geometry)
+                blocks = kernel.blocks(part.ranges)
+                grad = operators.input_gradient(grads, blocks, tuple(input.shape), kernel.shape, geometry)
                 grad_input = grad if grad_input is None else grad_input.add_(grad)
             if needs_weight or needs_mask:
                 ranges = part.gradient_ranges
@@ -233,10 +216,10 @@ class _MaskedConv2d(torch.autograd.Function):
                 if is_main:
                     grad_weight, grad_mask = of_weight, of_mask
                 else:
-                    _add_outliers(of_weight, grad_weight, outlier_channels, plan.main)
-                    _add_outliers(of_mask, grad_mask, outlier_channels, plan.main)
+                    _add_outliers(of_weight, grad_weight, outlier_channels, schedule.main)
+                    _add_outliers(of_mask, grad_mask, outlier_channels, schedule.main)
         if grad_input is not None:
-            grad_input = grad_input.to(input.dtype, memory_format=plan.output_format)
+            grad_input = grad_input.to(input.dtype, memory_format=schedule.output_format)
         if grad_mask is not None:
             grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p, ctx.norm)
         elif needs_C or needs_log2p:
@@ -247,8 +230,6 @@ class _MaskedConv2d(torch.autograd.Function):
             grad_output.sum(dim=(0, 2, 3)) if needs_bias else None,
             grad_C if needs_C else None,
             grad_log2p if needs_log2p else None,
-            None,
-            None,
             None,
             None,
         )
@@ -267,15 +248,15 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     # Views, so that what the tensors themselves were computed from is not differentiated here.
     input, weight, C, log2p = (tensor.view_as(tensor) for tensor in ctx.saved_tensors[:4])
     needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
-    views = {0: (input, needs_input), 1: (weight, needs_weight), 3: (C, needs_C), 4: (log2p, needs_log2p)}
-    needed = {place: view for place, (view, needs) in views.items() if needs}
-    grads: list[Tensor | None] = [None] * 9
+    leaves = {0: (input, needs_input), 1: (weight, needs_weight), 3: (C, needs_C), 4: (log2p, needs_log2p)}
+    needed = {argument: leaf for argument, (leaf, is_needed) in leaves.items() if is_needed}
+    grads: list[Tensor | None] = [None] * 7
     if needed:
         masked = weight * lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
-        output = F.conv2d(input, masked.to(input.dtype), None, *ctx.plan.geometry)
-        found = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
-        for place, grad in zip(needed, found, strict=True):
-            grads[place] = grad
+        output = F.conv2d(input, masked.to(input.dtype), None, *ctx.schedule.geometry)
+        needed_grads = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
+        for argument, grad in zip(needed, needed_grads, strict=True):
+            grads[argument] = grad
     if needs_bias:
         grads[2] = grad_output.sum(dim=(0, 2, 3))
     return tuple(grads)

@@ -1,13 +1,20 @@
-"""Where intermediate results lie: memory that each thread keeps, and the memory formats of torch."""
+"""What torch does around the arithmetic: memory for intermediate results, memory formats, and modes that it runs in.
+
+The modes are private parts of torch, under plain names; nothing public tells the same.
+"""
 
 import math
+import platform
 import threading
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from .window import Geometry
+from .plain import Geometry
 
 ONEDNN_CHANNELS = 16  # oneDNN computes this many output channels at once
 
@@ -22,7 +29,7 @@ def scratch(
     dtype: torch.dtype,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """Return memory on the CPU for a result that is used up before the same name is asked for again.
+    """Return memory on the CPU for a result that is used before the same name is asked for again.
 
     Each thread keeps this memory, because new pages cost more time than writing to them.
 
@@ -52,7 +59,7 @@ def padded(
     memory_format: torch.memory_format = torch.contiguous_format,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return the input with zero padding around it, in memory that this thread uses again at the next call.
+    """Return the input with zero padding around it, in `scratch` memory.
 
     Args:
         input: Input, shape `(N, C, H, W)`.
@@ -90,3 +97,36 @@ def _is_channels_last(tensor: Tensor) -> bool:
             return False  # a single pixel of a single channel
         least = strides[dim] * shape[dim]
     return True
+
+
+def in_dispatch_mode() -> bool:
+    """Tell whether make_fx, a fake-tensor mode or the like watches every operator that runs."""
+    return is_in_torch_dispatch_mode()
+
+
+def in_function_transform() -> bool:
+    """Tell whether a transform of `torch.func`, such as `grad` or `vmap`, is active."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def in_forward_mode() -> bool:
+    """Tell whether forward-mode differentiation is active."""
+    return forward_ad._current_level >= 0
+
+
+@lru_cache(maxsize=1)
+def computes_in_bfloat16() -> bool:
+    """Tell whether the CPU is faster in bfloat16 than in float32, as far as torch tells: it does so for x86 alone.
+
+    AMX makes it so, and AVX-512's bfloat16 instructions, but not those of Intel's CPUs where AMX is hidden. These
+    have AVX512-FP16 and no AMX, as later versions of torch tell.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64") or torch.cpu._is_amx_tile_supported():
+        return True
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.cpu._is_avx512_bf16_supported() and not capabilities.get("avx512_fp16", False)
+
+
+def is_batched_gradient(grad: Tensor) -> bool:
+    """Tell whether a gradient holds a batch of gradients, as in `torch.autograd.grad(..., is_grads_batched=True)`."""
+    return torch._C._functorch.is_legacy_batchedtensor(grad)

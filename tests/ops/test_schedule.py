@@ -4,22 +4,22 @@ import pytest
 import torch
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import plan, reach
 from timm_lp.ops.masked_kernel import Range, block_ranges
-from timm_lp.ops.plan import make_plan
-from timm_lp.ops.reach import Reach
-from timm_lp.ops.window import Geometry, Window
+from timm_lp.ops.plain import Geometry
+from timm_lp.ops.schedule import Schedule, make_schedule
+from timm_lp.ops.window import Reach, Window, reach_of
 
+from ..covering import covering
 from ..layers.comparison import image, output_and_gradients, randomize
-from .shapes import CONTIGUOUS, LAST, geometry_of, plain, small_blocks
+from .shapes import FORMATS, LAST, geometry_of, plain, small_blocks
 
 WHOLE, INNER = Window(0, 7, 0, 7), Window(2, 5, 2, 5)
 SAME = Geometry((1, 1), (3, 3), (1, 1), 1)
 
 
-def make(reach: Reach, size: tuple[int, ...] = (4, 64, 28, 28), groups: int = 1, all_ones: bool = False) -> plan.Plan:
+def make(reach: Reach, size: tuple[int, ...] = (4, 64, 28, 28), groups: int = 1, all_ones: bool = False) -> Schedule:
     geometry, shape = SAME._replace(groups=groups), (64, 64 // groups, 7, 7)
-    return make_plan(size, shape, reach, all_ones, geometry, torch.float32, input_last=False, kernel_last=False)
+    return make_schedule(size, shape, reach, all_ones, geometry, torch.float32, input_last=False, kernel_last=False)
 
 
 def _whole(out_channels: int, window: Window) -> tuple[Range, ...]:
@@ -41,7 +41,7 @@ def test_outlier_channels_are_convolved_by_themselves() -> None:
         pytest.param(make(Reach(WHOLE, INNER, 16), groups=2), id="groups"),
     ],
 )
-def test_where_that_saves_nothing_all_are_convolved_at_once(made: plan.Plan) -> None:
+def test_where_that_saves_nothing_all_are_convolved_at_once(made: Schedule) -> None:
     assert [part.window for part in made.parts] == [WHOLE]
 
 
@@ -64,12 +64,11 @@ OUTLIERS: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
 }
 
 
-@pytest.mark.parametrize("needs", ["all", "weight", "masks", "input"])
-@pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=str)
-@pytest.mark.parametrize(("kernel_size", "arguments", "size"), OUTLIERS.values(), ids=OUTLIERS)
+@covering(2, shape=OUTLIERS, memory_format=FORMATS, needs=["all", "weight", "masks", "input"])
 def test_few_channels_with_wide_masks(
-    kernel_size: Any, arguments: dict[str, Any], size: tuple[int, int], memory_format: torch.memory_format, needs: str
+    shape: tuple[Any, dict[str, Any], tuple[int, int]], memory_format: torch.memory_format, needs: str
 ) -> None:
+    kernel_size, arguments, size = shape
     layer = randomize(LpConv2d(3, 12, kernel_size, **arguments, dtype=torch.float64))
     assert isinstance(layer, LpConv2d)
     outliers = torch.tensor([2, 3, 9])
@@ -79,11 +78,11 @@ def test_few_channels_with_wide_masks(
         layer.C[outliers] *= torch.tensor([0.5, 0.6, 0.4])[:, None, None]
     x = image(3, size, torch.float64).to(memory_format=memory_format)
     with small_blocks():
-        found, channels = reach.reach_of(layer.mask())
+        found, channels = reach_of(layer.mask())
         assert channels is not None
         assert torch.equal(channels, outliers)
         shapes = (tuple(x.shape), tuple(layer.weight.shape))
-        chosen = plan.make_plan(
+        chosen = make_schedule(
             *shapes, found, False, geometry_of(layer), x.dtype, input_last=memory_format is LAST, kernel_last=False
         )
         assert chosen.outliers is not None

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from timm_lp.ops import lp_exponent, lp_mask
-from timm_lp.ops.lp_mask import _tiny_and_eps, lp_mask_gradients
+from timm_lp.ops.mask import lp_mask_gradients
+from timm_lp.ops.plain import _tiny_and_eps
 
+from ..covering import covering
 from .reference import lp_mask_reference
 
-EXPONENTS = [1, 1.5, 2, 4, 8, 16, 256]
-KERNELS = [(3, 3), (4, 4), (1, 7), (2, 5)]
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 DIAGONAL = [[0.7, 0.0], [0.0, 0.4]]
 ROTATED = [[0.6, -0.3], [0.2, 0.45]]
 
@@ -29,10 +30,14 @@ def mask_and_gradients(mask: Callable[..., Tensor], C: Tensor, log2p: Tensor, si
     return [output.detach(), *torch.autograd.grad((output * pixels).sum(), (C, log2p))]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-5)], ids=["f64", "f32"])
-@pytest.mark.parametrize("kernel_size", KERNELS, ids=str)
-@pytest.mark.parametrize("p", EXPONENTS)
-def test_matches_the_reference(p: float, kernel_size: tuple[int, int], dtype: torch.dtype, tolerance: float) -> None:
+@covering(
+    1,
+    p=[1, 1.5, 2, 4, 8, 16, 256],
+    kernel_size=[(3, 3), (4, 4), (1, 7), (2, 5)],
+    precision={"f64": (torch.float64, 1e-11), "f32": (torch.float32, 2e-5)},
+)
+def test_matches_the_reference(p: float, kernel_size: tuple[int, int], precision: tuple[torch.dtype, float]) -> None:
+    dtype, tolerance = precision
     C, log2p = parameters(p, DIAGONAL, ROTATED, dtype=dtype)
     exact = [tensor.detach().double().requires_grad_() for tensor in (C, log2p)]
     expected = mask_and_gradients(lp_mask_reference, *exact, kernel_size)
@@ -78,9 +83,7 @@ def test_p_256_is_a_box() -> None:
     torch.testing.assert_close(lp_mask(C, log2p, (7, 7)), box)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("p", [1, 1 + 2**-8, 1.5, 2, 16, 100, 256])
+@covering(2, p=[1, 1 + 2**-8, 1.5, 2, 16, 100, 256], sign=[1, -1], dtype=DTYPES)
 def test_gradients_are_finite(p: float, sign: int, dtype: torch.dtype) -> None:
     scales = [0.0, 1e-7, 0.1, 0.5, 1.0, 2.0, 3e4] + ([] if dtype == torch.float16 else [1e-30, 1e-42, 1e30])
     widths = [[[scale, 0.0], [0.0, scale]] for scale in scales] + [[[scale, -scale], [scale, 0.0]] for scale in scales]
@@ -149,8 +152,7 @@ def test_autocast_does_not_touch_the_mask() -> None:
         assert torch.equal(value, reference)
 
 
-@pytest.mark.parametrize("kernel_size", [(3, 3), (2, 4)], ids=str)
-@pytest.mark.parametrize("p", [1.25, 2, 5])
+@covering(1, p=[1.25, 2, 5], kernel_size=[(3, 3), (2, 4)])
 def test_gradcheck_and_gradgradcheck(p: float, kernel_size: tuple[int, int]) -> None:
     C, log2p = parameters(p, ROTATED)
     assert torch.autograd.gradcheck(lambda *args: lp_mask(*args, kernel_size), (C, log2p))
@@ -175,12 +177,13 @@ def test_vmap_over_masks_and_over_their_gradients() -> None:
 
 
 # The projections of the last two are exactly 0 along a diagonal, and everywhere.
-@pytest.mark.parametrize(
-    "widths", [DIAGONAL, ROTATED, [[0.5, 0.5], [0.0, -0.3]], [[0.0, 0.0], [0.0, 0.0]]], ids=["diag", "rot", "line", "0"]
+@covering(
+    2,
+    p=[1, 1.5, 2, 16, 256],
+    sign=[1, -1],
+    kernel_size=[(3, 3), (4, 2), (5, 2), (1, 7)],
+    widths={"diag": DIAGONAL, "rot": ROTATED, "line": [[0.5, 0.5], [0.0, -0.3]], "0": [[0.0, 0.0], [0.0, 0.0]]},
 )
-@pytest.mark.parametrize("kernel_size", [(3, 3), (4, 2), (5, 2), (1, 7)], ids=str)
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("p", [1, 1.5, 2, 16, 256])
 def test_closed_form_gradients(p: float, sign: int, kernel_size: tuple[int, int], widths: list[list[float]]) -> None:
     C, log2p = parameters(p, widths, [[1.5, 0.1], [-0.2, 0.9]])
     log2p = (sign * log2p.detach()).requires_grad_()
@@ -200,7 +203,7 @@ def test_closed_form_gradients_of_a_single_tap_are_0() -> None:
         assert value.abs().max() < 1e-300
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_closed_form_gradients_have_the_dtypes_of_the_parameters(dtype: torch.dtype) -> None:
     C, log2p = parameters(3, DIAGONAL, ROTATED, dtype=dtype)
     mask = lp_mask(C, log2p, (5, 4)).detach()
@@ -212,8 +215,7 @@ def test_closed_form_gradients_have_the_dtypes_of_the_parameters(dtype: torch.dt
         torch.testing.assert_close(value, reference)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("p", [1, 1 + 2**-8, 2, 16, 256])
+@covering(1, p=[1, 1 + 2**-8, 2, 16, 256], dtype=DTYPES)
 def test_closed_form_gradients_are_finite(p: float, dtype: torch.dtype) -> None:
     scales = [0.0, 1e-7, 0.5, 1.0, 2.0, 3e4] + ([] if dtype == torch.float16 else [1e-30, 1e-42, 1e30])
     C, log2p = parameters(p, *([[scale, -scale], [scale, 0.0]] for scale in scales), dtype=dtype)

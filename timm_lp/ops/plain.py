@@ -1,4 +1,7 @@
-"""The Lp mask of Kwon et al. (ICLR 2025), Eq. 2."""
+"""Lp-convolution as the paper writes it (Kwon et al., ICLR 2025): the mask of Eq. 2, the convolution of Eq. 3.
+
+This is all that other devices run, and that torch compiles, exports and transforms. On CPUs, `fast` computes the same.
+"""
 
 import math
 from typing import NamedTuple
@@ -40,13 +43,43 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     Returns:
         Mask in [0, 1], shape `(O, 1, Kh, Kw)`, in float32 or wider; 1 at the centre of an odd kernel.
     """
-    return mask_of(lp_norm(C, log2p, kernel_size), kernel_size)
+    norm = lp_norm(C, log2p, kernel_size)  # |C @ d|_i ** p of each tap and each i
+    return mask_of(norm, kernel_size)  # exp(-their sum over i)
+
+
+class Geometry(NamedTuple):
+    """The arguments of `nn.Conv2d` that say where its kernel meets the input; `padding` counts zeros on each side."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def plain_conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
+) -> Tensor:
+    """Convolve with a masked kernel (Eq. 3).
+
+    Args:
+        input: Input, shape `(N, C, H, W)`.
+        weight: Kernel, shape `(O, I, Kh, Kw)`.
+        bias: Bias, shape `(O,)`.
+        C: As in `lp_mask`.
+        log2p: As in `lp_mask`.
+        geometry: Stride, zero padding, dilation and groups.
+
+    Returns:
+        Output, shape `(N, O, H', W')`.
+    """
+    mask = lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
+    return F.conv2d(input, (weight * mask).to(weight.dtype), bias, *geometry)
 
 
 class LpNorm(NamedTuple):
     """The Lp norm of offsets from a kernel's centre, and the steps of its computation.
 
-    Opposite offsets have the same norm. So this holds the first `T = (Kh * Kw + 1) // 2` taps, row by row; the others
+    Opposite offsets have the same norm, so this holds the first `T = (Kh * Kw + 1) // 2` taps, row by row; the others
     are the same in reverse order.
 
     Attributes:
@@ -62,60 +95,6 @@ class LpNorm(NamedTuple):
     log2_distance: Tensor
     p: Tensor
     power: Tensor
-
-
-def mask_of(norm: LpNorm, kernel_size: tuple[int, int]) -> Tensor:
-    """Return the mask of a kernel of this size from its Lp norm (see `lp_mask`)."""
-    first, second = norm.power.unbind(dim=1)
-    half = torch.exp2((first + second) * (-1 / math.log(2)))
-    _, eps = _tiny_and_eps(half.dtype)
-    half = F.threshold(half, 2.0**-17 * eps, 0.0)  # a rounded sum would not show less
-    height, width = kernel_size
-    mirrored = half[:, : height * width // 2].flip(1)
-    return torch.cat([half, mirrored], dim=1).view(-1, 1, height, width)
-
-
-@torch.no_grad()
-def lp_mask_gradients(
-    grad_mask: Tensor, mask: Tensor, C: Tensor, log2p: Tensor, norm: LpNorm | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of `lp_mask` in closed form.
-
-    With `z = C d`: the mask's derivative is `-mask * p * |z_i| ** p / z_i * d_j` in `C[i, j]`, 0 where `z_i` is 0, and
-    `-mask * sum_i |z_i| ** p * ln|z_i| * p * ln(2)` in `|log2p|`. Offsets `d` and `-d` have equal derivatives.
-
-    Args:
-        grad_mask: Gradient of the loss in the mask, shape `(O, 1, Kh, Kw)`.
-        mask: The mask, of the same shape.
-        C: As `lp_mask` took it.
-        log2p: As `lp_mask` took it.
-        norm: Their Lp norm, None to compute it again.
-
-    Returns:
-        Gradients in `C`, shape `(O, 2, 2)`, and in `log2p`, shape `(O,)`, in their dtypes.
-    """
-    norm = norm or lp_norm(C, log2p, (mask.shape[2], mask.shape[3]))
-    grad_norm = (grad_mask * mask).flatten(1).neg_()
-    half = norm.power.shape[2]
-    mirrored = grad_norm.shape[1] - half  # taps
-    grad_norm[:, :mirrored].add_(grad_norm[:, half:].flip(1))
-    grad_power = norm.power * grad_norm[:, None, :half]
-    grad_p = (grad_power * norm.log2_distance).sum(dim=(1, 2))
-    p = norm.p.flatten()
-    grad_log2p = (grad_p * torch.where(log2p < 0, -p, p)).mul_(math.log(2) ** 2)
-    grad_distance = grad_power.mul_(norm.projection)
-    grad_distance /= norm.projection.square().clamp_min_(torch.finfo(p.dtype).tiny)
-    grad_C = (grad_distance.unsqueeze(2) * norm.offsets).sum(dim=3).mul_(norm.p)
-    return grad_C.to(C.dtype), grad_log2p.to(log2p.dtype)
-
-
-def offsets_of(kernel_size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the offsets of the first half of a kernel's taps from its centre, as in `LpNorm`."""
-    kernel_height, kernel_width = kernel_size
-    tap = torch.arange((kernel_height * kernel_width + 1) // 2, device=device)
-    dh = tap.div(kernel_width, rounding_mode="floor").to(dtype) - (kernel_height - 1) / 2
-    dw = (tap % kernel_width).to(dtype) - (kernel_width - 1) / 2
-    return torch.stack([dh, dw])
 
 
 def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int], offsets: Tensor | None = None) -> LpNorm:
@@ -141,6 +120,26 @@ def lp_norm(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int], offsets: Ten
     p = lp_exponent(log2p).to(dtype).view(-1, 1, 1)
     power = torch.exp2((p * log2_distance).clamp_max(largest))  # torch's exp takes twice as long
     return LpNorm(offsets, projection, log2_distance, p, power)
+
+
+def offsets_of(kernel_size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the offsets of the first half of a kernel's taps from its centre, as in `LpNorm`."""
+    kernel_height, kernel_width = kernel_size
+    tap = torch.arange((kernel_height * kernel_width + 1) // 2, device=device)
+    dh = tap.div(kernel_width, rounding_mode="floor").to(dtype) - (kernel_height - 1) / 2
+    dw = (tap % kernel_width).to(dtype) - (kernel_width - 1) / 2
+    return torch.stack([dh, dw])
+
+
+def mask_of(norm: LpNorm, kernel_size: tuple[int, int]) -> Tensor:
+    """Return the mask of a kernel of this size from its Lp norm (see `lp_mask`)."""
+    first, second = norm.power.unbind(dim=1)
+    half = torch.exp2((first + second) * (-1 / math.log(2)))
+    _, eps = _tiny_and_eps(half.dtype)
+    half = F.threshold(half, 2.0**-17 * eps, 0.0)  # a rounded sum would not show less
+    height, width = kernel_size
+    mirrored = half[:, : height * width // 2].flip(1)
+    return torch.cat([half, mirrored], dim=1).view(-1, 1, height, width)
 
 
 def _tiny_and_eps(dtype: torch.dtype) -> tuple[float, float]:

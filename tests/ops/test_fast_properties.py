@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops.masked_conv2d import plain_conv2d
+from timm_lp.ops import plain_conv2d
 from timm_lp.ops.window import output_size
 
 from ..layers.comparison import output_and_gradients, seeded

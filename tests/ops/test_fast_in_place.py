@@ -4,28 +4,22 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import memory
+from timm_lp.ops import runtime
 
-from .shapes import CONTIGUOUS, LAST, build, each_shape, is_fast, plain
+from ..covering import covering
+from .shapes import FORMATS, SHAPES, WAYS, build, is_fast, plain
 
 MODES: dict[str, tuple[torch.dtype, Callable[[], Any]]] = {
     "float32": (torch.float32, contextlib.nullcontext),
     "bfloat16": (torch.bfloat16, contextlib.nullcontext),
     "autocast": (torch.float32, lambda: torch.autocast("cpu", torch.bfloat16)),
 }
-CASES = [(memory_format, *mode) for memory_format in (CONTIGUOUS, LAST) for mode in MODES.values()]
-each_case = pytest.mark.parametrize(
-    ("memory_format", "dtype", "mode"),
-    CASES,
-    ids=[f"{memory_format}-{mode}" for memory_format in ("contiguous", "channels_last") for mode in MODES],
-)
-# One for each operator: see `choose_operators`.
-each_operator = pytest.mark.parametrize("name", ["3x3", "one_pixel", "depthwise", "1x1_large"])
+Mode = tuple[torch.dtype, Callable[[], Any]]
+OPERATORS = ["3x3", "one_pixel", "depthwise", "1x1_large"]  # one for each: see `RULE`
 
 
 def build_in(name: str, memory_format: torch.memory_format, dtype: torch.dtype) -> tuple[LpConv2d, Tensor]:
@@ -36,17 +30,19 @@ def build_in(name: str, memory_format: torch.memory_format, dtype: torch.dtype) 
 def assert_free(tensor: Tensor, *others: Tensor) -> None:
     """Check that a tensor is no view, and shares memory neither with others nor with what this thread uses again."""
     assert not tensor._is_view()
-    taken = [*others, *memory._thread.__dict__.values()]
+    taken = [*others, *runtime._thread.__dict__.values()]
     assert tensor.untyped_storage().data_ptr() not in {other.untyped_storage().data_ptr() for other in taken}
 
 
-@each_shape
-@pytest.mark.usefixtures("each_way")
-def test_outputs_and_gradients_are_no_views(name: str) -> None:
-    for memory_format, dtype, mode in CASES:
-        layer, x = build_in(name, memory_format, dtype)
-        leaves = [x, *layer.parameters()]
-        with mode():
+@covering(2, name=[*SHAPES], memory_format=FORMATS, mode=MODES, way=[*WAYS])
+def test_outputs_and_gradients_are_no_views(
+    name: str, memory_format: torch.memory_format, mode: Mode, way: str
+) -> None:
+    dtype, context = mode
+    layer, x = build_in(name, memory_format, dtype)
+    leaves = [x, *layer.parameters()]
+    with WAYS[way]():
+        with context():
             assert is_fast(layer, x)
             output = layer(x)
             with torch.no_grad():
@@ -58,9 +54,9 @@ def test_outputs_and_gradients_are_no_views(name: str) -> None:
             gradients = torch.autograd.grad(output, leaves, grad_output, create_graph=create_graph, retain_graph=True)
             for number, gradient in enumerate(gradients):
                 assert_free(gradient, *leaves, grad_output, *gradients[:number])
-        weight = torch.ones((), dtype=dtype, requires_grad=True)
-        for tensor in (evaluated, *gradients):
-            tensor.mul_(weight)  # torch refuses it for a view that was made while gradients were off
+    weight = torch.ones((), dtype=dtype, requires_grad=True)
+    for tensor in (evaluated, *gradients):
+        tensor.mul_(weight)  # torch refuses it for a view that was made while gradients were off
 
 
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -71,37 +67,29 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@each_case
-@each_operator
-@pytest.mark.usefixtures("each_way")
+@covering(2, name=OPERATORS, memory_format=FORMATS, mode=MODES, change=CHANGES, way=[*WAYS])
 def test_an_output_changes_in_place(
-    name: str,
-    memory_format: torch.memory_format,
-    dtype: torch.dtype,
-    mode: Callable[[], Any],
-    change: Callable[[Tensor], Tensor],
+    name: str, memory_format: torch.memory_format, mode: Mode, change: Callable[[Tensor], Tensor], way: str
 ) -> None:
+    dtype, context = mode
     layer, x = build_in(name, memory_format, dtype)
 
-    def step(own: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-        with mode():
-            output = change(own(layer(x)))
+    def step(copied: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        with context():
+            output = change(copied(layer(x)))
         return (output, *torch.autograd.grad(output.square().sum(), [x, *layer.parameters()]))
 
-    for value, reference in zip(step(lambda y: y), step(torch.clone), strict=True):
-        assert torch.equal(value, reference)
+    with WAYS[way]():
+        for value, reference in zip(step(lambda y: y), step(torch.clone), strict=True):
+            assert torch.equal(value, reference)
 
 
-@each_case
-@each_operator
-@pytest.mark.usefixtures("each_way")
-def test_hooks_that_change_the_output(
-    name: str, memory_format: torch.memory_format, dtype: torch.dtype, mode: Callable[[], Any]
-) -> None:
+@covering(2, name=OPERATORS, memory_format=FORMATS, mode=MODES)
+def test_hooks_that_change_the_output(name: str, memory_format: torch.memory_format, mode: Mode) -> None:
+    dtype, context = mode
     layer, x = build_in(name, memory_format, dtype)
     leaves = [x, *layer.parameters()]
-    with mode():
+    with context():
         output = layer(x)
         output.retain_grad()
         (2 * output).relu().sum().backward()
@@ -112,15 +100,14 @@ def test_hooks_that_change_the_output(
     seen: list[Tensor] = []
     layer.register_forward_hook(lambda module, inputs, y: y.mul_(2))
     layer.register_full_backward_hook(lambda module, of_inputs, of_outputs: seen.extend(of_outputs))
-    with mode():
+    with context():
         layer(x).relu().sum().backward()
     torch.testing.assert_close(seen, [output.grad / 2])
     for leaf, reference in zip(leaves, expected, strict=True):
         torch.testing.assert_close(leaf.grad, reference)
 
 
-@pytest.mark.parametrize("memory_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
-@pytest.mark.parametrize("use_reentrant", [False, True])
+@covering(1, use_reentrant=[False, True], memory_format=FORMATS)
 def test_checkpointing_with_an_operation_in_place(use_reentrant: bool, memory_format: torch.memory_format) -> None:
     layer, x = build_in("1x1_large", memory_format, torch.float64)
     leaves = [*layer.parameters()]
@@ -141,12 +128,12 @@ def test_the_output_of_a_frozen_layer() -> None:
     torch.testing.assert_close(weight.grad, plain(layer)(x).sum())
 
 
-@each_case
-@pytest.mark.parametrize("size", [1, 7, 8, 9])
+@covering(2, size=[1, 7, 8, 9], memory_format=FORMATS, mode=MODES)
 def test_single_taps_before_an_activation_in_place(
-    size: int, memory_format: torch.memory_format, dtype: torch.dtype, mode: Callable[[], Any]
+    size: int, memory_format: torch.memory_format, mode: Mode
 ) -> None:
+    dtype, context = mode
     block = nn.Sequential(LpConv2d(8, 16, 1), nn.ReLU(inplace=True)).to(dtype).to(memory_format=memory_format)
-    with mode():
+    with context():
         block(torch.ones(2, 8, size, size, dtype=dtype).to(memory_format=memory_format)).sum().backward()
     assert all(parameter.grad is not None for parameter in block.parameters())

@@ -9,33 +9,34 @@ from torch import Tensor, nn
 from timm_lp.layers import LpConv2d
 from timm_lp.ops import MaskCache, lp_mask, masked_conv2d, plain_conv2d
 
-from ..layers.comparison import assert_matches_reference, image, output_and_gradients
-from .shapes import CONTIGUOUS, LAST, SHAPES, assert_matches_plain, build, each_shape, geometry_of, is_fast, plain
+from ..covering import covering
+from ..layers.comparison import assert_matches_reference, assert_values, image, output_and_gradients, reference_values
+from .shapes import FORMATS, LAST, SHAPES, WAYS, assert_matches_plain, build, each_shape, geometry_of, is_fast, plain
 
 
 # The reference's mask of a single tap has no graph.
 @pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape[2] != 1])
-@pytest.mark.usefixtures("each_way")
 def test_matches_the_reference(name: str) -> None:
     layer, x = build(name)
-    assert is_fast(layer, x)
-    assert_matches_reference(layer, x)
+    expected = reference_values(layer, x)
+    for way in WAYS.values():
+        with way():
+            assert is_fast(layer, x)
+            assert_values(layer, x, expected)
 
 
-@each_shape
-@pytest.mark.parametrize("in_channels_last", ["neither", "input", "weight", "both"])
-@pytest.mark.usefixtures("each_way")
-def test_matches_the_plain_formula_in_each_memory_format(name: str, in_channels_last: str) -> None:
+@covering(2, name=[*SHAPES], in_channels_last=["neither", "input", "weight", "both"], way=[*WAYS])
+def test_matches_the_plain_formula_in_each_memory_format(name: str, in_channels_last: str, way: str) -> None:
     layer, x = build(name)
     if in_channels_last in ("weight", "both"):
         layer = layer.to(memory_format=LAST)
-    assert_matches_plain(layer, x.to(memory_format=LAST) if in_channels_last in ("input", "both") else x)
+    with WAYS[way]():
+        assert_matches_plain(layer, x.to(memory_format=LAST) if in_channels_last in ("input", "both") else x)
 
 
-@pytest.mark.parametrize("p", [1, 2, 16, 256])
-@pytest.mark.parametrize(
-    ("kernel_size", "arguments", "size"),
-    [
+@covering(
+    2,
+    shape=[
         (9, {"padding": 4}, (7, 6)),
         (9, {"padding": 4, "groups": 4}, (12, 11)),
         (9, {"padding": 4, "stride": 2}, (7, 8)),
@@ -45,27 +46,28 @@ def test_matches_the_plain_formula_in_each_memory_format(name: str, in_channels_
         (17, {"padding": 8, "groups": 4}, (9, 12)),
         (3, {"padding": 2}, (8, 8)),
     ],
-    ids=str,
+    p=[1, 2, 16, 256],
+    way=[*WAYS],
 )
-@pytest.mark.usefixtures("each_way")
 def test_masks_that_are_0_around_their_centre(
-    kernel_size: Any, arguments: dict[str, Any], size: tuple[int, int], p: float
+    shape: tuple[Any, dict[str, Any], tuple[int, int]], p: float, way: str
 ) -> None:
+    kernel_size, arguments, size = shape
     layer = LpConv2d(4, 4, kernel_size, **arguments, p_init=p, sigma_init=0.6, dtype=torch.float64)
     if p >= 16:
         assert (layer.mask() == 0).any()
-    for x in (image(4, size, torch.float64), image(4, size, torch.float64).to(memory_format=LAST)):
-        assert_matches_plain(layer, x)
+    with WAYS[way]():
+        for x in (image(4, size, torch.float64), image(4, size, torch.float64).to(memory_format=LAST)):
+            assert_matches_plain(layer, x)
 
 
-@pytest.mark.parametrize("p", [1.5, 16])
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.usefixtures("blocks")
-def test_rotated_masks(groups: int, p: float) -> None:
+@covering(2, groups=[1, 2], p=[1.5, 16], way=["whole", "blocks"])
+def test_rotated_masks(groups: int, p: float, way: str) -> None:
     layer = LpConv2d(2, 2, (5, 4), padding=2, groups=groups, p_init=p, dtype=torch.float64)
     with torch.no_grad():
         layer.C.copy_(torch.tensor([[[0.7, 0.7], [-0.4, 0.4]], [[0.9, -0.9], [0.5, 0.5]]]))
-    assert_matches_reference(layer, image(2, (3, 5), torch.float64))
+    with WAYS[way]():
+        assert_matches_reference(layer, image(2, (3, 5), torch.float64))
 
 
 def test_masks_that_are_1_all_over() -> None:
@@ -80,21 +82,20 @@ def test_masks_that_are_0_all_over() -> None:
     assert_matches_plain(layer, image(3, (4, 5), torch.float64))
 
 
-@each_shape
-@pytest.mark.usefixtures("each_way")
-def test_float32_matches_float64(name: str) -> None:
+@covering(2, name=[*SHAPES], way=[*WAYS])
+def test_float32_matches_float64(name: str, way: str) -> None:
     layer, x = build(name, torch.float32)
     exact = copy.deepcopy(layer).double()
-    values = output_and_gradients(layer, x, *layer.parameters())
+    with WAYS[way]():
+        values = output_and_gradients(layer, x, *layer.parameters())
     expected = output_and_gradients(plain(exact), x.double(), *exact.parameters())
     for value, reference in zip(values, expected, strict=True):
         assert value.dtype == torch.float32
         torch.testing.assert_close(value.double(), reference, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("needed", range(32))
-@pytest.mark.parametrize("name", ["map_smaller_than_kernel", "depthwise", "1x1"])
-def test_any_subset_of_gradients(name: str, needed: int) -> None:
+@covering(1, needed=range(32), name=["map_smaller_than_kernel", "depthwise", "1x1"])
+def test_any_subset_of_gradients(needed: int, name: str) -> None:
     layer, x = build(name)
     tensors: dict[str, Tensor] = {"input": x, **dict(layer.named_parameters())}
     wanted = {tensor_name: bool(needed >> i & 1) for i, tensor_name in enumerate(tensors)}
@@ -121,14 +122,12 @@ def test_gradients_that_nobody_needs_are_none(name: str) -> None:
     given: list[Tensor | None] = []
     output.grad_fn.register_hook(lambda gradients, _: given.extend(gradients))
     output.sum().backward()
-    assert [gradient is not None for gradient in given] == [False, True, True, False, True, False]
+    assert [gradient is not None for gradient in given] == [False, True, True, False, True]
 
 
-@pytest.mark.parametrize("name", ["3x3", "depthwise_15x15", "patchify", "1x1_large"])
-@pytest.mark.parametrize("weight_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
-@pytest.mark.parametrize("input_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
+@covering(2, name=["3x3", "depthwise_15x15", "patchify", "1x1_large"], input_format=FORMATS, weight_format=FORMATS)
 def test_gradients_have_their_parameters_strides(
-    input_format: torch.memory_format, weight_format: torch.memory_format, name: str
+    name: str, input_format: torch.memory_format, weight_format: torch.memory_format
 ) -> None:
     layer, x = build(name, torch.float32)
     layer = layer.to(memory_format=weight_format)
@@ -149,17 +148,22 @@ NOT_CONTIGUOUS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"])
-@pytest.mark.parametrize("change", NOT_CONTIGUOUS)
-@pytest.mark.usefixtures("blocks")
-def test_inputs_that_are_not_contiguous(change: str, name: str) -> None:
+@covering(
+    2,
+    name=["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"],
+    change=NOT_CONTIGUOUS,
+    way=["whole", "blocks"],
+)
+def test_inputs_that_are_not_contiguous(name: str, change: Callable[[Tensor], Tensor], way: str) -> None:
     layer, x = build(name)
     parameters = [*layer.parameters()]
 
     def gradients(convolve: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        return output_and_gradients(lambda x: convolve(NOT_CONTIGUOUS[change](x)), x, *parameters)
+        return output_and_gradients(lambda x: convolve(change(x)), x, *parameters)
 
-    for value, reference in zip(gradients(layer), gradients(plain(layer)), strict=True):
+    with WAYS[way]():
+        values = gradients(layer)
+    for value, reference in zip(values, gradients(plain(layer)), strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
 
 
@@ -174,9 +178,7 @@ def test_output_gradients_and_kernels_that_are_not_contiguous(name: str) -> None
             torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("weight_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
-@pytest.mark.parametrize("input_format", [CONTIGUOUS, LAST], ids=["contiguous", "channels_last"])
-@each_shape
+@covering(2, name=[*SHAPES], input_format=FORMATS, weight_format=FORMATS)
 def test_memory_format_is_that_of_conv2d(
     name: str, input_format: torch.memory_format, weight_format: torch.memory_format
 ) -> None:
@@ -187,7 +189,7 @@ def test_memory_format_is_that_of_conv2d(
         conv = nn.Conv2d(in_channels, out_channels, kernel_size, **arguments, dtype=dtype)
         expected = conv.to(memory_format=weight_format)(x)
         for output in (layer(x), layer(x.clone()).detach()):
-            for memory_format in (LAST, CONTIGUOUS):
+            for memory_format in FORMATS.values():
                 is_in = [tensor.is_contiguous(memory_format=memory_format) for tensor in (output, expected)]
                 assert is_in[0] == is_in[1], memory_format
 
@@ -260,17 +262,17 @@ def test_the_bias_may_change_before_the_backward_pass(kind: type[nn.Conv2d]) -> 
     torch.testing.assert_close(layer.bias.grad, torch.full((2,), 2.0 * 10 * 11))
 
 
-@pytest.mark.parametrize("name", ["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"])
-@pytest.mark.usefixtures("blocks")
-def test_training_after_inference_mode(name: str) -> None:
+@covering(1, name=["3x3", "map_smaller_than_kernel", "depthwise_15x15", "1x1_large"], way=["whole", "blocks"])
+def test_training_after_inference_mode(name: str, way: str) -> None:
     layer, x = build(name)
-    with torch.inference_mode():
-        output = layer(x)
-    assert output.is_inference()
-    assert_matches_plain(layer, x)
-    with torch.inference_mode():
-        assert torch.equal(layer(x), output)
-    assert_matches_plain(layer, x)
+    with WAYS[way]():
+        with torch.inference_mode():
+            output = layer(x)
+        assert output.is_inference()
+        assert_matches_plain(layer, x)
+        with torch.inference_mode():
+            assert torch.equal(layer(x), output)
+        assert_matches_plain(layer, x)
 
 
 def test_an_input_from_inference_mode_is_refused_only_where_it_has_to_be_kept() -> None:
@@ -352,12 +354,12 @@ def test_plain_conv2d_is_the_formula() -> None:
     assert torch.equal(plain(layer)(x), expected)
 
 
-@each_shape
-@pytest.mark.usefixtures("blocks")
-def test_another_default_device(name: str) -> None:
+@covering(1, name=[*SHAPES], way=["whole", "blocks"])
+def test_another_default_device(name: str, way: str) -> None:
     layer, x = build(name)
-    with torch.device("meta"):
-        assert layer(x).is_cpu
-        with torch.no_grad():
-            assert all(layer(x).is_cpu for _ in range(3))
-    assert_matches_plain(layer, x)
+    with WAYS[way]():
+        with torch.device("meta"):
+            assert layer(x).is_cpu
+            with torch.no_grad():
+                assert all(layer(x).is_cpu for _ in range(3))
+        assert_matches_plain(layer, x)

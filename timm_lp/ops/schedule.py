@@ -1,4 +1,4 @@
-"""How to convolve an input of one size with a masked kernel: which taps, with which operators, in which blocks."""
+"""How to convolve inputs of one size with a masked kernel: which taps, with which operators, in which blocks."""
 
 import math
 from functools import lru_cache
@@ -8,10 +8,10 @@ import torch
 
 from .masked_kernel import Range, block_ranges
 from .operators import Operators, choose_operators
-from .reach import Reach
-from .window import Geometry, Window, cropped_geometry, needed_window, output_size
+from .plain import Geometry
+from .window import Reach, Window, cropped_geometry, needed_window, output_size
 
-_WORTH_A_CONVOLUTION = 2**24  # this many multiplications take longer than to start another convolution
+_WORTH_A_CONVOLUTION = 2**24  # multiplications; fewer take less time than starting another convolution
 
 
 class Part(NamedTuple):
@@ -36,12 +36,12 @@ class Part(NamedTuple):
     kernel_format: torch.memory_format
 
 
-class Plan(NamedTuple):
-    """How to convolve an input of one size with a kernel and its mask.
+class Schedule(NamedTuple):
+    """How to convolve inputs of one size with a kernel and its mask.
 
     Attributes:
         geometry: Geometry of the convolution with the whole kernel.
-        dtype: Dtype in which is convolved, of the blocks of the masked kernel too.
+        dtype: Dtype of the convolution, and of the blocks of the masked kernel.
         output_format: Memory format of the output, and of the input's gradient.
         main: The convolution of all output channels.
         outliers: The convolution of the outlier channels, in which only the taps outside of `main.window` count; None
@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def make_plan(
+def make_schedule(
     size: tuple[int, ...],
     shape: tuple[int, ...],
     reach: Reach,
@@ -71,8 +71,8 @@ def make_plan(
     *,
     input_last: bool,
     kernel_last: bool,
-) -> Plan:
-    """Return the plan.
+) -> Schedule:
+    """Return the schedule.
 
     Args:
         size: Size of the input, `(N, C, H, W)`.
@@ -110,8 +110,8 @@ def make_plan(
         saved_taps = shape[0] * (math.prod(whole.window.size) - math.prod(main.window.size))
         added_taps = reach.num_outliers * math.prod(outliers.window.size)
         if positions * shape[1] * (saved_taps - added_taps) > _WORTH_A_CONVOLUTION:
-            return Plan(geometry, dtype, output_format, main, outliers)
-    return Plan(geometry, dtype, output_format, whole, None)
+            return Schedule(geometry, dtype, output_format, main, outliers)
+    return Schedule(geometry, dtype, output_format, whole, None)
 
 
 def _is_within(inner: Window, outer: Window) -> bool:

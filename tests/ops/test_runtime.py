@@ -2,10 +2,12 @@ import threading
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from timm_lp.ops import memory
-from timm_lp.ops.memory import memory_format_of, scratch
+from timm_lp.ops import runtime
+from timm_lp.ops.runtime import memory_format_of, scratch
 
 F32 = torch.float32
 LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
@@ -42,7 +44,7 @@ def test_names_and_dtypes_do_not_share_memory() -> None:
 def test_memory_formats(
     largest: int, memory_format: torch.memory_format, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_LARGEST_BYTES", largest)
+    monkeypatch.setattr(runtime, "_LARGEST_BYTES", largest)
     result = scratch("formats", shape, F32, memory_format)
     assert result.shape == shape
     assert result.is_contiguous(memory_format=memory_format)
@@ -53,7 +55,7 @@ def test_memory_formats(
 
 
 def test_large_requests_get_memory_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_LARGEST_BYTES", 40)
+    monkeypatch.setattr(runtime, "_LARGEST_BYTES", 40)
     kept = scratch("limit", (10,), F32).fill_(1)
     assert scratch("limit", (10,), F32).data_ptr() == kept.data_ptr()
     first, second = (scratch("limit", (11,), F32) for _ in range(2))
@@ -96,3 +98,66 @@ def test_memory_format_of() -> None:
     assert memory_format_of(contiguous, contiguous) is CONTIGUOUS
     assert memory_format_of(contiguous, contiguous.transpose(2, 3)) is CONTIGUOUS
     assert memory_format_of(last, contiguous) is memory_format_of(contiguous, last) is LAST
+
+
+# Each private part of torch tells what its plain name says; a failure here names the one that changed.
+def test_in_dispatch_mode() -> None:
+    assert not runtime.in_dispatch_mode()
+    with FakeTensorMode():
+        assert runtime.in_dispatch_mode()
+    assert not runtime.in_dispatch_mode()
+
+
+@pytest.mark.parametrize(
+    ("machine", "units", "expected"),
+    [
+        ("x86_64", set(), False),
+        ("AMD64", {"amx_tile", "avx512_bf16", "avx512_fp16"}, True),
+        ("x86_64", {"avx512_bf16"}, True),
+        ("x86_64", {"avx512_bf16", "avx512_fp16"}, False),
+        ("aarch64", set(), True),
+    ],
+)
+@pytest.mark.parametrize("tells_more", [True, False])
+def test_computes_in_bfloat16(
+    machine: str, units: set[str], expected: bool, tells_more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = runtime.computes_in_bfloat16.__wrapped__
+    assert isinstance(tell(), bool)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda name=name: name in units)
+    if tells_more:
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: dict.fromkeys(units, True), raising=False)
+    else:
+        monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
+    assert tell() is (expected or (not tells_more and "avx512_bf16" in units))
+
+
+def test_in_function_transform() -> None:
+    seen: list[bool] = []
+
+    def function(x: Tensor) -> Tensor:
+        seen.append(runtime.in_function_transform())
+        return x
+
+    function(torch.ones(2))
+    torch.func.vmap(function)(torch.ones(2))
+    assert seen == [False, True]
+
+
+def test_in_forward_mode() -> None:
+    assert not runtime.in_forward_mode()
+    with fwAD.dual_level():
+        assert runtime.in_forward_mode()
+    assert not runtime.in_forward_mode()
+
+
+def test_is_batched_gradient() -> None:
+    seen: list[bool] = []
+    x = torch.ones(3, requires_grad=True)
+    y = 2 * x
+    y.register_hook(lambda grad: seen.append(runtime.is_batched_gradient(grad)))
+    torch.autograd.grad(y, x, torch.ones(3), retain_graph=True)
+    torch.autograd.grad(y, x, torch.eye(3), is_grads_batched=True)
+    assert seen == [False, True]
