@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from timm_lp.command import CommandLine, parse_subcommand
-from timm_lp.settings import setting
+from timm_lp.settings import Settings, setting
 
 PROGRAM = "timm-lp hub"
 
@@ -34,7 +34,7 @@ def _model_args(text: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
+class NetworkSettings(Settings):
     """Which network, and what its card says."""
 
     network: str = setting(MISSING, _NETWORK, str, positional=True)
@@ -61,7 +61,7 @@ class StageSettings(NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings:
+class VerifySettings(Settings):
     """What is checked."""
 
     folder: str = setting(MISSING, "a staged folder", str, positional=True)
@@ -80,7 +80,7 @@ class PushSettings(NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PullSettings:
+class PullSettings(Settings):
     """What is brought here, and where to."""
 
     repo_id: str = setting(MISSING, "OWNER/NAME", str, positional=True, metavar="repo")
@@ -89,14 +89,14 @@ class PullSettings:
 
 
 @dataclass(frozen=True)
-class ListSettings:
+class ListSettings(Settings):
     """Whose networks are listed."""
 
     author: str | None = setting(None, "only those of this user or organization", str)
 
 
 @dataclass(frozen=True)
-class CardsSettings:
+class CardsSettings(Settings):
     """Where the cards are."""
 
     check: bool = setting(False, "write nothing, and fail if a card is not current")

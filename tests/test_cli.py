@@ -10,11 +10,13 @@ from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from setuptools import Distribution
 
 import timm_lp
@@ -28,6 +30,8 @@ ROOT = Path(__file__).parents[1]
 BROUGHT = {"huggingface_hub", "jinja2", "numpy", "safetensors", "tqdm"}
 LATER = {"datasets", "matplotlib", "pyarrow"}
 LATER_OF = {"brain": {"accelerate", "h5py", "psutil"}}
+OF_TIMM = {"numpy", "pillow", "torchvision"}
+CALLED = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where an installation says otherwise
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -228,12 +232,27 @@ def test_an_interruption_of_the_imports_is_one_line(echo: Callable[..., None]) -
         start("echo", [])
 
 
-def test_each_command_asks_for_the_packages_that_it_imports() -> None:
+@pytest.fixture
+def distribution(monkeypatch: pytest.MonkeyPatch) -> Distribution:
+    monkeypatch.chdir(ROOT)
+    stated = Distribution()
+    stated.parse_config_files(["pyproject.toml"])
+    return stated
+
+
+def test_each_command_asks_for_the_packages_that_it_imports_and_that_its_extra_brings(
+    distribution: Distribution,
+) -> None:
     project = read_project(ROOT, ("timm_lp", "hub_export", "model_cards"))
     for name, command in COMMANDS.items():
         modules = {f"{command.module}.cli"} | project.needed_by(f"{command.module}.cli")
+        assert not modules & {f"{other.module}.cli" for other in COMMANDS.values() if other is not command}
         needed = {found.target.partition(".")[0] for found in project.outer() if found.module in modules}
         assert needed - {*command.packages} <= BROUGHT | LATER | LATER_OF.get(name, set()), name
+        extras = [command.extra, *(["experiments"] if command.extra == "brain" else [])]  # which that one includes
+        lines = chain(distribution.install_requires, *(distribution.extras_require[extra] for extra in extras))
+        brought = {Requirement(line).name for line in lines} | OF_TIMM
+        assert {CALLED.get(package, package) for package in command.packages} <= brought, name
 
 
 @pytest.mark.parametrize(
@@ -252,10 +271,7 @@ def test_an_unknown_name_ends_in_one_sentence(name: str, advice: str, capsys: py
     assert capsys.readouterr() == ("", sentence)
 
 
-def test_the_package_installs_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(ROOT)
-    distribution = Distribution()
-    distribution.parse_config_files(["pyproject.toml"])
+def test_the_package_installs_its_commands(distribution: Distribution, capsys: pytest.CaptureFixture[str]) -> None:
     scripts = dict(script.split(" = ") for script in distribution.entry_points["console_scripts"])
     doors = {name: EntryPoint(name, place, "console_scripts").load() for name, place in scripts.items()}
     assert doors.keys() == {"timm-lp", "timm-lp-hub"}

@@ -17,28 +17,27 @@ from timm_lp.command import (
     parse_subcommand,
     require_packages,
 )
-from timm_lp.settings import check_settings, setting
+from timm_lp.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class Settings:
+class Errand(Settings):
     names: list[str] = setting([], "who", nargs="*", positional=True)
     size: int = setting(1, "how many", limits=(1, 9))
     loud: bool = setting(False, "whether all hear it")
     output: str = setting("out", "where to")
 
-    def __post_init__(self) -> None:
-        check_settings(self)
+    def check_together(self) -> None:
         if self.loud and self.size > 5:
             raise ValueError("`--loud` must come with less. Leave it out.")
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> CommandLine[Settings]:
+def door(tmp_path: Path) -> CommandLine[Errand]:
     (tmp_path / "usual.yaml").write_text("size: 3\nnames: [anna]\n")
     return CommandLine(
         "door",
-        Settings,
+        Errand,
         recipes=tmp_path,
         usual_recipe=tmp_path / "usual.yaml",
         launcher="python -m door",
@@ -48,16 +47,16 @@ def door(tmp_path: Path) -> CommandLine[Settings]:
     )
 
 
-def test_flags_win_over_the_recipe_and_that_over_the_defaults(door: CommandLine[Settings], tmp_path: Path) -> None:
-    assert door.parse([]) == Settings(["anna"], size=3)
-    assert door.parse(["--loud"]) == Settings(["anna"], size=3, loud=True)
-    assert door.parse(["--size", "2"]) == Settings(size=2), "a setting of `named` leaves no usual recipe"
+def test_flags_win_over_the_recipe_and_that_over_the_defaults(door: CommandLine[Errand], tmp_path: Path) -> None:
+    assert door.parse([]) == Errand(["anna"], size=3)
+    assert door.parse(["--loud"]) == Errand(["anna"], size=3, loud=True)
+    assert door.parse(["--size", "2"]) == Errand(size=2), "a setting of `named` leaves no usual recipe"
     (tmp_path / "other.yaml").write_text("loud: true\nsize: 2\nnames: [bea]")
-    assert door.parse(["--config", "other.yaml"]) == Settings(["bea"], 2, loud=True)
-    assert door.parse(["carl", "--config", "other.yaml", "--no-loud"]) == Settings(["carl"], 2)
+    assert door.parse(["--config", "other.yaml"]) == Errand(["bea"], 2, loud=True)
+    assert door.parse(["carl", "--config", "other.yaml", "--no-loud"]) == Errand(["carl"], 2)
 
 
-def test_an_action_is_asked_for_or_it_is_a_run(door: CommandLine[Settings]) -> None:
+def test_an_action_is_asked_for_or_it_is_a_run(door: CommandLine[Errand]) -> None:
     assert [door.parse_with_action(words)[1] for words in ([], ["--open"], ["--shut"])] == ["run", "open", "shut"]
 
 
@@ -73,7 +72,7 @@ def test_an_action_is_asked_for_or_it_is_a_run(door: CommandLine[Settings]) -> N
     ],
 )
 def test_a_wrong_flag_is_one_line(
-    door: CommandLine[Settings], words: str, message: str, capsys: pytest.CaptureFixture[str]
+    door: CommandLine[Errand], words: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         door.parse(words.split())
@@ -84,24 +83,24 @@ def test_a_wrong_flag_is_one_line(
 
 def test_settings_may_be_refused_as_a_failure() -> None:
     with pytest.raises(ValueError, match="`size` must be between 1 and 9, got 0"):
-        CommandLine("door", Settings, is_usage=False).parse(["--size", "0"])
+        CommandLine("door", Errand, is_usage=False).parse(["--size", "0"])
 
 
-def test_the_command_repeats_the_settings(door: CommandLine[Settings]) -> None:
+def test_the_command_repeats_the_settings(door: CommandLine[Errand]) -> None:
     settings = door.parse(["a b", "c", "--output", "elsewhere"])
     command = door.repeat(settings, names=["a b"])
     assert command == "python -m door 'a b' --size 3"
-    assert door.parse(shlex.split(command)[3:]) == Settings(["a b"], 3)
-    assert CommandLine("door", Settings).repeat(Settings()) == "door"
+    assert door.parse(shlex.split(command)[3:]) == Errand(["a b"], 3)
+    assert CommandLine("door", Errand).repeat(Errand()) == "door"
 
 
 def test_one_of_several_commands(capsys: pytest.CaptureFixture[str]) -> None:
     commands: dict[str, CommandLine[Any]] = {
-        name: CommandLine(f"house {name}", Settings, summary=f"the {name}", takes_recipe=False)
+        name: CommandLine(f"house {name}", Errand, summary=f"the {name}", takes_recipe=False)
         for name in ("door", "window")
     }
-    assert parse_subcommand("house", "", commands, ["window", "a", "--loud"]) == ("window", Settings(["a"], loud=True))
-    assert parse_subcommand("house", "", commands, [], usual="door") == ("door", Settings())
+    assert parse_subcommand("house", "", commands, ["window", "a", "--loud"]) == ("window", Errand(["a"], loud=True))
+    assert parse_subcommand("house", "", commands, [], usual="door") == ("door", Errand())
     for words, message in (
         ([], "house: error: the following arguments are required: COMMAND"),
         (["roof"], "house: error: argument COMMAND: invalid choice: 'roof'"),

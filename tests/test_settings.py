@@ -1,4 +1,4 @@
-"""Settings, flags and recipes of a made-up command."""
+"""Trial, flags and recipes of a made-up command."""
 
 import argparse
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from timm_lp.recipes import read_recipe
-from timm_lp.settings import add_flags, check_lists, check_settings, positional, rule_of, setting, words_of
+from timm_lp.settings import Settings, add_flags, check_lists, positional, rule_of, setting, words_of
 
 
 @dataclass(frozen=True)
-class Settings:
+class Trial(Settings):
     networks: list[str] = setting([], "what to look at", nargs="*", metavar="NETWORK", positional=True)
     epochs: int = setting(7, "passes", limits=(1, inf))
     seeds: list[int] = setting([1, 2], "one trial each", int, (0, 9))
@@ -28,19 +28,16 @@ class Settings:
     shots: int = setting(16, "all, or a number", parse=lambda text: 0 if text == "all" else int(text))
     folder: Path = setting(Path("output"), "where to")
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-
-def _parse(*arguments: str, kind: type = Settings, negatable: bool = True) -> dict[str, Any]:
+def _parse(*arguments: str, kind: type = Trial, negatable: bool = True) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     add_flags(parser, kind, negatable=negatable)
     return {name: value for name, value in vars(parser.parse_args(arguments)).items() if value not in (None, [])}
 
 
 def test_values_are_put_into_their_type() -> None:
-    settings = Settings(epochs="3", seeds=(1, "2"), lr="1e-1", share=1, folder="elsewhere")  # type: ignore[arg-type]
-    assert settings == Settings(epochs=3, seeds=[1, 2], lr=0.1, share=1.0, folder=Path("elsewhere"))
+    settings = Trial(epochs="3", seeds=(1, "2"), lr="1e-1", share=1, folder="elsewhere")  # type: ignore[arg-type]
+    assert settings == Trial(epochs=3, seeds=[1, 2], lr=0.1, share=1.0, folder=Path("elsewhere"))
     assert isinstance(settings.share, float)
 
 
@@ -71,14 +68,14 @@ def test_values_are_put_into_their_type() -> None:
 )
 def test_what_no_setting_could_be_is_refused(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**{name: value})
+        Trial(**{name: value})
 
 
 def test_lists_that_name_nothing_or_something_twice_are_refused() -> None:
-    check_lists(Settings(), "seeds")
+    check_lists(Trial(), "seeds")
     for seeds in ([], [1, 1]):
         with pytest.raises(ValueError, match="`seeds` must name at least one, and none twice, got "):
-            check_lists(Settings(seeds=seeds), "seeds")
+            check_lists(Trial(seeds=seeds), "seeds")
 
 
 def test_every_setting_has_a_flag_and_what_is_not_given_is_not_there() -> None:
@@ -90,8 +87,8 @@ def test_every_setting_has_a_flag_and_what_is_not_given_is_not_there() -> None:
         **{"mode": "slow", "size": 64, "save": False, "shots": 0, "kwargs": {"layers": (1, 2), "act": "relu"}},
         "folder": Path("x/y"),
     }
-    assert parsed.keys() == {option.name for option in fields(Settings)}
-    assert positional(Settings) == ["networks"]
+    assert parsed.keys() == {option.name for option in fields(Trial)}
+    assert positional(Trial) == ["networks"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +108,7 @@ def test_flags_with_other_values_are_refused(words: str, message: str, capsys: p
 
 def test_the_help_shows_defaults_as_they_are_typed() -> None:
     parser = argparse.ArgumentParser()
-    add_flags(parser, Settings, negatable=True)
+    add_flags(parser, Trial, negatable=True)
     text = " ".join(parser.format_help().split())
     for part in ("one trial each (default: 1 2)", "100 % are 1 (default: 0.5)", "--save, --no-save keep the networks"):
         assert part in text
@@ -119,7 +116,7 @@ def test_the_help_shows_defaults_as_they_are_typed() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Required:
+class Required(Settings):
     folder: str = setting(MISSING, "where from", str, positional=True)
     key: str = setting(MISSING, "for the door", str)
     private: bool = setting(False, "tell nobody")
@@ -137,10 +134,10 @@ def test_what_must_be_given_and_flags_without_an_opposite(capsys: pytest.Capture
 
 
 def test_words_that_give_the_same_settings() -> None:
-    settings = Settings(networks=["a b"], epochs=3, save=False, kwargs={"layers": (1, 2)}, folder=Path("x"), seeds=[5])
+    settings = Trial(networks=["a b"], epochs=3, save=False, kwargs={"layers": (1, 2)}, folder=Path("x"), seeds=[5])
     words = words_of(settings, named=["lr", "size"], local=["folder"], seeds=[6])
     assert words == "a b|--epochs|3|--seeds|6|--lr|0.1|--no-save|--kwargs|layers=(1,2)".split("|")
-    assert Settings(**_parse(*words, "--seeds", "5", "--folder", "x")) == settings
+    assert Trial(**_parse(*words, "--seeds", "5", "--folder", "x")) == settings
 
 
 @pytest.fixture
@@ -150,7 +147,7 @@ def recipe(tmp_path: Path) -> Callable[[str | bytes], dict[str, Any]]:
     def read(content: str | bytes) -> dict[str, Any]:
         path = tmp_path / "recipe.yaml"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_recipe(path, Settings)
+        return read_recipe(path, Trial)
 
     return read
 
@@ -192,28 +189,28 @@ def test_unusable_recipes_are_refused(
 def test_what_yaml_reads_otherwise_is_read_as_it_is_written(
     recipe: Callable[[str | bytes], dict[str, Any]], line: str, expected: object
 ) -> None:
-    assert getattr(Settings(**recipe(line)), line.split(":")[0]) == expected
+    assert getattr(Trial(**recipe(line)), line.split(":")[0]) == expected
 
 
 @pytest.mark.parametrize("line", ["epochs: 1:30", "lr: .inf", "epochs:", "seeds: 3", "save: 1"])
 def test_other_values_in_a_recipe_are_refused(recipe: Callable[[str | bytes], dict[str, Any]], line: str) -> None:
     with pytest.raises(ValueError, match=f"`{line.split(':')[0]}` must be (of type|a list)"):
-        Settings(**recipe(line))
+        Trial(**recipe(line))
 
 
 def test_a_shipped_recipe_is_named_without_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "demo.yaml").write_text("epochs: 3")
     monkeypatch.chdir(tmp_path)
-    assert read_recipe("demo.yaml", Settings, tmp_path / "shipped") == {"epochs": "3"}
+    assert read_recipe("demo.yaml", Trial, tmp_path / "shipped") == {"epochs": "3"}
     for name in ("./demo.yaml", "other/demo.yaml", "none.yaml"):
         with pytest.raises(ValueError, match=r"`--config` must be a readable YAML file, got .*No such file"):
-            read_recipe(name, Settings, tmp_path / "shipped")
+            read_recipe(name, Trial, tmp_path / "shipped")
     Path("demo.yaml").write_text("epochs: 4")
-    assert read_recipe("demo.yaml", Settings, tmp_path / "shipped") == {"epochs": "4"}
+    assert read_recipe("demo.yaml", Trial, tmp_path / "shipped") == {"epochs": "4"}
 
 
 def test_a_settings_kind_is_its_defaults() -> None:
-    kinds = {option.name: rule_of(option).kind for option in fields(Settings)}
+    kinds = {option.name: rule_of(option).kind for option in fields(Trial)}
     assert kinds["networks"] is str
     assert (kinds["epochs"], kinds["save"], kinds["folder"]) == (int, bool, Path)

@@ -88,6 +88,26 @@ def check_settings(settings: Any) -> None:
         object.__setattr__(settings, option.name, _checked(option, getattr(settings, option.name)))
 
 
+class Settings:
+    """Base of a command's settings, which are checked when they are made."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use.
+
+        Raises:
+            ValueError: If a setting is not of its type, out of its limits, or does not go with another.
+        """
+        check_settings(self)
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Refuse settings that do not go together; each is of its type here.
+
+        Raises:
+            ValueError: If there are such.
+        """
+
+
 def check_lists(settings: Any, *names: str) -> None:
     """Refuse lists that are empty, or that name something twice.
 

@@ -5,7 +5,7 @@ from math import inf
 from pathlib import Path
 
 from ..command import CommandLine
-from ..settings import check_settings, setting
+from ..settings import Settings, setting
 
 SUITES = ("networks", "training", "latency", "layers", "growth", "grid")
 FORMATS = ("NCHW", "NHWC")
@@ -16,7 +16,7 @@ DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class BenchSettings:
+class BenchSettings(Settings):
     """What to measure, and how."""
 
     suite: str = setting(SUITES[0], "what to measure, see below", choices=SUITES, nargs="?", positional=True)
@@ -31,14 +31,6 @@ class BenchSettings:
     memory: bool = setting(True, "measure the peak memory")
     output: Path = setting(Path("output/bench"), "where the results go")
     compare: Path | None = setting(None, "results.json of another run, to compare with", Path)
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be used.
-
-        Raises:
-            ValueError: If a setting is not of its type or out of its limits.
-        """
-        check_settings(self)
 
 
 COMMAND = CommandLine(

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..command import CommandLine
-from ..settings import check_settings, setting
+from ..settings import Settings, setting
 
 POOLING = ("trials", "all", "none")
 
 
 @dataclass(frozen=True)
-class MasksSettings:
+class MasksSettings(Settings):
     """What masks to show, and how."""
 
     networks: list[str] = setting(
@@ -27,14 +27,6 @@ class MasksSettings:
         choices=POOLING,
     )
     output_dir: Path = setting(Path("output/masks"), "where the results go")
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be used.
-
-        Raises:
-            ValueError: If a setting is not of its type.
-        """
-        check_settings(self)
 
 
 COMMAND = CommandLine(

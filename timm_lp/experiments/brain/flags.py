@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...command import CommandLine, parse_subcommand
-from ...settings import TINY, check_settings, setting
+from ...settings import TINY, Settings, setting
 from .recordings import AREAS, CRE_LINES, DEPTH, WINDOW
 
 PROGRAM = "timm-lp brain"
@@ -16,7 +16,7 @@ _TABLE_5 = ["base", "large", "lp2", "lp4", "lp8", "lp16"]
 
 
 @dataclass(frozen=True)
-class RsaSettings:
+class RsaSettings(Settings):
     """What to compare with which cortex, and how."""
 
     responses: Path | None = setting(
@@ -38,17 +38,9 @@ class RsaSettings:
     device: str = setting("cpu", "where it runs", choices=("cpu", "cuda"))
     output_dir: Path = setting(Path("output/brain/rsa"), "where the results go")
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be used.
-
-        Raises:
-            ValueError: If a setting is not of its type or out of its limits.
-        """
-        check_settings(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareSettings:
+class PrepareSettings(Settings):
     """Which recordings to pool, and how."""
 
     nwb: Path = setting(MISSING, "NWB files of the recordings", Path, metavar="DIR")
@@ -62,17 +54,9 @@ class PrepareSettings:
     image_side: int = setting(256, "longest side that is kept", limits=(1, inf))
     output_dir: Path = setting(Path("output/brain/prepare"), "where the results go")
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be used.
-
-        Raises:
-            ValueError: If a setting is not of its type or out of its limits.
-        """
-        check_settings(self)
-
 
 @dataclass(frozen=True)
-class Mmv1Settings:
+class Mmv1Settings(Settings):
     """Which mice, which networks, and how these are trained."""
 
     data: Path | None = setting(None, "the published data: a folder for each mouse", Path, metavar="DIR")
@@ -86,13 +70,8 @@ class Mmv1Settings:
     lr: float | None = setting(None, "of Adam (default: 2e-4)", float, (TINY, inf))
     output_dir: Path = setting(Path("output/brain/mmv1"), "where the results go")
 
-    def __post_init__(self) -> None:
-        """Refuse what no run could use.
-
-        Raises:
-            ValueError: If a setting is not of its type, out of its limits, or does not go with another.
-        """
-        check_settings(self)
+    def check_together(self) -> None:
+        """Refuse what no run could use."""
         if self.synthetic == bool(self.data):
             raise ValueError("either `--data` or `--synthetic` must be given.")
         if self.synthetic and self.mice:

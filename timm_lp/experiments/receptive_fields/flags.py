@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ...command import CommandLine
-from ...settings import check_settings, setting
+from ...settings import Settings, setting
 
 EXAMPLE_NETWORK = "alexnet"
 UNITS = 17  # neurons or images in each group of Figure 1g
@@ -17,7 +17,7 @@ WEIGHTS = ("trained", "untrained")
 
 
 @dataclass(frozen=True)
-class FieldsSettings:
+class FieldsSettings(Settings):
     """What to fit, and how."""
 
     networks: list[str] = setting(
@@ -52,13 +52,8 @@ class FieldsSettings:
         """Whether neither a network nor offsets are named."""
         return not self.networks and self.offsets is None
 
-    def __post_init__(self) -> None:
-        """Refuse what no run could use.
-
-        Raises:
-            ValueError: If a setting is not of its type, out of its limits, or does not go with another.
-        """
-        check_settings(self)
+    def check_together(self) -> None:
+        """Refuse what no run could use."""
         has_network = bool(self.networks) or self.is_example
         if self.images is not None and not has_network:
             raise ValueError("`--images` must come with a NETWORK, got `--offsets` alone. Name a network.")

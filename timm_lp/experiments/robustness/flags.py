@@ -5,13 +5,13 @@ from math import inf
 from pathlib import Path
 
 from ...command import CommandLine
-from ...settings import check_settings, setting
+from ...settings import Settings, setting
 from ..data.corruptions.names import NUM_SEVERITIES, WHERE
 from ..data.presets import DIGITS
 
 
 @dataclass(frozen=True)
-class RobustnessSettings:
+class RobustnessSettings(Settings):
     """Which networks to test, and on which images."""
 
     networks: list[str] = setting(
@@ -41,13 +41,8 @@ class RobustnessSettings:
     )
     output_dir: Path = setting(Path("output/robustness"), "where the results go")
 
-    def __post_init__(self) -> None:
-        """Refuse what no run could use.
-
-        Raises:
-            ValueError: If a setting is not of its type, out of its limits, or does not go with another.
-        """
-        check_settings(self)
+    def check_together(self) -> None:
+        """Refuse what no run could use."""
         if self.corruptions and self.compute:
             raise ValueError("`--compute` must not come with --corruptions, got both. Leave one of them out.")
         if not self.networks and (self.corruptions or self.compute or self.dataset):

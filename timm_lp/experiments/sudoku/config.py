@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from ...settings import SEEDS, TINY, check_lists, check_settings, setting
+from ...settings import SEEDS, TINY, Settings, check_lists, setting
 from ...variants import BASE, SUDOKU_INPUTS, SUDOKU_VARIANTS
 
 GENERATED = 10_000  # puzzles, if nobody says how many
@@ -13,7 +13,7 @@ SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
-class SudokuConfig:
+class SudokuConfig(Settings):
     """Settings of a run, the same for every variant; the defaults are the authors' where they gave any."""
 
     data: str | None = setting(
@@ -69,13 +69,8 @@ class SudokuConfig:
     ablate_draws: int = setting(5, "of --ablate: how often random channels are drawn", limits=(1, inf))
     ablate_min_gamma: float = setting(3.0, "of --ablate: distortion above which a mask is oriented", limits=(1, inf))
 
-    def __post_init__(self) -> None:
-        """Refuse what no run could use.
-
-        Raises:
-            ValueError: If a setting is not of its type, out of its limits, or does not go with another.
-        """
-        check_settings(self)
+    def check_together(self) -> None:
+        """Refuse what no run could use."""
         check_lists(self, "variants", "seeds")
         if self.transpose and not self.augment:
             raise ValueError("`transpose` must be used with `augment`, got it without. Leave out one of the two flags.")
