@@ -13,17 +13,14 @@ from timm_lp.settings import rule_of
     [
         ("shots", -1, "`shots` must be at least 0, got -1"),
         ("clip_grad", 0, "`clip_grad` must be at least 1e-12 and finite, got 0.0"),
-        ("lr", 0, "`lr` must be at least 1e-12 and finite, got 0.0"),
         ("lr_sweep", [0.1, 0.0], "`lr_sweep` must be at least 1e-12 and finite, got 0.0"),
         ("crop_scale_min", 0, "`crop_scale_min` must be between 0.01 and 1, got 0.0"),
         ("workers", 5000, "`workers` must be between 0 and 1024, got 5000"),
-        ("hflip", 3, "`hflip` must be between 0 and 1, got 3.0"),
         ("layer_decay", 0.0, "`layer_decay` must be between 1e-06 and 1, got 0.0"),
         ("seeds", [2**32], "`seeds` must be between 0 and 4.29497e\\+09, got 4294967296"),
         ("sampler", "random", "`sampler` must be nested or coop, got 'random'"),
         ("ratio", [1.5, 0.5], r"`ratio` must be two numbers, the least first, got \[1\.5, 0\.5\]"),
         ("ratio", [1.0], r"`ratio` must be two numbers, the least first, got \[1\.0\]"),
-        ("train_crop_mode", "zoom", "`train_crop_mode` must be rrc or pad, got 'zoom'"),
         ("mixed_precision", "fp8", "`mixed_precision` must be no or fp16 or bf16, got 'fp8'"),
     ],
 )
