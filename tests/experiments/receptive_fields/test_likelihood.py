@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from timm_lp.experiments.receptive_fields.flags import FORMS
 from timm_lp.experiments.receptive_fields.likelihood import (
-    FORMS,
     Sample,
     matrix,
     negative_log_likelihood,

@@ -1,6 +1,5 @@
 """The command line of the receptive fields."""
 
-import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,12 +9,12 @@ from typing import Any, NamedTuple
 from ...command import failures_in_one_line
 from ...reporting import write_page
 from .experiment import Measured, Plan, run
-from .flags import COMMAND, EXAMPLE_NETWORK, parse_arguments
+from .flags import COMMAND, EXAMPLE_NETWORK, WEIGHTS, FieldsSettings
 from .plot import plot_exponents, plot_fields, plot_kernels, plot_units
 from .report import results, to_csv, to_markdown
 
 
-@failures_in_one_line(COMMAND)
+@failures_in_one_line(COMMAND.program)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for, print the tables, and write tables and pictures.
 
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: If an argument cannot be used or a file cannot be read or written; the message says which.
     """
-    options = parse_arguments(arguments)
+    options = COMMAND.parse(arguments)
     plan = _plan(options)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     measured = run(plan)
@@ -71,17 +70,16 @@ def _pictures(measured: Measured, *, synthetic: bool) -> Iterator[_Picture]:
         yield _Picture(name, title, partial(plot_kernels, panel, synthetic=synthetic))
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    is_example = not options.networks and options.offsets is None
+def _plan(options: FieldsSettings) -> Plan:
     return Plan(
-        networks=(EXAMPLE_NETWORK,) if is_example else tuple(dict.fromkeys(options.networks)),
-        weights=("untrained",) if is_example else tuple(dict.fromkeys(options.weights or ("trained", "untrained"))),
+        networks=(EXAMPLE_NETWORK,) if options.is_example else tuple(dict.fromkeys(options.networks)),
+        weights=("untrained",) if options.is_example else tuple(dict.fromkeys(options.weights or WEIGHTS)),
         inputs=tuple(dict.fromkeys(options.inputs)),
         images=options.images,
         num_images=options.num_images,
         offsets=options.offsets,
-        tap=None if options.tap is None else (options.tap[0], options.tap[-1]),
-        synthetic=is_example,
+        tap=(options.tap[0], options.tap[-1]) if options.tap else None,
+        synthetic=options.is_example,
         unit=options.unit,
         form=options.form,
         seed=options.seed,

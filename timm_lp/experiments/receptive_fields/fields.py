@@ -2,17 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .density import Array
 from .fit import fit_mpnd
+from .flags import Form
 from .gaussian import gaussian_test
 from .problem import deviations
 from .search import P_MAX
-
-Form = Literal["isotropic", "diagonal", "full"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from .taps import tap_log_prob
 
 Objective = Callable[[Array], tuple[float, Array]]
 
-FORMS = ("isotropic", "diagonal", "full")
 _LARGEST_LOG = 230.0  # of |z|^p: where an exponent that the search tries is far off, its square must be finite
 
 

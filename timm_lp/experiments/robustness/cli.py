@@ -1,11 +1,8 @@
 """The command line of the robustness benchmark."""
 
-import argparse
 import logging
-import shlex
-import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -21,7 +18,7 @@ from ..data.images import DataSet, UnreadableImageError
 from ..data.loading import load_data
 from ..data.options import ReadOptions
 from .demonstration import train_networks
-from .flags import COMMAND, parse_arguments
+from .flags import COMMAND, RobustnessSettings, command_line
 from .measure import measure
 from .networks import Subject, check_data, failed_trials, find_networks
 from .plot import plot
@@ -31,7 +28,7 @@ from .scores import Scores
 _logger = logging.getLogger(__name__)
 
 
-@failures_in_one_line(COMMAND, "The same command goes on from here.")
+@failures_in_one_line(COMMAND.program, "The same command goes on from here.")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Test the networks that the command line names on corrupted images, print the tables, and write them.
 
@@ -44,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = parse_arguments(arguments)
+    options = COMMAND.parse(arguments)
+    command = command_line(options)
     accelerator = create_accelerator(mixed_precision=options.mixed_precision, cpu_threads=options.cpu_threads)
     is_demonstration = not options.networks
     if is_demonstration:
-        options.networks, options.compute = [str(options.output_dir / "trials")], True
+        options = replace(options, networks=[str(options.output_dir / "trials")], compute=True)
         train_networks(options.output_dir / "trials", accelerator)
     subjects = find_networks(options.networks)
     corrupted = _corrupted(options, subjects, accelerator)
@@ -64,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         channels_last=options.channels_last,
     )
     if accelerator.is_main_process:
-        command = f"{COMMAND} {shlex.join(arguments)}".rstrip()
         _report(Scores(results), corrupted, options.output_dir, command, is_demonstration)
     accelerator.end_training()
     if accelerator.is_main_process:
@@ -73,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_results(missing, f"{len(failed) + len(subjects)} networks")
 
 
-def _corrupted(options: argparse.Namespace, subjects: Sequence[Subject], accelerator: Accelerator) -> CorruptedSet:
+def _corrupted(options: RobustnessSettings, subjects: Sequence[Subject], accelerator: Accelerator) -> CorruptedSet:
     severities = sorted(set(options.severities))
     with accelerator.main_process_first():  # one process computes or reads them, the others find what it kept
         if options.corruptions is not None:
@@ -85,7 +81,7 @@ def _corrupted(options: argparse.Namespace, subjects: Sequence[Subject], acceler
             raise ValueError(f"`dataset` must have images that can be read: {data.info.name}: {error}") from error
 
 
-def _data(options: argparse.Namespace, subjects: Sequence[Subject]) -> DataSet:
+def _data(options: RobustnessSettings, subjects: Sequence[Subject]) -> DataSet:
     """Return the data set whose test images get the corruptions."""
     record = next((subject.record for subject in subjects if subject.record), None)
     if record is None and options.dataset is None:

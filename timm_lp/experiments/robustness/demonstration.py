@@ -4,7 +4,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ...settings import read_recipe
+from ...recipes import read_recipe
 from ..classification.benchmark import Benchmark
 from ..classification.config import FinetuneConfig
 from ..classification.flags import DIGITS_RECIPE, RECIPES
