@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import Base
 
+from timm_lp.experiments.data.decoding import ImageSet, UnreadableImageError
 from timm_lp.experiments.data.digests import NO_IMAGE, DigestCache, image_digests
-from timm_lp.experiments.data.images import ImageSet, UnreadableImageError
 
 LEVELS = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.data.options import ReadOptions
+from timm_lp.experiments.data.presets import ReadOptions
 
 from ..images import make_folder, picture
 

@@ -11,10 +11,10 @@ import pytest
 from pyarrow.parquet import read_table, write_table
 
 from timm_lp.experiments.data import hub_data
-from timm_lp.experiments.data.images import DataSet, UnreadableImageError
+from timm_lp.experiments.data.decoding import UnreadableImageError
+from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.data.options import ReadOptions
-from timm_lp.experiments.data.presets import PRESETS
+from timm_lp.experiments.data.presets import PRESETS, ReadOptions
 from timm_lp.experiments.data.sampling import draw
 from timm_lp.trials.record import DataInfo
 

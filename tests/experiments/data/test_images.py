@@ -11,9 +11,9 @@ import datasets
 import pytest
 from PIL import Image
 
-from timm_lp.experiments.data.images import ImageSet, UnreadableImageError
+from timm_lp.experiments.data.decoding import ImageSet, UnreadableImageError
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.data.options import ReadOptions
+from timm_lp.experiments.data.presets import ReadOptions
 from timm_lp.experiments.data.sampling import draw
 
 from ..images import encoded, make_folder, make_parquet, make_split_file, picture

@@ -11,7 +11,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from ...files import file_digest
 from ...settings import check_settings, setting
 from ...variants import BASE
-from ..data.options import ReadOptions
+from ..data.presets import ReadOptions
 
 DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
 

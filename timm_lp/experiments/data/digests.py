@@ -15,7 +15,6 @@ from huggingface_hub import cached_assets_path, constants
 from tqdm import tqdm
 
 from ...files import file_digest, file_state, write_text
-from .column import StoredColumn
 
 _logger = logging.getLogger(__name__)
 
@@ -24,6 +23,25 @@ _CHUNK = 256
 _SETTLED_NS = 2 * 10**9  # what was written later may be written again at the same time, by a file system's clock
 
 NO_IMAGE = bytes(32)  # in place of the digest of an image that cannot be read
+
+
+class StoredColumn(Sequence[Any]):
+    """Reads a column's rows as they are stored, at a fraction of the time that `datasets` takes for a single row.
+
+    Args:
+        column: The Arrow column.
+        name: Its name.
+        files: The files that hold its rows, empty where they are in memory.
+    """
+
+    def __init__(self, column: Any, name: str, files: Sequence[str]) -> None:
+        self._column, self.name, self.files = column, name, files
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._column[index].as_py()
 
 
 class DigestCache:

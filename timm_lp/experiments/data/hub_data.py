@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ...files import file_state
-from .column import StoredColumn
-from .images import FOLDER_HOLDS, DataInfo, DataSet, ImageSet, check_classes, check_splits, split_names
-from .options import ReadOptions
-from .presets import Preset
+from .decoding import ImageSet
+from .digests import StoredColumn
+from .images import FOLDER_HOLDS, DataInfo, DataSet, check_classes, check_splits, split_names
+from .presets import Preset, ReadOptions
 
 _logger = logging.getLogger(__name__)
 

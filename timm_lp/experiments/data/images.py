@@ -1,69 +1,17 @@
-"""The images of a data set: what is in its splits."""
+"""A data set: its splits, and a digest of their contents."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from ...trials.record import DataInfo
-from .decoding import decode
+from .decoding import ImageSet
 from .digests import NO_IMAGE, DigestCache, image_digests
 
 FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub"
-
-
-class UnreadableImageError(Exception):
-    """An image cannot be decoded."""
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Labelled images of one split, each decoded when it is asked for.
-
-    Attributes:
-        sources: Each image of the split: a path, an array `(H, W)`, or `datasets`' dictionary with `bytes` and `path`.
-        labels: Class of each image of the split.
-        class_names: Name of each class.
-        indices: The images that belong to the set, by their place in the split.
-        pinned: What settles the images for all time, as a commit on the Hub does; None where it is their contents.
-    """
-
-    sources: Sequence[Any]
-    labels: Sequence[int]
-    class_names: list[str]
-    indices: Sequence[int]
-    pinned: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def image(self, position: int) -> Image.Image:
-        """Return one of the set's images, in RGB.
-
-        Raises:
-            UnreadableImageError: If it cannot be decoded.
-        """
-        index = self.indices[position]
-        source = self.sources[index]
-        try:
-            return decode(source)
-        except Exception as error:  # Pillow's readers raise what they stumble over, be it a TypeError
-            path = source.get("path") if isinstance(source, dict) else source if isinstance(source, str) else None
-            raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
-
-    def own_labels(self) -> np.ndarray:
-        """Return the classes of the set's images."""
-        return np.asarray(self.labels, dtype=np.int64)[np.asarray(self.indices, dtype=np.int64)]
-
-    def subset(self, positions: Sequence[int]) -> "ImageSet":
-        """Return some of the set's images."""
-        return replace(self, indices=[int(self.indices[position]) for position in positions])
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .images import FOLDER_HOLDS, DataInfo, DataSet, ImageSet
-from .options import ReadOptions
-from .presets import DIGITS, PRESETS
+from .decoding import ImageSet
+from .images import FOLDER_HOLDS, DataInfo, DataSet
+from .presets import DIGITS, PRESETS, ReadOptions
 
 _logger = logging.getLogger(__name__)
 
@@ -77,13 +77,13 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
 
         return load_hub_data(PRESETS[preset].id, preset, options, PRESETS[preset]), _FOR_THE_HUB
     if path.is_file():
-        from .coop import load_split_file
+        from .folders import load_split_file
 
         return load_split_file(path), ()
     from .hub_data import is_table
 
     if (path / "train").is_dir() and not is_table(path):
-        from .folder_data import load_folder
+        from .folders import load_folder
 
         return load_folder(path, options), _FOR_FOLDERS
     if path.is_dir() or _is_hub_id(dataset):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .images import DataSet, ImageSet
+from .decoding import ImageSet
+from .images import DataSet
 
 _HELD_OUT_SHOTS = 4  # as many as CoOp validates on
 _HELD_OUT_FRACTION = 5  # one image in five where all are for training

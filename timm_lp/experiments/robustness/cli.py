@@ -17,9 +17,10 @@ from ..accelerator import create_accelerator
 from ..data.corruptions.computed import compute_corruptions
 from ..data.corruptions.images import CorruptedSet
 from ..data.corruptions.published import read_published
-from ..data.images import DataSet, UnreadableImageError
+from ..data.decoding import UnreadableImageError
+from ..data.images import DataSet
 from ..data.loading import load_data
-from ..data.options import ReadOptions
+from ..data.presets import ReadOptions
 from .demonstration import train_networks
 from .flags import COMMAND, parse_arguments
 from .measure import measure

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...command import CommandParser, positive
-from ..data.corruptions.names import NUM_SEVERITIES, WHERE
+from ..data.corruptions import NUM_SEVERITIES, WHERE
 from ..data.presets import DIGITS
 
 COMMAND = "python -m timm_lp.experiments.robustness"

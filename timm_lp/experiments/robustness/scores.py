@@ -6,8 +6,8 @@ from statistics import fmean
 
 from ...models.variants import BASE, variant_order
 from ...trials.statistics import Measurement, Table, tabulate
-from ..data.corruptions.images import CLEAN
-from ..data.corruptions.names import COMMON, CORRUPTIONS
+from ..data.corruptions import CLEAN
+from ..data.corruptions.functions import CORRUPTIONS, is_common
 from .measure import Result
 from .networks import Subject
 
@@ -51,7 +51,7 @@ class Scores:
         self.variants = sorted({subject.variant for subject in subjects}, key=variant_order)
         named = {result.corruption for result in results}
         self.corruptions = [name for name in CORRUPTIONS if name in named]
-        self.common = [name for name in COMMON if name in named]
+        self.common = [name for name in self.corruptions if is_common(name)]
         self.severities = sorted({result.severity for result in results if result.corruption != CLEAN})
         # The tests of a table take a second, and a report asks for each several times.
         self._by_corruption: dict[int | None, Table] = {}
