@@ -68,3 +68,9 @@ def test_the_readmes_code_runs() -> None:
     names: dict[str, object] = {}
     exec(code, names)
     assert {"alpha", "gamma", "theta", "C"} <= names.keys()
+
+
+def test_the_readmes_links_are_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text())
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []

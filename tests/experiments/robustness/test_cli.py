@@ -20,7 +20,7 @@ from timm_lp.experiments.data.corruptions import computed as computed_images
 from timm_lp.experiments.data.corruptions.corrupt import corrupt
 from timm_lp.experiments.data.corruptions.names import COMPUTED, CORRUPTIONS
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.robustness import demonstration, measure
+from timm_lp.experiments.robustness import cli, measure
 from timm_lp.experiments.robustness.cli import main
 from timm_lp.models.loading import load_network
 from timm_lp.trials.record import read_record
@@ -247,7 +247,7 @@ def test_the_demonstration_says_that_it_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = {"variants": ["base"], "seeds": [1], "epochs": 1, "shots": 2}
-    monkeypatch.setattr(demonstration, "_SHORT", {**demonstration._SHORT, **short})
+    monkeypatch.setattr(cli, "_DEMONSTRATION", {**cli._DEMONSTRATION, **short})
     monkeypatch.setattr(computed_images, "COMPUTED", ("fog", "contrast"))
     main(["--output-dir", str(tmp_path)])
     text = capsys.readouterr().out
