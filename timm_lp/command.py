@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import NoReturn
 
+NETWORK_FORMS = (  # what commands take for NETWORK; `trials.networks` tells them apart
+    "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER, the folder of a saved network, of a trial, or of a run for "
+    "all its trials, or a file of weights beside its config.json"
+)
+
 
 class CommandParser(argparse.ArgumentParser):
     """Says what is wrong with a command line without printing all its flags."""

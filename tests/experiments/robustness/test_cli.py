@@ -18,7 +18,7 @@ from timm.data import create_transform, resolve_model_data_config
 from tests.distributed import run_on_two_processes
 from timm_lp.experiments.data.corruptions.functions import CORRUPTIONS, computable, corrupt
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.robustness import demonstration, measure
+from timm_lp.experiments.robustness import cli, measure
 from timm_lp.experiments.robustness.cli import main
 from timm_lp.models.loading import load_network
 from timm_lp.trials.record import read_record
@@ -245,7 +245,7 @@ def test_the_demonstration_says_that_it_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = {"variants": ["base"], "seeds": [1], "epochs": 1, "shots": 2}
-    monkeypatch.setattr(demonstration, "_SHORT", {**demonstration._SHORT, **short})
+    monkeypatch.setattr(cli, "_DEMONSTRATION", {**cli._DEMONSTRATION, **short})
     for name in {*computable()} - {"fog", "contrast"}:
         monkeypatch.delitem(CORRUPTIONS, name)
     main(["--output-dir", str(tmp_path)])

@@ -7,14 +7,14 @@ import pytest
 from timm_lp.experiments.data.corruptions import CLEAN
 from timm_lp.experiments.data.corruptions.functions import CORRUPTIONS, is_common
 from timm_lp.experiments.robustness.measure import Result
-from timm_lp.experiments.robustness.networks import Subject
+from timm_lp.experiments.robustness.networks import Candidate
 from timm_lp.experiments.robustness.scores import Scores, column, mean_corruption_error
 
 
 def results(
     variant: str, seed: int | None, tops: Mapping[tuple[str, int], float | None], model: str = "resnet18"
 ) -> list[Result]:
-    subject = Subject(f"{model}/{variant}-seed{seed}", None, model, variant, seed)
+    subject = Candidate(f"{model}/{variant}-seed{seed}", model=model, variant=variant, seed=seed)
     return [Result(subject, *place, top, top, None if top is not None else "nan") for place, top in tops.items()]
 
 

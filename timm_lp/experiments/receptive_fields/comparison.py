@@ -4,8 +4,8 @@ from itertools import combinations
 
 import numpy as np
 from scipy.stats import t, ttest_ind
-from statsmodels.stats.multitest import multipletests
 
+from ...trials.statistics import holm
 from .fields import FieldFit
 
 _ROUNDING = 1e-9  # what differs by less is equal
@@ -30,10 +30,7 @@ def compare_groups(fits: list[FieldFit]) -> dict[Pair, float]:
         a, b = groups[first], groups[second]
         if min(len(a), len(b)) > 1 and np.std(a) + np.std(b) > _ROUNDING:
             p_values[first, second] = float(ttest_ind(a, b, equal_var=False).pvalue)
-    if not p_values:
-        return {}
-    corrected = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, corrected), strict=True))
+    return holm(p_values)
 
 
 def inverse_exponents(fits: list[FieldFit]) -> dict[str, list[float]]:
