@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import torch
 from PIL import Image
 from timm.models import save_for_hf
 
+from tests.trials.records import save_sudoku, save_trial
 from timm_lp.experiments import receptive_fields
-from timm_lp.experiments.receptive_fields import cli, experiment, sample_mpnd
-from timm_lp.experiments.receptive_fields.__main__ import PACKAGES
+from timm_lp.experiments.receptive_fields import cli, sample_mpnd
+from timm_lp.experiments.receptive_fields.__main__ import PACKAGES, main
 from timm_lp.experiments.receptive_fields.report import SYNTHETIC
 
 COMMAND = "python -m timm_lp.experiments.receptive_fields"
@@ -139,12 +141,32 @@ def test_a_saved_network_beside_a_users_offsets(tmp_path: Path, network: Path) -
     assert {"kernels-1-windowed-trained.png", "kernels-2-windowed-untrained.png"} <= _pictures(tmp_path / "out").keys()
 
 
+def test_a_run_and_a_file_of_weights(tmp_path: Path, network: Path) -> None:
+    """Trials are called as their folders are, and a file's weights are those that are measured."""
+    for seed in (1, 2):
+        save_trial(tmp_path, seed=seed)
+    model = timm.create_model(f"local-dir:{network}", pretrained=True)
+    torch.save(model.state_dict(), network / "last.pth")
+    networks = str(tmp_path / "digits"), str(network), str(network / "last.pth")
+    measured = cli.run(cli.Plan(networks, ("trained",), ("noise",), num_images=1))
+    titles = ["lp2-seed1", "lp2-seed2", "windowed", str(network / "last.pth")]
+    assert [panel.title for panel in measured.kernels] == [f"{title}, trained" for title in titles]
+    assert len({panel.kernel.tobytes() for panel in measured.kernels}) == 3
+    exponents = {fit.group: fit.p for fit in measured.fits}
+    assert exponents["windowed, trained, noise"] == exponents[f"{network / 'last.pth'}, trained, noise"] < 10
+
+
+def test_a_sudoku_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`NETWORK` must be a network that sees images, got .*, a Sudoku network"):
+        cli.run(cli.Plan((str(save_sudoku(tmp_path)),)))
+
+
 def test_folders_of_the_same_name_stay_apart(tmp_path: Path) -> None:
     names = [str(tmp_path / parent / "lp2-seed1") for parent in "ab"]
     for name in names:
         Path(name).mkdir(parents=True)
-    assert experiment.network_titles((names[0], "alexnet")) == {names[0]: "lp2-seed1", "alexnet": "alexnet"}
-    assert experiment.network_titles((*names,)) == {name: name for name in names}
+    assert cli.network_titles((names[0], "alexnet")) == {names[0]: "lp2-seed1", "alexnet": "alexnet"}
+    assert cli.network_titles((*names,)) == {name: name for name in names}
 
 
 def test_a_field_of_each_neuron(tmp_path: Path, network: Path) -> None:
@@ -190,7 +212,7 @@ def test_bad_arguments_are_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "`name` must be a registered network, .* got 'nothing'"),
+        (["nothing"], "`NETWORK` must be a registered name, .*, got 'nothing', which is neither a name"),
         (["--offsets", "nowhere.csv"], r"\[Errno 2\] No such file or directory: 'nowhere\.csv'"),
         (["--images", "nowhere"], "`--images` must be a folder, got nowhere"),
         (["resnetv2_50x1_bit", "--weights", "untrained"], "`NETWORK` must begin with a plain convolution of one group"),
@@ -199,8 +221,8 @@ def test_bad_arguments_are_one_line(
 def test_what_is_not_there_ends_in_one_sentence_before_anything_is_fitted(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "fit_field", None)
-    monkeypatch.setattr(experiment.NetworkSource, "synapses", None)
+    monkeypatch.setattr(cli, "fit_field", None)
+    monkeypatch.setattr(cli.NetworkSource, "synapses", None)
     with pytest.raises(SystemExit, match=f"{COMMAND}: {message}"):
         cli.main([*arguments, "--output-dir", str(tmp_path)])
 
@@ -239,15 +261,14 @@ def test_the_readme_runs_as_it_is_printed() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_missing_package_is_one_line(package: str) -> None:
-    module = COMMAND.split()[-1]
-    code = f"import runpy, sys; sys.modules[{package!r}] = None; runpy.run_module({module!r}, run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
+def test_a_missing_package_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == (
         f'{COMMAND}: {package} must be installed. `pip install "timm-lp[experiments]"` brings what is missing, '
         'in a clone `pip install -e ".[experiments]"`.'
-    ]
+    )
 
 
 def test_the_package_offers_its_names_without_importing_them() -> None:
