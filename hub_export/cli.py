@@ -1,11 +1,10 @@
 """The command line of the hub: `timm-lp-hub`."""
 
-import argparse
 import logging
 import struct
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
@@ -23,7 +22,17 @@ from .cards import architectures
 from .download import pull
 from .errors import HubError, VerificationError
 from .files import is_staged
-from .flags import parse_arguments
+from .flags import (
+    COMMANDS,
+    CardsSettings,
+    ListSettings,
+    NetworkSettings,
+    PullSettings,
+    PushSettings,
+    StageSettings,
+    VerifySettings,
+    parse_arguments,
+)
 from .listing import list_networks
 from .staging import fetch_network, stage
 from .upload import preview, push
@@ -47,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("hub_export").setLevel(logging.INFO)
     hub_logging.disable_propagation()  # it prints its warnings itself
-    options = parse_arguments(arguments)
+    name, options = parse_arguments(arguments)
     try:
-        _RUN[options.command](options)
+        _RUN[name](options)
     except (HubError, VerificationError, ValueError, OSError) as error:
-        sys.exit(f"timm-lp-hub: {_message(error)}")
+        sys.exit(f"{COMMANDS[name].program}: {_message(error)}")
     except KeyboardInterrupt:
-        sys.exit("timm-lp-hub: interrupted.")
+        sys.exit(f"{COMMANDS[name].program}: interrupted.")
 
 
 def _message(error: Exception) -> str:
@@ -63,18 +72,18 @@ def _message(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _stage(options: argparse.Namespace) -> None:
+def _stage(options: StageSettings) -> None:
     folder = _staged(options, Path(options.folder))
     verify(folder)
     print(folder)
 
 
-def _verify(options: argparse.Namespace) -> None:
+def _verify(options: VerifySettings) -> None:
     verify(options.folder)
     print(f"{options.folder} is whole: its files, tensors and logits are those that were staged.")
 
 
-def _push(options: argparse.Namespace) -> None:
+def _push(options: PushSettings) -> None:
     with tempfile.TemporaryDirectory() as work:
         network = Path(options.network).expanduser()
         if not is_staged(network):
@@ -90,11 +99,11 @@ def _push(options: argparse.Namespace) -> None:
     print(commit.pr_url or commit.commit_url)
 
 
-def _target(options: argparse.Namespace) -> dict[str, Any]:
+def _target(options: PushSettings) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("revision", "private", "create_pr", "tag")}
 
 
-def _print_preview(network: Path, options: argparse.Namespace) -> None:
+def _print_preview(network: Path, options: PushSettings) -> None:
     files = preview(network, options.repo_id, **_target(options))
     for name, (size, state) in files.items():
         print(f"{state:8} {size:>12,} bytes  {name}")
@@ -105,16 +114,16 @@ def _print_preview(network: Path, options: argparse.Namespace) -> None:
     print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {where}.")
 
 
-def _pull(options: argparse.Namespace) -> None:
+def _pull(options: PullSettings) -> None:
     print(pull(options.repo_id, revision=options.revision, folder=options.folder))
 
 
-def _list(options: argparse.Namespace) -> None:
+def _list(options: ListSettings) -> None:
     for network in list_networks(options.author):
         print(f"{network.id}{' (private)' if network.private else ''}")
 
 
-def _cards(options: argparse.Namespace) -> None:
+def _cards(options: CardsSettings) -> None:
     folder = Path(options.folder or architectures.CARDS)
     if not folder.is_dir():
         raise ValueError(f"--folder must be a folder, got {str(folder)!r}. Run this in a clone of the repository.")
@@ -124,7 +133,7 @@ def _cards(options: argparse.Namespace) -> None:
         raise ValueError(f"these cards are not current: {', '.join(stale)}. Run `timm-lp-hub cards`.")
 
 
-def _staged(options: argparse.Namespace, folder: Path) -> Path:
+def _staged(options: NetworkSettings, folder: Path) -> Path:
     names = _read_names(Path(options.label_names)) if options.label_names else None
     return stage(
         _network(options),
@@ -144,7 +153,7 @@ def _read_names(path: Path) -> list[str]:
         raise ValueError(f"--label-names must be a text file in UTF-8, got {str(path)!r}: {error}.") from error
 
 
-def _network(options: argparse.Namespace) -> nn.Module | str:
+def _network(options: NetworkSettings) -> nn.Module | str:
     arguments, checkpoint = options.model_args, options.checkpoint
     if checkpoint is not None:
         if not timm.is_model(options.network.partition(".")[0]):
@@ -163,7 +172,7 @@ def _network(options: argparse.Namespace) -> nn.Module | str:
         raise ValueError(_fault(options, error)) from error
 
 
-def _fault(options: argparse.Namespace, error: Exception) -> str:
+def _fault(options: NetworkSettings, error: Exception) -> str:
     """Return which option is why a network could not be built."""
     if options.checkpoint is not None:
         try:
@@ -186,4 +195,5 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, (OSError, RuntimeError, ValueError)) and text else f"{kind}: {text}"
 
 
-_RUN = {"stage": _stage, "verify": _verify, "push": _push, "pull": _pull, "list": _list, "cards": _cards}
+_RUN: dict[str, Callable[[Any], None]] = {
+    "stage": _stage, "verify": _verify, "push": _push, "pull": _pull, "list": _list, "cards": _cards}

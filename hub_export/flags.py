@@ -1,9 +1,15 @@
-"""The command line of the hub: its flags."""
+"""The command lines of the hub."""
 
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+from timm_lp.command import CommandLine, parse_subcommand
+from timm_lp.settings import setting
+
+PROGRAM = "timm-lp hub"
 
 # What timm's factory takes for itself, or what points to other files.
 NO_MODEL_ARGS = {
@@ -13,18 +19,6 @@ NO_MODEL_ARGS = {
 }
 _MAX_SHOWN = 100  # letters of an argument
 _NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
-
-
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the flags of a command line.
-
-    Args:
-        arguments: The command line, or None for the process's own.
-
-    Raises:
-        SystemExit: If a flag cannot be used.
-    """
-    return _parser().parse_args(arguments)
 
 
 def _model_args(text: str) -> dict[str, Any]:
@@ -39,59 +33,98 @@ def _model_args(text: str) -> dict[str, Any]:
     return arguments
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with a command line."""
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Which network, and what its card says."""
 
-    def error(self, message: str) -> NoReturn:
-        """Exit with the message, and where more is said."""
-        self.exit(2, f"timm-lp-hub: error: {message}; see `{self.prog} --help`.\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="timm-lp-hub", description="Publish networks, and bring them back, verified.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    command = commands.add_parser("stage", help="write a network into a folder as it is published")
-    _add_network(command)
-    command.add_argument("folder", help="new or empty")
-
-    command = commands.add_parser("verify", help="check a folder: its files, its tensors, what it computes")
-    command.add_argument("folder")
-
-    command = commands.add_parser("push", help="publish a network, and verify what is there then")
-    _add_network(command)
-    command.add_argument("repo_id", metavar="repo", help="OWNER/NAME; made if there is none")
-    command.add_argument("--revision", default="main", metavar="BRANCH", help="made if there is none")
-    command.add_argument("--private", action="store_true", help="make a new repository private")
-    command.add_argument("--create-pr", action="store_true", help="open a pull request instead")
-    command.add_argument("--tag", help="a new tag for the commit")
-    command.add_argument("--dry-run", action="store_true", help="print what would be uploaded, and upload nothing")
-
-    command = commands.add_parser("pull", help="bring a network here, verified, and print its folder")
-    command.add_argument("repo_id", metavar="repo", help="OWNER/NAME")
-    command.add_argument("--revision", help="branch, tag or commit; main if not given")
-    command.add_argument("--folder", help="new or empty; the Hub's cache if not given")
-
-    command = commands.add_parser("list", help="list the networks on the Hub")
-    command.add_argument("--author", help="only those of this user or organization")
-
-    command = commands.add_parser("cards", help="write a card for each architecture, in a clone of the repository")
-    command.add_argument("--check", action="store_true", help="write nothing, and fail if a card is not current")
-    command.add_argument("--folder", help="default: model_cards")
-    return parser
-
-
-def _add_network(command: argparse.ArgumentParser) -> None:
-    command.add_argument("network", help=_NETWORK)
-    command.add_argument("--checkpoint", help="weights for the name, .safetensors or .pth")
-    command.add_argument("--model-args", type=_model_args, default={}, metavar="JSON", help="for timm.create_model")
-    command.add_argument("--merged", action="store_true", help="fold the masks into plain convolutions")
-    command.add_argument("--label-names", metavar="FILE", help="names of the classes, one a line")
-    command.add_argument("--results", metavar="FILE", help="results.json of the few-shot benchmark, for the card")
-    command.add_argument(
-        "--license",
-        help="the network's licence; if not given, that of the weights which its training recorded, or none",
+    network: str = setting(MISSING, _NETWORK, str, positional=True)
+    checkpoint: str | None = setting(None, "weights for the name, .safetensors or .pth", str)
+    model_args: dict[str, Any] = setting({}, "for timm.create_model", metavar="JSON", parse=_model_args)
+    merged: bool = setting(False, "fold the masks into plain convolutions")
+    label_names: str | None = setting(None, "names of the classes, one a line", str, metavar="FILE")
+    results: str | None = setting(
+        None, "results.json of the few-shot benchmark, for the card", str, metavar="FILE"
     )
-    command.add_argument(
-        "--base-model", metavar="OWNER/NAME", help="the repository that it was made from; likewise if not given"
+    license: str | None = setting(
+        None, "the network's licence; if not given, that of the weights which its training recorded, or none", str
     )
+    base_model: str | None = setting(
+        None, "the repository that it was made from; likewise if not given", str, metavar="OWNER/NAME"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings(NetworkSettings):
+    """Where the network is written."""
+
+    folder: str = setting(MISSING, "new or empty", str, positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+    """What is checked."""
+
+    folder: str = setting(MISSING, "a staged folder", str, positional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushSettings(NetworkSettings):
+    """Where the network is published."""
+
+    repo_id: str = setting(MISSING, "OWNER/NAME; made if there is none", str, positional=True, metavar="repo")
+    revision: str = setting("main", "made if there is none", metavar="BRANCH")
+    private: bool = setting(False, "make a new repository private")
+    create_pr: bool = setting(False, "open a pull request instead")
+    tag: str | None = setting(None, "a new tag for the commit", str)
+    dry_run: bool = setting(False, "print what would be uploaded, and upload nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullSettings:
+    """What is brought here, and where to."""
+
+    repo_id: str = setting(MISSING, "OWNER/NAME", str, positional=True, metavar="repo")
+    revision: str | None = setting(None, "branch, tag or commit; main if not given", str)
+    folder: str | None = setting(None, "new or empty; the Hub's cache if not given", str)
+
+
+@dataclass(frozen=True)
+class ListSettings:
+    """Whose networks are listed."""
+
+    author: str | None = setting(None, "only those of this user or organization", str)
+
+
+@dataclass(frozen=True)
+class CardsSettings:
+    """Where the cards are."""
+
+    check: bool = setting(False, "write nothing, and fail if a card is not current")
+    folder: str | None = setting(None, "default: model_cards", str)
+
+
+def _command(name: str, settings: type, summary: str) -> CommandLine[Any]:
+    return CommandLine(f"{PROGRAM} {name}", settings, summary=summary, takes_recipe=False)
+
+
+_LINES = (
+    _command("stage", StageSettings, "write a network into a folder as it is published"),
+    _command("verify", VerifySettings, "check a folder: its files, its tensors, what it computes"),
+    _command("push", PushSettings, "publish a network, and verify what is there then"),
+    _command("pull", PullSettings, "bring a network here, verified, and print its folder"),
+    _command("list", ListSettings, "list the networks on the Hub"),
+    _command("cards", CardsSettings, "write a card for each architecture, in a clone of the repository"),
+)
+COMMANDS = {line.program.split()[-1]: line for line in _LINES}
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[str, Any]:
+    """Return which command a command line names, and its settings.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If a flag cannot be used.
+    """
+    return parse_subcommand(PROGRAM, "Publish networks, and bring them back, verified.", COMMANDS, arguments)

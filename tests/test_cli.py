@@ -1,187 +1,245 @@
-"""`timm-lp` in processes of its own: what it prints, imports and hands on, and how it ends."""
+"""`timm-lp` and the other doors: what they print and import, whom they start, and how that ends."""
 
-import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
+import yaml
 from setuptools import Distribution
 
 import timm_lp
-from timm_lp.cli import COMMANDS, main
+from timm_lp.cli import COMMANDS, Command, main, start
+from timm_lp.command import CommandLine
+
+from .imports import read_project
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"accelerate", "huggingface_hub", "hub_export", "matplotlib", "numpy", "timm", "torch"}
-SLOW = {"accelerate", "datasets", "matplotlib", "timm", "torch"}
-# A command that prints its arguments and ends with exit code 7.
-ECHO = "import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(7)\n"
-WITH_ECHO = "from timm_lp.cli import COMMANDS, Command, main; COMMANDS['echo'] = Command('echo', ''); main()"
+# What an installation without extras brings, and what the runs that need it ask for; datasets brings pyarrow.
+BROUGHT = {"huggingface_hub", "jinja2", "numpy", "safetensors", "tqdm"}
+LATER = {"datasets", "matplotlib", "pyarrow"}
+LATER_OF = {"brain": {"accelerate", "h5py", "psutil"}}
 
 
-def _run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in the repository, and list what it imports."""
+    words = [sys.executable, "-X", "importtime", *command]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600, check=False)
 
 
 def _imported(done: subprocess.CompletedProcess[str]) -> set[str]:
-    """Return the modules that a process under `-X importtime` has imported."""
     return set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
 
 
-@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]], ids=["nothing", "-h", "--help"])
-def test_lists_the_commands_and_imports_none(arguments: list[str]) -> None:
-    done = _run("-X", "importtime", "-m", "timm_lp", *arguments)
-    assert done.returncode == 0
-    for name, command in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(command.summary)}$", done.stdout, re.MULTILINE)
-    assert (
-        done.stdout.splitlines()[-1]
-        == "In several processes on CPUs: torchrun --nproc_per_node 2 -m timm_lp.experiments.classification ARGUMENTS"
-    )
-    imported = _imported(done)
-    own = {name for name in imported if name.startswith("timm_lp")}
-    assert own == {"timm_lp", "timm_lp.cli", "timm_lp.lazy", "timm_lp.plugin"}
-    assert not imported & HEAVY
-
-
-MISTAKES = [
-    ("finetune", ["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
-    ("finetune", ["--epochs", "-1"], "`epochs` must be at least 1, got -1"),
-    ("finetune", ["--model-kwargs", "depth"], "argument --model-kwargs: must be key=value, got 'depth'"),
-    ("finetune", ["--push-to-hub", "me"], "`push_to_hub` must be org/name as the Hub allows it, got 'me'"),
-    ("finetune", ["--config", "nowhere.yaml"], "`--config` must be a readable YAML file, got nowhere.yaml"),
-    ("robustness", ["output", "--severities", "6"], "argument --severities: invalid choice: 6"),
-    ("robustness", ["output"], "`--corruptions` or `--compute` must be given, got neither"),
-    ("masks", ["--pool", "some"], "argument --pool: invalid choice: 'some'"),
-    ("sudoku", ["--puzzles", "x"], "argument --puzzles: invalid int value: 'x'"),
-    ("sudoku", ["--seeds", "1", "1"], "`seeds` must name at least one, and none twice, got [1, 1]"),
-    ("receptive-fields", ["--num-images", "0"], "argument --num-images: must be at least 1, got 0"),
-    ("receptive-fields", ["--weights", "trained"], "`--weights` must come with a NETWORK, got none"),
-    ("bench", ["all"], "argument suite: invalid choice: 'all'"),
-    ("brain", ["rsa", "--resamples", "0"], "argument --resamples: must be at least 1, got 0"),
-    ("hub", ["pull"], "the following arguments are required: repo"),
-    ("hub", ["stage", "resnet18", "folder", "--model-args", "{"], "argument --model-args: must be JSON, got '{'"),
-    ("brain", ["mmv1", "--synthetic", "--mice", "a"], "`--mice` must come with `--data`, got it with `--synthetic`"),
-    ("brain", ["mmv1"], "either `--data` or `--synthetic` must be given"),
-]
-
-
-@pytest.mark.parametrize(("name", "arguments", "message"), MISTAKES, ids=range(len(MISTAKES)))
-def test_a_mistake_in_a_flag_is_said_before_the_slow_imports(name: str, arguments: list[str], message: str) -> None:
-    done = _run("-X", "importtime", "-m", "timm_lp", name, *arguments)
-    assert done.returncode in (1, 2)
-    assert message in done.stderr.splitlines()[-1]
-    assert not _imported(done) & SLOW
-
-
-@pytest.mark.parametrize("name", sorted({name for name, *_ in MISTAKES}))
-def test_a_commands_help_needs_no_slow_imports(name: str) -> None:
-    done = _run("-X", "importtime", "-m", "timm_lp", name, "--help")
-    assert (done.returncode, done.stdout[:6]) == (0, "usage:")
-    assert not _imported(done) & SLOW
-
-
-def test_prints_its_version_and_imports_nothing() -> None:
-    done = _run("-X", "importtime", "-m", "timm_lp", "--version")
-    assert (done.returncode, done.stdout) == (0, f"timm-lp {timm_lp.__version__}\n")
-    assert not _imported(done) & HEAVY
-
-
-def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(tmp_path: Path) -> None:
-    (tmp_path / "echo.py").write_text(ECHO)
-    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
-    done = _run("-c", WITH_ECHO, "echo", "--help", "--version", "--", "bench", "a b", "", "-x=1", PYTHONPATH=paths)
-    assert done.stdout == '["--help", "--version", "--", "bench", "a b", "", "-x=1"]\n'
-    assert done.returncode == 7
-
-
-# What each command says last of a command line that is wrong, and its exit code.
-WRONG = {
-    "masks": (["--pool", "some"], 2, "argument --pool: invalid choice: 'some'"),
-    "receptive-fields": (["--num-images", "0"], 2, "argument --num-images: must be at least 1, got 0"),
-    "bench": (["--only", "nothing"], 2, "`--only` must be part of a case's name, got 'nothing'"),
-    "robustness": (["--compute"], 2, "`NETWORK` must be given with --corruptions, --compute or --dataset, got none"),
-    "finetune": (["--epochs", "many"], 2, "argument --epochs: invalid int value: 'many'"),
-    "brain": (["rsa", "--seed", "many"], 2, "argument --seed: invalid int value: 'many'"),
-    "sudoku": (["--puzzles", "many"], 2, "argument --puzzles: invalid int value: 'many'"),
-    "hub": (["verify", "nowhere"], 1, "timm-lp-hub: nowhere"),
-}
-# Runs `python -m timm_lp` with each command line in a process of its own, which has all but timm and us loaded already.
-START_ALL = """
-import atexit, gc, json, os, runpy, sys
-import matplotlib.pyplot, pandas, scipy.stats, sklearn.metrics, statsmodels.stats.multitest, torchvision
-
-assert not {"timm", "timm_lp.cli", "hub_export"} & sys.modules.keys()
-gc.freeze()  # or a collection at the end of each process would copy the memory that they share
-
-
-def save_modules(path):
-    with open(path, "w") as file:
-        json.dump([*sys.modules], file)
-
-
-codes = {}
-for name, arguments in json.loads(sys.argv[1]).items():
-    child = os.fork()
-    if child == 0:
-        for stream in (1, 2):
-            os.dup2(os.open(f"{name}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
-        atexit.register(save_modules, f"{name}.json")
-        sys.argv[1:] = [name, *arguments]
-        runpy.run_module("timm_lp", run_name="__main__", alter_sys=True)
-        sys.exit()
-    codes[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-print(json.dumps(codes))
-"""
-
-
-class End(NamedTuple):
-    """How a process ended: its exit code, what it wrote to stderr, and the modules that it had loaded."""
-
-    code: int
-    errors: str
-    modules: set[str]
+def _packages(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Return the packages that are imported, without the standard library, and names that some imports only try."""
+    names = {name.partition(".")[0] for name in _imported(done)} - sys.stdlib_module_names
+    return {name for name in names if find_spec(name)}
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
-    folder = tmp_path_factory.mktemp("ends")
-    command = [sys.executable, "-c", START_ALL, json.dumps({name: wrong[0] for name, wrong in WRONG.items()})]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return {
-        name: End(code, (folder / f"{name}.2").read_text(), {*json.loads((folder / f"{name}.json").read_text())})
-        for name, code in json.loads(done.stdout).items()
+def at_start() -> set[str]:
+    """The packages that Python imports when it starts, as an installation asks for."""
+    return _packages(_run("-c", ""))
+
+
+def test_lists_the_commands_and_imports_none(at_start: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    done = _run("-m", "timm_lp")
+    assert done.returncode == 0
+    for name, command in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.summary)}$", done.stdout, re.MULTILINE)
+    last = "In several processes on CPUs: torchrun --nproc_per_node 2 -m timm_lp.experiments.classification ARGUMENTS"
+    assert done.stdout.splitlines()[-1] == last
+    ours = {name for name in _imported(done) if name.startswith("timm_lp.")}
+    assert ours == {f"timm_lp.{name}" for name in ("cli", "command", "lazy", "plugin", "settings")}
+    assert _packages(done) - at_start == {"timm_lp"}
+    for flag in ("-h", "--help"):
+        main([flag])
+        assert capsys.readouterr().out == done.stdout
+
+
+def test_prints_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"timm-lp {timm_lp.__version__}\n"
+
+
+# The door, the command line, the exit code, and what is said of a mistake in it.
+MISTAKES = [
+    ("finetune.py", "--learning-rate 1", 2, "finetune: error: unrecognized arguments: --learning-rate 1."),
+    ("-m timm_lp finetune", "--epochs -1", 1, "finetune: `epochs` must be at least 1, got -1"),
+    ("-m timm_lp.experiments.classification", "--config x.yaml", 1, "finetune: `--config` must be a readable YAML"),
+    ("-m timm_lp robustness", "output", 2, "robustness: error: `--corruptions` or `--compute` must be given, got"),
+    ("-m timm_lp.experiments.robustness", "--batch-size x", 2, "robustness: error: argument --batch-size: invalid"),
+    ("-m timm_lp.masks", "--pool some", 2, "masks: error: argument --pool: invalid choice: 'some'"),
+    ("-m timm_lp.experiments.sudoku", "--seeds 1 1", 1, "sudoku: `seeds` must name at least one, and none twice"),
+    ("-m timm_lp sudoku", "--report --masks", 2, "sudoku: error: argument --masks: not allowed with argument --report"),
+    ("-m timm_lp.experiments.receptive_fields", "--weights trained", 2, "receptive-fields: error: `--weights` must co"),
+    ("-m timm_lp.bench", "all", 2, "bench: error: argument suite: invalid choice: 'all'"),
+    ("-m timm_lp.experiments.brain", "rsa --splits 0", 2, "brain rsa: error: `splits` must be at least 1, got 0"),
+    ("-m timm_lp brain", "mmv1", 2, "brain mmv1: error: either `--data` or `--synthetic` must be given."),
+    ("-m timm_lp brain", "mmv1 --synthetic --mice a", 2, "brain mmv1: error: `--mice` must come with `--data`, got it"),
+    ("-m timm_lp brain", "prepare --nwb a", 2, "brain prepare: error: the following arguments are required: --events."),
+    ("-m hub_export", "pull", 2, "hub pull: error: the following arguments are required: repo."),
+    ("-m timm_lp hub", "stage a b --model-args {", 2, "hub stage: error: argument --model-args: must be JSON, got '{'"),
+]
+
+
+@pytest.mark.parametrize(("door", "words", "code", "message"), MISTAKES, ids=[row[0] for row in MISTAKES])
+def test_a_mistake_in_a_flag_is_said_before_other_packages_are_imported(
+    door: str, words: str, code: int, message: str, at_start: set[str]
+) -> None:
+    done = _run(*door.split(), *words.split())
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (code, "")
+    assert last.startswith(f"timm-lp {message}")
+    assert code == 1 or last.endswith(". --help lists the flags.")
+    assert _packages(done) - at_start <= {"timm_lp", "hub_export", "yaml", "_yaml"}, "YAML for recipes"
+
+
+def test_every_door_starts_its_command() -> None:
+    paths = [path for package in ("timm_lp", "hub_export") for path in (ROOT / package).rglob("__main__.py")]
+    packages = {".".join(path.relative_to(ROOT).parent.parts) for path in paths} - {"timm_lp"}
+    assert packages == {command.module for command in COMMANDS.values()}
+    assert packages <= {door.split()[-1] for door, *_ in MISTAKES}
+
+
+LINES: dict[str, CommandLine[Any]] = {}
+for _name, _command in COMMANDS.items():
+    _flags = import_module(f"{_command.module}.flags")
+    LINES |= {line.program: line for line in getattr(_flags, "COMMANDS", {}).values()} or {
+        _flags.COMMAND.program: _flags.COMMAND
     }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_starts_one_command_and_ends_as_it_does(ends: dict[str, End], name: str) -> None:
-    _, code, last = WRONG[name]
-    assert last in ends[name].errors.splitlines()[-1]
-    assert ends[name].code == code
-    lines = {name: {f"{command.module}.{part}" for part in ("flags", "cli")} for name, command in COMMANDS.items()}
-    imported = {other for other, modules in lines.items() if ends[name].modules & modules}
-    assert imported == {name}
+@pytest.mark.parametrize("program", [*(f"timm-lp {name}" for name in COMMANDS), *LINES])
+def test_help_calls_a_command_as_it_is_listed(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([*program.split()[1:], "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {program} [-h]")
+
+
+# Settings of each command that has recipes.
+EXAMPLES = {
+    "timm-lp finetune": "--model resnet34 --dataset dtd a/b --no-pretrained --lr 3e-3 --shots all --model-kwargs a=[1]",
+    "timm-lp robustness": "run resnet18 --corruptions arrays --severities 1 3 --no-md5 --channels-last",
+    "timm-lp masks": "run lp2_resnet18 --pool none",
+    "timm-lp sudoku": "--channels 8 --no-augment --puzzles-seen 70 --seeds 3 --data x.csv",
+    "timm-lp receptive-fields": "resnet18 --offsets x.csv --tap 0.5 1 --inputs noise --num-images 3",
+    "timm-lp bench": "layers --only 3x3 --threads 1 2 --no-memory --dtype bfloat16 --compare x.json",
+    "timm-lp brain rsa": "--responses x.npz --models a b --seeds 0 1 --image-size 32",
+    "timm-lp brain mmv1": "--synthetic --variants base lp2 --lr 1e-3",
+}
+
+
+@pytest.mark.parametrize("program", EXAMPLES)
+def test_a_recipe_and_the_command_that_repeats_it_give_the_same_settings(program: str, tmp_path: Path) -> None:
+    line = LINES[program]
+    output = "--output" if program == "timm-lp bench" else "--output-dir"
+    settings = line.parse([*EXAMPLES[program].split(), output, "elsewhere"])
+    values = {option.name: getattr(settings, option.name) for option in fields(settings)}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain))
+    assert line.parse(["--config", str(tmp_path / "recipe.yaml")]) == settings
+    command = shlex.split(line.repeat(settings))
+    launcher = (line.launcher or program).split()
+    again = line.parse(command[len(launcher) :])
+    assert command[: len(launcher)] == launcher
+    assert {name for name in values if getattr(again, name) != values[name]} <= {*line.local}
+
+
+def test_each_command_that_trains_or_measures_takes_recipes() -> None:
+    assert {program for program, line in LINES.items() if line.takes_recipe} == {*EXAMPLES}
+
+
+def test_brain_alone_is_the_demonstration_of_rsa() -> None:
+    flags = import_module("timm_lp.experiments.brain.flags")
+    assert flags.parse_arguments([]) == flags.parse_arguments(["rsa"]) == ("rsa", flags.RsaSettings())
+
+
+# A command that says what it does.
+ECHO = {
+    "flags.py": """
+def parse_arguments(arguments):
+    print("flags", arguments)
+    if "-x" in arguments:
+        raise ValueError("x")
+""",
+    "cli.py": """
+import sys
+print("imported")
+def main(arguments):
+    print("main", arguments)
+    sys.exit(7)
+""",
+}
+
+
+@pytest.fixture
+def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that writes a command, whose files may be others, and adds it to the table."""
+
+    def add(**files: str) -> None:
+        (tmp_path / "echo").mkdir()
+        for name, text in {**ECHO, **{f"{name}.py": text for name, text in files.items()}}.items():
+            (tmp_path / "echo" / name).write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(COMMANDS, "echo", Command("echo", "", "few", ("json",)))
+        for name in ("echo", "echo.flags", "echo.cli"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+
+    return add
+
+
+def test_hands_the_arguments_on_unchanged_and_ends_as_the_command_does(
+    echo: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    echo()
+    words = ["--help", "--version", "--", "bench", "a b", "", "-x=1"]
+    with pytest.raises(SystemExit, match=r"^7$"):
+        main(["echo", *words])
+    assert capsys.readouterr().out == f"flags {words}\nimported\nmain {words}\n"
+
+
+def test_a_mistake_ends_in_one_line_before_the_command_is_imported(
+    echo: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo()
+    with pytest.raises(SystemExit, match=r"^timm-lp echo: x$"):
+        start("echo", ["-x"])
+    monkeypatch.setitem(sys.modules, "json", None)
+    with pytest.raises(SystemExit, match=r"^timm-lp echo: json must be installed\. `pip install \"timm-lp\[few\]\"`"):
+        start("echo", [])
+    assert capsys.readouterr().out == "flags ['-x']\n"
+
+
+def test_an_interruption_of_the_imports_is_one_line(echo: Callable[..., None]) -> None:
+    echo(cli="raise KeyboardInterrupt")
+    with pytest.raises(SystemExit, match=r"^timm-lp echo: interrupted\.$"):
+        start("echo", [])
+
+
+def test_each_command_asks_for_the_packages_that_it_imports() -> None:
+    project = read_project(ROOT, ("timm_lp", "hub_export", "model_cards"))
+    for name, command in COMMANDS.items():
+        modules = {f"{command.module}.cli"} | project.needed_by(f"{command.module}.cli")
+        needed = {found.target.partition(".")[0] for found in project.outer() if found.module in modules}
+        assert needed - {*command.packages} <= BROUGHT | LATER | LATER_OF.get(name, set()), name
 
 
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
         ("fine-tune", "Did you mean finetune?"),
-        ("hug", "Did you mean hub?"),
         ("--versions", "Did you mean --version?"),
         ("xyzzy", "`timm-lp --help` says what they do."),
         ("", "`timm-lp --help` says what they do."),
@@ -194,15 +252,14 @@ def test_an_unknown_name_ends_in_one_sentence(name: str, advice: str, capsys: py
     assert capsys.readouterr() == ("", sentence)
 
 
-def test_every_package_that_can_be_run_is_in_the_table() -> None:
-    doors = [door for package in ("timm_lp", "hub_export") for door in (ROOT / package).rglob("__main__.py")]
-    runnable = {".".join(door.relative_to(ROOT).parent.parts) for door in doors}
-    assert {command.module for command in COMMANDS.values()} == runnable - {"timm_lp"}
-
-
-def test_the_package_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_installs_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
     distribution = Distribution()
     distribution.parse_config_files(["pyproject.toml"])
     scripts = dict(script.split(" = ") for script in distribution.entry_points["console_scripts"])
-    assert EntryPoint("timm-lp", scripts["timm-lp"], "console_scripts").load() is main
+    doors = {name: EntryPoint(name, place, "console_scripts").load() for name, place in scripts.items()}
+    assert doors.keys() == {"timm-lp", "timm-lp-hub"}
+    assert doors["timm-lp"] is main
+    with pytest.raises(SystemExit, match=r"^0$"):
+        doors["timm-lp-hub"](["--help"])
+    assert capsys.readouterr().out.startswith("usage: timm-lp hub [-h]")

@@ -1,32 +1,117 @@
+"""A made-up command: how its command line is read, and how it ends."""
+
 import gc
+import shlex
 import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from timm_lp.command import (
-    CommandParser,
+    CommandLine,
     failures_in_one_line,
     first_line,
     imports_not_collected,
-    positive,
+    parse_subcommand,
     require_packages,
 )
+from timm_lp.settings import check_settings, setting
 
 
-def test_a_wrong_flag_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = CommandParser(prog="door")
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--number", type=positive)
-    assert parser.parse_args(["--number", "1"]).number == 1
-    for arguments, message in (
-        (["--seize", "1"], "unrecognized arguments: --seize 1"),
-        (["--size", "x"], "argument --size: invalid int value: 'x'"),
-        (["--number", "0"], "argument --number: must be at least 1, got 0"),
-        (["--number", "x"], "argument --number: invalid positive number value: 'x'"),
+@dataclass(frozen=True)
+class Settings:
+    names: list[str] = setting([], "who", nargs="*", positional=True)
+    size: int = setting(1, "how many", limits=(1, 9))
+    loud: bool = setting(False, "whether all hear it")
+    output: str = setting("out", "where to")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.loud and self.size > 5:
+            raise ValueError("`--loud` must come with less. Leave it out.")
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> CommandLine[Settings]:
+    (tmp_path / "usual.yaml").write_text("size: 3\nnames: [anna]\n")
+    return CommandLine(
+        "door",
+        Settings,
+        recipes=tmp_path,
+        usual_recipe=tmp_path / "usual.yaml",
+        launcher="python -m door",
+        named=("size",),
+        local=("output",),
+        actions={"open": ("--open", "it"), "shut": ("--shut", "it")},
+    )
+
+
+def test_flags_win_over_the_recipe_and_that_over_the_defaults(door: CommandLine[Settings], tmp_path: Path) -> None:
+    assert door.parse([]) == Settings(["anna"], size=3)
+    assert door.parse(["--loud"]) == Settings(["anna"], size=3, loud=True)
+    assert door.parse(["--size", "2"]) == Settings(size=2), "a setting of `named` leaves no usual recipe"
+    (tmp_path / "other.yaml").write_text("loud: true\nsize: 2\nnames: [bea]")
+    assert door.parse(["--config", "other.yaml"]) == Settings(["bea"], 2, loud=True)
+    assert door.parse(["carl", "--config", "other.yaml", "--no-loud"]) == Settings(["carl"], 2)
+
+
+def test_an_action_is_asked_for_or_it_is_a_run(door: CommandLine[Settings]) -> None:
+    assert [door.parse_with_action(words)[1] for words in ([], ["--open"], ["--shut"])] == ["run", "open", "shut"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--seize=1", "unrecognized arguments: --seize=1"),
+        ("--size x", "argument --size: invalid int value: 'x'"),
+        ("--size 0", "`size` must be between 1 and 9, got 0"),
+        ("--size 6 --loud", "`--loud` must come with less. Leave it out"),
+        ("--open --shut", "argument --shut: not allowed with argument --open"),
+        ("--config none", "`--config` must be a readable YAML file, got none: [Errno 2] No such file or directory"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(
+    door: CommandLine[Settings], words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        door.parse(words.split())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"door: error: {message}")
+    assert line.endswith(". --help lists the flags.")
+
+
+def test_settings_may_be_refused_as_a_failure() -> None:
+    with pytest.raises(ValueError, match="`size` must be between 1 and 9, got 0"):
+        CommandLine("door", Settings, is_usage=False).parse(["--size", "0"])
+
+
+def test_the_command_repeats_the_settings(door: CommandLine[Settings]) -> None:
+    settings = door.parse(["a b", "c", "--output", "elsewhere"])
+    command = door.repeat(settings, names=["a b"])
+    assert command == "python -m door 'a b' --size 3"
+    assert door.parse(shlex.split(command)[3:]) == Settings(["a b"], 3)
+    assert CommandLine("door", Settings).repeat(Settings()) == "door"
+
+
+def test_one_of_several_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    commands: dict[str, CommandLine[Any]] = {
+        name: CommandLine(f"house {name}", Settings, summary=f"the {name}", takes_recipe=False)
+        for name in ("door", "window")
+    }
+    assert parse_subcommand("house", "", commands, ["window", "a", "--loud"]) == ("window", Settings(["a"], loud=True))
+    assert parse_subcommand("house", "", commands, [], usual="door") == ("door", Settings())
+    for words, message in (
+        ([], "house: error: the following arguments are required: COMMAND"),
+        (["roof"], "house: error: argument COMMAND: invalid choice: 'roof'"),
+        (["door", "--size", "x"], "house door: error: argument --size: invalid int value: 'x'"),
+        (["door", "--size", "0"], "house door: error: `size` must be between 1 and 9, got 0"),
+        (["door", "--no-loud"], "house: error: unrecognized arguments: --no-loud"),
     ):
-        with pytest.raises(SystemExit, match="2"):
-            parser.parse_args(arguments)
-        assert capsys.readouterr().err == f"door: error: {message}. --help lists the flags.\n"
+        with pytest.raises(SystemExit, match=r"^2$"):
+            parse_subcommand("house", "", commands, words)
+        assert capsys.readouterr().err.startswith(message)
 
 
 def test_missing_packages_are_named_with_the_way_to_install_them() -> None:

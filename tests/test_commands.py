@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
@@ -17,28 +17,33 @@ from .experiments.images import make_parquet
 ROOT = Path(__file__).parents[1]
 TRIAL = "run/pictures/resnet18/lp2-seed1"
 SUDOKU = "sudoku --puzzles 30 --test-puzzles 3 --channels 4 --depth 2 --variants lp2 --seeds 1 --batch-size 9"
-# Each reads what those above it wrote.
-RUNS = [
+# Each command line, which reads what those above it wrote, and where its results lie.
+RUNS = {
     "finetune --dataset pictures --model resnet18 --model-kwargs layers=[1,1,1,1] channels=[8,8,8,8] "
-    "--no-pretrained --variants base lp2 --seeds 1 --epochs 1 --shots 2 --batch-size 6 --img-size 32 --output-dir run",
-    "robustness run --compute --severities 1 --output-dir robustness",
-    f"masks {TRIAL} --output-dir masks",
-    f"receptive-fields {TRIAL} --inputs noise --num-images 1 --output-dir fields",
-    f"brain prepare --nwb nwb --events events --window {WINDOW} --output-dir cortex",
+    "--no-pretrained --variants base lp2 --seeds 1 --epochs 1 --shots 2 --batch-size 6 --img-size 32 "
+    "--output-dir run": "run",
+    "finetune --report --output-dir run": "run",
+    "robustness run --compute --severities 1 --output-dir robustness": "robustness",
+    f"masks {TRIAL} --output-dir masks": "masks",
+    f"receptive-fields {TRIAL} --inputs noise --num-images 1 --output-dir fields": "fields",
+    f"brain prepare --nwb nwb --events events --window {WINDOW} --output-dir cortex": "cortex",
     f"brain rsa --responses cortex/responses.npz --models {TRIAL} --image-size 32 --resamples 8 --splits 2 "
-    "--permutations 4 --output-dir rsa",
-    "brain mmv1 --synthetic --variants base --epochs 1 --output-dir mmv1",
-    f"{SUDOKU} --epochs 1 --stepwise-puzzles 1 --output-dir sudoku",
-    f"{SUDOKU} --ablate --ablate-puzzles 2 --ablate-draws 1 --output-dir sudoku",
-    "bench layers --only '3x3 dense, 512 channels, 2x2' --runs 1 --no-memory --threads 1 --output bench",
-    f"hub stage {TRIAL} network",
-    "hub verify network",
-]
-# Imports all modules, then runs each command in a copy of this process. Prints what failed, and how.
+    "--permutations 4 --output-dir rsa": "rsa",
+    "brain mmv1 --synthetic --variants base --epochs 1 --output-dir mmv1": "mmv1",
+    f"{SUDOKU} --epochs 1 --stepwise-puzzles 1 --output-dir sudoku": "sudoku",
+    f"{SUDOKU} --report --output-dir sudoku": "sudoku",
+    f"{SUDOKU} --masks --output-dir sudoku": "sudoku/masks",
+    f"{SUDOKU} --ablate --ablate-puzzles 2 --ablate-draws 1 --output-dir sudoku": "sudoku",
+    "bench layers --only '3x3 dense, 512 channels, 2x2' --runs 1 --no-memory --threads 1 --output bench": "bench",
+    f"hub stage {TRIAL} network": "network",
+    "hub verify network": "network",
+}
+# Imports all modules, then runs each command in a copy of this process. Prints what failed, and how, and what each
+# command printed last.
 SCRIPT = """
 import gc, importlib, json, os, pkgutil, runpy, shlex, sys
 
-failures = {}
+failures, last = {}, {}
 for root in ("timm_lp", "hub_export", "model_cards"):
     for module in pkgutil.walk_packages(importlib.import_module(root).__path__, f"{root}."):
         if not module.name.endswith(".__main__"):
@@ -51,39 +56,57 @@ for line in json.loads(sys.argv[1]):
     child = os.fork()
     if child == 0:
         for stream in (1, 2):
-            os.dup2(os.open("log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
+            os.dup2(os.open(f"log.{stream}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
         sys.argv[1:] = shlex.split(line)
         runpy.run_module("timm_lp", run_name="__main__", alter_sys=True)
         sys.exit()
     if os.waitpid(child, 0)[1]:
-        with open("log") as file:
+        with open("log.2") as file:
             failures[line] = file.read()
-print(json.dumps(failures))
+    with open("log.1") as file:
+        last[line] = file.read().splitlines()[-1:]
+print(json.dumps([failures, last]))
 """
 
 
+class Ended(NamedTuple):
+    """Where all was run, what failed and how, and the last line that each command printed."""
+
+    folder: Path
+    failures: dict[str, str]
+    last: dict[str, list[str]]
+
+
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder = tmp_path_factory.mktemp("commands")
     make_parquet(folder / "pictures", {"train": 2, "test": 2})
     record(folder, 1)
-    command = [sys.executable, "-c", SCRIPT, json.dumps(RUNS)]
+    command = [sys.executable, "-c", SCRIPT, json.dumps([*RUNS])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return Ended(folder, *json.loads(done.stdout))
 
 
-def test_every_module_is_imported(failures: dict[str, str]) -> None:
-    assert {name: error for name, error in failures.items() if name not in RUNS} == {}
+def test_every_module_is_imported(ended: Ended) -> None:
+    assert {name: error for name, error in ended.failures.items() if name not in RUNS} == {}
 
 
 @pytest.mark.parametrize("line", RUNS, ids=lambda line: " ".join(line.split()[:2]))
-def test_a_small_run_ends_well(line: str, failures: dict[str, str]) -> None:
-    assert line not in failures, failures[line]
+def test_a_small_run_ends_well_and_says_last_where_its_results_lie(line: str, ended: Ended) -> None:
+    assert line not in ended.failures, ended.failures[line]
+    (last,) = ended.last[line]
+    if line.startswith("hub"):
+        assert last.startswith(RUNS[line])
+        return
+    results, _, names = last.partition(": ")
+    assert results == f"The results are in {RUNS[line]}"
+    files = [name for name in names.split(", ") if "<" not in name]  # the others are the trials' folders
+    assert files
+    assert [name for name in files if not (ended.folder / RUNS[line] / name).is_file()] == []
 
 
 def test_every_command_is_run() -> None:

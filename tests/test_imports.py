@@ -20,8 +20,8 @@ from .imports import (
 
 ROOT = Path(__file__).parents[1]
 TOOLS = (
-    *("timm_lp.command", "timm_lp.files", "timm_lp.lazy", "timm_lp.reporting", "timm_lp.settings", "timm_lp.start"),
-    "timm_lp.variants",
+    *("timm_lp.command", "timm_lp.files", "timm_lp.lazy", "timm_lp.recipes", "timm_lp.reporting", "timm_lp.settings"),
+    *("timm_lp.start", "timm_lp.variants"),
 )
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.trials"
@@ -32,6 +32,8 @@ ROOMS = Rooms(
     {
         **{tool: () for tool in TOOLS},
         "timm_lp.reporting": ["timm_lp.files"],
+        "timm_lp.recipes": ["timm_lp.settings"],
+        "timm_lp.command": ["timm_lp.recipes"],
         # The library, from the operators up.
         "timm_lp.ops": TOOLS,
         "timm_lp.layers": ["timm_lp.ops"],
@@ -43,10 +45,10 @@ ROOMS = Rooms(
         # The doors, which open it.
         "timm_lp.plugin": ["timm_lp.models"],
         "timm_lp": ["timm_lp.plugin"],
-        "timm_lp.cli": ["timm_lp"],
+        "timm_lp.cli": ["timm_lp", "timm_lp.command"],
         "timm_lp.__main__": ["timm_lp.cli"],
         # What uses it.
-        _TRIALS: ["timm_lp"],
+        _TRIALS: ["timm_lp.cli"],  # through which each `__main__` starts
         "timm_lp.masks": [_TRIALS],
         "timm_lp.bench": [_TRIALS],
         "timm_lp.experiments": (),
@@ -67,7 +69,7 @@ ROOMS = Rooms(
 # What rooms may import from elsewhere beside the standard library; all others may import anything.
 FOREIGN = {
     **dict.fromkeys((*TOOLS, *DOORS), ()),
-    "timm_lp.settings": ("yaml",),
+    "timm_lp.recipes": ("yaml",),
     **dict.fromkeys(("timm_lp.ops", "timm_lp.layers"), ("torch",)),
 }
 

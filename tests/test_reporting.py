@@ -120,7 +120,8 @@ def test_a_page_is_written_with_all_its_files(tmp_path: Path) -> None:
         data={"results.json": [1]},
         pictures={"of/curves.png": lambda path: path.write_bytes(b"png")},
     )
-    assert line == f"report.md, report.tex, report.csv, results.json, of/curves.png: {tmp_path / 'out'}"
+    names = "report.md, report.tex, report.csv, results.json, of/curves.png"
+    assert line == f"The results are in {tmp_path / 'out'}: {names}"
     assert (tmp_path / "out/report.md").read_text() == PAGE + "\n"
     assert (tmp_path / "out/report.tex").read_text() == LATEX
     assert (tmp_path / "out/report.csv").read_text() == "a\n1\n"
@@ -158,7 +159,7 @@ def test_without_matplotlib_there_are_no_pictures(tmp_path: Path, caplog: pytest
 
     with caplog.at_level(logging.WARNING):
         line = write_page(tmp_path, "report", "text", pictures={"report.png": draw})
-    assert line == f"report.md, report.tex: {tmp_path}"
+    assert line == f"The results are in {tmp_path}: report.md, report.tex"
     assert "pip install matplotlib" in caplog.text
     assert not (tmp_path / "report.png").exists()
 

@@ -1,11 +1,19 @@
-"""What the commands share: errors in one line, the last that is printed, and flags' types."""
+"""What the commands share: how a command line is read, errors in one line, and the packages that must be there."""
 
 import argparse
 import gc
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar
+
+from .settings import add_flags, positional, words_of
+
+S = TypeVar("S")
 
 NETWORK_FORMS = (  # what commands take for NETWORK; `trials.networks` tells them apart
     "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER, the folder of a saved network, of a trial, or of a run for "
@@ -21,19 +29,136 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. --help lists the flags.\n")
 
 
-def positive(text: str) -> int:
-    """Return a flag's value, a whole number of at least 1; for `add_argument(type=...)`.
+@dataclass(frozen=True)
+class CommandLine(Generic[S]):
+    """How the command line of a command is read.
+
+    Attributes:
+        program: What usage and errors call the command.
+        settings: The dataclass of its settings; flags and the keys of recipes are made from it.
+        description: What its help says first.
+        summary: What the help of the command above says of it, where there is one.
+        epilog: What its help says last.
+        takes_recipe: Whether `--config` names a recipe.
+        recipes: The folder of the recipes that come with it.
+        usual_recipe: The recipe that is read if neither one is named nor a flag of `named` is there.
+        launcher: What starts the command that repeats a run; the program if empty.
+        named: Settings that the command that repeats a run always names.
+        local: Settings that it never names, since they only say how fast it runs and where to.
+        actions: What it does in place of a run, by name: the flag and its help.
+        is_usage: Whether settings that cannot be used are an error of usage, with exit code 2.
+    """
+
+    program: str
+    settings: type[S]
+    description: str = ""
+    summary: str = ""
+    epilog: str | None = None
+    takes_recipe: bool = True
+    recipes: Path | None = None
+    usual_recipe: Path | None = None
+    launcher: str = ""
+    named: Collection[str] = ()
+    local: Collection[str] = ()
+    actions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    is_usage: bool = True
+
+    def parse(self, arguments: Sequence[str] | None = None) -> S:
+        """Return the settings of a command line: flags win over the recipe, and that over the defaults.
+
+        Args:
+            arguments: The command line, or None for the process's own.
+
+        Raises:
+            SystemExit: If the command line cannot be read, or the settings cannot be used.
+            ValueError: If they cannot, and that is no error of usage.
+        """
+        return self.parse_with_action(arguments)[0]
+
+    def parse_with_action(self, arguments: Sequence[str] | None = None) -> tuple[S, str]:
+        """Return the settings of a command line, as `parse` does, and the name of the action, `"run"` if none is asked.
+
+        Args:
+            arguments: The command line, or None for the process's own.
+        """
+        parser = self.add_to(CommandParser(prog=self.program))
+        return self.read(vars(parser.parse_args(arguments)))
+
+    def add_to(self, parser: CommandParser) -> CommandParser:
+        """Add the arguments to a parser, and return it."""
+        parser.description, parser.epilog = self.description, self.epilog
+        if self.takes_recipe:
+            parser.add_argument("--config", help="recipe, a YAML file with any of these settings")
+        if self.actions:
+            group = parser.add_mutually_exclusive_group()
+            for name, (flag, text) in self.actions.items():
+                group.add_argument(flag, action="store_const", const=name, dest="action", help=text)
+        add_flags(parser, self.settings, negatable=self.takes_recipe)
+        return parser
+
+    def read(self, parsed: dict[str, Any]) -> tuple[S, str]:
+        """Return the settings and the action of what a parser that `add_to` made has parsed."""
+        without_flag = positional(self.settings)
+        flags = {name: value for name, value in parsed.items() if name not in without_flag or value not in (None, [])}
+        recipe, action = flags.pop("config", None), flags.pop("action", None) or "run"
+        if recipe is None and not flags.keys() & {*self.named}:
+            recipe = self.usual_recipe
+        try:
+            return self.settings(**{**self._recipe(recipe), **flags}), action
+        except ValueError as error:
+            if not self.is_usage:
+                raise
+            self.error(str(error))
+
+    def repeat(self, settings: S, **changes: Any) -> str:
+        """Return the command line that gives these settings, whatever the defaults of a recipe are.
+
+        Args:
+            settings: The settings.
+            **changes: Values in place of theirs, `seeds=[1]` for instance.
+        """
+        words = [self.launcher or self.program, shlex.join(words_of(settings, self.named, self.local, **changes))]
+        return " ".join(filter(None, words))
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with a message about a flag and exit code 2."""
+        CommandParser(prog=self.program).error(message)
+
+    def _recipe(self, path: str | Path | None) -> dict[str, Any]:
+        if path is None:
+            return {}
+        from .recipes import read_recipe  # YAML's reader takes time, and few command lines need it
+
+        return read_recipe(path, self.settings, self.recipes)
+
+
+def parse_subcommand(
+    program: str,
+    description: str,
+    commands: Mapping[str, CommandLine[Any]],
+    arguments: Sequence[str] | None = None,
+    usual: str | None = None,
+) -> tuple[str, Any]:
+    """Return which of several commands a command line names, and its settings.
+
+    Args:
+        program: What usage and errors call the command above them.
+        description: What its help says.
+        commands: The commands, by their names.
+        arguments: The command line, or None for the process's own.
+        usual: The command that an empty command line means; None if there must be one.
 
     Raises:
-        argparse.ArgumentTypeError: If it is less.
+        SystemExit: If the command line cannot be read, or the settings cannot be used.
     """
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-positive.__name__ = "positive number"  # what argparse calls it in its message
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = CommandParser(prog=program, description=description)
+    below = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        command.add_to(below.add_parser(name, help=command.summary))
+    parsed = vars(parser.parse_args(arguments or ([usual] if usual else [])))
+    name = parsed.pop("command")
+    return name, commands[name].read(parsed)[0]
 
 
 def require_packages(command: str, extra: str, modules: Sequence[str]) -> None:

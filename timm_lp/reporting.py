@@ -218,7 +218,7 @@ def write_page(
         progress: Shows how far the pictures are, as tqdm does.
 
     Returns:
-        The line that tells a user where the results lie.
+        The sentence that tells a user where the results lie.
 
     Raises:
         OSError: If a file cannot be written.
@@ -240,7 +240,17 @@ def write_page(
             os.replace(written / file, folder / file)
     for file in missing:
         (folder / file).unlink(missing_ok=True)
-    return f"{', '.join(names)}: {folder}"
+    return where_results_lie(folder, *names)
+
+
+def where_results_lie(folder: str | Path, *contents: str) -> str:
+    """Return the sentence that each command prints last.
+
+    Args:
+        folder: Where the results lie.
+        *contents: What lies there: files' names, or how the folders in it are called.
+    """
+    return f"The results are in {folder}: {', '.join(contents)}"
 
 
 @contextmanager

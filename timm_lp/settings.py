@@ -2,185 +2,200 @@
 
 import argparse
 import ast
-import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import yaml
+TINY = 1e-12  # least value where 0 would do nothing
+SEEDS = (0, 2**32 - 1)  # least and largest seed of numpy's generators
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the values of a setting must be, and how its flag shows them.
+
+    Attributes:
+        help: What the flag's help says.
+        kind: Type of a value, or of a list's items.
+        limits: Least and largest value.
+        choices: All values that there are.
+        metavar: What the help calls a value, or each of them.
+        nargs: Number of a list's values, as argparse counts them.
+        positional: Whether the setting is an argument without a flag.
+        parse: Makes a value of a flag's text where `kind` does not.
+    """
+
+    help: str
+    kind: type
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] | None = None
+    metavar: str | tuple[str, ...] | None = None
+    nargs: int | str | None = None
+    positional: bool = False
+    parse: Callable[[str], Any] | None = None
 
 
 def setting(
-    default: Any,
-    help: str,
-    kind: type | None = None,
-    limits: tuple[float, float] | None = None,
-    choices: tuple[str, ...] | None = None,
+    default: Any, help: str, kind: type | None = None, limits: tuple[float, float] | None = None, **rules: Any
 ) -> Any:
-    """Return a dataclass field whose metadata says what its values must be.
+    """Return a dataclass field that knows its `Rule`.
 
     Args:
-        default: The default value; a list for a setting that takes several.
+        default: The default value; a list for a setting that takes several, `MISSING` for one that must be given.
         help: What the flag's help says.
         kind: Type of a value, or of a list's items; the default's if not given.
         limits: Least and largest value.
-        choices: All values that there are.
+        **rules: Further attributes of the `Rule`.
     """
     if kind is None:
-        kind = str if isinstance(default, list) else type(default)
-    metadata = {"help": help, "kind": kind, "limits": limits, "choices": choices}
+        kind = str if isinstance(default, list) else Path if isinstance(default, Path) else type(default)
+    if isinstance(default, list):
+        rules = {"nargs": "+", **rules}
+    metadata = {"rule": Rule(help, kind, limits, **rules)}
     if isinstance(default, (list, dict)):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def default(own: Field[Any]) -> Any:
-    """Return a setting's default value."""
-    return own.default if own.default_factory is MISSING else own.default_factory()
+def rule_of(option: Field[Any]) -> Rule:
+    """Return what the values of a setting must be."""
+    rule: Rule = option.metadata["rule"]
+    return rule
 
 
-def check_settings(config: Any) -> None:
+def default(option: Field[Any]) -> Any:
+    """Return a setting's default value; None where it must be given."""
+    if option.default_factory is not MISSING:
+        return option.default_factory()
+    return None if option.default is MISSING else option.default
+
+
+def positional(kind: type) -> list[str]:
+    """Return the names of the settings that are arguments without a flag."""
+    return [option.name for option in fields(kind) if rule_of(option).positional]
+
+
+def check_settings(settings: Any) -> None:
     """Put every setting of a dataclass into its type, or refuse what none could be.
 
     Raises:
         ValueError: If a setting is not of its type or out of its limits.
     """
-    for own in fields(config):
-        object.__setattr__(config, own.name, _checked(own, getattr(config, own.name)))
+    for option in fields(settings):
+        object.__setattr__(settings, option.name, _checked(option, getattr(settings, option.name)))
 
 
-def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, tuple[str, str]]) -> None:
-    """Add the flag of a recipe, and those that choose what is done, of which there is one at most.
+def check_lists(settings: Any, *names: str) -> None:
+    """Refuse lists that are empty, or that name something twice.
 
-    The parsed `action` is one of these, or `"run"`.
-
-    Args:
-        parser: The parser.
-        actions: Flag and help of each action, by its name.
+    Raises:
+        ValueError: If one is.
     """
-    parser.add_argument("--config", default=None, help="recipe, a YAML file with any of these settings")
-    group = parser.add_mutually_exclusive_group()
-    for name, (flag, text) in actions.items():
-        group.add_argument(flag, action="store_const", const=name, dest="action", default="run", help=text)
+    for name in names:
+        values = getattr(settings, name)
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
 
 
-def add_flags(
-    parser: argparse.ArgumentParser, kind: type, parse: Mapping[str, Callable[[str], Any]] | None = None
-) -> None:
-    """Add a flag for each setting.
+def add_flags(parser: argparse.ArgumentParser, kind: type, *, negatable: bool) -> None:
+    """Add an argument for each setting; those that are not given leave nothing in the parsed namespace, or None.
 
     Args:
         parser: The parser.
         kind: The dataclass.
-        parse: What makes a value of a flag's text where its type does not, by the setting's name.
+        negatable: Whether a setting that is true or false has a flag for each, as where a recipe may say the other.
     """
-    for own in fields(kind):
-        usual, of_type, choices = default(own), own.metadata["kind"], own.metadata["choices"]
-        argument: dict[str, Any] = {"help": f"{own.metadata['help']} (default: {usual})".replace("%", "%%")}
-        if of_type is bool:
-            argument["action"] = argparse.BooleanOptionalAction
-        elif of_type is dict:
+    for option in fields(kind):
+        rule = rule_of(option)
+        argument: dict[str, Any] = {"help": _help(option, negatable), "default": argparse.SUPPRESS}
+        if rule.kind is bool:
+            argument["action"] = argparse.BooleanOptionalAction if negatable else "store_true"
+        elif rule.kind is dict and rule.parse is None:
             argument.update(action=_KeyValues, nargs="*")
         else:
-            argument["type"] = (parse or {}).get(own.name, of_type)
-            if choices:
-                argument["choices"] = choices
-            if isinstance(usual, list):
-                argument["nargs"] = "+"
-        parser.add_argument(_flag(own.name), **argument)
+            argument.update(type=rule.parse or rule.kind, choices=rule.choices, metavar=rule.metavar, nargs=rule.nargs)
+        if rule.positional:
+            parser.add_argument(option.name, **argument | {"default": None})
+        elif option.default is MISSING and option.default_factory is MISSING:
+            parser.add_argument(_flag(option.name), **argument, required=True)
+        else:
+            parser.add_argument(_flag(option.name), **argument)
 
 
-def command_line(command: str, config: Any, named: Collection[str], local: Collection[str], **changes: Any) -> str:
-    """Return the command that runs with these settings, whatever the defaults of its recipe are.
+def words_of(settings: Any, named: Collection[str], local: Collection[str], **changes: Any) -> list[str]:
+    """Return the arguments that give these settings where there is no recipe.
 
     Args:
-        command: What stands before the flags.
-        config: The settings.
-        named: Settings that are always said.
+        settings: The settings.
+        named: Settings that are always said, where they have a value.
         local: Settings that are never said.
         **changes: Values in place of the settings' own, `seeds=[1]` for instance.
     """
-    words = []
-    for own in fields(config):
-        value = changes.get(own.name, getattr(config, own.name))
-        if own.name in local or (value == default(own) and own.name not in named) or value in (None, [], {}):
+    words: list[str] = []
+    for option in fields(settings):
+        value = changes.get(option.name, getattr(settings, option.name))
+        if option.name in local or (value == default(option) and option.name not in named) or value in (None, [], {}):
             continue
-        words += _words(own.name, value)
-    return f"{command} {shlex.join(words)}"
-
-
-def read_recipe(path: str | Path, kind: type, shipped: Path) -> dict[str, Any]:
-    """Return the settings of a recipe file.
-
-    Args:
-        path: A YAML file with any of the settings; one of the shipped ones by its bare name too.
-        kind: The dataclass of the settings.
-        shipped: The folder of the recipes that come with the package.
-
-    Raises:
-        ValueError: If it cannot be read, or holds other things.
-    """
-    source = Path(path)
-    if not source.is_file() and source.name == str(path) and (shipped / source).is_file():
-        source = shipped / source
-    try:
-        text = source.read_text(encoding="utf-8")
-        settings, written = yaml.safe_load(text), yaml.load(text, _AsWritten)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"`--config` must be a readable YAML file, got {path}: {reason}") from error
-    known = {own.name: own.metadata["kind"] for own in fields(kind)}
-    if not isinstance(written, dict) or not written.keys() <= known.keys():
-        unknown = sorted(map(str, written.keys() - known.keys())) if isinstance(written, dict) else written
-        raise ValueError(f"`--config` must hold settings that --help lists, got {unknown} in {path}.")
-    return {
-        name: settings[name] if settings[name] is None or known[name] in (bool, dict) else written[name]
-        for name in written
-    }
+        words += _words(option, value)
+    return words
 
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _words(name: str, value: Any) -> list[str]:
-    flag = _flag(name)
+def _help(option: Field[Any], negatable: bool) -> str:
+    """Return a flag's help, with its default as it is typed; one that is nothing is left to the words."""
+    text, usual = rule_of(option).help, default(option)
+    if isinstance(usual, list):
+        usual = " ".join(map(str, usual))
+    if usual not in (None, "", {}) and (negatable or usual is not False):
+        text = f"{text} (default: {usual})"
+    return text.replace("%", "%%")
+
+
+def _words(option: Field[Any], value: Any) -> list[str]:
+    flag = [] if rule_of(option).positional else [_flag(option.name)]
     if isinstance(value, bool):
-        return [flag if value else flag.replace("--", "--no-", 1)]
+        return [word if value else word.replace("--", "--no-", 1) for word in flag]
     if isinstance(value, dict):
-        return [flag, *(f"{key}={item}".replace(" ", "") for key, item in value.items())]
-    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+        return [*flag, *(f"{key}={item}".replace(" ", "") for key, item in value.items())]
+    return [*flag, *map(str, value)] if isinstance(value, list) else [*flag, str(value)]
 
 
-def _checked(own: Field[Any], value: Any) -> Any:
+def _checked(option: Field[Any], value: Any) -> Any:
     """Return a setting's value, numbers and lists in their type, or refuse it."""
-    usual = default(own)
+    usual, rule = default(option), rule_of(option)
     if value is None and usual is None:
         return None
-    if not isinstance(usual, list):
-        return _checked_item(own, value)
+    if rule.nargs is None or rule.nargs == "?":
+        return _checked_item(option.name, rule, value)
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"`{own.name}` must be a list, got {value!r}. Write [{value}] in a recipe.")
-    return [_checked_item(own, item) for item in value]
+        raise ValueError(f"`{option.name}` must be a list, got {value!r}. Write [{value}] in a recipe.")
+    if isinstance(rule.nargs, int) and len(value) != rule.nargs:
+        raise ValueError(f"`{option.name}` must be {rule.nargs} values, got {value!r}.")
+    return [_checked_item(option.name, rule, item) for item in value]
 
 
-def _checked_item(own: Field[Any], value: Any) -> Any:
-    kind, limits, choices = (own.metadata[key] for key in ("kind", "limits", "choices"))
+def _checked_item(name: str, rule: Rule, value: Any) -> Any:
+    kind, limits = rule.kind, rule.limits
     if kind in (int, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
             value = kind(value)  # a recipe's numbers come as they are written
+    if kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
     if type(value) is not kind:
-        raise ValueError(f"`{own.name}` must be of type {kind.__name__}, got {value!r}.")
-    if limits and not (limits[0] <= value <= limits[1] and value < inf):
-        rule = f"between {limits[0]:g} and {limits[1]:g}"
+        raise ValueError(f"`{name}` must be of type {kind.__name__}, got {value!r}.")
+    if limits and isinstance(value, (int, float)) and not (limits[0] <= value <= limits[1] and value < inf):
+        bounds = f"between {limits[0]:g} and {limits[1]:g}"
         if limits[1] == inf:
-            rule = f"at least {limits[0]:g}{' and finite' if kind is float else ''}"
-        raise ValueError(f"`{own.name}` must be {rule}, got {value}.")
-    if choices and value not in choices:
-        raise ValueError(f"`{own.name}` must be {' or '.join(choices)}, got {value!r}.")
+            bounds = f"at least {limits[0]:g}{' and finite' if kind is float else ''}"
+        raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+    if rule.choices and value not in rule.choices:
+        raise ValueError(f"`{name}` must be {' or '.join(rule.choices)}, got {value!r}.")
     return value
 
 
@@ -197,18 +212,3 @@ class _KeyValues(argparse.Action):
             with suppress(ValueError, SyntaxError):
                 pairs[key] = ast.literal_eval(value)
         setattr(namespace, self.dest, pairs)
-
-
-class _AsWritten(yaml.BaseLoader):
-    """Leaves each value as the text that it is, as a flag's: else `no` is False, 010 is 8, and 1:30 is 90.
-
-    A key that stands twice is an error.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) < len(node.value):
-            keys = [key.value for key, _ in node.value]
-            twice = sorted({key for key in keys if keys.count(key) > 1})
-            raise yaml.YAMLError(f"{', '.join(twice)} stands twice")
-        return mapping

@@ -110,7 +110,7 @@ def test_what_fails_says_why_and_shows_no_token(
     words = [word.format(folder=tmp_path, staged=staged) for word in command.split()]
     with pytest.raises(SystemExit, match=re.escape(message)) as caught:
         main(words)
-    assert str(caught.value).startswith("timm-lp-hub: ")
+    assert str(caught.value).startswith("timm-lp hub ")
     assert "\n" not in str(caught.value)
     assert "hf_alice" not in str(caught.value)
 
@@ -164,16 +164,16 @@ def test_a_cut_safetensors_checkpoint_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("", "timm-lp-hub: error: the following arguments are required: COMMAND; see `timm-lp-hub --help`."),
+        ("", "timm-lp hub: error: the following arguments are required: COMMAND. --help lists the flags."),
         ("fly", "invalid choice: 'fly'"),
-        ("push network", "the following arguments are required: repo; see `timm-lp-hub push --help`."),
-        ("verify a b", "unrecognized arguments: b; see `timm-lp-hub --help`."),
+        ("push network", "timm-lp hub push: error: the following arguments are required: repo."),
+        ("verify a b", "timm-lp hub: error: unrecognized arguments: b. --help lists the flags."),
         ("stage lp2_resnet18 new --model-args {", "argument --model-args: must be JSON, got '{'"),
         ("stage lp2_resnet18 new --model-args [1]", "argument --model-args: must be a JSON object, got '[1]'"),
         (f"stage lp2_resnet18 new --model-args {'[' * 100_000}", "argument --model-args: must be JSON, got '[["),
         (
             'stage lp2_resnet18 new --model-args {"pretrained":false,"features_only":true}',
-            "argument --model-args: must be arguments of the network, got features_only, pretrained; see",
+            "argument --model-args: must be arguments of the network, got features_only, pretrained.",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_wrong_command_line_is_one_line(command: str, message: str, capsys: py
     with pytest.raises(SystemExit, match="2"):
         main(command.split())
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("timm-lp-hub: error: ")
+    assert line.startswith("timm-lp hub")
     assert message in line
     assert len(line) < 300
 
@@ -268,7 +268,7 @@ def test_the_sentence_is_the_last_thing_printed(trial: Path, tmp_path: Path) -> 
     assert done.stdout.split() == ["2", "1", "1"]
     for place in range(len(commands)):
         errors = (tmp_path / f"{place}.txt").read_text()
-        assert errors.splitlines()[-1].startswith("timm-lp-hub: ")
+        assert errors.splitlines()[-1].startswith("timm-lp hub push: ")
         assert "Traceback" not in errors
         assert "usage:" not in errors
 
@@ -278,7 +278,7 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hub_export.cli.verify", interrupt)
-    with pytest.raises(SystemExit, match="timm-lp-hub: interrupted"):
+    with pytest.raises(SystemExit, match="timm-lp hub verify: interrupted"):
         main(["verify", "folder"])
 
 

@@ -13,12 +13,12 @@ from ..files import parse_json
 from ..reporting import write_page
 from .benchmark import run_benchmark
 from .cases import SUITES
-from .flags import create_parser, parse_arguments
+from .flags import COMMAND
 from .modes import Mode
 from .report import Results, fraction, key, plot, plot_growth, to_markdown
 
 
-@failures_in_one_line("python -m timm_lp.bench")
+@failures_in_one_line(COMMAND.program)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark that the command line asks for, and print its tables.
 
@@ -29,25 +29,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: If an argument cannot be used or the results cannot be written; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    options = parse_arguments(arguments)
-    cases = [case for case in SUITES[options.suite] if options.only in str(case)]
+    settings = COMMAND.parse(arguments)
+    cases = [case for case in SUITES[settings.suite] if settings.only in str(case)]
     if not cases:
-        create_parser().error(
-            f"`--only` must be part of a case's name, got {options.only!r}. Leave it out to see the names."
-        )
-    if options.device == "cuda" and not torch.cuda.is_available():
-        create_parser().error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
-    threads = options.threads or [torch.get_num_threads()]
+        COMMAND.error(f"`--only` must be part of a case's name, got {settings.only!r}. Leave it out to see the names.")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        COMMAND.error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
+    threads = settings.threads or [torch.get_num_threads()]
     modes = [
-        Mode(memory_format, dtype, options.optimizer, number, options.device)
-        for memory_format, dtype, number in product(options.format, options.dtype, threads)
+        Mode(memory_format, dtype, settings.optimizer, number, settings.device)
+        for memory_format, dtype, number in product(settings.format, settings.dtype, threads)
     ]
-    before = _read_results(options.compare) if options.compare else None
-    options.output.mkdir(parents=True, exist_ok=True)
-    content = run_benchmark(cases, modes, runs=options.runs, clock=options.clock, memory=not options.no_memory)
+    before = _read_results(settings.compare) if settings.compare else None
+    settings.output.mkdir(parents=True, exist_ok=True)
+    content = run_benchmark(cases, modes, runs=settings.runs, clock=settings.clock, memory=settings.memory)
     text = to_markdown(content, before)
-    draw = partial(plot_growth if options.suite == "growth" else plot, content)
-    page = write_page(options.output, "results", text, data={"results.json": content}, pictures={"results.png": draw})
+    draw = partial(plot_growth if settings.suite == "growth" else plot, content)
+    page = write_page(settings.output, "results", text, data={"results.json": content}, pictures={"results.png": draw})
     print(f"{text}\n\n{page}")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from huggingface_hub.utils import logging as hub_logging
 
 from ..command import failures_in_one_line
-from .flags import parse_arguments
+from .flags import COMMAND
 from .networks import demonstration, load_groups
 from .report import write_masks
 
 
-@failures_in_one_line("python -m timm_lp.masks")
+@failures_in_one_line(COMMAND.program)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the tables and the pictures of the masks of some networks, and print the tables.
 
@@ -23,6 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     hub_logging.disable_propagation()  # it prints its warnings itself
-    options = parse_arguments(arguments)
-    groups = load_groups(options.networks, options.pool) if options.networks else [demonstration()]
-    print(write_masks(groups, options.output_dir))
+    settings = COMMAND.parse(arguments)
+    groups = load_groups(settings.networks, settings.pool) if settings.networks else [demonstration()]
+    print(write_masks(groups, settings.output_dir))

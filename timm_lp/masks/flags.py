@@ -1,44 +1,43 @@
-"""The command line of the masks' numbers and pictures: its flags."""
+"""The command line of the masks' numbers and pictures."""
 
-import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..command import CommandParser
+from ..command import CommandLine
+from ..settings import check_settings, setting
 
 POOLING = ("trials", "all", "none")
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the flags of a command line.
+@dataclass(frozen=True)
+class MasksSettings:
+    """What masks to show, and how."""
 
-    Args:
-        arguments: The command line, or None for the process's own.
-
-    Raises:
-        SystemExit: If a flag cannot be used.
-    """
-    return _parser().parse_args(arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m timm_lp.masks",
-        description="What the masks of networks look like: tables and pictures, layer by layer.",
-    )
-    parser.add_argument(
-        "networks",
+    networks: list[str] = setting(
+        [],
+        "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER or a trial's folder, Sudoku's too; if none is given, a "
+        "demonstration whose masks no training moved",
         nargs="*",
         metavar="NETWORK",
-        help="a registered name, hf-hub:ORG/NAME, local-dir:FOLDER or a trial's folder, Sudoku's too; "
-        "if none is given, a demonstration whose masks no training moved",
+        positional=True,
     )
-    parser.add_argument(
-        "--pool",
+    pool: str = setting(
+        POOLING[0],
+        "which networks to take together: trials, whose names differ only in the -seed1 at their end; all; or none",
         choices=POOLING,
-        default=POOLING[0],
-        help="which networks to take together: trials, whose names differ only in the -seed1 at their end; "
-        "all; or none (default: trials)",
     )
-    parser.add_argument("--output-dir", type=Path, default=Path("output/masks"), help="default: output/masks")
-    return parser
+    output_dir: Path = setting(Path("output/masks"), "where the results go")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used.
+
+        Raises:
+            ValueError: If a setting is not of its type.
+        """
+        check_settings(self)
+
+
+COMMAND = CommandLine(
+    "timm-lp masks", MasksSettings, "What the masks of networks look like: tables and pictures, layer by layer."
+)
+parse_arguments = COMMAND.parse

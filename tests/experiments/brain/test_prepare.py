@@ -184,6 +184,6 @@ def test_what_it_writes_can_be_compared(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_says_that_h5py_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    message = r"^python -m timm_lp\.experiments\.brain prepare: h5py must be installed\. `pip install"
+    message = r"^timm-lp brain prepare: h5py must be installed\. `pip install"
     with pytest.raises(SystemExit, match=message):
         cli.main(["prepare", "--nwb", str(tmp_path), "--events", str(tmp_path)])

@@ -623,7 +623,7 @@ def test_a_push_that_fails_says_how_to_try_again(
     with pytest.raises(SystemExit) as failure:
         main(["--config", str(recipe), "--output-dir", str(folder), "--push-to-hub", "me/net"])
     command = f"-m hub_export push {folder}/digits/resnet18/{best}-seed1 me/net"
-    assert str(failure.value) == f"finetune.py: the push failed; the trials are kept. Try again with: {command}"
+    assert str(failure.value) == f"timm-lp finetune: the push failed; the trials are kept. Try again with: {command}"
 
 
 def test_the_best_trial_is_pushed_with_its_results(

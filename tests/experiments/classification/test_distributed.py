@@ -192,8 +192,8 @@ def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None
     run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
     done = run_on_two_processes("-m", MODULE, *run, cwd=tmp_path)
     assert done.returncode == 1
-    assert "finetune.py: `dataset` must be one of" in done.stderr
-    assert sum(line.startswith("finetune.py: ") for line in done.stderr.splitlines()) == 2
+    assert "timm-lp finetune: `dataset` must be one of" in done.stderr
+    assert sum(line.startswith("timm-lp finetune: ") for line in done.stderr.splitlines()) == 2
     assert "Traceback" not in done.stderr
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from timm_lp.experiments.receptive_fields.density import tap_log_prob
+from timm_lp.experiments.receptive_fields.flags import FORMS
 from timm_lp.experiments.receptive_fields.likelihood import (
-    FORMS,
     Sample,
     matrix,
     negative_log_likelihood,

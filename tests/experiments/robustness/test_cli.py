@@ -205,9 +205,9 @@ def test_a_network_whose_outputs_are_no_numbers_shows_as_failed(
         (["--compute"], r"`NETWORK` must be given with --corruptions, --compute or --dataset, got none"),
         (["{run}", "--corruptions", "x", "--dataset", "digits"], r"`--dataset` must come with --compute, got it with"),
         (["{run}", "--compute", "--no-md5"], r"`--no-md5` must come with --corruptions, got it without"),
-        (["{run}", "--compute", "--severities", "6"], r"argument --severities: invalid choice: 6"),
-        (["{run}", "--compute", "--batch-size", "0"], r"argument --batch-size: must be at least 1, got 0"),
-        (["{run}", "--compute", "--corruptions", "x"], r"argument --corruptions: not allowed with argument --compute"),
+        (["{run}", "--compute", "--severities", "6"], r"`severities` must be between 1 and 5, got 6"),
+        (["{run}", "--compute", "--batch-size", "0"], r"`batch_size` must be at least 1, got 0"),
+        (["{run}", "--compute", "--corruptions", "x"], r"`--compute` must not come with --corruptions, got both"),
     ],
 )
 def test_wrong_command_lines_end_in_one_sentence(

@@ -105,7 +105,7 @@ def test_the_report_is_made_at_any_time(run: tuple[Path, str], tmp_path: Path) -
     shutil.rmtree(folder / TRIALS / "lp2-seed2")
     text = _main(folder, "--report")
     assert "1 of 2 seeds" in text
-    assert (folder / "report.md").read_text() == text
+    assert text.startswith((folder / "report.md").read_text())
     with pytest.raises(SystemExit, match=r"`output_dir` must hold trials, got .* with no trial\.json"):
         _main(tmp_path / "nowhere", "--report")
 
@@ -135,7 +135,7 @@ def test_trials_with_other_settings_are_not_mixed(run: tuple[Path, str], flags: 
     ],
 )
 def test_bad_values_are_refused_before_anything_is_trained(tmp_path: Path, flags: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match=f"python -m timm_lp.experiments.sudoku: .*{message}"):
+    with pytest.raises(SystemExit, match=f"timm-lp sudoku: .*{message}"):
         _main(tmp_path / "out", *flags)
     assert not (tmp_path / "out").exists()
 
@@ -280,7 +280,7 @@ def test_shows_the_masks_of_saved_networks_seeds_together(oriented: Path) -> Non
         thetas = sorted(float(mask["theta"]) for mask in csv.DictReader(file) if float(mask["gamma"]) > 3)
     assert np.allclose(thetas, sorted(2 * [88.0, 92.0, 1.0]), atol=0.01)
     assert {path.suffix for path in (oriented / "masks").iterdir()} == {".md", ".tex", ".csv", ".json", ".png"}
-    assert output.endswith(f": {oriented / 'masks'}\n")
+    assert output.splitlines()[-1].startswith(f"The results are in {oriented / 'masks'}: ")
 
 
 def test_refuses_to_show_masks_that_are_not_there(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The command line of the comparisons with the brain."""
 
-import argparse
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,10 +11,10 @@ import torch
 
 from ...command import failures_in_one_line, require_packages
 from ...files import write_text
-from ...reporting import write_page
+from ...reporting import where_results_lie, write_page
 from .alignment import draw
 from .analysis import Analysis, analyse, result_rows
-from .flags import PROGRAM, create_parser, parse_arguments
+from .flags import COMMANDS, Mmv1Settings, PrepareSettings, RsaSettings, parse_arguments
 from .networks import networks_of
 from .plot import plot
 from .recordings import Selection
@@ -33,7 +32,6 @@ _SYNTHETIC_MICE = 2
 _logger = logging.getLogger(__name__)
 
 
-@failures_in_one_line(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for, and print its tables.
 
@@ -44,20 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: If an argument cannot be used or the results cannot be written; the message says which.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    options = parse_arguments(arguments)
-    if options.command == "rsa":
-        _rsa(options)
-    elif options.command == "prepare":
-        _prepare(options)
-    else:
-        _mmv1(options)
+    name, options = parse_arguments(arguments)
+    with failures_in_one_line(COMMANDS[name].program):
+        _RUN[name](options)
 
 
-def _rsa(options: argparse.Namespace) -> None:
+def _rsa(options: RsaSettings) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
-        create_parser().error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
+        COMMANDS["rsa"].error("`--device` must be there, got cuda, which torch does not see. Use cpu.")
     cortex = None if options.responses else synthetic_cortex(options.seed)
-    responses = cortex.responses if cortex else read_responses(options.responses)
+    responses = cortex.responses if cortex else read_responses(options.responses)  # type: ignore[arg-type] # one of both
     responses = _with_areas(responses, options.areas)
     if options.images:
         images = read_images(options.images, responses.num_images, responses.image_id)
@@ -83,8 +77,8 @@ def _rsa(options: argparse.Namespace) -> None:
     _save(analysis, options.output_dir)
 
 
-def _prepare(options: argparse.Namespace) -> None:
-    require_packages(f"{PROGRAM} prepare", "brain", ["h5py"])
+def _prepare(options: PrepareSettings) -> None:
+    require_packages(COMMANDS["prepare"].program, "brain", ["h5py"])
     from .prepare import prepare
 
     least, greatest = options.depth
@@ -94,11 +88,11 @@ def _prepare(options: argparse.Namespace) -> None:
     write_responses(path, prepared.responses)
     text = to_table(prepared.responses, prepared.recordings, prepared.left_out)
     write_text(options.output_dir / "responses.md", text + "\n")
-    print(f"{text}\n\nresponses.npz, responses.md: {options.output_dir}")
+    print(f"{text}\n\n{where_results_lie(options.output_dir, 'responses.npz', 'responses.md')}")
 
 
-def _mmv1(options: argparse.Namespace) -> None:
-    require_packages(f"{PROGRAM} mmv1", "brain", ["accelerate"])
+def _mmv1(options: Mmv1Settings) -> None:
+    require_packages(COMMANDS["mmv1"].program, "brain", ["accelerate"])
     from ..accelerator import create_accelerator
     from .mmv1.benchmark import run_benchmark
     from .mmv1.data import read_mouse
@@ -110,7 +104,7 @@ def _mmv1(options: argparse.Namespace) -> None:
         check_variant(variant)
     given = {name: getattr(options, name) for name in _TRAINING if getattr(options, name) is not None}
     settings = replace(SETTINGS if options.synthetic else Settings(), **given)
-    if options.synthetic:
+    if options.data is None:
         mice, source = map(synthetic_mouse, range(_SYNTHETIC_MICE)), "made up by timm-lp"
     else:
         mice, source = map(read_mouse, _folders(options.data, options.mice)), "Xu et al. (2024), OSF MSP3A"
@@ -172,3 +166,6 @@ def _with_areas(responses: Responses, names: Sequence[str]) -> Responses:
             f"`--areas` must be in the responses, got {', '.join(unknown)}. There are {', '.join(responses.areas)}."
         )
     return replace(responses, areas={name: responses.areas[name] for name in names}) if names else responses
+
+
+_RUN: dict[str, Callable[[Any], None]] = {"rsa": _rsa, "prepare": _prepare, "mmv1": _mmv1}

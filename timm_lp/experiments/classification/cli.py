@@ -16,13 +16,13 @@ from ...trials.summary import RESULTS_FILE
 from .accelerator import create_accelerator
 from .benchmark import Benchmark
 from .config import FinetuneConfig
-from .flags import parse_arguments
+from .flags import COMMAND
 from .report import read_trials, to_markdown, write_report
 from .results import write_results
 from .speed import measure_speed
 
 
-@failures_in_one_line("finetune.py", "The same command goes on from here.")
+@failures_in_one_line(COMMAND.program, "The same command goes on from here.")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark that the command line asks for, and print its tables.
 
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
-    config, action = parse_arguments(arguments)
+    config, action = COMMAND.parse_with_action(arguments)
     if action == "report":
-        _report(Path(config.output_dir), read_trials(Path(config.output_dir)))
+        print(_report(Path(config.output_dir), read_trials(Path(config.output_dir))))
         return
     accelerator = create_accelerator(config)
     if action == "measure":
@@ -59,20 +59,17 @@ def _run(benchmark: Benchmark) -> None:
         return
     output_dir = Path(config.output_dir)
     print()
-    _report(output_dir, records)
+    page = _report(output_dir, records)
     write_results(output_dir, records, config)
-    print(
-        f"\nTrials and models: {output_dir}/<data set>/<model>/<variant>-seed<seed>; "
-        f"this report: {output_dir}/report.md, .tex, .csv, .png; results: {output_dir / RESULTS_FILE}"
-    )
     if config.push_to_hub:
         _push(output_dir, records, config.push_to_hub)
+    print(f"{page}, {RESULTS_FILE}, <data set>/<model>/<variant>-seed<seed>")
 
 
-def _report(output_dir: Path, records: list[TrialRecord]) -> None:
-    """Print the report before it is written, so that a full disk does not keep it back."""
-    print(to_markdown(records), flush=True)
-    write_report(output_dir, records)
+def _report(output_dir: Path, records: list[TrialRecord]) -> str:
+    """Print the report before it is written, so that a full disk does not keep it back; return where it lies."""
+    print(f"{to_markdown(records)}\n", flush=True)
+    return write_report(output_dir, records)
 
 
 def _push(output_dir: Path, records: list[TrialRecord], repo: str) -> None:
@@ -85,7 +82,9 @@ def _push(output_dir: Path, records: list[TrialRecord], repo: str) -> None:
     print(f"Pushing {folder} (top-1 {top1:.2f} %, the highest of {len(tested)} trials) to {repo}")
     command = [sys.executable, "-m", "hub_export", "push", str(folder), repo]
     if subprocess.run(command, check=False).returncode:
-        raise SystemExit(f"finetune.py: the push failed; the trials are kept. Try again with: {' '.join(command[1:])}")
+        raise SystemExit(
+            f"{COMMAND.program}: the push failed; the trials are kept. Try again with: {' '.join(command[1:])}"
+        )
 
 
 def _measure(config: FinetuneConfig, accelerator: Accelerator) -> None:

@@ -6,10 +6,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.utils import HFValidationError, validate_repo_id
-
 from ...files import file_digest
-from ...settings import check_settings, setting
+from ...settings import SEEDS, TINY, check_lists, check_settings, setting
 from ...variants import BASE
 from ..data.presets import ReadOptions
 
@@ -22,7 +20,13 @@ _DECIDED = (
     *("pretrained_model_args", "checkpoint_path", "cache_dir", "kwargs_filter", "scriptable", "exportable", "no_jit"),
 )
 _NOT_PYTHON = ("true", "false", "yes", "no", "on", "off")  # as text they would all count as true
-_TINY = 1e-12  # least value where 0 would train nothing
+
+
+def _shots(text: str) -> int:
+    return 0 if text == "all" else int(text)
+
+
+_shots.__name__ = "number of shots"  # what argparse calls it in its message
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,9 @@ class FinetuneConfig:
     label_column: str | None = setting(None, "column of the classes", str)
     train_split: str | None = setting(None, "split to draw from, or several joined by +", str)
     test_split: str | None = setting(None, "split to test on", str)
-    shots: int = setting(16, "training images of each class; all or 0 for all", limits=(0, inf))
+    shots: int = setting(16, "training images of each class; all or 0 for all", limits=(0, inf), parse=_shots)
     sampler: str = setting("nested", "how images are drawn; coop as CoOp does", choices=("nested", "coop"))
-    seeds: list[int] = setting([1, 2, 3, 4, 5], "one trial of each variant for each seed", int, (0, 2**32 - 1))
+    seeds: list[int] = setting([1, 2, 3, 4, 5], "one trial of each variant for each seed", int, SEEDS)
 
     epochs: int = setting(100, "passes over the training images", limits=(1, inf))
     batch_size: int = setting(
@@ -69,9 +73,9 @@ class FinetuneConfig:
     opt_eps: float | None = setting(None, "epsilon of the optimizer; timm's default if not given", float, (0, inf))
     opt_betas: list[float] = setting([], "betas of the optimizer; timm's default if not given", float, (0, 1))
     momentum: float = setting(0.9, "momentum, of optimizers that have it", limits=(0, 1))
-    lr: float = setting(1e-4, "peak learning rate", limits=(_TINY, inf))
+    lr: float = setting(1e-4, "peak learning rate", limits=(TINY, inf))
     lr_sweep: list[float] = setting(
-        [], "choose the rate among these, with the base network on held-out images of all seeds", float, (_TINY, inf)
+        [], "choose the rate among these, with the base network on held-out images of all seeds", float, (TINY, inf)
     )
     mask_lr_scale: float = setting(1.0, "learning rate of the masks over that of their layer", limits=(0, inf))
     weight_decay: float = setting(0.05, "weight decay; never of norms, biases and masks", limits=(0, inf))
@@ -95,7 +99,7 @@ class FinetuneConfig:
     zero_init_last: bool | None = setting(
         None, "start a ResNet's blocks at 0, as timm does, or at 1, as torchvision; timm's default if not given", bool
     )
-    clip_grad: float | None = setting(None, "largest norm of the gradient", float, (_TINY, inf))
+    clip_grad: float | None = setting(None, "largest norm of the gradient", float, (TINY, inf))
     model_ema_decay: float | None = setting(None, "test a moving average of the weights, of this decay", float, (0, 1))
 
     img_size: int | None = setting(None, "image size, pixels; the model's own if not given", int, (1, inf))
@@ -145,7 +149,7 @@ class FinetuneConfig:
         if self.shots == "all":
             object.__setattr__(self, "shots", 0)
         check_settings(self)
-        self._check_lists()
+        self._check_names()
         if len(self.ratio) != 2 or self.ratio[0] > self.ratio[1]:
             raise ValueError(f"`ratio` must be two numbers, the least first, got {self.ratio}.")
         if self.checkpoint is not None and len(self.model) > 1:
@@ -158,13 +162,10 @@ class FinetuneConfig:
         self._check_model_kwargs()  # from here on it may take timm's registry
         if self.small_stem:
             self._give_small_stems()
-            self._check_lists()
+            self._check_names()
 
-    def _check_lists(self) -> None:
-        for name in ("model", "variants", "seeds", "dataset", "lr_sweep"):
-            values = getattr(self, name)
-            if (not values and name != "lr_sweep") or len(set(values)) < len(values):
-                raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
+    def _check_names(self) -> None:
+        check_lists(self, "model", "variants", "seeds", "dataset", *(["lr_sweep"] if self.lr_sweep else []))
 
     def _give_small_stems(self) -> None:
         """Name the networks with a small stem in place of the others, so that whoever reads the settings sees them."""
@@ -203,6 +204,8 @@ class FinetuneConfig:
 
     def _check_push(self, repo: str) -> None:
         """Refuse now what would fail when everything is trained."""
+        from huggingface_hub.utils import HFValidationError, validate_repo_id  # takes long, and few settings need it
+
         try:
             validate_repo_id(repo)
             known = "/" in repo and repo.isascii()  # which older clients do not check

@@ -50,8 +50,8 @@ def read_trials(output_dir: Path) -> list[TrialRecord]:
     return list(records.values())
 
 
-def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> None:
-    """Write `report.md`, `report.tex`, `report.csv` and `report.png`, all or none of them.
+def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
+    """Write `report.md`, `report.tex`, `report.csv` and `report.png`, all or none of them; return where these lie.
 
     Where accuracy was followed, `curves.png` in the folder of each network on each data set shows it.
 
@@ -63,7 +63,7 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> None:
         f"{folder}/curves.png": partial(draw_curves, group, title=f"{_network(group[0])} on {group[0].dataset.name}")
         for folder, group in _followed(records).items()
     }
-    write_page(
+    return write_page(
         output_dir,
         "report",
         to_markdown(records),

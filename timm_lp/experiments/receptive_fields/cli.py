@@ -1,6 +1,5 @@
 """The command: measure receptive fields, fit each, print the tables, and write tables and pictures."""
 
-import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +20,12 @@ from .fields import (
     SYNTHETIC_P,
     Field,
     FieldFit,
-    Form,
     fit_field,
     read_fields,
     synthetic_fields,
     synthetic_group,
 )
-from .flags import COMMAND, EXAMPLE_NETWORK, UNITS, parse_arguments
+from .flags import COMMAND, EXAMPLE_NETWORK, INPUTS, UNITS, WEIGHTS, FieldsSettings, Form
 from .inputs import InputFormat, embedded_images, find_images, input_format, read_images
 from .plot import KernelPanel, plot_exponents, plot_fields, plot_kernels, plot_units
 from .report import results, to_csv, to_markdown
@@ -53,8 +51,8 @@ class Plan:
     """
 
     networks: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ("trained", "untrained")
-    inputs: tuple[str, ...] = ("images", "noise")
+    weights: tuple[str, ...] = WEIGHTS
+    inputs: tuple[str, ...] = INPUTS
     images: Path | None = None
     num_images: int = UNITS
     offsets: Path | None = None
@@ -82,7 +80,7 @@ class Measured:
     true_p: dict[str, float] = field(default_factory=dict)
 
 
-@failures_in_one_line(COMMAND)
+@failures_in_one_line(COMMAND.program)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the fields that the command line names, print the tables, and write tables and pictures.
 
@@ -92,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: If an argument cannot be used or a file cannot be read or written; the message says which.
     """
-    options = parse_arguments(arguments)
+    options = COMMAND.parse(arguments)
     plan = _plan(options)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     measured = run(plan)
@@ -111,17 +109,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{text}\n\n{page}")
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    is_example = not options.networks and options.offsets is None
+def _plan(options: FieldsSettings) -> Plan:
     return Plan(
-        networks=(EXAMPLE_NETWORK,) if is_example else tuple(dict.fromkeys(options.networks)),
-        weights=("untrained",) if is_example else tuple(dict.fromkeys(options.weights or ("trained", "untrained"))),
+        networks=(EXAMPLE_NETWORK,) if options.is_example else tuple(dict.fromkeys(options.networks)),
+        weights=("untrained",) if options.is_example else tuple(dict.fromkeys(options.weights or WEIGHTS)),
         inputs=tuple(dict.fromkeys(options.inputs)),
         images=options.images,
         num_images=options.num_images,
         offsets=options.offsets,
-        tap=None if options.tap is None else (options.tap[0], options.tap[-1]),
-        synthetic=is_example,
+        tap=(options.tap[0], options.tap[-1]) if options.tap else None,
+        synthetic=options.is_example,
         unit=options.unit,
         form=options.form,
         seed=options.seed,

@@ -4,16 +4,15 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .density import Array, sample_mpnd
 from .fit import fit_mpnd, gaussian_test
+from .flags import Form
 from .likelihood import P_MAX
 from .problem import check_spread, coarse_steps, deviations, pose
-
-Form = Literal["isotropic", "diagonal", "full"]
 
 SYNTHETIC_P = (1, 2, 4, 16)
 _SYNTHETIC_SYNAPSES = 1000

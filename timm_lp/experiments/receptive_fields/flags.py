@@ -1,101 +1,95 @@
-"""The command line of the receptive fields: its flags, and what they must be together."""
+"""The command line of the receptive fields."""
 
-import argparse
-import math
-from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import Literal, get_args
 
-from ...command import CommandParser, positive
-from .likelihood import FORMS
+from ...command import CommandLine
+from ...settings import check_settings, setting
 
-COMMAND = "python -m timm_lp.experiments.receptive_fields"
 EXAMPLE_NETWORK = "alexnet"
 UNITS = 17  # neurons or images in each group of Figure 1g
+Form = Literal["isotropic", "diagonal", "full"]
+FORMS = get_args(Form)
+INPUTS = ("images", "noise")
+WEIGHTS = ("trained", "untrained")
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the flags of a command line.
+@dataclass(frozen=True)
+class FieldsSettings:
+    """What to fit, and how."""
 
-    Args:
-        arguments: The command line, or None for the process's own.
-
-    Raises:
-        SystemExit: If a flag cannot be used.
-    """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    is_example = not options.networks and options.offsets is None
-    has_network = bool(options.networks) or is_example
-    if options.images is not None and not has_network:
-        parser.error("`--images` must come with a NETWORK, got `--offsets` alone. Name a network.")
-    if options.images is not None and "images" not in options.inputs:
-        parser.error("`--images` must come with `--inputs images`, got noise alone. Leave one of them out.")
-    if options.form == "full" and has_network:
-        parser.error(
-            "`--form` must be isotropic or diagonal for a network, got full. "
-            "A turned density has no closed integral over a kernel's taps"
-        )
-    if is_example and options.weights is not None:
-        parser.error("`--weights` must come with a NETWORK, got none. Name a network.")
-    if options.tap is not None and (options.offsets is None or len(options.tap) > 2):
-        parser.error("`--tap` must be one number, or one for x and one for y, and come with `--offsets`.")
-    if options.tap is not None and options.form == "full":
-        parser.error(
-            "`--form` must be isotropic or diagonal with `--tap`, got full. A turned density has no closed integral "
-            "over a step of the grid"
-        )
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog=COMMAND,
-        description="Fit the MPND (Eq. 1) to receptive fields: of a network's first convolution, or a user's own. "
-        f"Without arguments: a synthetic example and {EXAMPLE_NETWORK} with random weights.",
-    )
-    add = parser.add_argument
-    add(
-        "networks",
+    networks: list[str] = setting(
+        [],
+        "registered name, hf-hub:, local-dir: or a saved network's folder",
         nargs="*",
         metavar="NETWORK",
-        help="registered name, hf-hub:, local-dir: or a saved network's folder",
+        positional=True,
     )
-    add(
-        "--offsets", type=Path, metavar="CSV", help="offsets of synapses: group,x,y, and neuron where there are several"
+    offsets: Path | None = setting(
+        None, "offsets of synapses: group,x,y, and neuron where there are several", Path, metavar="CSV"
     )
-    add(
-        "--tap",
-        type=_width,
-        nargs="+",
+    tap: list[float] = setting(
+        [],
+        "step of the grid on which offsets lie (pixels, rounded micrometres), in their unit: one, or x and y",
+        float,
         metavar="WIDTH",
-        help="step of the grid on which offsets lie (pixels, rounded micrometres), in their unit: one, or x and y",
     )
-    add("--images", type=Path, metavar="DIR", help="folder of images; else crops of scikit-learn's two photographs")
-    add("--num-images", type=positive, default=UNITS, help=f"images, and inputs of noise (default: {UNITS})")
-    add("--inputs", nargs="+", choices=("images", "noise"), default=("images", "noise"), help="default: both")
-    add("--weights", nargs="+", choices=("trained", "untrained"), help="default: both")
-    add("--unit", choices=("image", "neuron"), default="image", help="what a field is of (default: image)")
-    add("--form", choices=FORMS, default=FORMS[0], help=f"form of C (default: {FORMS[0]}, the paper's)")
-    add("--seed", type=_seed, default=0, help="settles crops, noise, random weights and draws (default: 0)")
-    add("--output-dir", type=Path, default=Path("output/receptive_fields"), help="default: output/receptive_fields")
-    return parser
+    images: Path | None = setting(
+        None, "folder of images; else crops of scikit-learn's two photographs", Path, metavar="DIR"
+    )
+    num_images: int = setting(UNITS, "images, and inputs of noise", limits=(1, inf))
+    inputs: list[str] = setting([*INPUTS], "what a network sees", choices=INPUTS)
+    weights: list[str] = setting([], "weights of the networks; both if not given", choices=WEIGHTS)
+    unit: str = setting("image", "what a field is of", choices=("image", "neuron"))
+    form: Form = setting(FORMS[0], "form of C; the paper's is isotropic", choices=FORMS)
+    seed: int = setting(0, "settles crops, noise, random weights and draws", limits=(0, inf))
+    output_dir: Path = setting(Path("output/receptive_fields"), "where the results go")
+
+    @property
+    def is_example(self) -> bool:
+        """Whether neither a network nor offsets are named."""
+        return not self.networks and self.offsets is None
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use.
+
+        Raises:
+            ValueError: If a setting is not of its type, out of its limits, or does not go with another.
+        """
+        check_settings(self)
+        has_network = bool(self.networks) or self.is_example
+        if self.images is not None and not has_network:
+            raise ValueError("`--images` must come with a NETWORK, got `--offsets` alone. Name a network.")
+        if self.images is not None and "images" not in self.inputs:
+            raise ValueError("`--images` must come with `--inputs images`, got noise alone. Leave one of them out.")
+        if self.form == "full" and has_network:
+            raise ValueError(
+                "`--form` must be isotropic or diagonal for a network, got full. "
+                "A turned density has no closed integral over a kernel's taps."
+            )
+        if self.is_example and self.weights:
+            raise ValueError("`--weights` must come with a NETWORK, got none. Name a network.")
+        if self.tap:
+            self._check_tap()
+
+    def _check_tap(self) -> None:
+        if self.offsets is None or len(self.tap) > 2:
+            raise ValueError("`--tap` must be one number, or one for x and one for y, and come with `--offsets`.")
+        if not all(0 < width < inf for width in self.tap):
+            raise ValueError(f"`--tap` must be above 0 and finite, got {' '.join(f'{width:g}' for width in self.tap)}.")
+        if self.form == "full":
+            raise ValueError(
+                "`--form` must be isotropic or diagonal with `--tap`, got full. A turned density has no closed "
+                "integral over a step of the grid."
+            )
 
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
-    return value
-
-
-_seed.__name__ = "number"
-
-
-def _width(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
-    return value
-
-
-_width.__name__ = "number"
+COMMAND = CommandLine(
+    "timm-lp receptive-fields",
+    FieldsSettings,
+    "Fit the MPND (Eq. 1) to receptive fields: of a network's first convolution, or a user's own. "
+    f"Without arguments: a synthetic example and {EXAMPLE_NETWORK} with random weights.",
+)
+parse_arguments = COMMAND.parse

@@ -16,7 +16,6 @@ from .density import Array, log_normalizer, log_normalizer_slope, tap_log_prob, 
 
 Objective = Callable[[Array], tuple[float, Array]]
 
-FORMS = ("isotropic", "diagonal", "full")
 P_MIN, P_MAX = 0.3, 200.0
 _WIDTH_BOUND = 12.0  # of the logarithm of a width, in units of the offsets' deviation
 _OPTIONS = {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8}

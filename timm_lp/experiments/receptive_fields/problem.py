@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .density import Array
-from .likelihood import FORMS, Problem, Sample
+from .flags import FORMS
+from .likelihood import Problem, Sample
 
 _COARSE = 0.05  # standard deviations: steps of a lattice below it change ln p by no more than 0.005
 _REGULAR = 0.02  # of a step: how far offsets may be from their lattice

@@ -1,18 +1,15 @@
 """The command line of the robustness benchmark."""
 
-import argparse
 import logging
-import shlex
-import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line
+from ...recipes import read_recipe
 from ...reporting import write_page
-from ...settings import read_recipe
 from ...trials.folder import check_results
 from ...trials.networks import find_networks
 from ..accelerator import create_accelerator
@@ -26,7 +23,7 @@ from ..data.decoding import UnreadableImageError
 from ..data.images import DataSet
 from ..data.loading import load_data
 from ..data.presets import ReadOptions
-from .flags import COMMAND, parse_arguments
+from .flags import COMMAND, RobustnessSettings, command_line
 from .measure import measure
 from .networks import Candidate, check_data, describe_networks
 from .plot import plot
@@ -43,7 +40,7 @@ _DEMONSTRATION = {  # of the digits' recipe: tiny networks, trained for seconds
 }
 
 
-@failures_in_one_line(COMMAND, "The same command goes on from here.")
+@failures_in_one_line(COMMAND.program, "The same command goes on from here.")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Test the networks that the command line names on corrupted images, print the tables, and write them.
 
@@ -56,12 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = parse_arguments(arguments)
+    options = COMMAND.parse(arguments)
+    command = command_line(options)
     accelerator = create_accelerator(mixed_precision=options.mixed_precision, cpu_threads=options.cpu_threads)
     is_demonstration = not options.networks
     if is_demonstration:
-        options.networks, options.compute = [str(options.output_dir / "trials")], True
+        options = replace(options, networks=[str(options.output_dir / "trials")], compute=True)
         _train(options.output_dir / "trials", accelerator)
     found = find_networks(options.networks)
     subjects = describe_networks(found.networks)
@@ -77,7 +74,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         channels_last=options.channels_last,
     )
     if accelerator.is_main_process:
-        command = f"{COMMAND} {shlex.join(arguments)}".rstrip()
         _report(Scores(results), corrupted, options.output_dir, command, is_demonstration)
     accelerator.end_training()
     if accelerator.is_main_process:
@@ -91,7 +87,7 @@ def _train(folder: Path, accelerator: Accelerator) -> None:
     Benchmark(FinetuneConfig(**recipe, output_dir=str(folder)), accelerator).run()
 
 
-def _corrupted(options: argparse.Namespace, subjects: Sequence[Candidate], accelerator: Accelerator) -> CorruptedSet:
+def _corrupted(options: RobustnessSettings, subjects: Sequence[Candidate], accelerator: Accelerator) -> CorruptedSet:
     severities = sorted(set(options.severities))
     with accelerator.main_process_first():  # one process computes or reads them, the others find what it kept
         if options.corruptions is not None:
@@ -103,7 +99,7 @@ def _corrupted(options: argparse.Namespace, subjects: Sequence[Candidate], accel
             raise ValueError(f"`dataset` must have images that can be read: {data.info.name}: {error}") from error
 
 
-def _data(options: argparse.Namespace, subjects: Sequence[Candidate]) -> DataSet:
+def _data(options: RobustnessSettings, subjects: Sequence[Candidate]) -> DataSet:
     """Return the data set whose test images get the corruptions."""
     record = next((subject.record for subject in subjects if subject.record), None)
     if record is None and options.dataset is None:

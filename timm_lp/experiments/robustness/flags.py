@@ -1,72 +1,74 @@
-"""The command line of the robustness benchmark: its flags, and what they must be together."""
+"""The command line of the robustness benchmark."""
 
-import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
-from ...command import CommandParser, positive
+from ...command import CommandLine
+from ...settings import check_settings, setting
 from ..data.corruptions import NUM_SEVERITIES, WHERE
 from ..data.presets import DIGITS
 
-COMMAND = "python -m timm_lp.experiments.robustness"
 
+@dataclass(frozen=True)
+class RobustnessSettings:
+    """Which networks to test, and on which images."""
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the flags of a command line.
-
-    Args:
-        arguments: The command line, or None for the process's own.
-
-    Raises:
-        SystemExit: If a flag cannot be used.
-    """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if not options.networks and (options.corruptions or options.compute or options.dataset):
-        parser.error("`NETWORK` must be given with --corruptions, --compute or --dataset, got none. Name one")
-    if options.networks and not (options.corruptions or options.compute):
-        parser.error(f"`--corruptions` or `--compute` must be given, got neither. {WHERE}; --compute needs no files")
-    if options.dataset is not None and not options.compute:
-        parser.error("`--dataset` must come with --compute, got it with --corruptions. Leave it out")
-    if not options.md5 and options.corruptions is None:
-        parser.error("`--no-md5` must come with --corruptions, got it without. Leave it out")
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog=COMMAND,
-        description="The accuracy of trained networks on corrupted images (Table 2); without arguments, "
-        f"a demonstration on {DIGITS}.",
-    )
-    add = parser.add_argument
-    add(
-        "networks",
+    networks: list[str] = setting(
+        [],
+        "a trial's folder, a run's output folder for all trials in it, a registered name, hf-hub:ORG/NAME or "
+        "local-dir:FOLDER",
         nargs="*",
         metavar="NETWORK",
-        help="a trial's folder, a run's output folder for all trials in it, a registered name, hf-hub:ORG/NAME or "
-        "local-dir:FOLDER",
+        positional=True,
     )
-    images = parser.add_mutually_exclusive_group()
-    images.add_argument(
-        "--corruptions", type=Path, metavar="DIR", help=f"published corrupted images; nothing is downloaded: {WHERE}"
+    corruptions: Path | None = setting(
+        None, f"published corrupted images; nothing is downloaded: {WHERE}", Path, metavar="DIR"
     )
-    images.add_argument(
-        "--compute", action="store_true", help="corrupt the test images of the trials' data set here, without frost"
+    compute: bool = setting(False, "corrupt the test images of the trials' data set here, without frost")
+    dataset: str | None = setting(
+        None, "data set to corrupt, as finetune.py takes it; the trials' own if not given", str
     )
-    add("--dataset", help="data set to corrupt, as finetune.py takes it; the trials' own if not given")
-    add(
-        "--severities",
-        type=int,
-        nargs="+",
-        choices=range(1, NUM_SEVERITIES + 1),
-        default=[1],
-        help="default: 1, as in Table 2",
+    severities: list[int] = setting([1], "levels of the corruptions; Table 2 has 1", int, (1, NUM_SEVERITIES))
+    md5: bool = setting(True, "refuse files other than the published ones")
+    batch_size: int = setting(256, "images of a batch over all processes", limits=(1, inf))
+    mixed_precision: str | None = setting(
+        None, "number format; the launcher's if not given", str, choices=("no", "fp16", "bf16")
     )
-    add("--no-md5", dest="md5", action="store_false", help="go on with files other than the published ones")
-    add("--batch-size", type=positive, default=256, help="images of a batch over all processes (default: 256)")
-    add("--mixed-precision", choices=("no", "fp16", "bf16"), help="number format; the launcher's if not given")
-    add("--channels-last", action="store_true", help="keep images and kernels in the channels-last format")
-    add("--cpu-threads", type=positive, help="threads of a process on CPUs; its share of the cores if not given")
-    add("--output-dir", type=Path, default=Path("output/robustness"), help="default: output/robustness")
-    return parser
+    channels_last: bool = setting(False, "keep images and kernels in the channels-last format")
+    cpu_threads: int | None = setting(
+        None, "threads of a process on CPUs; its share of the cores if not given", int, (1, inf)
+    )
+    output_dir: Path = setting(Path("output/robustness"), "where the results go")
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use.
+
+        Raises:
+            ValueError: If a setting is not of its type, out of its limits, or does not go with another.
+        """
+        check_settings(self)
+        if self.corruptions and self.compute:
+            raise ValueError("`--compute` must not come with --corruptions, got both. Leave one of them out.")
+        if not self.networks and (self.corruptions or self.compute or self.dataset):
+            raise ValueError(
+                "`NETWORK` must be given with --corruptions, --compute or --dataset, got none. Name one."
+            )
+        if self.networks and not (self.corruptions or self.compute):
+            raise ValueError(
+                f"`--corruptions` or `--compute` must be given, got neither. {WHERE}; --compute needs no files."
+            )
+        if self.dataset is not None and not self.compute:
+            raise ValueError("`--dataset` must come with --compute, got it with --corruptions. Leave it out.")
+        if not self.md5 and self.corruptions is None:
+            raise ValueError("`--no-md5` must come with --corruptions, got it without. Leave it out.")
+
+
+COMMAND = CommandLine(
+    "timm-lp robustness",
+    RobustnessSettings,
+    f"The accuracy of trained networks on corrupted images (Table 2); without arguments, a demonstration on {DIGITS}.",
+    launcher="python -m timm_lp.experiments.robustness",
+)
+parse_arguments = COMMAND.parse
+command_line = COMMAND.repeat

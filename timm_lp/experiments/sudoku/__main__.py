@@ -1,25 +1,5 @@
-"""`python -m timm_lp.experiments.sudoku`."""
+"""`python -m timm_lp.experiments.sudoku`, the same as `timm-lp sudoku`."""
 
-from ...command import failures_in_one_line, require_packages
+from ...cli import start
 
-PACKAGES = ("accelerate", "numpy", "psutil", "scipy", "statsmodels", "timm", "torch", "tqdm", "yaml")
-
-
-def main() -> None:
-    """Run the command line, if what it needs is installed.
-
-    Raises:
-        SystemExit: If it fails; the message says why.
-    """
-    require_packages("python -m timm_lp.experiments.sudoku", "experiments", PACKAGES)
-    with failures_in_one_line("python -m timm_lp.experiments.sudoku"):
-        from .flags import parse_arguments
-
-        parse_arguments()  # before the imports, which take seconds
-        from .cli import main
-
-        main()
-
-
-if __name__ == "__main__":
-    main()
+start("sudoku")

@@ -24,7 +24,7 @@ from .trial import TEST_BATCH, in_percent
 
 
 def ablate(config: SudokuConfig, accelerator: Accelerator) -> str:
-    """Test the saved networks of a variant without their oriented masks; write what comes of it, and return the tables.
+    """Test the saved networks of a variant without their oriented masks; write and return the tables.
 
     Args:
         config: Settings; `output_dir` holds the trials.
@@ -47,7 +47,7 @@ def ablate(config: SudokuConfig, accelerator: Accelerator) -> str:
             rows.append({"network": record.folder, "seed": record.seed, **row})
     text = to_markdown(rows, oriented, config.ablate_min_gamma, len(test.puzzles))
     if accelerator.is_main_process:
-        _write(output_dir, text, rows, oriented, config)
+        text += f"\n\n{_write(output_dir, text, rows, oriented, config)}"
     return text
 
 
@@ -101,11 +101,11 @@ def _measure(
     return list(bar)
 
 
-def _write(output_dir: Path, text: str, rows: list[Row], oriented: Sequence[Oriented], config: SudokuConfig) -> None:
+def _write(output_dir: Path, text: str, rows: list[Row], oriented: Sequence[Oriented], config: SudokuConfig) -> str:
     settings = {name: getattr(config, f"ablate_{name}") for name in ("variant", "puzzles", "draws", "min_gamma")}
     thresholds = {masks.name: masks.threshold for masks in oriented}
     title = f"{counted(len(oriented), 'network')} of {config.ablate_variant}"
-    write_page(
+    return write_page(
         output_dir,
         "ablation",
         text,

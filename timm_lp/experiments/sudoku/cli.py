@@ -13,12 +13,12 @@ from ..accelerator import create_accelerator
 from .ablation_run import ablate
 from .config import SudokuConfig
 from .experiment import Experiment
-from .flags import COMMAND, command_line, parse_arguments
+from .flags import COMMAND, command_line
 from .mask_report import report_masks
 from .report import read_trials, to_markdown, write_report
 
 
-@failures_in_one_line(COMMAND, "The same command goes on from here.")
+@failures_in_one_line(COMMAND.program, "The same command goes on from here.")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment that the command line asks for, and print its tables.
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
-    config, action = parse_arguments(arguments)
+    config, action = COMMAND.parse_with_action(arguments)
     with imports_not_collected():
         if action == "report":
             _report(Path(config.output_dir))
@@ -52,25 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _report(folder: Path) -> None:
     records = read_trials(folder)
-    print(to_markdown(records), flush=True)
-    write_report(folder, records)
+    print(f"{to_markdown(records)}\n", flush=True)
+    print(write_report(folder, records))
 
 
 def _ablate(config: SudokuConfig, accelerator: Accelerator) -> None:
-    text, folder = ablate(config, accelerator), config.output_dir
+    text = ablate(config, accelerator)
     if accelerator.is_main_process:
-        print(f"{text}\n\nThis: {folder}/ablation.md, .tex; every ablation: {folder}/ablation.png, .csv, .json")
+        print(text)
 
 
 def _run(config: SudokuConfig, experiment: Experiment) -> list[TrialRecord]:
     records = experiment.run()
     if not experiment.accelerator.is_main_process:
         return records
-    folder = config.output_dir
-    print(f"\n{to_markdown(records)}", flush=True)
-    write_report(Path(folder), records, command_line(config))
-    print(
-        f"\nTrials and networks: {folder}/<puzzles>/<network>/<variant>-seed<seed>; this report: {folder}/report.md, "
-        f".tex, .csv; every epoch: {folder}/curves.png, .csv; results: {folder}/results.json"
-    )
+    print(f"\n{to_markdown(records)}\n", flush=True)
+    page = write_report(Path(config.output_dir), records, command_line(config))
+    print(f"{page}, <puzzles>/<network>/<variant>-seed<seed>")
     return records

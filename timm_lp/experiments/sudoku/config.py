@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from ...settings import check_settings, setting
+from ...settings import SEEDS, TINY, check_lists, check_settings, setting
 from ...variants import BASE, SUDOKU_INPUTS, SUDOKU_VARIANTS
 
 GENERATED = 10_000  # puzzles, if nobody says how many
 SCHEDULES = ("constant", "cosine")
-_TINY = 1e-12  # least value where 0 would train nothing
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class SudokuConfig:
         (2, inf),
     )
     test_puzzles: int = setting(1000, "puzzles that are held out for the test", limits=(1, inf))
-    data_seed: int = setting(0, "seed of the generated puzzles, and of the choice for the test", limits=(0, 2**32 - 1))
+    data_seed: int = setting(0, "seed of the generated puzzles, and of the choice for the test", limits=SEEDS)
     augment: bool = setting(True, "turn the training puzzles into others, by renaming digits and moving lines")
     transpose: bool = setting(False, "swap rows and columns too; leave it where rows are compared with columns")
 
@@ -37,7 +36,7 @@ class SudokuConfig:
         f"one or more of {', '.join(SUDOKU_VARIANTS)}",
         choices=SUDOKU_VARIANTS,
     )
-    seeds: list[int] = setting([1, 2, 3], "one trial of each variant for each seed", int, (0, 2**32 - 1))
+    seeds: list[int] = setting([1, 2, 3], "one trial of each variant for each seed", int, SEEDS)
     channels: int = setting(256, "channels of each block", limits=(1, inf))
     depth: int = setting(10, "number of blocks", limits=(1, inf))
     input: str = setting(
@@ -49,7 +48,7 @@ class SudokuConfig:
         None, "end after so many puzzles instead, rounded up to whole batches", int, (1, inf)
     )
     batch_size: int = setting(100, "puzzles of an update, over all processes", limits=(1, inf))
-    lr: float = setting(1e-4, "learning rate of Adam", limits=(_TINY, inf))
+    lr: float = setting(1e-4, "learning rate of Adam", limits=(TINY, inf))
     schedule: str = setting("constant", "how the rate goes on; cosine falls to 0 at the end", choices=SCHEDULES)
     stepwise_puzzles: int = setting(
         100, "test puzzles that are also filled one cell at a time at the end, the surest first", limits=(0, inf)
@@ -77,10 +76,7 @@ class SudokuConfig:
             ValueError: If a setting is not of its type, out of its limits, or does not go with another.
         """
         check_settings(self)
-        for name in ("variants", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
+        check_lists(self, "variants", "seeds")
         if self.transpose and not self.augment:
             raise ValueError("`transpose` must be used with `augment`, got it without. Leave out one of the two flags.")
 

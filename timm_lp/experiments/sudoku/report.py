@@ -52,15 +52,15 @@ def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
         yield sorted(group, key=lambda record: (variant_order(record.variant), record.seed))
 
 
-def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str | None = None) -> None:
-    """Write the tables, `results.json`, the CSV files and the curves, all or none of them.
+def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str | None = None) -> str:
+    """Write the tables, `results.json`, the CSV files and the curves, all or none; return where these lie.
 
     Args:
         output_dir: Where to.
         records: The trials.
         command: The command that repeats all of them; None to leave `results.json` as it is.
     """
-    write_page(
+    return write_page(
         output_dir,
         "report",
         to_markdown(records),
