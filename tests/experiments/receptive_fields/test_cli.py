@@ -86,20 +86,20 @@ def test_the_example_finds_what_was_drawn_and_says_that_it_is_synthetic(
     assert all(f"]({name})" in report for name in pictures)
 
 
-@pytest.mark.parametrize("tap", [["0.5"], ["0.5", "0.5"]])
-def test_offsets_on_a_grid(tmp_path: Path, tap: list[str]) -> None:
+def test_offsets_on_a_grid(tmp_path: Path) -> None:
     """Rounded to half a micrometre: the exponent is that of the offsets, and there is an interval and a test."""
     x, y = 0.5 * np.round(2 * sample_mpnd(800, np.eye(2), 1, seed=3)).T
     path = tmp_path / "offsets.csv"
     path.write_text("group,x,y\n" + "".join(f"V1,{pair[0]},{pair[1]}\n" for pair in zip(x, y, strict=True)))
     with pytest.raises(SystemExit, match=r"`--offsets` must come with `--tap` .*\. `--tap 0\.5` says how wide"):
         _run(tmp_path / "out", "--offsets", str(path))
-    content = _run(tmp_path / "out", "--offsets", str(path), "--tap", *tap)
+    content = _run(tmp_path / "out", "--offsets", str(path), "--tap", "0.5")
     (field,) = content["fits"]
     assert 0.9 < field["p"] < 1.12
     assert field["p_low"] < 1 < field["p_high"]
     assert field["gaussian_p_value"] < 0.001
     assert content["settings"]["tap"] == [0.5, 0.5]
+    assert cli._plan(cli.COMMAND.parse(["--offsets", str(path), "--tap", "0.5", "0.25"])).tap == (0.5, 0.25)
 
 
 def test_a_users_own_offsets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +121,9 @@ def test_a_users_own_offsets(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_saved_network_beside_a_users_offsets(tmp_path: Path, network: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    for place in range(2):
-        pixels = np.random.default_rng(place).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(images / f"{place}.png")
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{number}.png")
     content = _run(
         tmp_path / "out",
         *(str(network), "--offsets", str(_offsets(tmp_path, neurons=2)), "--images", str(images), "--num-images", "2"),
@@ -134,9 +134,9 @@ def test_a_saved_network_beside_a_users_offsets(tmp_path: Path, network: Path) -
         *("windowed, untrained, images", "windowed, untrained, noise"),
     ]
     assert exponents["windowed, trained, noise"] < 10 < exponents["windowed, untrained, noise"]
-    own = [fit for fit in content["fits"] if fit["group"] == "windowed, trained, images"]
-    assert [fit["unit"] for fit in own] == ["0.png", "1.png"]
-    assert all(fit["p_low"] is None and fit["gaussian_p_value"] is None for fit in own)
+    fits = [fit for fit in content["fits"] if fit["group"] == "windowed, trained, images"]
+    assert [fit["unit"] for fit in fits] == ["0.png", "1.png"]
+    assert all(fit["p_low"] is None and fit["gaussian_p_value"] is None for fit in fits)
     assert {"kernels-1-windowed-trained.png", "kernels-2-windowed-untrained.png"} <= _pictures(tmp_path / "out").keys()
 
 

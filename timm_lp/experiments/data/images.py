@@ -16,10 +16,10 @@ FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a data set, whatever it is called and wherever it lies.
+    """The contents of a data set, which do not depend on its name or folder.
 
     Attributes:
-        sha256: Digest of the classes, and of the labels, places and contents of all images of all splits.
+        sha256: Digest of the classes, and of the labels, indices and contents of all images of all splits.
         num_shared: Test images that are training images too, byte for byte.
     """
 
@@ -32,12 +32,12 @@ class DataSet:
     """A data set of the benchmark.
 
     Attributes:
-        info: What it is called.
+        info: Its name, id and revision.
         folder: Name of its folder among the results.
         train: The images to draw from.
         test: The images to test on.
         val: CoOp's validation images, where there are any.
-        argument: What `--dataset` called it.
+        argument: The value of `--dataset`.
         location: Its folder or file on this machine; None for what is downloaded or embedded.
     """
 
@@ -51,7 +51,7 @@ class DataSet:
 
     @cached_property
     def contents(self) -> Contents:
-        """What settles the results of its trials. All images are read for it that were not read in an earlier run."""
+        """The contents, on which the results of trials depend. Images that no earlier run read are read for it."""
         splits = [images for images in (self.train, self.test, self.val) if images is not None]
         cache = DigestCache(self.location)
         digests = [
@@ -68,7 +68,7 @@ class DataSet:
 
 
 def split_names(split: str) -> list[str]:
-    """Return the splits of which one is joined by plus signs."""
+    """Return the names of the splits that plus signs join."""
     return [name.strip() for name in split.split("+")]
 
 

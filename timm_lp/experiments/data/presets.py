@@ -7,7 +7,7 @@ DIGITS = "digits"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a user says of a data set; None where its preset, or the data set itself, says it.
+    """How a user wants a data set read; None leaves it to the preset, or to the data set itself.
 
     Attributes:
         dataset_config: Configuration on the Hub.
@@ -28,7 +28,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Preset:
-    """Where a data set lies and how it is read.
+    """A data set on the Hub that has a short name, and how it is read.
 
     Attributes:
         id: Repository on the Hub.
@@ -36,7 +36,7 @@ class Preset:
         revision: Commit that is read; None for the newest, whose commit is then kept with the results.
         image_column: Column of the images.
         label_column: Column of the classes.
-        train_split: Split or splits to draw from.
+        train_split: Split, or splits joined by +, to draw from.
         test_split: Split to test on.
         clip_columns: Columns that name a video clip, of which the middle frame alone is read; empty for photographs.
         frame_column: Column that orders the frames of a clip.
