@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from timm_lp.reporting import (
     counted,
     csv_text,
+    interval,
     markdown_rows,
     mean_and_std,
     number,
@@ -77,6 +79,8 @@ def test_columns_of_text_and_narrow_columns() -> None:
 
 def test_numbers_as_text() -> None:
     assert [number(None, ".2f"), number(1.5, ".2f"), number(1234, ",")] == ["-", "1.50", "1,234"]
+    assert [number(value, ".2f") for value in (-0.004, -0.006, -10, -math.inf)] == ["0.00", "-0.01", "-10.00", "-inf"]
+    assert interval(-0.0001, 0.25, ".2f") == "0.00 to 0.25"
     assert mean_and_std([1.0]) == "1.00"
     assert mean_and_std([1.0, 2.0, 3.0], ".1f", "+") == "+2.0 ± 1.0"
     assert [p_value(p) for p in (None, 0.0004, 0.001, 0.0499)] == ["-", "< 0.001", "0.001", "0.050"]

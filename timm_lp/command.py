@@ -15,6 +15,11 @@ from .settings import add_flags, positional, words_of
 
 S = TypeVar("S")
 
+NETWORK_FORMS = (  # what commands take for NETWORK; `trials.networks` tells them apart
+    "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER, the folder of a saved network, of a trial, or of a run for "
+    "all its trials, or a file of weights beside its config.json"
+)
+
 
 class CommandParser(argparse.ArgumentParser):
     """Says what is wrong with a command line without printing all its flags."""

@@ -36,8 +36,11 @@ _NEGATIVE = re.compile(r"(?<![^\s(])-(?=\d)")
 
 
 def number(value: float | None, spec: str) -> str:
-    """Return a number as text, a dash for None."""
-    return NOTHING if value is None else format(value, spec)
+    """Return a number as text, a dash for None; what rounds to 0 has no sign."""
+    if value is None:
+        return NOTHING
+    text = format(value, spec)
+    return text if text.strip("-0.") else text.removeprefix("-")
 
 
 def mean_and_std(values: Sequence[float], spec: str = ".2f", sign: str = "") -> str:
@@ -50,6 +53,11 @@ def mean_and_std(values: Sequence[float], spec: str = ".2f", sign: str = "") -> 
     """
     mean = format(fmean(values), sign + spec)
     return mean if len(values) < 2 else f"{mean} ± {stdev(values):{spec}}"
+
+
+def interval(low: float, high: float, spec: str) -> str:
+    """Return the ends of an interval as text."""
+    return f"{number(low, spec)} to {number(high, spec)}"
 
 
 def p_value(p: float | None) -> str:

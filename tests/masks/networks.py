@@ -1,5 +1,6 @@
 """Networks with masks that could be trained ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
+
+from ..trials.records import record, write_trial
 
 SIZES: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 TINY: dict[str, Any] = {**SIZES, "num_classes": 3}
@@ -26,7 +29,23 @@ def trained(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def save(folder: Path, name: str = "lp2_resnet18", seed: int = 0) -> nn.Module:
-    """Save a tiny network as a trial does, and return it."""
+    """Save a tiny network with moved masks, and return it."""
     network = trained(timm.create_model(name, **TINY), seed)
     save_for_hf(network, str(folder), model_args=SIZES, safe_serialization=True)
     return network
+
+
+def save_trial(run: Path, variant: str = "lp2", seed: int = 1, data: str = "digits", folder: Path | None = None) -> str:
+    """Save a tiny network as a trial does, and return its folder.
+
+    Args:
+        run: The run's folder.
+        variant: The variant.
+        seed: The seed.
+        data: The data set's folder.
+        folder: Where the trial was moved to, None for its place in the run.
+    """
+    trial = replace(record(variant, seed, 50.0, data), model="resnet18")
+    place = write_trial(run, trial)
+    save(place, trial.network, seed)
+    return str(place if folder is None else place.rename(folder))

@@ -1,25 +1,23 @@
 import csv
 import json
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
 from timm_lp.masks import cli
 
-from .networks import save
+from .networks import save, save_trial
 
+README = Path(cli.__file__).parent / "README.md"
 TABLES = {"report.md", "report.tex", "report.csv", "masks.csv", "results.json"}
 
 
 def test_trials_and_another_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    networks = {
-        f"digits/{variant}": f"{variant.partition('-')[0]}_resnet18" for variant in ("lp2-seed1", "lp2-seed2", "lp16")
-    }
-    for seed, (place, name) in enumerate(networks.items()):
-        save(tmp_path / place, name, seed)
+    save(tmp_path / "lp16", "lp16_resnet18")
+    names = [*(save_trial(tmp_path / "run", seed=seed) for seed in (1, 2)), str(tmp_path / "lp16")]
     output = tmp_path / "output"
-    cli.main([*(str(tmp_path / place) for place in networks), "--output-dir", str(output)])
+    cli.main([*names, "--output-dir", str(output)])
     printed = capsys.readouterr().out
     of_groups = (f"{kind}-{group}.png" for group in ("1-lp2", "2-lp16") for kind in ("gallery", "conformation"))
     pictures = ["shapes.png", "p.png", *of_groups]
@@ -32,52 +30,40 @@ def test_trials_and_another_network(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [(group["name"], len(group["networks"])) for group in content["groups"]] == [("lp2", 2), ("lp16", 1)]
     assert content["groups"][0]["layers"][0]["masks"] == 128
     with (output / "masks.csv").open() as file:
-        masks = list(csv.DictReader(file))
-    assert len(masks) == 3 * 208
+        assert len(list(csv.DictReader(file))) == 3 * 208
     with (output / "report.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * 14
 
 
-def test_without_arguments_it_shows_a_demonstration(
+def test_without_arguments_it_shows_a_demonstration_in_the_files_that_the_readme_lists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cli.main([])
     assert "Nothing was learned" in capsys.readouterr().out
     output = tmp_path / "output" / "masks"
-    assert {path.name for path in output.iterdir()} == TABLES | {
-        "p.png",
-        "shapes.png",
-        "gallery.png",
-        "conformation.png",
-    }
     assert json.loads((output / "results.json").read_text())["demonstration"] is True
+    listed = re.findall(r"`(\w+\.\w+)`", "".join(re.findall(r"^\| `.*\|$", README.read_text(), re.MULTILINE)))
+    assert sorted(listed) == sorted(path.name for path in output.iterdir())
+    assert TABLES < {*listed}
 
 
-def test_without_matplotlib_there_are_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, name, None)
-    save(tmp_path / "network")
-    cli.main([str(tmp_path / "network"), "--output-dir", str(tmp_path / "output")])
-    assert {path.name for path in (tmp_path / "output").iterdir()} == TABLES
-    assert "No pictures: matplotlib is not installed." in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["resnet17"], "`name` must be a registered network, hf-hub:ORG/NAME, local-dir:FOLDER or a folder"),
-        (["nowhere/lp2-seed1"], "`name` must be a registered network"),
-        (["."], "`name` must be a folder that holds a network, got '.' without config.json."),
-    ],
-)
-def test_what_is_no_network_ends_in_one_sentence(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_network_ends_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as failure:
-        cli.main(arguments)
-    assert str(failure.value).startswith(f"timm-lp masks: {message}")
+    with pytest.raises(SystemExit, match=r": `NETWORK` must be a registered name, .*got 'resnet17'") as ended:
+        cli.main(["resnet17"])
+    assert len(str(ended.value.code).splitlines()) == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_the_readmes_code_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert {"alpha", "gamma", "theta", "C"} <= names.keys()
+
+
+def test_the_readmes_links_are_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text())
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []

@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from timm_lp.masks import conformation_matrix, gallery
-from timm_lp.masks.demo import demonstration
 from timm_lp.masks.gallery import draw_gallery, evenly, mosaic
-from timm_lp.masks.networks import Group
+from timm_lp.masks.networks import Group, demonstration
 from timm_lp.masks.statistics import LayerMasks
 
 

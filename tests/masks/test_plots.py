@@ -8,10 +8,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from timm_lp.masks.demo import demonstration
-from timm_lp.masks.networks import Group
+from timm_lp.masks.gallery import draw_shapes
+from timm_lp.masks.networks import Group, demonstration
 from timm_lp.masks.plots import plot_conformation, plot_p
-from timm_lp.masks.shapes import draw_shapes
 from timm_lp.masks.statistics import layer_masks
 
 from .networks import TINY

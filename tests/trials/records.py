@@ -1,10 +1,18 @@
-"""Records of trials that never ran."""
+"""Records of trials that never ran, and the networks that such trials would have saved."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import timm
+from timm.models import save_for_hf
+
+from timm_lp.files import TRIAL_FILE, write_json
+from timm_lp.models.sudoku import create_network, save_network
 from timm_lp.start import Start
-from timm_lp.trials.record import DataInfo, Machine, TrialRecord
+from timm_lp.trials.record import DataInfo, Machine, TrialRecord, as_json
+
+TINY: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 4]}
 
 
 def record(
@@ -59,6 +67,29 @@ def record(
 def changed(trial: TrialRecord, **settings: object) -> TrialRecord:
     """Return a record with other settings."""
     return replace(trial, settings={**trial.settings, **settings})
+
+
+def write_trial(run: Path, trial: TrialRecord) -> Path:
+    """Write a record where its trial's network would lie, and return the folder."""
+    folder = run / trial.folder
+    write_json(folder / TRIAL_FILE, as_json(trial))
+    return folder
+
+
+def save_trial(run: Path, variant: str = "lp2", seed: int = 1, **changes: Any) -> Path:
+    """Write what a trial that saved its network leaves, and return its folder."""
+    trial = replace(record(variant, seed, 50.0, "digits"), **changes)
+    network = timm.create_model(trial.network, num_classes=3, **TINY)
+    save_for_hf(network, str(write_trial(run, trial)), model_args=TINY, safe_serialization=True)
+    return run / trial.folder
+
+
+def save_sudoku(run: Path) -> Path:
+    """Write what a Sudoku trial leaves, and return its folder."""
+    model, arguments = "sudoku4x1-scalar", {"variant": "lp2", "channels": 4, "depth": 1, "inputs": "scalar"}
+    folder = write_trial(run, replace(record("lp2", 1, 50.0), model=model, folder=f"boards/{model}/lp2-seed1"))
+    save_network(folder, create_network(**arguments), arguments)  # type: ignore[arg-type] # each of its own type
+    return folder
 
 
 RECORDS = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..reporting import counted
 from .flags import AUTOCAST
 
 FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
@@ -33,7 +34,7 @@ class Mode:
     def __str__(self) -> str:
         dtype = "bf16 autocast" if self.dtype == AUTOCAST else self.dtype
         optimizer = ", AdamW" if self.optimizer else ""
-        threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.device == "cpu" else ""
+        threads = f", {counted(self.threads, 'thread')}" if self.device == "cpu" else ""
         return f"{self.memory_format} {dtype}{optimizer}{threads}"
 
     def place(self, model: nn.Module) -> nn.Module:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from huggingface_hub.utils import logging as hub_logging
 
 from ..command import failures_in_one_line
-from .demo import demonstration
 from .flags import COMMAND
-from .networks import load_groups
-from .output import write_masks
+from .networks import demonstration, load_groups
+from .report import write_masks
 
 
 @failures_in_one_line(COMMAND.program)

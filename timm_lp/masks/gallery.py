@@ -1,4 +1,4 @@
-"""A picture of the masks themselves, layer by layer (Figure 9)."""
+"""Pictures of masks: those of a network layer by layer (Figure 9), and what their numbers mean (Figures 5a and 14)."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ..files import write_figure
+from ..ops import lp_mask
+from ._conformation import conformation_matrix
 from .networks import Group
 from .statistics import LayerMasks, summarize
 
@@ -19,6 +21,14 @@ _BLOCK_COLUMNS = 5
 _NAME_WIDTH = 36  # letters
 _GAP = 0.12  # between two masks, as a fraction of a mask
 _TAP_PIXELS = 8  # of the array that is drawn, at least this many for a mask's side
+
+_SHAPE_SIZE = 121  # pixels of a drawn mask
+_SHAPE_ALPHA = 38.0
+_P = (1.0, 2.0, 4.0, 16.0, 256.0)
+_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
+_GAMMA = (1.0, 1.2, 2.0, 3.0, 5.0)
+_THETA = (0.0, 22.5, 45.0, 90.0, 135.0)
+_LEFT = (0.0, 22.5, 45.0, 67.5, 90.0)
 
 
 def draw_gallery(group: Group, path: str | Path) -> None:
@@ -47,6 +57,42 @@ def draw_gallery(group: Group, path: str | Path) -> None:
         axes.set_axis_off()
     for axes, layer in zip(grid.flat, layers, strict=False):
         _draw_layer(axes, layer)
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
+
+
+def draw_shapes(path: str | Path) -> None:
+    """Draw masks over p, alpha, gamma, theta and the angle of U, one number after the other.
+
+    Args:
+        path: Where to write the picture; the ending chooses the format.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    rows: list[tuple[str, Sequence[str], Tensor]] = [
+        ("exponent p", [f"{p:g}" for p in _P], torch.cat([_shape(p=p) for p in _P])),
+        ("scale alpha", [f"{100 * s:.0f} %" for s in _SCALES], torch.cat([_shape(scale=s) for s in _SCALES])),
+        ("distortion gamma", [f"{gamma:g}" for gamma in _GAMMA], torch.cat([_shape(gamma=gamma) for gamma in _GAMMA])),
+        (
+            "rotation theta\n(gamma 3)",
+            [f"{theta:g}°" for theta in _THETA],
+            torch.cat([_shape(gamma=3.0, theta=theta) for theta in _THETA]),
+        ),
+        (
+            "angle of U\n(gamma 2, p 16)",
+            [f"{angle:g}°" for angle in _LEFT],
+            torch.cat([_shape(p=16.0, gamma=2.0, left=angle) for angle in _LEFT]),
+        ),
+    ]
+    figure = Figure(figsize=(8.5, 9.2), layout="constrained")
+    grid = figure.subplots(len(rows), len(_P))
+    for line, (label, values, masks) in zip(grid, rows, strict=True):
+        for axes, value, mask in zip(line, values, masks, strict=True):
+            _draw_shape(axes, mask[0], value)
+        line[0].set_ylabel(label, fontsize=10)
+    figure.suptitle("One number changes in each row; the others are p 2, gamma 1, theta 0", fontsize=11)
     write_figure(path, figure, dpi=110, metadata={"Software": None})
 
 
@@ -103,3 +149,17 @@ def _draw_layer(axes: Any, layer: LayerMasks) -> None:
     numbers = f"{line.kernel}, {count}\np {line.p_median:.2f}, gamma {line.gamma:.2f}"
     axes.set_title(_shortened(layer.fqn), fontsize=8, fontweight="bold", loc="left", pad=24)
     axes.text(0, 1.02, numbers, transform=axes.transAxes, fontsize=8, va="bottom")
+
+
+def _shape(p: float = 2.0, scale: float = 1.0, gamma: float = 1.0, theta: float = 0.0, left: float = 0.0) -> Tensor:
+    cos, sin = math.cos(math.radians(left)), math.sin(math.radians(left))
+    left_matrix = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+    C = left_matrix @ conformation_matrix(_SHAPE_ALPHA * scale, gamma, theta)
+    return lp_mask(C, torch.tensor([math.log2(p)], dtype=torch.float64), (_SHAPE_SIZE, _SHAPE_SIZE))
+
+
+def _draw_shape(axes: Any, mask: Tensor, title: str) -> None:
+    axes.imshow(mask.numpy(), cmap="magma", vmin=0, vmax=1)
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])

@@ -1,12 +1,19 @@
-"""The tables of masks: Markdown for people, CSV and JSON for programs."""
+"""The page of masks: Markdown and pictures for people, CSV and JSON for programs."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from ..reporting import csv_text, markdown_rows
+from tqdm import tqdm
+
+from ..reporting import NOTHING, csv_text, markdown_rows, write_page
+from .gallery import draw_gallery, draw_shapes
 from .networks import Group
+from .plots import plot_conformation, plot_p
 from .statistics import BY_CHANCE, ELONGATED, NEAR, ORIENTED, LayerMasks, LayerSummary, summarize
 
 DEMONSTRATION_NOTE = (
@@ -27,6 +34,30 @@ _LEGEND = f"""\
 - oriented: masks with gamma above {ORIENTED:g}. Of these, the shares with theta within {NEAR:g} degrees of 0 (long \
 along the width: horizontal, sees a row) and of 90 (long along the height: vertical, sees a column). Of directions at \
 random, each is {BY_CHANCE:.0%}."""
+
+
+def write_masks(groups: Sequence[Group], folder: Path) -> str:
+    """Write the tables and the pictures of masks, and return the tables and where all lies.
+
+    Args:
+        groups: The networks' masks.
+        folder: Where to.
+    """
+    text = to_markdown(groups).rstrip("\n")
+    pictures: dict[str, Callable[[Path], None]] = {"shapes.png": draw_shapes, "p.png": partial(plot_p, groups)}
+    for group, ending in zip(groups, _endings(groups), strict=True):
+        pictures[f"gallery{ending}.png"] = partial(draw_gallery, group)
+        pictures[f"conformation{ending}.png"] = partial(plot_conformation, group)
+    page = write_page(
+        folder,
+        "report",
+        text,
+        tables={"report.csv": to_csv(groups), "masks.csv": masks_to_csv(groups)},
+        data={"results.json": to_json(groups)},
+        pictures=pictures,
+        progress=partial(tqdm, desc="pictures", unit="picture", disable=None),
+    )
+    return f"{text}\n\n{page}"
 
 
 def summaries(group: Group) -> list[LayerSummary]:
@@ -74,6 +105,13 @@ def to_json(groups: Sequence[Group]) -> dict[str, Any]:
             for group in groups
         ],
     }
+
+
+def _endings(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield what tells the groups' pictures apart; nothing for one group."""
+    for number, group in enumerate(groups, start=1):
+        name = re.sub(r"[^\w.]+", "-", group.name).strip("-")
+        yield f"-{number}-{name}" if len(groups) > 1 else ""
 
 
 def _is_demonstration(groups: Sequence[Group]) -> bool:
@@ -143,7 +181,7 @@ def _p(line: LayerSummary) -> str:
 def percent(share: float) -> str:
     """Return a share as text, in percent; what is little or nearly all does not look like none or all."""
     if math.isnan(share):
-        return "-"
+        return NOTHING
     if 0 < share < 0.01:
         return "< 1 %"
     return "> 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"

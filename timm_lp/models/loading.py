@@ -15,10 +15,8 @@ from torch import nn
 
 from .checkpoint import read_weights, without_prefix
 
-_HUB, _FOLDER = "hf-hub:", "local-dir:"
-_SOURCES = (_HUB, _FOLDER)
+HUB, FOLDER = "hf-hub:", "local-dir:"  # in front of a name, as timm takes it
 _PATIENCE = 5  # seconds for a server's answer
-_LONGEST = 300  # letters of a reason; torch lists every weight that does not fit
 
 CONFIG_FILE = "config.json"  # beside saved weights; it says what timm builds
 
@@ -60,8 +58,8 @@ def check_reach(
         UnreachableError: If that is so.
         RuntimeError: If the name has a tag that timm does not know.
     """
-    if name.startswith(_HUB):
-        config: dict[str, Any] = {"hf_hub_id": name.removeprefix(_HUB)}
+    if name.startswith(HUB):
+        config: dict[str, Any] = {"hf_hub_id": name.removeprefix(HUB)}
     else:
         known = timm.get_pretrained_cfg(name) if is_model(split_model_name_tag(name)[0]) else None
         config = {**(known.to_dict() if known else {}), **(overlay or {})}
@@ -90,7 +88,7 @@ def _is_in_hub_cache(name: str, repo: str, filename: str | None, cache: Path) ->
     repo_id, _, revision = repo.partition("@")
     weights = filename or "pytorch_model.bin"
     safe = weights.replace("pytorch_model.bin", "model.safetensors"), weights.replace(".bin", ".safetensors")
-    needed = [{weights, *safe}, *([{"config.json"}] if name.startswith(_HUB) else [])]
+    needed = [{weights, *safe}, *([{"config.json"}] if name.startswith(HUB) else [])]
     return all(
         any(isinstance(try_to_load_from_cache(repo_id, file, cache, revision or None), str) for file in files)
         for files in needed
@@ -124,48 +122,42 @@ def _downloads(cache_dir: str | Path | None) -> Path:
     return Path(cache_dir or Path(torch.hub.get_dir(), "checkpoints"))
 
 
-def load_network(name: str, **kwargs: Any) -> nn.Module:
+def load_network(name: str, **arguments: Any) -> nn.Module:
     """Return a network with its trained weights.
 
     Args:
         name: A registered name, with or without a tag; `hf-hub:` or `local-dir:` and what timm takes after it; or a
-            folder that holds a saved network, a trial's for instance.
-        **kwargs: Further arguments of `timm.create_model`; `pretrained=False` for random weights.
+            folder that holds a saved network, a trial's for instance, which wins over a registered name.
+        **arguments: Further arguments of `timm.create_model`; `pretrained=False` for random weights.
 
     Raises:
         ValueError: If there is no such network, or no network in the folder.
         OSError: If it cannot be fetched, at once where there is no way to it.
     """
-    arguments = {"pretrained": True, **kwargs}
-    if name.startswith(_SOURCES) or (is_model(split_model_name_tag(name)[0]) and not Path(name).is_dir()):
-        return create_model(name, **arguments)
-    folder = Path(name)
-    if not (folder / CONFIG_FILE).is_file():
+    arguments = {"pretrained": True, **arguments}
+    if not name.startswith((HUB, FOLDER)) and (Path(name) / CONFIG_FILE).is_file():
+        name = f"{FOLDER}{name}"
+    if not name.startswith((HUB, FOLDER)) and not is_model(split_model_name_tag(name)[0]):
         raise ValueError(
-            f"`name` must be a registered network, {_HUB}ORG/NAME, {_FOLDER}FOLDER or a folder with {CONFIG_FILE}, got "
+            f"`name` must be a registered network, {HUB}ORG/NAME, {FOLDER}FOLDER or a folder with {CONFIG_FILE}, got "
             f"{name!r}. timm.list_models('lp*') lists ours."
         )
-    return timm.create_model(f"{_FOLDER}{folder}", **arguments)
+    return create_model(name, **arguments)
 
 
-def load_weights(file: Path) -> nn.Module:
+def load_weights(file: str, **arguments: Any) -> nn.Module:
     """Return the network that a folder's configuration describes, with the weights in another of its files.
 
     Args:
         file: What torch or safetensors saved, in the folder of a saved network.
+        **arguments: Further arguments of `timm.create_model`; `pretrained=False` for random weights.
 
     Raises:
-        ValueError: If there is no configuration beside it, or the file does not hold that network's weights.
+        ValueError: If there is no configuration beside it, or the file holds no weights.
+        RuntimeError: If the weights are not those of that network.
         OSError: If it cannot be read.
     """
-    network = load_network(str(file.parent), pretrained=False)
-    weights = without_prefix(read_weights(str(file)), network.state_dict(), str(file))
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"`file` must hold the weights of the network that {file.parent / CONFIG_FILE} describes, got {file}: "
-            f"{reason[:_LONGEST]}"
-        ) from error
+    network = load_network(str(Path(file).parent), **{**arguments, "pretrained": False})
+    if arguments.get("pretrained", True):
+        network.load_state_dict(without_prefix(read_weights(file), network.state_dict(), file))
     return network

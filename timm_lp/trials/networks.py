@@ -3,28 +3,25 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from timm.models import is_model, split_model_name_tag
 from torch import nn
 
+from ..command import NETWORK_FORMS
 from ..files import TRIAL_FILE, check_trial_folder
-from ..models.loading import CONFIG_FILE, load_network, load_weights
-from ..models.sudoku import is_sudoku, load_sudoku
+from ..models.loading import CONFIG_FILE, FOLDER, HUB, load_network, load_weights
+from ..models.sudoku import ARCHITECTURE as SUDOKU
+from ..models.sudoku import load_sudoku
 from ..models.variants import BASE, split_name
 from .folder import read_records
 from .record import TrialRecord, read_record
 
-FORMS = (
-    "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER, the folder of a saved network, of a trial, or of a run for "
-    f"all its trials, or a file of weights beside its {CONFIG_FILE}"
-)
-
-_HUB, _FOLDER = "hf-hub:", "local-dir:"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm saves beside its configuration
-_SHOWN = 5  # names of what a folder holds, in a message
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # beside its configuration; timm takes the first that is there
+_LISTED = 5  # names of what a folder holds, in a message
+_LONGEST = 300  # letters of a reason; torch lists every weight that does not fit
 
 _logger = logging.getLogger(__name__)
 
@@ -35,12 +32,13 @@ class Subject:
 
     Attributes:
         name: What it is called: a registered name, a name with its source, a folder, or a file.
-        path: The folder or the file of weights that it lies in; None where it is not on this disk.
+        path: Its folder, or its file of weights; None where it is not on this disk.
         record: The record of the trial that trained it; None where there is none.
         model: The base network's name; empty where only loading tells it.
         variant: The variant of it.
-        seed: The trial's seed; None where it is not known.
+        seed: The trial's seed; None without a record.
         is_sudoku: Whether it sees Sudoku puzzles and no images.
+        is_of_run: Whether the command line names the run's folder, and not this network.
     """
 
     name: str
@@ -50,12 +48,13 @@ class Subject:
     variant: str = BASE
     seed: int | None = None
     is_sudoku: bool = False
+    is_of_run: bool = False
 
     def load(self, **arguments: Any) -> nn.Module:
         """Return the network, with its trained weights unless `pretrained=False` asks for random ones.
 
         Args:
-            **arguments: Further arguments of `timm.create_model`.
+            **arguments: Further arguments of `timm.create_model`; a Sudoku network takes none.
 
         Raises:
             ValueError: If there is no such network, or its files are damaged.
@@ -65,7 +64,17 @@ class Subject:
             return load_network(self.name, **arguments)
         if self.is_sudoku:
             return load_sudoku(self.path)
-        return load_weights(self.path) if self.path.is_file() else load_network(str(self.path), **arguments)
+        try:
+            load = load_weights if self.path.is_file() else load_network
+            return load(str(self.path), **arguments)
+        except (OSError, MemoryError, ValueError):
+            raise
+        except Exception as error:  # whatever timm's builders and the readers of weights stumble over
+            reason = " ".join(str(error).split())[:_LONGEST]
+            raise ValueError(
+                f"`NETWORK` must have weights that fit its {CONFIG_FILE}, got {self.path}: {reason}. Save it again "
+                "with timm.models.save_for_hf."
+            ) from error
 
 
 @dataclass
@@ -74,7 +83,7 @@ class Found:
 
     Attributes:
         networks: The networks, each once.
-        failed: Folders of the trials that a run's folder holds, and that failed.
+        failed: Folders of the failed trials in the runs that are named.
     """
 
     networks: list[Subject] = field(default_factory=list)
@@ -85,33 +94,34 @@ def find_networks(names: Iterable[str], *, see_images: bool = True) -> Found:
     """Return the networks that a command line names; none is loaded.
 
     Args:
-        names: Each one of `FORMS`.
+        names: Each one of `NETWORK_FORMS`. Where a folder has a registered name, the folder is taken if it holds
+            networks.
         see_images: Whether they must see images, which Sudoku's do not.
 
     Raises:
-        ValueError: If one is no network, a trial failed or did not save its network, a record is damaged, or a network
-            does not see images and must.
+        ValueError: If one is no network, a trial failed or did not save its network, a record or a configuration is
+            damaged, or a network does not see images and must.
     """
-    found, known = Found(), set()
+    result = Found()
+    taken: dict[str, Subject] = {}
     for name in dict.fromkeys(names):
-        for subject in _resolve(name, found.failed):
+        for subject in _resolve(name, result.failed):
             key = subject.name if subject.path is None else str(subject.path.resolve())
-            if key not in known:
-                known.add(key)
-                found.networks.append(subject)
-    blind = next((subject for subject in found.networks if subject.is_sudoku and see_images), None)
+            if key not in taken or taken[key].is_of_run:  # what is named itself is not left out as a run's may be
+                taken[key] = subject
+    result.networks = list(taken.values())
+    blind = next((subject for subject in result.networks if subject.is_sudoku and see_images), None)
     if blind:
         raise ValueError(
             f"`NETWORK` must be a network that sees images, got {blind.name!r}, a Sudoku network. `timm-lp masks` and "
             "`timm-lp sudoku` take it."
         )
-    return found
+    return result
 
 
 def _resolve(name: str, failed: list[str]) -> Iterator[Subject]:
-    path = Path(name.removeprefix(_FOLDER)).expanduser()
-    is_registered = is_model(split_model_name_tag(name)[0])
-    if name.startswith(_HUB):
+    path = Path(name.removeprefix(FOLDER)).expanduser()
+    if name.startswith(HUB):
         yield Subject(name)
     elif path.is_file():
         yield _of_file(name, path)
@@ -121,42 +131,44 @@ def _resolve(name: str, failed: list[str]) -> Iterator[Subject]:
         yield _of_folder(name, path)
     elif path.is_dir() and any(path.rglob(TRIAL_FILE)):
         yield from _of_run(path, failed)
-    elif is_registered:
+    elif is_model(split_model_name_tag(name)[0]):
         model, variant = split_name(name)
         yield Subject(name, model=model, variant=variant)
     else:
-        raise ValueError(f"`NETWORK` must be {FORMS}, got {name!r}{_seen(path)}. timm.list_models('lp*') lists ours.")
+        raise ValueError(
+            f"`NETWORK` must be {NETWORK_FORMS}, got {name!r}, {_what_is_there(path)}. timm.list_models('lp*') lists "
+            "the registered names of this package."
+        )
 
 
-def _seen(path: Path) -> str:
-    """Return what there is in place of a network, as "got ..." goes on."""
+def _what_is_there(path: Path) -> str:
     if not path.is_dir():
-        return ", which is neither a name that timm knows nor a file or folder"
-    held = sorted(own.name for own in path.iterdir())
-    if not held:
-        return ", an empty folder"
-    more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
-    return f", a folder without {TRIAL_FILE} or {CONFIG_FILE} that holds {', '.join(held[:_SHOWN])}{more}"
+        return "which is neither a name that timm has nor a file or folder"
+    names = sorted(entry.name for entry in path.iterdir())
+    if not names:
+        return "an empty folder"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"a folder without {TRIAL_FILE} or {CONFIG_FILE} that holds {', '.join(names[:_LISTED])}{more}"
 
 
 def _of_file(name: str, path: Path) -> Subject:
-    if not (path.parent / CONFIG_FILE).is_file():
+    folder = path.parent
+    if not (folder / CONFIG_FILE).is_file():
         raise ValueError(
-            f"`NETWORK` must be a file of weights beside the {CONFIG_FILE} of its network, got {name!r}, beside which "
-            "there is none. Put both into one folder."
+            f"`NETWORK` must be a file of weights beside the {CONFIG_FILE} of its network, got {name!r} without one. "
+            "Put both into one folder."
         )
-    if path.name in _WEIGHTS:
-        return next(_resolve(str(path.parent), []))
-    if is_sudoku(path.parent):
-        raise ValueError(f"`NETWORK` must be a Sudoku network's folder, got {name!r}. Name the folder alone.")
-    return _of_folder(name, path.parent, path)
+    if path.name == next((file for file in _WEIGHTS if (folder / file).is_file()), None):
+        return next(_resolve(str(folder), []))
+    subject = _of_folder(name, folder)
+    if subject.is_sudoku:
+        raise ValueError(f"`NETWORK` must be the folder of a Sudoku network, got its file {name!r}. Name {folder}.")
+    return replace(subject, path=path)
 
 
-def _of_folder(name: str, folder: Path, file: Path | None = None) -> Subject:
-    if is_sudoku(folder):
-        return Subject(name, folder, model="sudoku", is_sudoku=True)
+def _of_folder(name: str, folder: Path) -> Subject:
     model, variant = split_name(_architecture(folder))
-    return Subject(name, file or folder, model=model, variant=variant)
+    return Subject(name, folder, model=model, variant=variant, is_sudoku=model == SUDOKU)
 
 
 def _architecture(folder: Path) -> str:
@@ -165,7 +177,7 @@ def _architecture(folder: Path) -> str:
         return str(json.loads(path.read_text(encoding="utf-8"))["architecture"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
-            f"`NETWORK` must have a {CONFIG_FILE} that names its architecture, got {path}: {error}. Save it with "
+            f"`NETWORK` must have a {CONFIG_FILE} that names its architecture, got {path}: {error!r}. Save it with "
             "timm.models.save_for_hf."
         ) from error
 
@@ -173,33 +185,38 @@ def _architecture(folder: Path) -> str:
 def _of_trial(folder: Path) -> Subject:
     check_trial_folder(folder)
     record = read_record(folder / TRIAL_FILE)
+    if record.held_out:
+        raise ValueError(
+            f"`NETWORK` must be a trial that was tested on the test images, got {folder}, which chose a setting on "
+            "held-out ones. Name another."
+        )
     if record.metrics is None:
-        raise ValueError(f"`NETWORK` must be a trial that ended well, got {folder}, which failed: {record.error}")
+        raise ValueError(
+            f"`NETWORK` must be a trial that ended well, got {folder}, which failed: {record.error}. Run it again."
+        )
     return _of_record(folder, record)
 
 
 def _of_run(folder: Path, failed: list[str]) -> Iterator[Subject]:
-    count = 0
-    for path, record in read_records(folder).items():
-        if record.held_out:
-            continue
-        if record.metrics is None:
-            failed.append(str(path.parent))
-            _logger.warning("%s is left out: its trial failed: %s", path.parent, record.error)
-            continue
-        count += 1
-        yield _of_record(path.parent, record)
-    if not count:
+    """Yield the networks of a run's trials on the test images, and add the folders of those that failed to a list."""
+    tested = {path.parent: record for path, record in read_records(folder).items() if not record.held_out}
+    if not any(record.metrics for record in tested.values()):
         raise ValueError(
             f"`NETWORK` must be a run with a trial that ended well, got {folder} without one. Run it again."
         )
+    for trial, record in tested.items():
+        if record.metrics is None:
+            failed.append(str(trial))
+            _logger.warning("%s is left out: its trial failed: %s", trial, record.error)
+        else:
+            yield replace(_of_record(trial, record), is_of_run=True)
 
 
 def _of_record(folder: Path, record: TrialRecord) -> Subject:
-    if not (folder / CONFIG_FILE).is_file() or not any((folder / name).is_file() for name in _WEIGHTS):
-        kept = "networks" if record.model.startswith("sudoku") else "models"
+    if not (folder / CONFIG_FILE).is_file() or not any((folder / file).is_file() for file in _WEIGHTS):
         raise ValueError(
             f"`NETWORK` must be a trial that saved its network, got {folder}, which did not. Run it again without "
-            f"--no-save-{kept}."
+            f"--no-save-{'networks' if record.model.startswith(SUDOKU) else 'models'}."
         )
-    return Subject(str(folder), folder, record, record.model, record.variant, record.seed, is_sudoku(folder))
+    subject = _of_folder(str(folder), folder)
+    return replace(subject, record=record, model=record.model, variant=record.variant, seed=record.seed)

@@ -1,10 +1,13 @@
 """Means, spreads and tests over the seeds of trials, in a table of which the caller says the rows and the columns."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ..command import imports_not_collected
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 _ROUNDING = 1e-9  # of a metric; what differs by less is equal
 
@@ -137,6 +140,21 @@ def confidence_interval(cell: Cell, level: float = 0.95) -> tuple[float, float] 
     return cell.mean - half, cell.mean + half
 
 
+def holm(p_values: Mapping[_Key, float]) -> dict[_Key, float]:
+    """Return p-values corrected for their number by Holm-Bonferroni.
+
+    Args:
+        p_values: The p-values by what they compare.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    if not p_values:
+        return {}
+    with imports_not_collected():  # statsmodels collects garbage each time
+        corrected = multipletests(list(p_values.values()), method="holm")[1]
+    return dict(zip(p_values, map(float, corrected), strict=True))
+
+
 def _cell(group: list[Measurement]) -> Cell:
     values = {own.seed: own.value for own in group if own.value is not None}
     return Cell(values, {own.seed: own.error or "unknown" for own in group if own.value is None})
@@ -159,7 +177,7 @@ def _with_p_values(cells: dict[tuple[str, str], Cell], baseline: str) -> dict[tu
         if _differ([cell.values[seed] - base.values[seed] for seed in seeds]):
             pairs = [cell.values[seed] for seed in seeds], [base.values[seed] for seed in seeds]
             paired[row, column] = float(ttest_rel(*pairs).pvalue)
-    welch, paired = _corrected(welch), _corrected(paired)
+    welch, paired = holm(welch), holm(paired)
     return {
         place: replace(cell, p_value=welch.get(place), paired_p_value=paired.get(place))
         for place, cell in cells.items()
@@ -169,13 +187,3 @@ def _with_p_values(cells: dict[tuple[str, str], Cell], baseline: str) -> dict[tu
 def _differ(differences: list[float]) -> bool:
     """Tell whether there is a spread that is not rounding's; without one there is no t."""
     return len(differences) > 1 and max(differences) - min(differences) > _ROUNDING
-
-
-def _corrected(p_values: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return {}
-    with imports_not_collected():  # statsmodels collects garbage each time
-        corrected = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, corrected), strict=True))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..reporting import markdown_rows, number, p_value
+from ..reporting import NOTHING, markdown_rows, mean_and_std, number, p_value
 from .statistics import Cell, Table
 
 
@@ -36,7 +36,7 @@ def accuracy_table(
             *(_mean_and_std(table.cells.get((row, column)), row in best[column], seeds) for column in table.columns),
             *([number(table.average(row), ".2f")] if several else []),
             *([str(table.wins(row))] if summary else []),
-            *(cells.get(row, "-") for cells in further.values()),
+            *(cells.get(row, NOTHING) for cells in further.values()),
         ]
         for row in table.rows
     ]
@@ -90,19 +90,19 @@ def number_table(numbers: Mapping[tuple[str, str], float], table: Table, label: 
 
 def _mean_and_std(cell: Cell | None, best: bool, seeds: int) -> str:
     if cell is None:
-        return "-"
+        return NOTHING
     trials = len(cell.values) + len(cell.failures)
     remarks = [f"{len(cell.failures)} of {trials} failed"] if cell.failures else []
     remarks += [f"{trials} of {seeds} seeds"] if trials < seeds else []
     if cell.mean is None:
         return ", ".join(remarks)
-    text = f"{cell.mean:.2f}" if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
+    text = mean_and_std(list(cell.values.values()))
     return (f"**{text}**" if best else text) + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def _difference(table: Table, row: str, column: str) -> str:
     mean, base = table.mean(row, column), table.mean(table.baseline, column)
     if mean is None or base is None:
-        return "-"
+        return NOTHING
     cell = table.cells[row, column]
     return f"{mean - base:+.2f} (p {p_value(cell.p_value)}, paired {p_value(cell.paired_p_value)})"

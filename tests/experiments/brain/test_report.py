@@ -58,7 +58,7 @@ def test_says_why_there_is_no_ceiling_across_mice(analysis: Analysis) -> None:
     assert "coarse: " not in text
 
 
-@pytest.mark.parametrize(("p_value", "said"), [(1e-9, "<0.001"), (0.0123, "0.012"), (None, "-")])
+@pytest.mark.parametrize(("p_value", "said"), [(1e-9, "< 0.001"), (0.0123, "0.012"), (None, "-")])
 def test_small_p_values_are_bounds(analysis: Analysis, p_value: float | None, said: str) -> None:
     difference = Difference("a", "b", "fine", -1e-6, -0.1, 0.1, 0.5, 2, p_value)
     text = to_markdown(Analysis(analysis.responses, analysis.ceilings, analysis.groups, [difference]))

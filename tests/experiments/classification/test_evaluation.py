@@ -11,7 +11,7 @@ from torch import nn
 
 from timm_lp.experiments.classification.evaluation import accuracies, evaluate
 from timm_lp.experiments.classification.networks import create_network, preprocessing
-from timm_lp.experiments.data.images import ImageSet
+from timm_lp.experiments.data.decoding import ImageSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import EvalPixels, eval_transform
 from timm_lp.trials.record import DivergedError

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import Base
 
+from timm_lp.experiments.data.decoding import ImageSet, UnreadableImageError
 from timm_lp.experiments.data.digests import NO_IMAGE, DigestCache, image_digests
-from timm_lp.experiments.data.images import ImageSet, UnreadableImageError
 
 LEVELS = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
 
@@ -88,8 +88,8 @@ def test_levels_of_no_known_range_are_refused(content: bytes, levels: str) -> No
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_images_are_upright_as_in_datasets(orientation: int, file_format: str) -> None:
+def test_images_are_upright_as_in_datasets(orientation: int) -> None:
+    file_format = ("JPEG", "PNG", "TIFF", "WEBP")[orientation % 4]
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 4, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[Base.Orientation] = orientation
@@ -186,3 +186,19 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert image_digests(images.sources, [0], DigestCache(None), "ants") == [NO_IMAGE]
     with pytest.raises(UnreadableImageError, match=r"image 0 \(.*x.png\) cannot be read: it is no file"):
         images.image(0)
+
+
+@pytest.mark.parametrize("content", [b"no image", None], ids=["another file", "truncated"])
+def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "1.png"
+    Image.fromarray(LEVELS).save(path)
+    path.write_bytes(content or path.read_bytes()[:70])
+    with pytest.raises(UnreadableImageError, match=r"image 1 \(.*1\.png\) cannot be read: "):
+        ImageSet(["0.png", str(path)], [0, 0], ["ant"], [0, 1]).image(1)
+
+
+def test_an_image_that_its_format_does_not_take_is_named() -> None:
+    content = bytearray(_stored(Image.new("RGB", (8, 8)), "DDS"))
+    content[80:84] = bytes(4)  # no pixel format: Pillow raises NotImplementedError
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: Unknown pixel format"):
+        _decoded(bytes(content))

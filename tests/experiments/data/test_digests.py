@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from timm_lp.experiments.data import digests
-from timm_lp.experiments.data.images import Contents, DataInfo, DataSet, ImageSet
+from timm_lp.experiments.data.decoding import ImageSet
+from timm_lp.experiments.data.images import Contents, DataInfo, DataSet
 from timm_lp.experiments.data.loading import load_data
 
 from ..images import make_folder, make_parquet, make_split_file

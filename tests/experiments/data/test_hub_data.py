@@ -11,10 +11,10 @@ import pytest
 from pyarrow.parquet import read_table, write_table
 
 from timm_lp.experiments.data import hub_data
-from timm_lp.experiments.data.images import DataSet, UnreadableImageError
+from timm_lp.experiments.data.decoding import UnreadableImageError
+from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.data.options import ReadOptions
-from timm_lp.experiments.data.presets import PRESETS
+from timm_lp.experiments.data.presets import PRESETS, ReadOptions
 from timm_lp.experiments.data.sampling import draw
 from timm_lp.trials.record import DataInfo
 
@@ -66,7 +66,19 @@ def test_columns_are_found_or_given(tmp_path: Path) -> None:
         _load(tmp_path, label_column="label")
 
 
-def _write(root: Path, rows: dict[str, list[Any]], features: datasets.Features) -> None:
+AB = datasets.ClassLabel(names=["a", "b"])
+
+
+def _image(number: int) -> dict[str, Any]:
+    return {"bytes": encoded(picture(0, number)), "path": None}
+
+
+def _write(root: Path, columns: dict[str, tuple[Any, list[Any]]], images: list[Any] | None = None) -> None:
+    """Write a table of columns, each of a type with its values, beside images, as both splits."""
+    count = len(next(iter(columns.values()))[1])
+    rows = {"image": [*map(_image, range(count))] if images is None else images}
+    rows |= {name: values for name, (_, values) in columns.items()}
+    features = datasets.Features({"image": datasets.Image(), **{name: kind for name, (kind, _) in columns.items()}})
     (root / "data").mkdir(parents=True)
     for split in ("train", "test"):
         table = datasets.Dataset.from_dict(rows, features=features)
@@ -74,21 +86,18 @@ def _write(root: Path, rows: dict[str, list[Any]], features: datasets.Features) 
 
 
 def test_files_that_number_their_classes_otherwise_are_refused(tmp_path: Path) -> None:
-    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
     for split, names in (("train", ["a", "b"]), ("test", ["b", "a"])):
-        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
-        table = datasets.Dataset.from_dict({"image": images, "label": [0, 1]}, features=features)
-        table.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+        _write(tmp_path / split, {"label": (datasets.ClassLabel(names=names), [0, 1])})
+        (file,) = (tmp_path / split / "data").glob(f"{split}*")
+        file.rename(tmp_path / file.name)
+        shutil.rmtree(tmp_path / split)
     with pytest.raises(ValueError, match=r"must number its classes alike .*test-0.*\.parquet with b, a and .* a, b in"):
         _load(tmp_path)
 
 
 def test_classes_may_be_words_or_numbers(tmp_path: Path) -> None:
-    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(3)]
-    features = datasets.Features(
-        {"image": datasets.Image(), "word": datasets.Value("string"), "number": datasets.Value("int64")}
-    )
-    _write(tmp_path, {"image": images, "word": ["b", "a", "b"], "number": [9, 10, 9]}, features)
+    word, number = datasets.Value("string"), datasets.Value("int64")
+    _write(tmp_path, {"word": (word, ["b", "a", "b"]), "number": (number, [9, 10, 9])})
     words = _load(tmp_path, label_column="word")
     assert (words.train.class_names, words.train.own_labels().tolist()) == (["a", "b"], [1, 0, 1])
     numbers = _load(tmp_path, label_column="number")
@@ -99,21 +108,12 @@ def test_classes_may_be_words_or_numbers(tmp_path: Path) -> None:
         _load(tmp_path)
 
 
-def test_frames_of_a_clip_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_a_clip_count_once(tmp_path: Path) -> None:
     rows = [("v1", "c1", 2), ("v1", "c1", 0), ("v1", "c2", 5), ("v1", "c1", 1), ("v2", "c1", 3), ("v2", "c1", 4)]
     names = ("video_id", "clip_id", "frame")
-    content = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-    content |= {"image": [{"bytes": encoded(picture(0, row[2])), "path": None} for row in rows]}
-    content |= {"label": [0, 0, 0, 0, 1, 1]}
-    features = datasets.Features(
-        {
-            "image": datasets.Image(),
-            "label": datasets.ClassLabel(names=["run", "jump"]),
-            **{name: datasets.Value("string") for name in names[:2]},
-            "frame": datasets.Value("int64"),
-        }
-    )
-    _write(tmp_path, content, features)
+    kinds = datasets.Value("string"), datasets.Value("string"), datasets.Value("int64")
+    columns = {name: (kinds[i], [row[i] for row in rows]) for i, name in enumerate(names)}
+    _write(tmp_path, {**columns, "label": (AB, [0, 0, 0, 0, 1, 1])}, [_image(row[2]) for row in rows])
     data = hub_data.load_hub_data(str(tmp_path), "ucf101", ReadOptions(), replace(PRESETS["ucf101"], id=str(tmp_path)))
     assert list(data.train.indices) == [3, 2, 5]
     assert data.train.own_labels().tolist() == [0, 0, 1]
@@ -121,15 +121,13 @@ def test_frames_of_a_clip_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_broken_image_in_a_table_is_named(tmp_path: Path) -> None:
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    _write(tmp_path, {"image": [{"bytes": b"no image", "path": "x.png"}] * 2, "label": [0, 1]}, features)
+    _write(tmp_path, {"label": (AB, [0, 1])}, [{"bytes": b"no image", "path": "x.png"}] * 2)
     with pytest.raises(UnreadableImageError, match=r"image 0 \(x\.png\) cannot be read: cannot identify"):
         _load(tmp_path).test.image(0)
 
 
 def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    _write(tmp_path, {"image": [None, None], "label": [0, 1]}, features)
+    _write(tmp_path, {"label": (AB, [0, 1])}, [None, None])
     data = _load(tmp_path)
     assert data.contents.num_shared == 0
     with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: there is no image"):
@@ -139,16 +137,15 @@ def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "labels"),
     [
-        (datasets.ClassLabel(names=["a", "b"]), [0, -1]),
-        (datasets.ClassLabel(names=["a", "b"]), [None, 1]),
+        (AB, [0, -1]),
+        (AB, [None, 1]),
         (datasets.Value("string"), ["a", None]),
         (datasets.Value("int64"), [None, 1]),
     ],
     ids=str,
 )
 def test_images_without_a_class_are_refused(tmp_path: Path, kind: Any, labels: list[Any]) -> None:
-    images = [{"bytes": encoded(picture(0, i)), "path": None} for i in range(2)]
-    _write(tmp_path, {"image": images, "label": labels}, datasets.Features({"image": datasets.Image(), "label": kind}))
+    _write(tmp_path, {"label": (kind, labels)})
     with pytest.raises(ValueError, match=r"got 'label' with 1 of 2 images of train without one\. Choose"):
         _load(tmp_path, label_column="label")
 
@@ -198,9 +195,9 @@ def test_files_in_the_place_of_others_are_read(tmp_path: Path) -> None:
 def test_parquet_files_may_lie_in_a_folder_of_each_split(tmp_path: Path, layout: str) -> None:
     make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
     for file in list((tmp_path / "bugs" / "data").iterdir()):
-        place = tmp_path / "laid" / layout.replace("train", file.name.partition("-")[0])
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, place)
+        copy = tmp_path / "laid" / layout.replace("train", file.name.partition("-")[0])
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     data = _load(tmp_path / "laid")
     assert (len(data.train), len(data.test)) == (9, 6)
 
@@ -225,9 +222,9 @@ def test_images_may_lie_in_files_that_the_rows_name(tmp_path: Path) -> None:
     for number in range(4):
         picture(number % 2, number).save(tmp_path / f"{number}.png")
         rows.append(str(tmp_path / f"{number}.png"))
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    for split, places in (("train", [0, 1]), ("test", [2, 3])):
-        content = {"image": [rows[place] for place in places], "label": [0, 1]}
+    features = datasets.Features({"image": datasets.Image(), "label": AB})
+    for split, files in (("train", rows[:2]), ("test", rows[2:])):
+        content = {"image": files, "label": [0, 1]}
         table = datasets.Dataset.from_dict(content, features=features)
         (tmp_path / "bugs").mkdir(exist_ok=True)
         write_table(table.data.table, tmp_path / "bugs" / f"{split}.parquet")  # `to_parquet` would put them into it
@@ -258,7 +255,7 @@ def test_presets_are_pinned_where_a_revision_is_known() -> None:
 
 def _saved(names: list[str], first: int = 0) -> datasets.Dataset:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
-    images = [{"bytes": encoded(picture(place % 2, first + place)), "path": None} for place in range(4)]
+    images = [{"bytes": encoded(picture(number % 2, first + number)), "path": None} for number in range(4)]
     return datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, features=features)
 
 
@@ -328,7 +325,7 @@ def test_class_folders_may_have_a_table_beside_them(tmp_path: Path) -> None:
     ("kind", "values"),
     [
         (datasets.Sequence(datasets.Value("int64")), [[0], [1], [0, 1]]),
-        (datasets.Sequence(datasets.ClassLabel(names=["a", "b"])), [[0], [1], [1]]),
+        (datasets.Sequence(AB), [[0], [1], [1]]),
         ({"name": datasets.Value("string")}, [{"name": "a"}, {"name": "b"}, {"name": "a"}]),
         (datasets.Value("binary"), [b"a", b"b", b"a"]),
         (datasets.Value("float32"), [0.0, 1.0, float("nan")]),
@@ -336,9 +333,7 @@ def test_class_folders_may_have_a_table_beside_them(tmp_path: Path) -> None:
     ids=["list", "list of classes", "dictionary", "bytes", "not a number"],
 )
 def test_labels_that_are_no_class_are_refused(tmp_path: Path, kind: Any, values: list[Any]) -> None:
-    images = [{"bytes": encoded(picture(0, place)), "path": None} for place in range(3)]
-    features = datasets.Features({"image": datasets.Image(), "tags": kind})
-    _write(tmp_path, {"image": images, "tags": values}, features)
+    _write(tmp_path, {"tags": (kind, values)})
     message = (
         r"`label_column` must (hold one class for each image, got 'tags' of|have a class for every image, got 'tags')"
     )

@@ -9,7 +9,7 @@ from timm.data import create_transform, resolve_data_config
 from timm.data.auto_augment import AutoAugment, RandAugment
 from torch.utils.data import DataLoader
 
-from timm_lp.experiments.data.images import UnreadableImageError
+from timm_lp.experiments.data.decoding import UnreadableImageError
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import (
     EpochSampler,

@@ -1,11 +1,15 @@
 import random
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timm_lp.experiments.data.sampling import draw_coop, draw_nested, short_classes
+from timm_lp.experiments.data.loading import load_data
+from timm_lp.experiments.data.sampling import draw, draw_coop, draw_nested, short_classes
+
+from ..images import make_split_file
 
 # Numbers of the images that CoOp's published lists of DTD hold of its first and last class (banded, zigzagged): by
 # shots and seed, of train and then of val. https://github.com/linzhiqiu/cross_modal_adaptation, folder indices/dtd.
@@ -131,3 +135,22 @@ def test_coop_takes_all_of_a_small_class() -> None:
 @pytest.mark.parametrize(("shots", "expected"), [(0, {}), (2, {"ant": 1, "bee": 0}), (1, {"bee": 0})])
 def test_small_classes_are_counted(shots: int, expected: dict[str, int]) -> None:
     assert short_classes([0, 2, 2, 2], ["ant", "bee", "cat"], shots) == expected
+
+
+def test_drawn_shots_are_of_the_training_pool() -> None:
+    data = load_data("digits")
+    drawn = draw(data, "nested", 16, seed=3)
+    assert set(Counter(drawn.train.own_labels().tolist()).values()) == {16}
+    assert set(Counter(drawn.held_out.own_labels().tolist()).values()) == {4}
+    assert not set(drawn.train.indices) & (set(data.test.indices) | set(drawn.held_out.indices))
+    assert drawn.short == {}
+    assert set(draw(data, "nested", 200, seed=3).short) == set(data.train.class_names)
+
+
+def test_coop_needs_its_split_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`sampler` must be nested for digits, got 'coop'"):
+        draw(load_data("digits"), "coop", 4, seed=1)
+    data = load_data(str(make_split_file(tmp_path, {"train": 5, "val": 3, "test": 2})))
+    drawn = draw(data, "coop", 4, seed=1)
+    assert (len(drawn.train), len(drawn.held_out)) == (12, 9)
+    assert drawn.held_out.sources is data.val.sources

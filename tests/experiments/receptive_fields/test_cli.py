@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import torch
 from PIL import Image
 from timm.models import save_for_hf
 
+from tests.trials.records import save_sudoku, save_trial
 from timm_lp.experiments import receptive_fields
-from timm_lp.experiments.receptive_fields import cli, experiment, sample_mpnd
+from timm_lp.experiments.receptive_fields import cli, sample_mpnd
 from timm_lp.experiments.receptive_fields.report import SYNTHETIC
 
 COMMAND = "timm-lp receptive-fields"
@@ -84,20 +86,20 @@ def test_the_example_finds_what_was_drawn_and_says_that_it_is_synthetic(
     assert all(f"]({name})" in report for name in pictures)
 
 
-@pytest.mark.parametrize("tap", [["0.5"], ["0.5", "0.5"]])
-def test_offsets_on_a_grid(tmp_path: Path, tap: list[str]) -> None:
+def test_offsets_on_a_grid(tmp_path: Path) -> None:
     """Rounded to half a micrometre: the exponent is that of the offsets, and there is an interval and a test."""
     x, y = 0.5 * np.round(2 * sample_mpnd(800, np.eye(2), 1, seed=3)).T
     path = tmp_path / "offsets.csv"
     path.write_text("group,x,y\n" + "".join(f"V1,{pair[0]},{pair[1]}\n" for pair in zip(x, y, strict=True)))
     with pytest.raises(SystemExit, match=r"`--offsets` must come with `--tap` .*\. `--tap 0\.5` says how wide"):
         _run(tmp_path / "out", "--offsets", str(path))
-    content = _run(tmp_path / "out", "--offsets", str(path), "--tap", *tap)
+    content = _run(tmp_path / "out", "--offsets", str(path), "--tap", "0.5")
     (field,) = content["fits"]
     assert 0.9 < field["p"] < 1.12
     assert field["p_low"] < 1 < field["p_high"]
     assert field["gaussian_p_value"] < 0.001
     assert content["settings"]["tap"] == [0.5, 0.5]
+    assert cli._plan(cli.COMMAND.parse(["--offsets", str(path), "--tap", "0.5", "0.25"])).tap == (0.5, 0.25)
 
 
 def test_a_users_own_offsets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,9 +121,9 @@ def test_a_users_own_offsets(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_saved_network_beside_a_users_offsets(tmp_path: Path, network: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    for place in range(2):
-        pixels = np.random.default_rng(place).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(images / f"{place}.png")
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{number}.png")
     content = _run(
         tmp_path / "out",
         *(str(network), "--offsets", str(_offsets(tmp_path, neurons=2)), "--images", str(images), "--num-images", "2"),
@@ -132,18 +134,38 @@ def test_a_saved_network_beside_a_users_offsets(tmp_path: Path, network: Path) -
         *("windowed, untrained, images", "windowed, untrained, noise"),
     ]
     assert exponents["windowed, trained, noise"] < 10 < exponents["windowed, untrained, noise"]
-    own = [fit for fit in content["fits"] if fit["group"] == "windowed, trained, images"]
-    assert [fit["unit"] for fit in own] == ["0.png", "1.png"]
-    assert all(fit["p_low"] is None and fit["gaussian_p_value"] is None for fit in own)
+    fits = [fit for fit in content["fits"] if fit["group"] == "windowed, trained, images"]
+    assert [fit["unit"] for fit in fits] == ["0.png", "1.png"]
+    assert all(fit["p_low"] is None and fit["gaussian_p_value"] is None for fit in fits)
     assert {"kernels-1-windowed-trained.png", "kernels-2-windowed-untrained.png"} <= _pictures(tmp_path / "out").keys()
+
+
+def test_a_run_and_a_file_of_weights(tmp_path: Path, network: Path) -> None:
+    """Trials are called as their folders are, and a file's weights are those that are measured."""
+    for seed in (1, 2):
+        save_trial(tmp_path, seed=seed)
+    model = timm.create_model(f"local-dir:{network}", pretrained=True)
+    torch.save(model.state_dict(), network / "last.pth")
+    networks = str(tmp_path / "digits"), str(network), str(network / "last.pth")
+    measured = cli.run(cli.Plan(networks, ("trained",), ("noise",), num_images=1))
+    titles = ["lp2-seed1", "lp2-seed2", "windowed", str(network / "last.pth")]
+    assert [panel.title for panel in measured.kernels] == [f"{title}, trained" for title in titles]
+    assert len({panel.kernel.tobytes() for panel in measured.kernels}) == 3
+    exponents = {fit.group: fit.p for fit in measured.fits}
+    assert exponents["windowed, trained, noise"] == exponents[f"{network / 'last.pth'}, trained, noise"] < 10
+
+
+def test_a_sudoku_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`NETWORK` must be a network that sees images, got .*, a Sudoku network"):
+        cli.run(cli.Plan((str(save_sudoku(tmp_path)),)))
 
 
 def test_folders_of_the_same_name_stay_apart(tmp_path: Path) -> None:
     names = [str(tmp_path / parent / "lp2-seed1") for parent in "ab"]
     for name in names:
         Path(name).mkdir(parents=True)
-    assert experiment.network_titles((names[0], "alexnet")) == {names[0]: "lp2-seed1", "alexnet": "alexnet"}
-    assert experiment.network_titles((*names,)) == {name: name for name in names}
+    assert cli.network_titles((names[0], "alexnet")) == {names[0]: "lp2-seed1", "alexnet": "alexnet"}
+    assert cli.network_titles((*names,)) == {name: name for name in names}
 
 
 def test_a_field_of_each_neuron(tmp_path: Path, network: Path) -> None:
@@ -185,7 +207,7 @@ def test_bad_arguments_are_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "`name` must be a registered network, .* got 'nothing'"),
+        (["nothing"], "`NETWORK` must be a registered name, .*, got 'nothing', which is neither a name"),
         (["--offsets", "nowhere.csv"], r"\[Errno 2\] No such file or directory: 'nowhere\.csv'"),
         (["--images", "nowhere"], "`--images` must be a folder, got nowhere"),
         (["resnetv2_50x1_bit", "--weights", "untrained"], "`NETWORK` must begin with a plain convolution of one group"),
@@ -194,8 +216,8 @@ def test_bad_arguments_are_one_line(
 def test_what_is_not_there_ends_in_one_sentence_before_anything_is_fitted(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "fit_field", None)
-    monkeypatch.setattr(experiment.NetworkSource, "synapses", None)
+    monkeypatch.setattr(cli, "fit_field", None)
+    monkeypatch.setattr(cli.NetworkSource, "synapses", None)
     with pytest.raises(SystemExit, match=f"{COMMAND}: {message}"):
         cli.main([*arguments, "--output-dir", str(tmp_path)])
 

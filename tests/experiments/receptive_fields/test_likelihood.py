@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from timm_lp.experiments.receptive_fields.density import tap_log_prob
 from timm_lp.experiments.receptive_fields.flags import FORMS
 from timm_lp.experiments.receptive_fields.likelihood import (
     Sample,
@@ -12,7 +13,6 @@ from timm_lp.experiments.receptive_fields.likelihood import (
     negative_log_likelihood,
     widths_of,
 )
-from timm_lp.experiments.receptive_fields.taps import tap_log_prob
 
 from . import reference
 

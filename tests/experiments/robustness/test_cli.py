@@ -16,11 +16,9 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from tests.distributed import run_on_two_processes
-from timm_lp.experiments.data.corruptions import computed as computed_images
-from timm_lp.experiments.data.corruptions.corrupt import corrupt
-from timm_lp.experiments.data.corruptions.names import COMPUTED, CORRUPTIONS
+from timm_lp.experiments.data.corruptions.functions import CORRUPTIONS, computable, corrupt
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.robustness import demonstration, measure
+from timm_lp.experiments.robustness import cli, measure
 from timm_lp.experiments.robustness.cli import main
 from timm_lp.models.loading import load_network
 from timm_lp.trials.record import read_record
@@ -78,7 +76,7 @@ def test_results_in_json(computed: tuple[str, str, Path]) -> None:
     content = json.loads((computed[-1] / "results.json").read_text())
     assert content["data"] == {
         **{"name": "corrupted bugs", "note": NOTE, "num_images": 9},
-        **{"corruptions": [*COMPUTED], "severities": [1, 3]},
+        **{"corruptions": computable(), "severities": [1, 3]},
     }
     assert content["demonstration"] is False
     assert content["command"].startswith("python -m timm_lp.experiments.robustness ")
@@ -247,8 +245,9 @@ def test_the_demonstration_says_that_it_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = {"variants": ["base"], "seeds": [1], "epochs": 1, "shots": 2}
-    monkeypatch.setattr(demonstration, "_SHORT", {**demonstration._SHORT, **short})
-    monkeypatch.setattr(computed_images, "COMPUTED", ("fog", "contrast"))
+    monkeypatch.setattr(cli, "_DEMONSTRATION", {**cli._DEMONSTRATION, **short})
+    for name in {*computable()} - {"fog", "contrast"}:
+        monkeypatch.delitem(CORRUPTIONS, name)
     main(["--output-dir", str(tmp_path)])
     text = capsys.readouterr().out
     assert (

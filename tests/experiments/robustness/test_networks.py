@@ -1,4 +1,3 @@
-import logging
 import shutil
 from pathlib import Path
 
@@ -6,43 +5,39 @@ import pytest
 import timm
 import torch
 
-from timm_lp.experiments.robustness.networks import check_data, find_networks, network_digest
+from timm_lp.experiments.robustness.networks import Candidate, check_data, describe_networks, network_digest
+from timm_lp.trials.networks import find_networks
 
 from ..networks import TINY
 from .conftest import MakeTrial
 
 
-def test_an_output_folder_stands_for_its_trials(run: Path) -> None:
-    found = find_networks([str(run)])
-    assert [(own.model, own.variant, own.seed, own.clean) for own in found] == [
+def _describe(*names: Path | str) -> list[Candidate]:
+    return describe_networks(find_networks(map(str, names)).networks)
+
+
+def test_a_run_is_described_by_its_records_and_weights(run: Path) -> None:
+    networks = _describe(run)
+    assert [(one.model, one.variant, one.seed, one.clean) for one in networks] == [
         *(("resnet18", "base", 1, 61.0), ("resnet18", "base", 2, 62.0)),
         *(("resnet18", "lp2", 1, 61.0), ("resnet18", "lp2", 2, 62.0)),
     ]
-    assert len({own.sha256 for own in found}) == 4
-    assert {(own.num_classes, own.class_names) for own in found} == {(3, ("ant", "bee", "cat"))}
-    (one,) = find_networks([str(run / "bugs" / "resnet18" / "lp2-seed2")])
-    assert (one.variant, one.seed, one.sha256) == ("lp2", 2, found[3].sha256)
+    assert len({one.sha256 for one in networks}) == 4
+    assert {(one.num_classes, one.class_names) for one in networks} == {(3, ("ant", "bee", "cat"))}
+    (again,) = _describe(run / "bugs" / "resnet18" / "lp2-seed2")
+    assert again.sha256 == networks[3].sha256
+    assert networks[0].record is not None
+    check_data(networks, networks[0].record.data_sha256, "bugs")
+    with pytest.raises(ValueError, match=r"`dataset` must have the images and classes of the trials' own, got digits"):
+        check_data(networks, "0" * 64, "digits")
 
 
-def test_failed_and_held_out_trials_are_left_out(
-    make_trial: MakeTrial, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    make_trial(tmp_path, "base", 1)
-    make_trial(tmp_path, "lp2", 1, metrics=None, error="the loss became nan")
-    make_trial(tmp_path, "base", 2, held_out=True)
-    with caplog.at_level(logging.WARNING):
-        assert [own.seed for own in find_networks([str(tmp_path)])] == [1]
-    assert "lp2-seed1 is left out: its trial failed: the loss became nan" in caplog.text
-    with pytest.raises(ValueError, match=r"`networks` must have a trial that ended well, got none in .*lp2-seed1"):
-        find_networks([str(tmp_path / "bugs" / "resnet18" / "lp2-seed1")])
-
-
-def test_a_saved_network_without_a_record_is_known_by_its_architecture(run: Path, tmp_path: Path) -> None:
+def test_a_saved_network_without_a_record_is_what_its_architecture_says(run: Path, tmp_path: Path) -> None:
     for variant in ("base", "lp2"):
         shutil.copytree(run / "bugs" / "resnet18" / f"{variant}-seed1", tmp_path / variant)
         (tmp_path / variant / "trial.json").unlink()
-    found = find_networks([str(tmp_path / "base"), f"local-dir:{tmp_path / 'lp2'}", str(tmp_path / "base")])
-    assert [(own.model, own.variant, own.seed, own.clean) for own in found] == [
+    networks = _describe(tmp_path / "base", f"local-dir:{tmp_path / 'lp2'}")
+    assert [(one.model, one.variant, one.seed, one.clean) for one in networks] == [
         ("resnet18", "base", None, None),
         ("resnet18", "lp2", None, None),
     ]
@@ -73,18 +68,11 @@ def test_a_network_in_bfloat16_has_a_digest_too() -> None:
     assert len(network_digest(network, {})) == 64
 
 
-def test_what_is_no_network_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"`networks` must be a trial's folder, .* with neither trial.json nor config"):
-        find_networks([str(tmp_path)])
-    with pytest.raises(ValueError, match=r"`name` must be a registered network.*got 'resnet19'"):
-        find_networks(["resnet19"])
-
-
 def test_trials_of_different_data_are_refused(make_trial: MakeTrial, tmp_path: Path) -> None:
     make_trial(tmp_path / "a", "base", 1)
     make_trial(tmp_path / "b", "base", 1, folder="other/resnet18/base-seed1", data_sha256="0" * 64)
     with pytest.raises(ValueError, match=r"`networks` must be trials of one data set, got .* Test each data set by"):
-        find_networks([str(tmp_path / "a"), str(tmp_path / "b")])
+        _describe(tmp_path / "a", tmp_path / "b")
 
 
 def test_the_same_trial_of_two_runs_and_other_settings_are_refused(make_trial: MakeTrial, tmp_path: Path) -> None:
@@ -92,22 +80,13 @@ def test_the_same_trial_of_two_runs_and_other_settings_are_refused(make_trial: M
     make_trial(tmp_path / "b", "base", 1)
     make_trial(tmp_path / "c", "base", 2, settings={"epochs": 7})
     with pytest.raises(ValueError, match=r"must hold the trials of one benchmark, .* of the same name"):
-        find_networks([str(tmp_path / "a"), str(tmp_path / "b")])
+        _describe(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ValueError, match=r"must hold the trials of one benchmark, .* with another resnet18: epochs"):
-        find_networks([str(tmp_path / "a"), str(tmp_path / "c")])
+        _describe(tmp_path / "a", tmp_path / "c")
 
 
 def test_base_networks_may_have_settings_of_their_own(make_trial: MakeTrial, tmp_path: Path) -> None:
     make_trial(tmp_path / "a", "base", 1)
     other = {"model": "resnet34", "network": "resnet34", "folder": "bugs/resnet34/base-seed1"}
     make_trial(tmp_path / "b", "base", 1, settings={"epochs": 7}, **other)
-    assert [own.model for own in find_networks([str(tmp_path / "a"), str(tmp_path / "b")])] == ["resnet18", "resnet34"]
-
-
-def test_other_images_than_the_trials_are_refused(run: Path) -> None:
-    found = find_networks([str(run)])
-    record = found[0].record
-    assert record is not None
-    check_data(found, record.data_sha256, "bugs")
-    with pytest.raises(ValueError, match=r"`dataset` must have the images and classes of the trials' own, got digits"):
-        check_data(found, "0" * 64, "digits")
+    assert [one.model for one in _describe(tmp_path / "a", tmp_path / "b")] == ["resnet18", "resnet34"]

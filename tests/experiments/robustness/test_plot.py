@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from timm_lp.experiments.data.corruptions.functions import CORRUPTIONS
 from timm_lp.experiments.data.corruptions.images import CorruptedSet
-from timm_lp.experiments.data.corruptions.names import CORRUPTIONS
 from timm_lp.experiments.robustness.plot import plot
 from timm_lp.experiments.robustness.scores import Scores
 

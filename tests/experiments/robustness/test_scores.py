@@ -4,22 +4,22 @@ from collections.abc import Mapping
 
 import pytest
 
-from timm_lp.experiments.data.corruptions.images import CLEAN
-from timm_lp.experiments.data.corruptions.names import COMMON, CORRUPTIONS
+from timm_lp.experiments.data.corruptions import CLEAN
+from timm_lp.experiments.data.corruptions.functions import CORRUPTIONS, is_common
 from timm_lp.experiments.robustness.measure import Result
-from timm_lp.experiments.robustness.networks import Subject
+from timm_lp.experiments.robustness.networks import Candidate
 from timm_lp.experiments.robustness.scores import Scores, column, mean_corruption_error
 
 
 def results(
     variant: str, seed: int | None, tops: Mapping[tuple[str, int], float | None], model: str = "resnet18"
 ) -> list[Result]:
-    subject = Subject(f"{model}/{variant}-seed{seed}", None, model, variant, seed)
+    subject = Candidate(f"{model}/{variant}-seed{seed}", model=model, variant=variant, seed=seed)
     return [Result(subject, *place, top, top, None if top is not None else "nan") for place, top in tops.items()]
 
 
 def test_means_over_15_and_over_19_stand_apart() -> None:
-    tops = {(name, step): 50.0 + step if name in COMMON else 10.0 for name in CORRUPTIONS for step in (1, 3)}
+    tops = {(name, step): 50.0 + step if is_common(name) else 10.0 for name in CORRUPTIONS for step in (1, 3)}
     scores = Scores(results("base", 1, {(CLEAN, 0): 70.0, **tops}))
     assert scores.summary("mean_common").mean("base", "resnet18") == pytest.approx(52)
     assert scores.summary("mean_all").mean("base", "resnet18") == pytest.approx((15 * 52 + 4 * 10) / 19)

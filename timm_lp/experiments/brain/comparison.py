@@ -1,13 +1,13 @@
 """Differences between networks, paired over images and over seeds, with Holm's correction for their number."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import norm, ttest_1samp
-from statsmodels.stats.multitest import multipletests
 
+from ...trials.statistics import holm
 from .groups import Group, interval_of
 
 _ROUNDING = 1e-4  # of tau: networks of one function differ by less, as their sums are rounded differently
@@ -49,23 +49,18 @@ def differences(groups: Sequence[Group]) -> list[Difference]:
     Args:
         groups: Seeds of the networks, aligned with the same draws.
     """
-    found = [difference for pair in combinations(groups, 2) for difference in _between(*pair)]
-    images = holm([difference.p_images for difference in found])
-    seeds = holm([difference.p_seeds for difference in found if difference.p_seeds is not None])
+    compared = [difference for pair in combinations(groups, 2) for difference in _between(*pair)]
+    p_images = holm({place: difference.p_images for place, difference in enumerate(compared)})
+    p_seeds = holm({place: p for place, difference in enumerate(compared) if (p := difference.p_seeds) is not None})
     return [
-        replace(difference, p_images=next(images), p_seeds=None if difference.p_seeds is None else next(seeds))
-        for difference in found
+        replace(difference, p_images=p_images[place], p_seeds=p_seeds.get(place))
+        for place, difference in enumerate(compared)
     ]
 
 
-def holm(p_values: list[float]) -> Iterator[float]:
-    """Yield p-values corrected for their number."""
-    yield from map(float, multipletests(p_values, method="holm")[1] if p_values else ())
-
-
-def resolution(found: Sequence[Difference]) -> float | None:
+def resolution(compared: Sequence[Difference]) -> float | None:
     """Return the difference that the images can tell from none: half the median interval; None where there is none."""
-    widths = [difference.high - difference.low for difference in found]
+    widths = [difference.high - difference.low for difference in compared]
     widths = [width for width in widths if width > _ROUNDING]  # networks of one function say nothing about it
     return float(np.median(widths)) / 2 if widths else None
 

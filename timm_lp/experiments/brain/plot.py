@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...files import write_figure
+from ...reporting import counted
 from .alignment import Alignment
 from .analysis import Analysis
 from .groups import Group, interval_of
@@ -120,4 +121,4 @@ def _share_limits(panels: "list[Axes]") -> None:
 
 def _title(group: Group) -> str:
     name = group.name if len(group.name) <= 44 else f"...{group.name[-41:]}"
-    return name if len(group.members) == 1 else f"{name}, {len(group.members)} seeds"
+    return name if len(group.members) == 1 else f"{name}, {counted(len(group.members), 'seed')}"

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from ...reporting import csv_text, markdown_rows
+from ...reporting import NOTHING, csv_text, interval, markdown_rows, mean_and_std, number, p_value
 from .analysis import Analysis
 from .comparison import Difference, resolution
 from .groups import Group
 from .recordings import Recording
 from .responses import Responses
-from .similarity import Array
+
+_TAU = ".3f"  # how a tau is written
 
 
 def to_markdown(analysis: Analysis) -> str:
@@ -94,7 +93,7 @@ def _introduction(responses: Responses) -> str:
 
 def _ceilings(analysis: Analysis) -> str:
     lines = [
-        [area, _number(ceiling.tau), ceiling.kind, _number(ceiling.agreement)]
+        [area, number(ceiling.tau, _TAU), ceiling.kind, number(ceiling.agreement, _TAU)]
         for area, ceiling in analysis.ceilings.items()
     ]
     reasons = [f"{area}: {ceiling.reason}" for area, ceiling in analysis.ceilings.items() if ceiling.reason]
@@ -110,11 +109,11 @@ def _best_layers(analysis: Analysis) -> str:
             taus, ceiling = group.best_taus[:, place], analysis.ceilings[area].tau
             lines.append(
                 [
-                    *(group.name, area, _first(group.best_layers(area)), _mean(taus)),
-                    _interval(low[place], high[place]),
-                    _number(group.held_out[place]),
-                    _number(group.chance()[0]),
-                    f"{round(100 * taus.mean() / ceiling)} %" if ceiling else "-",
+                    *(group.name, area, _first(group.best_layers(area)), mean_and_std(taus.tolist(), _TAU)),
+                    interval(low[place], high[place], _TAU),
+                    number(group.held_out[place], _TAU),
+                    number(group.chance()[0], _TAU),
+                    f"{round(100 * taus.mean() / ceiling)} %" if ceiling else NOTHING,
                 ]
             )
     return markdown_rows(header, lines, left=3)
@@ -122,7 +121,11 @@ def _best_layers(analysis: Analysis) -> str:
 
 def _maxima(groups: Sequence[Group]) -> str:
     lines = [
-        [group.name, _first(group.where_maximal()), _mean(group.maxima), _number(group.chance()[1])] for group in groups
+        [
+            *(group.name, _first(group.where_maximal())),
+            *(mean_and_std(group.maxima.tolist(), _TAU), number(group.chance()[1], _TAU)),
+        ]
+        for group in groups
     ]
     return markdown_rows(["network", "where", "maximum", "chance"], lines, left=2)
 
@@ -131,11 +134,11 @@ def _differences(differences: Sequence[Difference]) -> str:
     header = ["networks", "area", "difference", "95 % over images", "p over images", "seeds", "p over seeds"]
     lines = [
         [
-            *(f"{found.first} - {found.second}", found.area, f"{round(found.difference, 3) + 0.0:+.3f}"),
-            *(_interval(found.low, found.high), _p_value(found.p_images)),
-            *(str(found.seeds or "-"), _p_value(found.p_seeds)),
+            *(f"{pair.first} - {pair.second}", pair.area, f"{round(pair.difference, 3) + 0.0:+.3f}"),  # no -0.000
+            *(interval(pair.low, pair.high, _TAU), p_value(pair.p_images)),
+            *(str(pair.seeds or NOTHING), p_value(pair.p_seeds)),
         ]
-        for found in differences
+        for pair in differences
     ]
     return markdown_rows(header, lines, left=2)
 
@@ -143,20 +146,3 @@ def _differences(differences: Sequence[Difference]) -> str:
 def _first(names: Sequence[str]) -> str:
     """Return the first name, and how many others there are."""
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _mean(values: Array) -> str:
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{values.mean():.3f}{spread}"
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{_number(low)} to {_number(high)}"
-
-
-def _p_value(value: float | None) -> str:
-    return "<0.001" if value is not None and value < 5e-4 else _number(value)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{round(value, 3) + 0.0:.3f}"  # no -0.000

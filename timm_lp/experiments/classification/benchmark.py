@@ -18,7 +18,8 @@ from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
 from ...trials.folder import check_writable, find_data, find_finished, is_unsaved
 from ...trials.record import DivergedError, TrialRecord, as_json
-from ..data.images import DataSet, UnreadableImageError
+from ..data.decoding import UnreadableImageError
+from ..data.images import DataSet
 from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw

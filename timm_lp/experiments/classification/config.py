@@ -9,7 +9,7 @@ from typing import Any
 from ...files import file_digest
 from ...settings import SEEDS, TINY, check_lists, check_settings, setting
 from ...variants import BASE
-from ..data.options import ReadOptions
+from ..data.presets import ReadOptions
 
 DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
 

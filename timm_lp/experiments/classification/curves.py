@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...trials import curves
+from ...trials import plots
 from ...trials.record import TrialRecord
 
 _PANELS = {"loss": "training loss", "top1": "top-1 on the test images (%)"}
@@ -24,6 +24,6 @@ def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
     """
     known = {
         variant: [{"epoch": list(map(float, range(1, len(own["loss"]) + 1))), **own} for own in histories]
-        for variant, histories in curves.curves_of(records).items()
+        for variant, histories in plots.curves_of(records).items()
     }
-    curves.draw_curves(known, path, title, x=_X, panels=_PANELS)
+    plots.draw_curves(known, path, title, x=_X, panels=_PANELS)

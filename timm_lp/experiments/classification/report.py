@@ -8,7 +8,7 @@ from statistics import fmean
 from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, number, write_page
 from ...trials.folder import check_comparable, read_records
-from ...trials.plot import plot
+from ...trials.plots import plot_table
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
@@ -68,7 +68,7 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
         "report",
         to_markdown(records),
         tables={"report.csv": to_csv(records)},
-        pictures={"report.png": partial(plot, accuracies(records), label="top-1 accuracy (%)"), **curves},
+        pictures={"report.png": partial(plot_table, accuracies(records), label="top-1 accuracy (%)"), **curves},
     )
 
 

@@ -1,4 +1,4 @@
-"""Digests of images' contents, kept between runs so that no image is read twice for them."""
+"""Digests of images' contents, kept between runs so that each image is read once for them."""
 
 import hashlib
 import json
@@ -15,22 +15,40 @@ from huggingface_hub import cached_assets_path, constants
 from tqdm import tqdm
 
 from ...files import file_digest, file_state, write_text
-from .column import StoredColumn
 
 _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _CHUNK = 256
-_SETTLED_NS = 2 * 10**9  # what was written later may be written again at the same time, by a file system's clock
+_SETTLED_NS = 2 * 10**9  # a younger file may be written again with the same time, by a file system's clock
 
 NO_IMAGE = bytes(32)  # in place of the digest of an image that cannot be read
+
+
+class StoredColumn(Sequence[Any]):
+    """Reads a column's rows as they are stored, in a fraction of the time that `datasets` takes for a row.
+
+    Args:
+        column: The Arrow column.
+        name: Its name.
+        files: The files that hold its rows, empty where they are in memory.
+    """
+
+    def __init__(self, column: Any, name: str, files: Sequence[str]) -> None:
+        self._column, self.name, self.files = column, name, files
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._column[index].as_py()
 
 
 class DigestCache:
     """The digests of a data set's files on this machine, each with the state in which its file was read.
 
-    The file lies in huggingface_hub's folder of assets. It holds nothing that the images do not tell: where it is lost,
-    damaged or cannot be written, they are read again.
+    They lie in a file in huggingface_hub's folder of assets. If it is lost, damaged or cannot be written, the images
+    are read again.
 
     Args:
         location: Folder or file of the data set; None to keep nothing.
@@ -38,12 +56,12 @@ class DigestCache:
 
     def __init__(self, location: Path | None) -> None:
         self._location = location
-        self._known: dict[str, tuple[str, str]] = self._read()
+        self._earlier: dict[str, tuple[str, str]] = self._read()
         self._new: dict[str, tuple[str, str]] = {}
 
     def get(self, key: str, state: str) -> bytes | None:
-        """Return the digests of a file in this state, or None where they are not known."""
-        then, digests = self._known.get(key, ("", ""))
+        """Return the digests of a file in this state; None if they were not kept."""
+        then, digests = self._earlier.get(key, ("", ""))
         return bytes.fromhex(digests) if then == state else None
 
     def put(self, key: str, state: str, digests: bytes) -> None:
@@ -51,13 +69,13 @@ class DigestCache:
         self._new[key] = state, digests.hex()
 
     def save(self) -> None:
-        """Write what is new, or say why that cannot be."""
+        """Write the new digests, or log why they cannot be written."""
         if not self._new or self._location is None:
             return
-        text = json.dumps({**self._known, **self._new})
+        text = json.dumps({**self._earlier, **self._new})
         try:
             write_text(self._path(self._location), f"{_sha256(text)}\n{text}")
-        except (OSError, ValueError) as error:  # huggingface_hub's, where its folder is a file, is a ValueError
+        except (OSError, ValueError) as error:  # huggingface_hub raises a ValueError if its folder is a file
             _logger.warning("The next run reads all images again: their digests cannot be kept: %s", error)
 
     def _read(self) -> dict[str, tuple[str, str]]:
@@ -80,16 +98,16 @@ def image_digests(sources: Sequence[Any], indices: Sequence[int], cache: DigestC
 
     Args:
         sources: Each image: a path, an array, or `datasets`' dictionary with `bytes` and `path`.
-        indices: The images, by their places in `sources`.
-        cache: What is known of them.
-        name: What the progress bar calls the data set.
+        indices: The images, by their index in `sources`.
+        cache: The digests that are kept.
+        name: Name of the data set in the progress bar.
 
     Returns:
         32 bytes for each image; `NO_IMAGE` for one that cannot be read.
     """
     if isinstance(sources, StoredColumn):
         return _column_digests(sources, indices, cache, name)
-    return _on_threads(lambda index: _known_digest(sources[index], cache), indices, name)
+    return _on_threads(lambda index: _source_digest(sources[index], cache), indices, name)
 
 
 def _column_digests(column: StoredColumn, indices: Sequence[int], cache: DigestCache, name: str) -> list[bytes]:
@@ -97,32 +115,32 @@ def _column_digests(column: StoredColumn, indices: Sequence[int], cache: DigestC
     chosen = hashlib.sha256(np.asarray(indices, dtype=np.int64).tobytes()).hexdigest()
     key = json.dumps([column.name, [Path(file).name for file in column.files], chosen])
     state = ", ".join(file_state(file) for file in column.files)
-    known = cache.get(key, state) if state else None
-    if known is not None:
-        return [known[start : start + 32] for start in range(0, len(known), 32)]
+    kept = cache.get(key, state) if state else None
+    if kept is not None:
+        return [kept[start : start + 32] for start in range(0, len(kept), 32)]
     digests = _on_threads(lambda index: _digest(column[index]), indices, name)
     if state:
         cache.put(key, state, b"".join(digests))
     return digests
 
 
-def _known_digest(source: Any, cache: DigestCache) -> bytes:
-    """Return the digest of an image, read where its file is not as it was."""
+def _source_digest(source: Any, cache: DigestCache) -> bytes:
+    """Return the digest of an image; its file is read only if its state changed."""
     if not isinstance(source, str):
         return _digest(source)
     if not os.path.isfile(source):  # to read a pipe waits for ever
         return NO_IMAGE
     try:
         state = file_state(source)
-        known = cache.get(source, state)
-        if known is None:
+        digest = cache.get(source, state)
+        if digest is None:
             now = time.time_ns()
-            known = bytes.fromhex(file_digest(Path(source)))
+            digest = bytes.fromhex(file_digest(Path(source)))
             if now - os.stat(source).st_ctime_ns > _SETTLED_NS:
-                cache.put(source, state, known)
-    except OSError:  # the trial that needs it names it
+                cache.put(source, state, digest)
+    except OSError:  # a trial that needs the image names it
         return NO_IMAGE
-    return known
+    return digest
 
 
 def _digest(source: Any) -> bytes:

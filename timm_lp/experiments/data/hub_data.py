@@ -1,4 +1,4 @@
-"""Data sets on the Hub, and folders that are laid out as there, read through `datasets`."""
+"""Data sets on the Hub, and folders with the Hub's layout, read through `datasets`."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ...files import file_state
-from .column import StoredColumn
-from .images import FOLDER_HOLDS, DataInfo, DataSet, ImageSet, check_classes, check_splits, split_names
-from .options import ReadOptions
-from .presets import Preset
+from .decoding import ImageSet
+from .digests import StoredColumn
+from .images import FOLDER_HOLDS, DataInfo, DataSet, check_classes, check_splits, split_names
+from .presets import Preset, ReadOptions
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def is_table(folder: Path) -> bool:
     train = folder / "train"
     if (train / _SAVED).is_file() or any(train.glob("*.parquet")):
         return True
-    is_listed = any((place / name).is_file() for place in (folder, train) for name in _LISTS)
+    is_listed = any((parent / name).is_file() for parent in (folder, train) for name in _LISTS)
     return is_listed and not any(path.is_dir() and path.name[0] != "." for path in train.iterdir())
 
 
@@ -40,15 +40,15 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
         source: Its id on the Hub, or the absolute path of a folder that `datasets` reads: of parquet files in the
             Hub's layout, of images with a table of their classes, or as `save_to_disk` writes it.
         folder: Name of its folder among the results.
-        options: Say which revision, columns and splits; what they leave open, the preset says, or the data set itself.
-        preset: What is known about the data set.
+        options: Revision, columns and splits; what they leave open, the preset gives, or the data set itself.
+        preset: The preset, if the data set has one.
 
     Raises:
         ImportError: If `datasets` is not installed.
         ValueError: If `datasets` cannot load it, or splits, columns or classes are not as they must be.
     """
     local = Path(source).is_absolute()
-    if not local and Path(source).is_dir():  # which `datasets` would read, whatever the revision
+    if not local and Path(source).is_dir():  # `datasets` would read it in place of the revision
         raise ValueError(f"`dataset` must be on the Hub, got {source!r}, which is a folder here. Start elsewhere.")
     revision, files = None, []
     with _reading(source, local, preset):
@@ -83,7 +83,7 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
     id, name = (Path(source).resolve().name,) * 2 if local else (source, preset.name if preset else source)
     of_train = _images(train, train_labels, train_names, image_column, *clips)
     of_test = _images(test, test_labels, train_names, image_column, *clips)
-    if not local:  # a commit settles the images, and reading them all might take hours
+    if not local:  # a commit fixes the images, and reading them all might take hours
         origin = [source, revision, options.dataset_config, image_column]
         of_train, of_test = (
             replace(images, pinned=json.dumps([*origin, split]))
@@ -95,12 +95,12 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
 
 @contextmanager
 def _reading(source: str, local: bool, preset: Preset | None) -> Iterator[None]:
-    """Say in one sentence why a data set cannot be had."""
+    """Turn any error of reading a data set into one sentence."""
     try:
         yield
     except ImportError:
         raise
-    except Exception as error:  # the Hub's, its HTTP client's, pyarrow's and `datasets`' have nothing in common
+    except Exception as error:  # those of the Hub, its HTTP client, pyarrow and `datasets` share no base class
         reason = " ".join(str(error).split())
         if local:
             start = f"be a folder that holds {FOLDER_HOLDS}, got {source!r}: "
@@ -113,7 +113,7 @@ def _reading(source: str, local: bool, preset: Preset | None) -> Iterator[None]:
 
 
 def _commit(source: str, revision: str | None) -> str | None:
-    """Return the commit that a revision stands for now; a whole hash needs no look at the Hub."""
+    """Return the commit that a revision names now; a whole hash needs no request."""
     if revision is not None and len(revision) == 40:
         return revision
     from huggingface_hub import dataset_info
@@ -136,9 +136,9 @@ def _data_files(folder: str, name: str | None) -> list[Path]:
 
 
 def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
-    """Load a folder, whose files `datasets` itself knows by path and time alone: other files in their place are read.
+    """Load a folder into a cache for this state of its files.
 
-    What it made of each state of the files lies in a cache of its own.
+    `datasets` tells files apart by path and time alone: it would not read other files that replace them.
     """
     from datasets import config, load_dataset
 
@@ -188,13 +188,13 @@ def _join(parts: Any, split: str, source: str) -> Any:
 
 
 def _column(name: str | None, setting: str, kind: str, data: Any) -> str:
-    """Return a column's name, found by its kind where it is not given."""
+    """Return a column's name: the given one, or the only one of its kind."""
     if name is None:
-        found = [column for column, feature in data.features.items() if type(feature).__name__ == kind]
-        if len(found) == 1:
-            return found[0]
+        columns = [column for column, feature in data.features.items() if type(feature).__name__ == kind]
+        if len(columns) == 1:
+            return columns[0]
         raise ValueError(
-            f"`{setting}` must be given for this data set, got {len(found)} columns of type {kind} among "
+            f"`{setting}` must be given for this data set, got {len(columns)} columns of type {kind} among "
             f"{', '.join(data.column_names)}."
         )
     if name not in data.column_names:
@@ -203,7 +203,7 @@ def _column(name: str | None, setting: str, kind: str, data: Any) -> str:
 
 
 def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
-    """Return the names of the classes and each image's class, by its place among the names.
+    """Return the names of the classes, and the index of each image's class among them.
 
     Raises:
         ValueError: If an image has no class; test sets of competitions have none, or -1.
@@ -235,17 +235,17 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
 
 
 def _check_class_order(files: list[Path], column: str, class_names: list[str]) -> None:
-    """Refuse files that number their classes otherwise: `datasets` reads them all with the names of the first."""
+    """Refuse files that number their classes in different ways: `datasets` reads all with the names of the first."""
     from datasets import Features
     from pyarrow.parquet import read_schema
 
     for file in files:
         if file.suffix != ".parquet":
             continue
-        own = getattr(Features.from_arrow_schema(read_schema(file)).get(column), "names", None)
-        if own is not None and list(own) != class_names:
+        names = getattr(Features.from_arrow_schema(read_schema(file)).get(column), "names", None)
+        if names is not None and list(names) != class_names:
             raise ValueError(
-                f"`dataset` must number its classes alike in all files, got {file} with {', '.join(own)} and another "
+                f"`dataset` must number its classes alike in all files, got {file} with {', '.join(names)} and another "
                 f"with {', '.join(class_names)} in {column!r}. Write them with one ClassLabel."
             )
 
@@ -283,11 +283,11 @@ def _sources(data: Any, image_column: str) -> Sequence[Any]:
 
 
 def _middle_frames(data: Any, clip_columns: tuple[str, ...], frame_column: str) -> list[int]:
-    """Return the place of each clip's middle frame, clips in the order of their first frames."""
+    """Return the index of each clip's middle frame, clips in the order of their first frames."""
     columns = data.select_columns([*clip_columns, frame_column]).with_format("numpy")
     frames = np.asarray(columns[frame_column][:])
     clips: dict[tuple[Any, ...], list[int]] = {}
-    for place, clip in enumerate(zip(*(columns[name][:].tolist() for name in clip_columns), strict=True)):
-        clips.setdefault(clip, []).append(place)
+    for index, clip in enumerate(zip(*(columns[name][:].tolist() for name in clip_columns), strict=True)):
+        clips.setdefault(clip, []).append(index)
     _logger.info("Taking the middle frames of %d clips from %d frames.", len(clips), len(frames))
-    return [sorted(places, key=lambda place: frames[place])[len(places) // 2] for places in clips.values()]
+    return [sorted(indices, key=lambda index: frames[index])[len(indices) // 2] for indices in clips.values()]

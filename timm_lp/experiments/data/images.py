@@ -1,77 +1,25 @@
-"""The images of a data set: what is in its splits."""
+"""A data set: its splits, and a digest of their contents."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from ...trials.record import DataInfo
-from .decoding import decode
+from .decoding import ImageSet
 from .digests import NO_IMAGE, DigestCache, image_digests
 
 FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub"
 
 
-class UnreadableImageError(Exception):
-    """An image cannot be decoded."""
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Labelled images of one split, each decoded when it is asked for.
-
-    Attributes:
-        sources: Each image of the split: a path, an array `(H, W)`, or `datasets`' dictionary with `bytes` and `path`.
-        labels: Class of each image of the split.
-        class_names: Name of each class.
-        indices: The images that belong to the set, by their place in the split.
-        pinned: What settles the images for all time, as a commit on the Hub does; None where it is their contents.
-    """
-
-    sources: Sequence[Any]
-    labels: Sequence[int]
-    class_names: list[str]
-    indices: Sequence[int]
-    pinned: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def image(self, position: int) -> Image.Image:
-        """Return one of the set's images, in RGB.
-
-        Raises:
-            UnreadableImageError: If it cannot be decoded.
-        """
-        index = self.indices[position]
-        source = self.sources[index]
-        try:
-            return decode(source)
-        except Exception as error:  # Pillow's readers raise what they stumble over, be it a TypeError
-            path = source.get("path") if isinstance(source, dict) else source if isinstance(source, str) else None
-            raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
-
-    def own_labels(self) -> np.ndarray:
-        """Return the classes of the set's images."""
-        return np.asarray(self.labels, dtype=np.int64)[np.asarray(self.indices, dtype=np.int64)]
-
-    def subset(self, positions: Sequence[int]) -> "ImageSet":
-        """Return some of the set's images."""
-        return replace(self, indices=[int(self.indices[position]) for position in positions])
-
-
 @dataclass(frozen=True)
 class Contents:
-    """What is in a data set, whatever it is called and wherever it lies.
+    """The contents of a data set, which do not depend on its name or folder.
 
     Attributes:
-        sha256: Digest of the classes, and of the labels, places and contents of all images of all splits.
+        sha256: Digest of the classes, and of the labels, indices and contents of all images of all splits.
         num_shared: Test images that are training images too, byte for byte.
     """
 
@@ -84,12 +32,12 @@ class DataSet:
     """A data set of the benchmark.
 
     Attributes:
-        info: What it is called.
+        info: Its name, id and revision.
         folder: Name of its folder among the results.
         train: The images to draw from.
         test: The images to test on.
         val: CoOp's validation images, where there are any.
-        argument: What `--dataset` called it.
+        argument: The value of `--dataset`.
         location: Its folder or file on this machine; None for what is downloaded or embedded.
     """
 
@@ -103,7 +51,7 @@ class DataSet:
 
     @cached_property
     def contents(self) -> Contents:
-        """What settles the results of its trials. All images are read for it that were not read in an earlier run."""
+        """The contents, on which the results of trials depend. Images that no earlier run read are read for it."""
         splits = [images for images in (self.train, self.test, self.val) if images is not None]
         cache = DigestCache(self.location)
         digests = [
@@ -120,7 +68,7 @@ class DataSet:
 
 
 def split_names(split: str) -> list[str]:
-    """Return the splits of which one is joined by plus signs."""
+    """Return the names of the splits that plus signs join."""
     return [name.strip() for name in split.split("+")]
 
 

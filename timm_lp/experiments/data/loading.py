@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .images import FOLDER_HOLDS, DataInfo, DataSet, ImageSet
-from .options import ReadOptions
-from .presets import DIGITS, PRESETS
+from .decoding import ImageSet
+from .images import FOLDER_HOLDS, DataInfo, DataSet
+from .presets import DIGITS, PRESETS, ReadOptions
 
 _logger = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ def load_data(dataset: str, options: ReadOptions = _NO_OPTIONS) -> DataSet:
         options: How to read it.
 
     Raises:
-        ValueError: If there is no such data set or two of that name, what reads it is not installed, or its splits,
-            columns or classes are not as they must be.
+        ValueError: If there is no such data set or two of that name, a package that reads it is not installed, or its
+            splits, columns or classes are not as they must be.
     """
     try:
         data, read = _load(dataset, options)
@@ -49,10 +49,11 @@ def load_data(dataset: str, options: ReadOptions = _NO_OPTIONS) -> DataSet:
 
 
 def _not_as_a_preset(data: DataSet) -> DataSet:
-    """Return a data set of the user's own under a name that no preset has, in tables, cards and among the results."""
+    """Return a user's data set under a name that no preset has, in tables, cards and among the results."""
     presets = {name.casefold() for name in (*_NAMES, *(preset.name for preset in PRESETS.values()))}
     folder, id, name = (
-        f"local-{own}" if own.casefold() in presets else own for own in (data.folder, data.info.id, data.info.name)
+        f"local-{title}" if title.casefold() in presets else title
+        for title in (data.folder, data.info.id, data.info.name)
     )
     return replace(data, folder=folder, info=replace(data.info, id=id, name=name))
 
@@ -62,7 +63,7 @@ def _flag(setting: str) -> str:
 
 
 def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]:
-    """Return a data set, and the settings that say how one of its kind is read."""
+    """Return a data set, and the settings that data sets of its kind read."""
     path = Path(os.path.abspath(os.path.expanduser(dataset)))
     preset = dataset.removeprefix(_PRESET)
     if dataset in _NAMES and path.exists() and not any(path.glob("*/*-seed*")):  # a run's trials may lie there
@@ -77,13 +78,13 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
 
         return load_hub_data(PRESETS[preset].id, preset, options, PRESETS[preset]), _FOR_THE_HUB
     if path.is_file():
-        from .coop import load_split_file
+        from .folders import load_split_file
 
         return load_split_file(path), ()
     from .hub_data import is_table
 
     if (path / "train").is_dir() and not is_table(path):
-        from .folder_data import load_folder
+        from .folders import load_folder
 
         return load_folder(path, options), _FOR_FOLDERS
     if path.is_dir() or _is_hub_id(dataset):
@@ -103,7 +104,7 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
 
 
 def _is_hub_id(dataset: str) -> bool:
-    """Tell whether a name is org/name, which no path that starts at a folder or at home is."""
+    """Tell whether a name is org/name, and no path that starts at a folder or at home."""
     return dataset.count("/") == 1 and "\\" not in dataset and dataset[0] not in "./~" and not dataset.endswith("/")
 
 
@@ -111,7 +112,7 @@ def _check_several_classes(data: DataSet, dataset: str) -> None:
     """Refuse a data set on which any network is right.
 
     Raises:
-        ValueError: If the training images have fewer than two classes, whatever names there are.
+        ValueError: If the training images have fewer than two classes; names alone do not count.
     """
     classes = [data.train.class_names[label] for label in np.unique(data.train.own_labels())]
     if len(classes) < 2:

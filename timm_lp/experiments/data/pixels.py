@@ -1,9 +1,7 @@
-"""Turn images into pixels: decoded once, and augmented by a seed of their own."""
+"""Turn images into pixels: a seed settles each augmentation, and timm gives the preprocessing."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,12 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import RandomCrop, Resize
 
-from .images import ImageSet
+from .decoding import DecodedImages, ImageSet
 
 Transform = Callable[[Image.Image], Tensor]
-
-_CHUNK = 64
-_MIB = 2**20
 
 
 def train_transform(
@@ -116,8 +111,7 @@ class Normalize:
 class TrainPixels(Dataset):
     """Augmented training images; an augmentation depends on the seed, the epoch and the image alone.
 
-    So it is the same whichever process or worker computes it, and after a run was interrupted. Items are asked for by
-    epoch and position.
+    It is the same in every process and worker, and after an interruption. Items are asked for by epoch and position.
 
     Args:
         images: The images.
@@ -129,7 +123,7 @@ class TrainPixels(Dataset):
     def __init__(self, images: ImageSet, transform: Transform, seed: int, limit_mib: float) -> None:
         self._images, self._transform, self._seed = images, transform, seed
         self._labels = images.own_labels()
-        self._decoded = read_once(images, lambda image: image, limit_mib)
+        self._decoded = DecodedImages(images, limit_mib)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -143,12 +137,12 @@ class TrainPixels(Dataset):
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: list[tuple[int, int]]) -> list[tuple[Tensor, int]]:
-        """Return a batch; what a `DataLoader` asks for."""
+        """Return a batch; a `DataLoader` asks for it so."""
         with _generators_kept():
             return [self._augmented(epoch, position) for epoch, position in items]
 
     def _augmented(self, epoch: int, position: int) -> tuple[Tensor, int]:
-        image = self._decoded[position] if self._decoded is not None else self._images.image(position)
+        image = self._decoded[position]
         _seed_generators(self._seed, epoch, int(self._images.indices[position]))
         return self._transform(image), int(self._labels[position])
 
@@ -163,21 +157,19 @@ class EvalPixels(Dataset):
     """
 
     def __init__(self, images: ImageSet, transform: Transform, limit_mib: float) -> None:
-        self.images, self._transform = images, transform
-        self._pixels = read_once(images, transform, limit_mib)
+        self.images = images
+        self._pixels = DecodedImages(images, limit_mib, transform)
 
     @property
     def kept(self) -> bool:
         """Whether the pixels are in memory."""
-        return self._pixels is not None
+        return self._pixels.kept
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        if self._pixels is not None:
-            return self._pixels[position], position
-        return self._transform(self.images.image(position)), position
+        return self._pixels[position], position
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -199,44 +191,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(position)) for position in order])
 
 
-def read_once(images: ImageSet, finish: Callable[[Image.Image], Any], limit_mib: float) -> list[Any] | None:
-    """Decode all images, on several threads, and keep them if they are not too large.
-
-    They are decoded even if they are not kept: what cannot be read shows before the training, in every process alike.
-
-    Args:
-        images: The images.
-        finish: What is kept of an image: itself, or its pixels.
-        limit_mib: Size above which nothing is kept, MiB.
-
-    Returns:
-        What `finish` returned for each image, or None.
-
-    Raises:
-        UnreadableImageError: If one cannot be decoded.
-    """
-
-    def read(start: int) -> list[Any]:
-        return [finish(images.image(position)) for position in range(start, min(start + _CHUNK, len(images)))]
-
-    kept: list[Any] | None = []
-    size = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part in pool.map(read, range(0, len(images), _CHUNK)):
-            size += sum(map(_num_bytes, part))
-            if size > limit_mib * _MIB:
-                kept = None
-            if kept is not None:
-                kept += part
-    return kept
-
-
-def _num_bytes(item: Image.Image | Tensor) -> int:
-    return 3 * item.width * item.height if isinstance(item, Image.Image) else item.nbytes
-
-
 def _seed_generators(*seeds: int) -> None:
-    """Let what timm's transforms draw with follow from these seeds."""
+    """Seed all generators that timm's transforms use."""
     seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)

@@ -1,4 +1,4 @@
-"""The data sets that have a name of their own: script-free ones on the Hub, pinned where a revision is known."""
+"""How a data set is read: the user's options, and presets, which are data sets on the Hub that need no script."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,29 @@ DIGITS = "digits"
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How a user wants a data set read; None leaves it to the preset, or to the data set itself.
+
+    Attributes:
+        dataset_config: Configuration on the Hub.
+        dataset_revision: Commit, branch or tag on the Hub.
+        image_column: Column of the images.
+        label_column: Column of the classes.
+        train_split: Split to draw from, or several joined by +.
+        test_split: Split to test on.
+    """
+
+    dataset_config: str | None = None
+    dataset_revision: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    train_split: str | None = None
+    test_split: str | None = None
+
+
+@dataclass(frozen=True)
 class Preset:
-    """Where a data set lies and how it is read.
+    """A data set on the Hub that has a short name, and how it is read.
 
     Attributes:
         id: Repository on the Hub.
@@ -15,7 +36,7 @@ class Preset:
         revision: Commit that is read; None for the newest, whose commit is then kept with the results.
         image_column: Column of the images.
         label_column: Column of the classes.
-        train_split: Split or splits to draw from.
+        train_split: Split, or splits joined by +, to draw from.
         test_split: Split to test on.
         clip_columns: Columns that name a video clip, of which the middle frame alone is read; empty for photographs.
         frame_column: Column that orders the frames of a clip.

@@ -1,4 +1,4 @@
-"""Draw the training images of a trial: k of each class, settled by a seed."""
+"""Draw the training images of a trial: k of each class, by a seed."""
 
 import hashlib
 import random
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .images import DataSet, ImageSet
+from .decoding import ImageSet
+from .images import DataSet
 
 _HELD_OUT_SHOTS = 4  # as many as CoOp validates on
 _HELD_OUT_FRACTION = 5  # one image in five where all are for training
@@ -38,7 +39,7 @@ def draw(data: DataSet, sampler: str, num_shots: int, seed: int) -> Draw:
         seed: Seed of the draw.
 
     Raises:
-        ValueError: If CoOp's draw is asked of a data set without its validation images.
+        ValueError: If the sampler is CoOp's, and the data set has no validation images.
     """
     labels = data.train.own_labels()
     short = short_classes(labels.tolist(), data.train.class_names, num_shots)
@@ -57,10 +58,10 @@ def draw(data: DataSet, sampler: str, num_shots: int, seed: int) -> Draw:
 def draw_nested(
     labels: Sequence[int], class_names: Sequence[str], num_shots: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Draw images of each class; a draw of fewer shots is part of one of more.
+    """Draw images of each class; the images of fewer shots are among those of more.
 
-    A class's images depend on the seed, the class's name and its own images alone: other classes may come, go or be
-    numbered otherwise.
+    A class's images depend on the seed, the class's name and the class's images alone: other classes may be added,
+    removed or numbered in another way.
 
     Args:
         labels: Class of each image.
@@ -69,14 +70,14 @@ def draw_nested(
         seed: Seed of the draw.
 
     Returns:
-        The drawn images and, of those that are left, the next of each class (at most 4, and no more than `num_shots`)
-        to choose a learning rate with; both by their places in `labels`, class by class. Where all images are drawn,
-        the second list is a fifth of each class and part of the first.
+        The drawn images and, of the others, the next of each class (at most 4, and no more than `num_shots`) to choose
+        a learning rate with; both by their index in `labels`, class by class. If all images are drawn, the second list
+        is a fifth of each class and part of the first.
     """
     drawn, held_out = [], []
-    for label, places in sorted(_places_by_label(labels).items()):
-        order = np.random.default_rng([seed, _stable_hash(class_names[label])]).permutation(len(places))
-        shuffled = [places[position] for position in order]
+    for label, indices in sorted(_indices_by_label(labels).items()):
+        order = np.random.default_rng([seed, _stable_hash(class_names[label])]).permutation(len(indices))
+        shuffled = [indices[position] for position in order]
         if num_shots:
             drawn += shuffled[:num_shots]
             held_out += shuffled[num_shots:][: min(num_shots, _HELD_OUT_SHOTS)]
@@ -89,7 +90,7 @@ def draw_nested(
 def draw_coop(
     train_labels: Sequence[int], val_labels: Sequence[int], num_shots: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Draw images as CoOp does (Zhou et al. 2022), whose lists follow from its split files in this way.
+    """Draw images as CoOp does (Zhou et al. 2022): its published lists follow from its split files in this way.
 
     One generator draws the training images, class by class in the order in which the classes appear, and goes on with
     the validation images, at most 4 of each class.
@@ -101,7 +102,7 @@ def draw_coop(
         seed: Seed of the draw.
 
     Returns:
-        Places in `train_labels` and in `val_labels`, in CoOp's order.
+        Indices into `train_labels` and into `val_labels`, in CoOp's order.
     """
     if not num_shots:
         return list(range(len(train_labels))), list(range(len(val_labels)))
@@ -124,18 +125,18 @@ def short_classes(labels: Sequence[int], class_names: Sequence[str], num_shots: 
     return {name: int(count) for name, count in zip(class_names, counts, strict=True) if count < num_shots}
 
 
-def _places_by_label(labels: Sequence[int]) -> dict[int, list[int]]:
-    """Return the places of each class, classes in the order of their first appearance."""
-    places: dict[int, list[int]] = {}
-    for place, label in enumerate(labels):
-        places.setdefault(int(label), []).append(place)
-    return places
+def _indices_by_label(labels: Sequence[int]) -> dict[int, list[int]]:
+    """Return the indices of each class, classes in the order of their first appearance."""
+    indices: dict[int, list[int]] = {}
+    for index, label in enumerate(labels):
+        indices.setdefault(int(label), []).append(index)
+    return indices
 
 
 def _sample_each(labels: Sequence[int], count: int, generator: random.Random) -> list[int]:
     drawn = []
-    for places in _places_by_label(labels).values():
-        drawn += generator.sample(places, count) if len(places) >= count else places
+    for indices in _indices_by_label(labels).values():
+        drawn += generator.sample(indices, count) if len(indices) >= count else indices
     return drawn
 
 

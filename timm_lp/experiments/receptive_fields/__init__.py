@@ -10,16 +10,15 @@ from ...lazy import lazy_names
 
 if TYPE_CHECKING:
     from .density import mpnd_log_prob, sample_mpnd
-    from .fit import MPNDFit, fit_mpnd
-    from .gaussian import GaussianTest, gaussian_test
+    from .fit import GaussianTest, MPNDFit, fit_mpnd, gaussian_test
 
 __all__ = ["GaussianTest", "MPNDFit", "fit_mpnd", "gaussian_test", "mpnd_log_prob", "sample_mpnd"]
 
 _HOMES = {
-    "GaussianTest": ".gaussian",
+    "GaussianTest": ".fit",
     "MPNDFit": ".fit",
     "fit_mpnd": ".fit",
-    "gaussian_test": ".gaussian",
+    "gaussian_test": ".fit",
     "mpnd_log_prob": ".density",
     "sample_mpnd": ".density",
 }

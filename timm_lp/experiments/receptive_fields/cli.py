@@ -1,22 +1,88 @@
-"""The command line of the receptive fields."""
+"""The command: measure receptive fields, fit each, print the tables, and write tables and pictures."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ...command import failures_in_one_line
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from tqdm.auto import tqdm
+
+from ...command import failures_in_one_line, first_line
 from ...reporting import write_page
-from .experiment import Measured, Plan, run
-from .flags import COMMAND, EXAMPLE_NETWORK, WEIGHTS, FieldsSettings
-from .plot import plot_exponents, plot_fields, plot_kernels, plot_units
+from ...trials.networks import Subject, find_networks
+from .fields import (
+    SYNTHETIC_P,
+    Field,
+    FieldFit,
+    fit_field,
+    read_fields,
+    synthetic_fields,
+    synthetic_group,
+)
+from .flags import COMMAND, EXAMPLE_NETWORK, INPUTS, UNITS, WEIGHTS, FieldsSettings, Form
+from .inputs import InputFormat, embedded_images, find_images, input_format, read_images
+from .plot import KernelPanel, plot_exponents, plot_fields, plot_kernels, plot_units
 from .report import results, to_csv, to_markdown
+from .synapses import NetworkSource, first_convolution
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        networks: NETWORKs, as `find_networks` takes them.
+        weights: `"trained"`, `"untrained"` or both.
+        inputs: `"images"`, `"noise"` or both.
+        images: Folder of images; None for the embedded photographs.
+        num_images: Images, inputs of noise, and samples of each synthetic group.
+        offsets: A CSV file of offsets, or None.
+        tap: Steps of the grid on which the file's x and y lie, None where they lie anywhere.
+        synthetic: Whether to add samples of known distributions.
+        unit: A network's field is one of each `"image"` or of each `"neuron"`.
+        form: Form of `C`.
+        seed: Seed of crops, noise, random weights and samples.
+    """
+
+    networks: tuple[str, ...] = ()
+    weights: tuple[str, ...] = WEIGHTS
+    inputs: tuple[str, ...] = INPUTS
+    images: Path | None = None
+    num_images: int = UNITS
+    offsets: Path | None = None
+    tap: tuple[float, float] | None = None
+    synthetic: bool = False
+    unit: str = "image"
+    form: Form = "isotropic"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The fields of a run and their fits.
+
+    Attributes:
+        fields: The fields.
+        fits: The fit of each.
+        kernels: The picture of each network's kernels.
+        true_p: Exponents of the synthetic groups, by name.
+    """
+
+    fields: list[Field]
+    fits: list[FieldFit]
+    kernels: list[KernelPanel] = field(default_factory=list)
+    true_p: dict[str, float] = field(default_factory=dict)
 
 
 @failures_in_one_line(COMMAND.program)
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for, print the tables, and write tables and pictures.
+    """Measure the fields that the command line names, print the tables, and write tables and pictures.
 
     Args:
         arguments: The command line, or None for the process's own.
@@ -29,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output_dir.mkdir(parents=True, exist_ok=True)
     measured = run(plan)
     text = to_markdown(measured.fits, synthetic=plan.synthetic)
-    settings = {name: _plain(value) for name, value in vars(plan).items()}
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(plan).items()}
     pictures = {picture.name: picture for picture in _pictures(measured, synthetic=plan.synthetic)}
     shown = [f"![{picture.title}]({name})" for name, picture in pictures.items()]
     page = write_page(
@@ -38,36 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "\n\n".join(["# Receptive fields", text, *shown]),
         tables={"fits.csv": to_csv(measured.fits, synthetic=plan.synthetic)},
         data={"results.json": results(measured.fits, settings, synthetic=plan.synthetic)},
-        pictures={name: picture.draw for name, picture in pictures.items()},
+        pictures={name: picture.plot for name, picture in pictures.items()},
     )
     print(f"{text}\n\n{page}")
-
-
-class _Picture(NamedTuple):
-    """A picture: its file's name, what it shows, and what draws it into a file."""
-
-    name: str
-    title: str
-    draw: Callable[[Path], None]
-
-
-def _pictures(measured: Measured, *, synthetic: bool) -> Iterator[_Picture]:
-    """Yield the pictures of a run."""
-    fields, fits = measured.fields, measured.fits
-    yield _Picture(
-        "fields.png",
-        "Mean field of each group, its fit, and profiles of both",
-        partial(plot_fields, fields, fits, synthetic=synthetic),
-    )
-    yield _Picture(
-        "units.png", "Fields of single neurons or images", partial(plot_units, fields, fits, synthetic=synthetic)
-    )
-    draw = partial(plot_exponents, fits, synthetic=synthetic, known=measured.known)
-    yield _Picture("p.png", "Exponent of each field", draw)
-    for number, panel in enumerate(measured.kernels, start=1):
-        name = f"kernels-{number}-{re.sub(r'[^A-Za-z0-9.]+', '-', panel.title)}.png"
-        title = f"Kernels of {panel.title}, and their functional synapses"
-        yield _Picture(name, title, partial(plot_kernels, panel, synthetic=synthetic))
 
 
 def _plan(options: FieldsSettings) -> Plan:
@@ -86,5 +125,127 @@ def _plan(options: FieldsSettings) -> Plan:
     )
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+class _Picture(NamedTuple):
+    """A picture: its file's name, its title, and the function that plots it into a file."""
+
+    name: str
+    title: str
+    plot: Callable[[Path], None]
+
+
+def _pictures(measured: Measured, *, synthetic: bool) -> Iterator[_Picture]:
+    """Yield the pictures of a run."""
+    fields, fits = measured.fields, measured.fits
+    yield _Picture(
+        "fields.png",
+        "Mean field of each group, its fit, and profiles of both",
+        partial(plot_fields, fields, fits, synthetic=synthetic),
+    )
+    yield _Picture(
+        "units.png", "Fields of single neurons or images", partial(plot_units, fields, fits, synthetic=synthetic)
+    )
+    plot = partial(plot_exponents, fits, synthetic=synthetic, true_p=measured.true_p)
+    yield _Picture("p.png", "Exponent of each field", plot)
+    for number, panel in enumerate(measured.kernels, start=1):
+        name = f"kernels-{number}-{re.sub(r'[^A-Za-z0-9.]+', '-', panel.title)}.png"
+        title = f"Kernels of {panel.title}, and their functional synapses"
+        yield _Picture(name, title, partial(plot_kernels, panel, synthetic=synthetic))
+
+
+def run(plan: Plan) -> Measured:
+    """Collect the fields and fit them; files and networks are read before anything is computed.
+
+    Raises:
+        ValueError: If a file, folder or network is not what it must be, or no field is left to fit.
+        OSError: If one cannot be read.
+    """
+    fields = [] if plan.offsets is None else read_fields(plan.offsets, plan.tap)
+    sources = _network_sources(plan)
+    if plan.synthetic:
+        fields += synthetic_fields(plan.num_images, plan.seed)
+    panels: dict[str, KernelPanel] = {}
+    with tqdm(total=sum(len(source.inputs) for source in sources), desc="synapses", unit="input") as progress:
+        for source in sources:
+            counts = {}
+            for name, synapses in source.synapses():
+                counts[name] = synapses
+                progress.update()
+            fields += _fields_of(source, counts, plan.unit)
+            panel = panels.setdefault(
+                source.network, KernelPanel(source.network, source.convolution.kernel.double().numpy(), {})
+            )
+            panel.counts[source.shown] = np.sum(list(counts.values()), axis=0)
+    fits = [fit_field(each, plan.form, plan.seed) for each in tqdm(fields, desc="fits", unit="field")]
+    true_p = {synthetic_group(p): float(p) for p in SYNTHETIC_P} if plan.synthetic else {}
+    return Measured(fields, fits, list(panels.values()), true_p)
+
+
+def network_titles(names: Sequence[str]) -> dict[str, str]:
+    """Return what to call each network: a folder without those that it lies in, unless two are called the same."""
+    short = {name: Path(name).resolve().name if Path(name).is_dir() else name for name in names}
+    return {name: title if list(short.values()).count(title) == 1 else name for name, title in short.items()}
+
+
+def _fields_of(source: NetworkSource, counts: dict[str, np.ndarray], unit: str) -> list[Field]:
+    fields = source.fields(counts, unit)
+    if not fields:
+        raise ValueError(
+            f"`NETWORK` must have functional synapses, got none for {source.group}. Show it other images, or noise."
+        )
+    return fields
+
+
+def _network_sources(plan: Plan) -> list[NetworkSource]:
+    if not plan.networks:
+        return []
+    subjects = find_networks(plan.networks).networks
+    images = _images(plan) if "images" in plan.inputs else []
+    titles = network_titles([subject.name for subject in subjects])
+    sources = []
+    for subject in subjects:
+        for weights in plan.weights:
+            title = f"{titles[subject.name]}, {weights}"
+            network = _load(subject, weights, plan.seed)
+            taken = input_format(network, subject.name)
+            convolution = first_convolution(network, taken.size, subject.name)
+            sources += [
+                NetworkSource(f"{title}, {shown}", title, shown, convolution, _inputs(shown, plan, taken, images))
+                for shown in plan.inputs
+            ]
+    return sources
+
+
+def _images(plan: Plan) -> list[tuple[str, Image.Image]]:
+    if plan.images is None:
+        crops = embedded_images(plan.num_images, plan.seed)
+        return [(f"crop {number}", crop) for number, crop in enumerate(crops, start=1)]
+    paths = find_images(plan.images, plan.num_images)
+    return list(zip((path.name for path in paths), read_images(paths), strict=True))
+
+
+def _inputs(
+    shown: str, plan: Plan, taken: InputFormat, images: list[tuple[str, Image.Image]]
+) -> list[tuple[str, torch.Tensor]]:
+    if shown == "noise":
+        return [(f"noise {number}", x) for number, x in enumerate(taken.noise(plan.num_images, plan.seed), start=1)]
+    inputs = taken.to_inputs([image for _, image in images])
+    return [(name, x) for (name, _), x in zip(images, inputs, strict=True)]
+
+
+def _load(subject: Subject, weights: str, seed: int) -> nn.Module:
+    """Return a network in evaluation mode.
+
+    Raises:
+        ValueError: If it cannot be built, or its trained weights cannot be had.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if weights == "untrained":
+            return subject.load(pretrained=False).eval()
+        try:
+            return subject.load().eval()
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"`NETWORK` must have trained weights that can be had, got {subject.name}: "
+                f"{first_line(error).rstrip('.')}. `--weights untrained` needs none."
+            ) from error

@@ -1,4 +1,4 @@
-"""What a network is shown: photographs from a folder, the embedded ones, or noise."""
+"""Inputs for a network: photographs from a folder, the embedded ones, or noise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def find_images(folder: Path, count: int) -> list[Path]:
@@ -26,10 +26,10 @@ def find_images(folder: Path, count: int) -> list[Path]:
     """
     if not folder.is_dir():
         raise ValueError(f"`--images` must be a folder, got {folder}. Leave it out for the embedded photographs.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     if len(paths) < count:
         raise ValueError(
-            f"`--images` must hold at least {count} images ({', '.join(SUFFIXES)}), got {len(paths)} in {folder}. "
+            f"`--images` must hold at least {count} images ({', '.join(_SUFFIXES)}), got {len(paths)} in {folder}. "
             "Set `--num-images`."
         )
     return paths[:count]
@@ -52,14 +52,14 @@ def read_images(paths: list[Path]) -> list[Image.Image]:
 
 
 def embedded_images(count: int, seed: int) -> list[Image.Image]:
-    """Return square crops of scikit-learn's two sample photographs, by turns, at places that the seed settles."""
+    """Return square crops of scikit-learn's two sample photographs, by turns, at positions that the seed gives."""
     from sklearn.datasets import load_sample_images
 
     generator = np.random.default_rng(seed)
     photographs = load_sample_images().images
     crops = []
-    for place in range(count):
-        pixels = photographs[place % len(photographs)]
+    for number in range(count):
+        pixels = photographs[number % len(photographs)]
         side = min(pixels.shape[:2]) * 2 // 3
         top, left = (int(generator.integers(size - side + 1)) for size in pixels.shape[:2])
         crops.append(Image.fromarray(pixels[top : top + side, left : left + side]))

@@ -1,4 +1,4 @@
-"""How sure the exponent of a fit is."""
+"""The interval of a fit's exponent."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,9 +8,8 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
 from .density import Array
-from .likelihood import negative_log_likelihood
-from .problem import Problem, resampled
-from .search import P_MAX, P_MIN, maximise_at, maximise_likelihood
+from .likelihood import P_MAX, P_MIN, Problem, maximise_at, maximise_likelihood, negative_log_likelihood
+from .problem import resampled
 
 # Where the observed information gives the right spread of ln p.
 _REGULAR_P = (1.5, 8.0)
@@ -43,13 +42,13 @@ def interval_of_p(
     """Return the interval of p around a fit.
 
     Args:
-        problem: What was fitted.
+        problem: The offsets.
         parameters: The fit.
         nll: The mean negative log-likelihood there, nats.
         kind: `"information"`, `"profile"`, `"bootstrap"` or `"auto"`.
         level: Probability of the interval.
         num_resamples: Fits of the bootstrap.
-        seed: What settles the bootstrap's draws.
+        seed: Seed of the bootstrap's resamples.
     """
     if kind == "auto":
         kind = _right_kind(problem, math.exp(parameters[0]))
@@ -84,13 +83,13 @@ def _information_spread(problem: Problem, parameters: Array) -> float | None:
 
 
 def _profile(problem: Problem, parameters: Array, nll: float, level: float) -> Interval:
-    """Return the p at which the likelihood, largest over all else, is not too far below the best one.
+    """Return the p whose likelihood, maximised over all other parameters, is close enough to the largest one.
 
     Few offsets of a box-like density leave its centre open: their mean blurs its edges and makes p too small, the
-    centre of the largest likelihood makes p too large. Both are tried there, and the interval holds both.
+    centre of the largest likelihood makes p too large. The interval then spans those of both centres.
     """
     low, high = _profile_ends(problem, parameters, nll, level)
-    if problem.mean_kind != "known" and parameters[0] > math.log(_BOX_LIKE_P):
+    if problem.mean_kind != "given" and parameters[0] > math.log(_BOX_LIKE_P):
         other = replace(problem, mean_kind="sample" if problem.fits_mean else "fit")
         ends = _profile_ends(other, *maximise_likelihood(other), level)
         low, high = min(low, ends[0]), max(high, ends[1])
@@ -113,7 +112,7 @@ def _profile_ends(problem: Problem, parameters: Array, nll: float, level: float)
 
 
 def _bootstrap(problem: Problem, level: float, num_resamples: int, seed: int) -> Interval:
-    """Return the quantiles of p over fits of offsets drawn with replacement."""
+    """Return the quantiles of p over fits of offsets that are resampled with replacement."""
     generator = np.random.default_rng(seed)
     size = max(1, round(problem.count))
     exponents = []

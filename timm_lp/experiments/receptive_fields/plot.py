@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from ...files import write_figure
 from .density import Array, mpnd_log_prob
 from .fields import Field, FieldFit
+from .likelihood import P_MAX
 from .report import SYNTHETIC, exponent_text
-from .search import P_MAX
 from .synapses import Counts
 
 _EXTENT = 3.0  # standard deviations
@@ -24,7 +24,7 @@ _DPI = 130
 
 
 def plot_fields(fields: list[Field], fits: list[FieldFit], path: Path, *, synthetic: bool) -> None:
-    """Draw the mean field of each group above its median fit, and the profiles of both (Figures 1f and 7)."""
+    """Plot the mean field of each group above its median fit, and the profiles of both (Figures 1f and 7)."""
     groups = list(dict.fromkeys(fit.group for fit in fits))
     figure = _figure(2.1 * len(groups) + 0.6, 6.2, synthetic)
     panels = figure.subplots(3, len(groups), squeeze=False, gridspec_kw={"height_ratios": [1, 1, 0.8]})
@@ -37,7 +37,7 @@ def plot_fields(fields: list[Field], fits: list[FieldFit], path: Path, *, synthe
             _map(axes, image, top)
         panels[0, column].set_title(_wrapped(group), fontsize=9)
         panels[1, column].set_title(f"p {exponent_text(fit)}", fontsize=9)
-        _draw_profiles(panels[2, column], density, fitted)
+        _plot_profiles(panels[2, column], density, fitted)
     panels[0, 0].set_ylabel("mean field")
     panels[1, 0].set_ylabel("fit of median p")
     panels[2, 0].set_ylabel("density along x")
@@ -46,7 +46,7 @@ def plot_fields(fields: list[Field], fits: list[FieldFit], path: Path, *, synthe
 
 
 def plot_units(fields: list[Field], fits: list[FieldFit], path: Path, *, synthetic: bool) -> None:
-    """Draw single fields, a row for each group (Figure 8)."""
+    """Plot single fields, a row for each group (Figure 8)."""
     groups = list(dict.fromkeys(fit.group for fit in fits))
     columns = min(_SHOWN_UNITS, max(sum(fit.group == group for fit in fits) for group in groups))
     figure = _figure(1.15 * columns + 1.6, 1.45 * len(groups) + 0.5, synthetic)
@@ -63,28 +63,28 @@ def plot_units(fields: list[Field], fits: list[FieldFit], path: Path, *, synthet
     _save(figure, path)
 
 
-def plot_exponents(fits: list[FieldFit], path: Path, *, synthetic: bool, known: dict[str, float]) -> None:
-    """Draw p of each field by group, with its interval where there is one (Figure 1g).
+def plot_exponents(fits: list[FieldFit], path: Path, *, synthetic: bool, true_p: dict[str, float]) -> None:
+    """Plot p of each field by group, with its interval where there is one (Figure 1g).
 
     Args:
         fits: The fits of all groups.
         path: Where to write the picture.
         synthetic: Whether the fields are those of the example.
-        known: The true exponent of groups that were drawn.
+        true_p: Exponents of the synthetic groups, by name.
     """
     groups = list(dict.fromkeys(fit.group for fit in fits))
     figure = _figure(7.5, 1.3 + 0.62 * len(groups), synthetic)
     axes = figure.subplots()
-    for place, group in enumerate(groups):
+    for row, group in enumerate(groups):
         members = sorted((fit for fit in fits if fit.group == group), key=lambda fit: fit.p)
-        heights = place + np.linspace(-0.3, 0.3, len(members)) if len(members) > 1 else np.array([place])
+        heights = row + np.linspace(-0.3, 0.3, len(members)) if len(members) > 1 else np.array([row])
         for height, fit in zip(heights, members, strict=True):
             if fit.low is not None and fit.high is not None:
                 ends = max(fit.low, 0.3), min(fit.high, P_MAX)
                 axes.plot(ends, [height, height], color=_COLOR, linewidth=0.9, alpha=0.5)
             axes.plot(fit.p, height, ">" if fit.is_flat else "o", color=_COLOR, markersize=4, markeredgewidth=0)
-        if group in known:
-            axes.plot([known[group]] * 2, [place - 0.42, place + 0.42], color="#c44e52", linewidth=1.6)
+        if group in true_p:
+            axes.plot([true_p[group]] * 2, [row - 0.42, row + 0.42], color="#c44e52", linewidth=1.6)
     axes.axvline(2, color="#444444", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_xscale("log", base=2)
     ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64, 128) if _shows(tick, fits)]
@@ -93,7 +93,7 @@ def plot_exponents(fits: list[FieldFit], path: Path, *, synthetic: bool, known: 
     axes.set_yticks(range(len(groups)), groups)
     axes.set_ylim(len(groups) - 0.4, -0.6)
     flat = ", triangles: only bounded from below" if any(fit.is_flat for fit in fits) else ""
-    red = ", red: true p" if known else ""
+    red = ", red: true p" if true_p else ""
     axes.set_xlabel(f"p (points: fields, bars: 95 % intervals, dashed: p = 2{red}{flat})", fontsize=8)
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
@@ -102,12 +102,12 @@ def plot_exponents(fits: list[FieldFit], path: Path, *, synthetic: bool, known: 
 
 @dataclass(frozen=True)
 class KernelPanel:
-    """What a picture of kernels shows.
+    """A network's kernels and their functional synapses.
 
     Attributes:
         title: Name of the network and its weights.
         kernel: Shape `(O, I, Kh, Kw)`.
-        counts: Functional synapses over all images, by what was shown, shape `(O, I, Kh, Kw)`.
+        counts: Functional synapses over all inputs, by the name of the inputs, shape `(O, I, Kh, Kw)`.
     """
 
     title: str
@@ -116,20 +116,20 @@ class KernelPanel:
 
 
 def plot_kernels(panel: KernelPanel, path: Path, *, synthetic: bool) -> None:
-    """Draw the first kernels, their functional synapses by what was shown, and the sums (Figures 12 and 13)."""
+    """Plot the first kernels, their functional synapses by inputs, and the sums (Figures 12 and 13)."""
     shown = min(_SHOWN_KERNELS, len(panel.kernel))
     rows = 1 + len(panel.counts)
     figure = _figure(0.62 * (shown + 3) + 0.9, 0.78 * rows + 0.9, synthetic, panel.title)
     panels = figure.subplots(rows, shown + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * shown, 1.4]})
     images = _as_colours(panel.kernel[:shown])
-    for place in range(shown):
-        panels[0, place].imshow(images[place], cmap="gray")
-        panels[0, place].set_title(str(place + 1), fontsize=6)
+    for neuron in range(shown):
+        panels[0, neuron].imshow(images[neuron], cmap="gray")
+        panels[0, neuron].set_title(str(neuron + 1), fontsize=6)
     panels[0, -1].imshow(np.abs(panel.kernel).mean((0, 1)), cmap="magma")
     panels[0, -1].set_title("all", fontsize=7)
     for row, (name, counts) in zip(panels[1:], panel.counts.items(), strict=True):
-        for place in range(shown):
-            row[place].imshow(counts[place].sum(0), cmap="magma")
+        for neuron in range(shown):
+            row[neuron].imshow(counts[neuron].sum(0), cmap="magma")
         total = counts.sum((0, 1))
         row[-1].imshow(total, cmap="magma")
         row[-1].set_xlabel(f"least / most {total.min() / max(1, total.max()):.2f}", fontsize=6)
@@ -189,7 +189,7 @@ def _map(axes: Axes, image: Array, top: float) -> None:
     axes.set_yticks([])
 
 
-def _draw_profiles(axes: Axes, density: Array, fitted: Array) -> None:
+def _plot_profiles(axes: Axes, density: Array, fitted: Array) -> None:
     edges = np.linspace(-_EXTENT, _EXTENT, _BINS + 1)
     width = edges[1] - edges[0]
     axes.stairs(density.sum(0) * width, edges, fill=True, color=_COLOR, alpha=0.35, label="field")

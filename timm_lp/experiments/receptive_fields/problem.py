@@ -1,6 +1,6 @@
-"""What is searched: offsets in coordinates in which they have unit variance, after checking them."""
+"""Check offsets, and put them into coordinates in which they have unit variance."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .density import Array
 from .flags import FORMS
-from .likelihood import Sample, matrix
+from .likelihood import Problem, Sample
 
 _COARSE = 0.05  # standard deviations: steps of a lattice below it change ln p by no more than 0.005
 _REGULAR = 0.02  # of a step: how far offsets may be from their lattice
@@ -17,57 +17,8 @@ _FLAT = 1e-6  # of the largest standard deviation: what is thinner in a directio
 _LARGEST = 1e302  # of a standard deviation: beyond it, and below its inverse, `C` leaves float64
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is searched, whitened: `x' = whitening (x - centre)`.
-
-    Attributes:
-        sample: The whitened offsets.
-        count: Number of observations.
-        whitening: Shape `(d, d)`.
-        centre: Shape `(d,)`.
-        form: `"isotropic"`, `"diagonal"` or `"full"`.
-        mean_kind: Where the centre is from: `"sample"` the offsets' mean, `"fit"` searched too, `"known"` given.
-    """
-
-    sample: Sample
-    count: float
-    whitening: Array
-    centre: Array
-    form: str
-    mean_kind: str
-
-    @property
-    def dimensions(self) -> int:
-        """Number of coordinates."""
-        return len(self.centre)
-
-    @property
-    def fits_mean(self) -> bool:
-        """Whether the centre is searched too."""
-        return self.mean_kind == "fit"
-
-    def C(self, parameters: Array) -> Array:
-        """Return `C` for the offsets as they were given, shape `(d, d)`."""
-        return self._whitened_C(parameters) @ self.whitening
-
-    def mean(self, parameters: Array) -> Array:
-        """Return the centre for the offsets as they were given, shape `(d,)`."""
-        if not self.fits_mean:
-            return self.centre
-        return self.centre + np.linalg.solve(self.whitening, parameters[-self.dimensions :])
-
-    def nll(self, whitened_nll: float) -> float:
-        """Return the mean negative log-likelihood of the offsets as they were given, nats."""
-        is_density = self.sample.tap is None
-        return whitened_nll - float(np.linalg.slogdet(self.whitening)[1]) * is_density
-
-    def _whitened_C(self, parameters: Array) -> Array:
-        return matrix(parameters[1 : len(parameters) - self.dimensions * self.fits_mean], self.form, self.dimensions)
-
-
 def pose(offsets: ArrayLike, form: str, *, weights: ArrayLike | None, tap: ArrayLike | None, mean: Any) -> Problem:
-    """Return what is to be searched, from the arguments of `fit_mpnd`, after checking them.
+    """Return the problem that the arguments of `fit_mpnd` pose, after checking them.
 
     Raises:
         ValueError: As `fit_mpnd`.
@@ -83,10 +34,10 @@ def pose(offsets: ArrayLike, form: str, *, weights: ArrayLike | None, tap: Array
     check_spread(points, shares, form)
     steps = None if taps is not None else coarse_steps(points, shares)
     if steps is not None:
-        found = ", ".join("none" if step is None else f"{step:.6g}" for step in steps)
+        widths = ", ".join("none" if step is None else f"{step:.6g}" for step in steps)
         advice = "`form` isotropic or diagonal and `tap`" if form == "full" else "`tap`"
         raise ValueError(
-            f"`tap` must be given where offsets lie on a grid, got steps of {found} along the axes, more than "
+            f"`tap` must be given where offsets lie on a grid, got steps of {widths} along the axes, more than "
             f"{_COARSE:g} standard deviations. Give {advice}, the steps' size, or offsets that were not rounded."
         )
     whitening = _whitening(points - centre, shares, form)
@@ -96,14 +47,14 @@ def pose(offsets: ArrayLike, form: str, *, weights: ArrayLike | None, tap: Array
         whitening=whitening,
         centre=centre,
         form=form,
-        mean_kind=mean if isinstance(mean, str) else "known",
+        mean_kind=mean if isinstance(mean, str) else "given",
     )
 
 
 def resampled(problem: Problem, counts: NDArray[np.integer]) -> Problem:
-    """Return the problem of the same offsets, drawn `counts` times each, shape `(n,)`.
+    """Return the problem of the same offsets, each taken `counts` times, shape `(n,)`.
 
-    Centre and whitening are their own: an offset far from all others moves and scales those that are drawn with it.
+    Centre and whitening are computed anew: an offset far from all others moves and scales those of its resample.
     """
     points, shares = problem.sample.points[counts > 0], counts[counts > 0] / counts.sum()
     shift = shares @ points if problem.mean_kind == "sample" else np.zeros(problem.dimensions)
@@ -159,8 +110,8 @@ def _checked_tap(tap: ArrayLike, points: Array, form: str) -> Array:
             "Give the distance between two neighbouring taps."
         )
     taps = np.broadcast_to(given, points.shape[1])
-    places = (points - points[0]) / taps
-    if (np.abs(places - np.round(places)) > _REGULAR).any():
+    steps = (points - points[0]) / taps
+    if (np.abs(steps - np.round(steps)) > _REGULAR).any():
         raise ValueError(
             f"`offsets` must lie whole taps apart where `tap` is given, got others than multiples of {given.tolist()}. "
             "Leave `tap` out for offsets that lie anywhere."
@@ -235,7 +186,7 @@ def _lattice_step(values: Array) -> float | None:
 def _whitening(points: Array, shares: Array, form: str) -> Array:
     """Return the matrix of the form that gives the offsets unit variance, so that one start fits all units."""
     deviation = deviations(points, shares)
-    if not deviation.any():  # one offset, drawn each time
+    if not deviation.any():  # one offset, taken each time
         return np.eye(len(deviation))
     if form == "isotropic":
         largest = deviation.max()

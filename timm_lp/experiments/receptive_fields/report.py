@@ -2,25 +2,78 @@
 
 import math
 import statistics
+from itertools import combinations
 from typing import Any
 
-from ...reporting import csv_text, markdown_rows
-from .comparison import Pair, compare_groups, group_interval, inverse_exponents
+import numpy as np
+from scipy.stats import t, ttest_ind
+
+from ...reporting import NOTHING, csv_text, markdown_rows
+from ...trials.statistics import holm
 from .fields import FieldFit
-from .search import P_MAX, P_MIN
+from .likelihood import P_MAX, P_MIN
+
+Pair = tuple[str, str]
 
 SYNTHETIC = (
     "Synthetic example: groups drawn from known distributions, and a network with random weights. "
     "Nothing here was measured in a brain or in a trained network."
 )
+_ROUNDING = 1e-9  # of 1/p: smaller differences are rounding
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (math.inf, "n.s."))
 _COLUMNS = (
     *("group", "unit", "num_synapses", "p", "is_flat", "p_low", "p_high", "interval", "gaussian_p_value", "sigma"),
 )
 
 
+def compare_groups(fits: list[FieldFit]) -> dict[Pair, float]:
+    """Return Welch's t-tests of all pairs of groups with Holm-Bonferroni's correction (Table 8).
+
+    They compare 1/p, which is 0 for a flat field, where p has no bound.
+
+    Args:
+        fits: The fits of all groups.
+
+    Returns:
+        Corrected p-values by pair, in the groups' order; without pairs that have no spread.
+    """
+    groups = inverse_exponents(fits)
+    p_values = {}
+    for first, second in combinations(groups, 2):
+        a, b = groups[first], groups[second]
+        if min(len(a), len(b)) > 1 and np.std(a) + np.std(b) > _ROUNDING:
+            p_values[first, second] = float(ttest_ind(a, b, equal_var=False).pvalue)
+    return holm(p_values)
+
+
+def inverse_exponents(fits: list[FieldFit]) -> dict[str, list[float]]:
+    """Return 1/p of each group's fields."""
+    groups: dict[str, list[float]] = {}
+    for fit in fits:
+        groups.setdefault(fit.group, []).append(fit.inverse_p)
+    return groups
+
+
+def group_interval(inverse: list[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval of Student's t around a group's mean 1/p, as exponents, inf where 0 is in it.
+
+    Args:
+        inverse: 1/p of its fields.
+        level: Probability of the interval.
+
+    Returns:
+        Lower and upper end; None over less than two fields.
+    """
+    if len(inverse) < 2:
+        return None
+    mean, error = np.mean(inverse), np.std(inverse, ddof=1) / len(inverse) ** 0.5
+    half = float(t.ppf((1 + level) / 2, len(inverse) - 1)) * error
+    high = 1 / (mean - half) if mean - half > 0 else np.inf
+    return (float(1 / (mean + half)) if mean + half > 0 else np.inf), float(high)
+
+
 def results(fits: list[FieldFit], settings: dict[str, Any], *, synthetic: bool) -> dict[str, Any]:
-    """Return what is written to `results.json`.
+    """Return the contents of `results.json`.
 
     Args:
         fits: The fits of all groups.
@@ -105,7 +158,7 @@ def _group_line(name: str, fits: list[FieldFit], inverse: list[float]) -> list[s
         exponent_text(middle),
         _interval_text(ends),
         _range_text(fits),
-        f"{sum(p_value < 0.05 for p_value in p_values)} of {len(p_values)}" if p_values else "-",
+        f"{sum(p_value < 0.05 for p_value in p_values)} of {len(p_values)}" if p_values else NOTHING,
     ]
 
 
@@ -121,7 +174,7 @@ def _range_text(fits: list[FieldFit]) -> str:
 
 def _interval_text(ends: tuple[float, float] | None) -> str:
     if ends is None:
-        return "-"
+        return NOTHING
     if math.isinf(ends[1]):
         return f"> {_short(min(ends[0], P_MAX))}"
     return f"{_short(ends[0])} to {_short(ends[1])}"
@@ -138,7 +191,7 @@ def _comparison_table(groups: list[str], p_values: dict[Pair, float]) -> str:
         for column, second in enumerate(groups):
             p_value = p_values.get((second, first) if column < row else (first, second))
             if row == column or p_value is None:
-                cells.append("-")
+                cells.append(NOTHING)
             else:
                 cells.append(f"{p_value:.2g}" if column < row else _stars(p_value))
         lines.append(cells)

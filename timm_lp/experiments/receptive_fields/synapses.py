@@ -1,5 +1,6 @@
-"""Functional synapses of a network's first convolution (A.2)."""
+"""Functional synapses of a network's first convolution (A.2), and its fields."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ...layers import LpConv2d
 from ...layers.large_kernel import computes_as_conv2d
 from .density import Array
+from .fields import Field
 
 Counts = NDArray[np.int64]
 
@@ -19,10 +21,10 @@ _SMALLEST_KERNEL = 3  # taps along an axis; less say nothing about a shape
 
 @dataclass(frozen=True)
 class FirstConvolution:
-    """What a network's first convolution multiplies, at the size of its inputs.
+    """A network's first convolution, at the size of its inputs.
 
     Attributes:
-        kernel: What is convolved, masks folded in, shape `(O, I, Kh, Kw)`.
+        kernel: Its kernel with masks folded in, shape `(O, I, Kh, Kw)`.
         stride: `(height, width)`, pixels.
         dilation: `(height, width)`, pixels.
     """
@@ -33,7 +35,7 @@ class FirstConvolution:
 
 
 class _Reached(Exception):
-    """The first convolution was called; what follows it is not needed."""
+    """The first convolution was called; the later layers are not needed."""
 
 
 def first_convolution(network: nn.Module, input_size: tuple[int, int, int], name: str) -> FirstConvolution:
@@ -48,10 +50,10 @@ def first_convolution(network: nn.Module, input_size: tuple[int, int, int], name
         ValueError: If there is none, it does not see the input itself, or it is not a plain convolution of at least
             3 x 3 taps.
     """
-    found: list[tuple[nn.Conv2d, torch.Size]] = []
+    called: list[tuple[nn.Conv2d, torch.Size]] = []
 
     def reach(module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-        found.append((module, inputs[0].shape))
+        called.append((module, inputs[0].shape))
         raise _Reached
 
     hooks = [m.register_forward_pre_hook(reach) for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -63,11 +65,11 @@ def first_convolution(network: nn.Module, input_size: tuple[int, int, int], name
     finally:
         for hook in hooks:
             hook.remove()
-    if not found or found[0][1][1:] != input_size:
+    if not called or called[0][1][1:] != input_size:
         raise ValueError(
             f"`NETWORK` must begin with a convolution of its input, got {name}, which does not. Name another network."
         )
-    conv = found[0][0]
+    conv = called[0][0]
     is_plain = type(conv) in (LpConv2d, Conv2dSame) or computes_as_conv2d(conv)  # the padding does not count
     if not is_plain or conv.groups != 1 or min(conv.kernel_size) < _SMALLEST_KERNEL:
         raise ValueError(
@@ -127,3 +129,53 @@ def _patches(convolution: FirstConvolution, image: Tensor) -> Array:
         stride=convolution.stride,
     )
     return columns[0].T.numpy()
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """A network and its inputs.
+
+    Attributes:
+        group: Name of the group.
+        network: Name of the network with its weights, for the picture of its kernels.
+        shown: Name of the inputs.
+        convolution: Its first convolution.
+        inputs: The inputs, by name, each of shape `(I, H, W)`.
+    """
+
+    group: str
+    network: str
+    shown: str
+    convolution: FirstConvolution
+    inputs: list[tuple[str, Tensor]]
+
+    def synapses(self) -> Iterator[tuple[str, Counts]]:
+        """Yield the functional synapses of each input, shape `(O, I, Kh, Kw)`, with its name."""
+        for name, image in self.inputs:
+            yield name, functional_synapses(self.convolution, image)
+
+    def fields(self, synapses: dict[str, Counts], unit: str) -> list[Field]:
+        """Return the fields: of each image over all neurons (section 2), or of each neuron over all images.
+
+        Those without synapses on at least two rows and two columns have no shape, and are left out.
+
+        Args:
+            synapses: The functional synapses by input.
+            unit: `"image"` or `"neuron"`.
+        """
+        if unit == "image":
+            maps = {name: counts.sum((0, 1)) for name, counts in synapses.items()}
+        else:
+            total = sum(counts.sum(1) for counts in synapses.values())
+            maps = {f"neuron {number}": neuron for number, neuron in enumerate(np.asarray(total), start=1)}
+        offsets = tap_offsets(self.convolution)
+        height, width = self.convolution.dilation
+        return [
+            Field(self.group, name, offsets, counts.ravel().astype(np.float64), (float(width), float(height)))
+            for name, counts in maps.items()
+            if _has_shape(counts)
+        ]
+
+
+def _has_shape(counts: Array | Counts) -> bool:
+    return all((counts.sum(axis) > 0).sum() > 1 for axis in (0, 1))

@@ -8,24 +8,36 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line
+from ...recipes import read_recipe
 from ...reporting import write_page
 from ...trials.folder import check_results
+from ...trials.networks import find_networks
 from ..accelerator import create_accelerator
+from ..classification.benchmark import Benchmark
+from ..classification.config import FinetuneConfig
+from ..classification.flags import DIGITS_RECIPE, RECIPES
 from ..data.corruptions.computed import compute_corruptions
 from ..data.corruptions.images import CorruptedSet
 from ..data.corruptions.published import read_published
-from ..data.images import DataSet, UnreadableImageError
+from ..data.decoding import UnreadableImageError
+from ..data.images import DataSet
 from ..data.loading import load_data
-from ..data.options import ReadOptions
-from .demonstration import train_networks
+from ..data.presets import ReadOptions
 from .flags import COMMAND, RobustnessSettings, command_line
 from .measure import measure
-from .networks import Subject, check_data, failed_trials, find_networks
+from .networks import Candidate, check_data, describe_networks
 from .plot import plot
 from .report import DEMONSTRATION, to_csv, to_json, to_markdown
 from .scores import Scores
 
-_logger = logging.getLogger(__name__)
+_DEMONSTRATION = {  # of the digits' recipe: tiny networks, trained for seconds
+    "model_kwargs": {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]},
+    "variants": ["base", "large", "lp2"],
+    "seeds": [1, 2, 3],
+    "epochs": 10,
+    "warmup_epochs": 1,
+    "img_size": 16,
+}
 
 
 @failures_in_one_line(COMMAND.program, "The same command goes on from here.")
@@ -47,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     is_demonstration = not options.networks
     if is_demonstration:
         options = replace(options, networks=[str(options.output_dir / "trials")], compute=True)
-        train_networks(options.output_dir / "trials", accelerator)
-    subjects = find_networks(options.networks)
+        _train(options.output_dir / "trials", accelerator)
+    found = find_networks(options.networks)
+    subjects = describe_networks(found.networks)
     corrupted = _corrupted(options, subjects, accelerator)
     for subject in subjects:
         corrupted.check_classes(subject.name, subject.num_classes, subject.class_names)
@@ -64,12 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _report(Scores(results), corrupted, options.output_dir, command, is_demonstration)
     accelerator.end_training()
     if accelerator.is_main_process:
-        failed = failed_trials(options.networks)
-        missing = [*failed, *dict.fromkeys(result.subject.name for result in results if result.error)]
-        check_results(missing, f"{len(failed) + len(subjects)} networks")
+        missing = [*found.failed, *dict.fromkeys(result.subject.name for result in results if result.error)]
+        check_results(missing, f"{len(found.failed) + len(subjects)} networks")
 
 
-def _corrupted(options: RobustnessSettings, subjects: Sequence[Subject], accelerator: Accelerator) -> CorruptedSet:
+def _train(folder: Path, accelerator: Accelerator) -> None:
+    """Train the networks of the demonstration; trials that are there are not run again."""
+    recipe = {**read_recipe(DIGITS_RECIPE, FinetuneConfig, RECIPES), **_DEMONSTRATION}
+    Benchmark(FinetuneConfig(**recipe, output_dir=str(folder)), accelerator).run()
+
+
+def _corrupted(options: RobustnessSettings, subjects: Sequence[Candidate], accelerator: Accelerator) -> CorruptedSet:
     severities = sorted(set(options.severities))
     with accelerator.main_process_first():  # one process computes or reads them, the others find what it kept
         if options.corruptions is not None:
@@ -81,7 +99,7 @@ def _corrupted(options: RobustnessSettings, subjects: Sequence[Subject], acceler
             raise ValueError(f"`dataset` must have images that can be read: {data.info.name}: {error}") from error
 
 
-def _data(options: RobustnessSettings, subjects: Sequence[Subject]) -> DataSet:
+def _data(options: RobustnessSettings, subjects: Sequence[Candidate]) -> DataSet:
     """Return the data set whose test images get the corruptions."""
     record = next((subject.record for subject in subjects if subject.record), None)
     if record is None and options.dataset is None:

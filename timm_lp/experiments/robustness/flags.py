@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...command import CommandLine
 from ...settings import Settings, setting
-from ..data.corruptions.names import NUM_SEVERITIES, WHERE
+from ..data.corruptions import NUM_SEVERITIES, WHERE
 from ..data.presets import DIGITS
 
 

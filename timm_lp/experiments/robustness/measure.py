@@ -14,12 +14,11 @@ from timm.data import resolve_model_data_config
 from tqdm import tqdm
 
 from ...files import write_json
-from ...models.loading import load_network
 from ...trials.record import DivergedError
 from ..classification.evaluation import evaluate
 from ..data.corruptions.images import CorruptedSet
 from ..data.pixels import EvalPixels, eval_transform
-from .networks import Subject
+from .networks import Candidate
 
 _CACHE_MIB = 4096  # of the images that are tested
 _SHARED_MIB = 1024  # of those that are kept for the next network
@@ -41,7 +40,7 @@ class Result:
         error: Why there is none.
     """
 
-    subject: Subject
+    subject: Candidate
     corruption: str
     severity: int
     top1: float | None
@@ -50,7 +49,7 @@ class Result:
 
 
 def measure(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Candidate],
     corrupted: CorruptedSet,
     accelerator: Accelerator,
     folder: Path,
@@ -81,7 +80,7 @@ def measure(
 
 
 class _SharedPixels:
-    """The images as networks see them, decoded once for all with the same preprocessing, as far as memory is given.
+    """Decodes each set once for all networks with the same preprocessing, up to 1 GiB.
 
     Args:
         corrupted: The images.
@@ -111,7 +110,7 @@ class _SharedPixels:
 
 
 def _of_network(
-    subject: Subject,
+    subject: Candidate,
     pixels: _SharedPixels,
     accelerator: Accelerator,
     folder: Path,
@@ -129,7 +128,7 @@ def _of_network(
             bar.update()
     if len(values) == len(pixels.parts):
         return values
-    network = load_network(subject.name).to(accelerator.device)
+    network = subject.load().to(accelerator.device)
     data_config = resolve_model_data_config(network)
     for place, part in pixels.parts.items():
         if place in values:
@@ -155,7 +154,7 @@ def _of_network(
     return values
 
 
-def _read(path: Path, subject: Subject) -> dict[str, dict[str, Any]]:
+def _read(path: Path, subject: Candidate) -> dict[str, dict[str, Any]]:
     """Return what is known of a network; nothing where the file is damaged or another network's."""
     if not path.is_file():
         return {}

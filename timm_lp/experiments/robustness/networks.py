@@ -1,9 +1,8 @@
-"""The networks that are tested: trials by their records, or any others."""
+"""The networks that are tested, and which of them belong in one table."""
 
 import hashlib
-import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,24 @@ from torch import nn
 from tqdm import tqdm
 
 from ...files import TRIAL_FILE
-from ...models.loading import load_network
-from ...models.variants import BASE, VARIANTS
-from ...trials.folder import check_comparable, read_records
-from ...trials.record import TrialRecord
+from ...models.variants import split_name
+from ...trials.folder import check_comparable
+from ...trials.networks import Subject
 
 # Settings of trials that may differ in one table: where images were read and which file a checkpoint was.
 _FREE = ("checkpoint", "dataset_config", "dataset_revision", "image_column", "label_column", "train_split")
 
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A network, and where it belongs in the tables.
+class Candidate(Subject):
+    """A network, and what decides how it is tested.
 
     Attributes:
-        name: What `load_network` takes.
-        record: The record of the trial that trained it; None where there is none.
-        model: The base network's name.
-        variant: The variant of it.
-        seed: The trial's seed; None where it is not known.
         sha256: Digest of its weights and of what it computes with them.
         num_classes: Number of its classes.
-        class_names: Their names, where they are known.
+        class_names: Their names; None where it does not say them.
     """
 
-    name: str
-    record: TrialRecord | None
-    model: str = ""
-    variant: str = BASE
-    seed: int | None = None
     sha256: str = ""
     num_classes: int = 0
     class_names: tuple[str, ...] | None = None
@@ -54,21 +40,16 @@ class Subject:
         return self.record.metrics["top1"] if self.record and self.record.metrics else None
 
 
-def find_networks(names: Iterable[str]) -> list[Subject]:
-    """Return the networks that a command line names, each loaded once to see what it is.
-
-    Args:
-        names: Trials' folders, runs' output folders for all trials in them, or other networks as `load_network` takes
-            them.
+def describe_networks(subjects: Sequence[Subject]) -> list[Candidate]:
+    """Return networks with what decides how they are tested; each is loaded once.
 
     Raises:
-        ValueError: If there is no such network, no trial that ended well, or trials do not belong in one table.
+        ValueError: If trials do not belong in one table, or a network is damaged.
         OSError: If a network cannot be fetched.
     """
-    found = [network for name in dict.fromkeys(names) for network in _named(name)]
-    _check_together([network for network in found if network.record])
-    bar = tqdm(found, desc="networks", unit="network", leave=False, dynamic_ncols=True, disable=len(found) < 2)
-    return [_described(network) for network in bar]
+    _check_together(subjects)
+    bar = tqdm(subjects, desc="networks", unit="network", leave=False, dynamic_ncols=True, disable=len(subjects) < 2)
+    return [_described(subject) for subject in bar]
 
 
 def check_data(networks: Sequence[Subject], data_sha256: str, name: str) -> None:
@@ -90,44 +71,8 @@ def check_data(networks: Sequence[Subject], data_sha256: str, name: str) -> None
             )
 
 
-def _named(name: str) -> list[Subject]:
-    folder = Path(name)
-    if not folder.is_dir() or ((folder / "config.json").is_file() and not (folder / TRIAL_FILE).is_file()):
-        return [Subject(name, None)]
-    if not any(folder.rglob(TRIAL_FILE)):
-        raise ValueError(
-            f"`networks` must be a trial's folder, a run's output folder or a network, got {name!r} with neither "
-            f"{TRIAL_FILE} nor config.json in it."
-        )
-    networks = []
-    for path, record in _tested(folder).items():
-        if record.metrics is None:
-            _logger.warning("%s is left out: its trial failed: %s", path.parent, record.error)
-            continue
-        networks.append(Subject(str(path.parent), record, record.model, record.variant, record.seed))
-    if not networks:
-        raise ValueError(f"`networks` must have a trial that ended well, got none in {name!r}. Run it again.")
-    return networks
-
-
-def failed_trials(names: Iterable[str]) -> list[str]:
-    """Return the folders of the trials that `find_networks` leaves out, since they failed.
-
-    Args:
-        names: As `find_networks` takes them.
-    """
-    folders = [Path(name) for name in dict.fromkeys(names) if any(Path(name).rglob(TRIAL_FILE))]
-    trials = {path.parent: record for folder in folders for path, record in _tested(folder).items()}
-    return [str(folder) for folder, record in trials.items() if record.metrics is None]
-
-
-def _tested(folder: Path) -> dict[Path, TrialRecord]:
-    """Return the records of all trials on the test images below a folder, by their files."""
-    return {path: record for path, record in read_records(folder).items() if not record.held_out}
-
-
-def _check_together(trials: Sequence[Subject]) -> None:
-    records = {Path(network.name, TRIAL_FILE): network.record for network in trials if network.record}
+def _check_together(subjects: Sequence[Subject]) -> None:
+    records = {Path(subject.name, TRIAL_FILE): subject.record for subject in subjects if subject.record}
     for path, record in records.items():
         first_path, first = next(iter(records.items()))
         if record.data_sha256 != first.data_sha256:
@@ -138,20 +83,19 @@ def _check_together(trials: Sequence[Subject]) -> None:
     check_comparable(records, free=_FREE, of_model={name for record in records.values() for name in record.settings})
 
 
-def _described(network: Subject) -> Subject:
-    module = load_network(network.name)
+def _described(subject: Subject) -> Candidate:
+    module = subject.load()
     config = getattr(module, "pretrained_cfg", None) or {}
     names = config.get("label_names")
-    facts = {
+    facts: dict[str, Any] = {
         "sha256": network_digest(module, resolve_model_data_config(module)),
         "num_classes": int(getattr(module, "num_classes", 0)),
         "class_names": tuple(map(str, names)) if names else None,
     }
-    if network.record is None:
-        architecture = config.get("architecture") or network.name
-        prefix = next((own.prefix for own in VARIANTS if architecture.startswith(f"{own.prefix}_")), None)
-        facts |= {"model": architecture.removeprefix(f"{prefix}_"), "variant": prefix or BASE}
-    return replace(network, **facts)  # type: ignore[arg-type] # each of its own type
+    if subject.record is None:
+        model, variant = split_name(config.get("architecture") or subject.name)
+        facts |= {"model": model, "variant": variant}
+    return Candidate(**{**vars(subject), **facts})
 
 
 def network_digest(network: nn.Module, data_config: dict[str, Any]) -> str:

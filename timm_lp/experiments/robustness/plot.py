@@ -7,8 +7,8 @@ import numpy as np
 
 from ...files import write_figure
 from ...models.variants import BASE
+from ..data.corruptions.functions import is_common
 from ..data.corruptions.images import CorruptedSet
-from ..data.corruptions.names import COMMON
 from .scores import Scores, column
 
 _LEAST_RANGE = 1.0  # points; smaller differences are not made to look large
@@ -55,7 +55,7 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
         axes.axhline(len(scores.common) - 0.5, color="black", linewidth=0.8)
     panels[0].set_yticks(
         range(len(scores.corruptions)),
-        [f"{name.replace('_', ' ')}{'' if name in COMMON else ' (extra)'}" for name in scores.corruptions],
+        [f"{name.replace('_', ' ')}{'' if is_common(name) else ' (extra)'}" for name in scores.corruptions],
     )
     if any(BASE in rows and len(rows) > 1 for rows in shown.values()):
         bar = figure.colorbar(picture, ax=list(panels), pad=0.02, aspect=40)

@@ -7,8 +7,10 @@ from ...models.variants import BASE
 from ...reporting import NOTHING, counted, csv_text, markdown_rows, mean_and_std
 from ...trials.statistics import Cell, Table
 from ...trials.tables import count_tests, difference_table
-from ..data.corruptions.images import CLEAN, CorruptedSet
-from ..data.corruptions.names import COMMON, CORRUPTIONS
+from ..data.corruptions import CLEAN
+from ..data.corruptions.functions import is_common
+from ..data.corruptions.images import CorruptedSet
+from ..data.corruptions.published import NAMES
 from .measure import Result
 from .scores import MCE, MCE_RELATIVE, MEAN_ALL, MEAN_COMMON, SIGNIFICANT, SUMMARIES, Scores, column
 
@@ -134,7 +136,7 @@ def _beside(corrupted: CorruptedSet) -> str:
 
 def _heading(scores: Scores, corrupted: CorruptedSet) -> str:
     severities, count = ", ".join(map(str, scores.severities)), len(scores.subjects)
-    missing = [name for name in CORRUPTIONS if name not in scores.corruptions]
+    missing = [name for name in NAMES if name not in scores.corruptions]
     note = f"; {corrupted.note}" if corrupted.note else ""
     lines = [
         f"{counted(count, 'network')}; {corrupted.num_images:,} images of each of "
@@ -199,7 +201,7 @@ def _corruption_table(scores: Scores, table: Table, model: str) -> str:
     for name in scores.corruptions:
         best = table.best(column(model, name))
         cells = [_cell(table.cells.get((row, column(model, name))), len(rows) > 1 and row in best) for row in rows]
-        lines.append([name if name in COMMON else f"{name} (extra)", *cells])
+        lines.append([name if is_common(name) else f"{name} (extra)", *cells])
     return markdown_rows(["corruption", *rows], lines)
 
 

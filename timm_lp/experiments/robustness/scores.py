@@ -6,10 +6,10 @@ from statistics import fmean
 
 from ...models.variants import BASE, variant_order
 from ...trials.statistics import Measurement, Table, tabulate
-from ..data.corruptions.images import CLEAN
-from ..data.corruptions.names import COMMON, CORRUPTIONS
+from ..data.corruptions import CLEAN
+from ..data.corruptions.functions import CORRUPTIONS, is_common
 from .measure import Result
-from .networks import Subject
+from .networks import Candidate
 
 SIGNIFICANT = 0.05
 
@@ -51,7 +51,7 @@ class Scores:
         self.variants = sorted({subject.variant for subject in subjects}, key=variant_order)
         named = {result.corruption for result in results}
         self.corruptions = [name for name in CORRUPTIONS if name in named]
-        self.common = [name for name in COMMON if name in named]
+        self.common = [name for name in self.corruptions if is_common(name)]
         self.severities = sorted({result.severity for result in results if result.corruption != CLEAN})
         # The tests of a table take a second, and a report asks for each several times.
         self._by_corruption: dict[int | None, Table] = {}
@@ -59,7 +59,7 @@ class Scores:
         self._of = {(result.subject, result.corruption, result.severity): result for result in results}
 
     @property
-    def subjects(self) -> list[Subject]:
+    def subjects(self) -> list[Candidate]:
         """The networks."""
         return list(self._seeds)
 
@@ -124,19 +124,19 @@ class Scores:
             wins[row] = Wins(count, welch, paired)
         return wins
 
-    def _tabulate(self, columns: dict[str, str], values: Iterable[tuple[Subject, str, float | None]]) -> Table:
+    def _tabulate(self, columns: dict[str, str], values: Iterable[tuple[Candidate, str, float | None]]) -> Table:
         measurements = [
             Measurement(subject.variant, place, self._seeds[subject], value, "not measured")
             for subject, place, value in values
         ]
         return tabulate(measurements, self.variants, columns, BASE)
 
-    def _mean(self, subject: Subject, names: Sequence[str], severities: Sequence[int]) -> float | None:
+    def _mean(self, subject: Candidate, names: Sequence[str], severities: Sequence[int]) -> float | None:
         values = [self._of[subject, name, severity].top1 for name in names for severity in severities]
         known = [value for value in values if value is not None]
         return fmean(known) if known and len(known) == len(values) else None
 
-    def _summary(self, subject: Subject, score: str) -> float | None:
+    def _summary(self, subject: Candidate, score: str) -> float | None:
         if score == CLEAN:
             measured = self._of.get((subject, CLEAN, 0))
             return subject.clean if measured is None else measured.top1
@@ -149,11 +149,11 @@ class Scores:
         of_base = [own for own in self.subjects if (own.model, own.variant) == (subject.model, BASE)]
         return mean_corruption_error(self._errors(subject), self._mean_errors(of_base))
 
-    def _errors(self, subject: Subject) -> dict[str, list[float | None]]:
+    def _errors(self, subject: Candidate) -> dict[str, list[float | None]]:
         tops = {name: [self._of[subject, name, step].top1 for step in self.severities] for name in self.common}
         return {name: [None if top is None else 100 - top for top in own] for name, own in tops.items()}
 
-    def _mean_errors(self, subjects: Sequence[Subject]) -> dict[str, list[float | None]]:
+    def _mean_errors(self, subjects: Sequence[Candidate]) -> dict[str, list[float | None]]:
         """Return the errors by corruption and severity, averaged over networks; those that failed leave gaps."""
         errors = [self._errors(subject) for subject in subjects]
         return {

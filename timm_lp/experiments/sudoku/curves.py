@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...trials import curves
+from ...trials import plots
 from ...trials.record import TrialRecord
 
 _PANELS = {
@@ -29,7 +29,7 @@ def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    known = curves.curves_of(records)
+    known = plots.curves_of(records)
     any_valid = any(max(history["sudoku"]) > 0 for histories in known.values() for history in histories)
     panels = {name: label for name, label in _PANELS.items() if name != "sudoku" or any_valid}
-    curves.draw_curves(known, path, title, x=_X, panels=panels, percent=_PERCENT)
+    plots.draw_curves(known, path, title, x=_X, panels=panels, percent=_PERCENT)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...masks.networks import load_groups
-from ...masks.output import write_masks
+from ...masks.report import write_masks
 from .report import trials_in
 
 

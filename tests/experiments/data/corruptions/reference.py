@@ -1,7 +1,7 @@
 """Slow and obvious forms of the published corruptions, step by step, of one image at a time.
 
-The steps and the numbers are those of the published code; what is random is drawn from the same `Draws`, in its order.
-Each oracle takes an image of levels from 0 to 255 and returns such levels, not yet rounded down.
+The steps and the numbers are those of the published code; what is random is taken from the same `Generators`, in its
+order. Each oracle takes an image of levels from 0 to 255 and returns such levels, not yet rounded down.
 """
 
 import io
@@ -14,9 +14,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.ndimage import zoom as scipy_zoom
 
-from timm_lp.experiments.data.corruptions.draws import Draws
+from timm_lp.experiments.data.corruptions.textures import Generators
 
-Oracle = Callable[[np.ndarray, Draws, int], np.ndarray]
+Oracle = Callable[[np.ndarray, Generators, int], np.ndarray]
 
 
 def pictures(count: int = 3) -> np.ndarray:
@@ -32,22 +32,22 @@ def pictures(count: int = 3) -> np.ndarray:
 
 def levels(image: np.ndarray, name: str, severity: int) -> np.ndarray:
     """Return an image with a corruption, its levels not yet rounded down."""
-    return ORACLES[name](image, Draws(image[None], f"{name} {severity} "), severity)
+    return ORACLES[name](image, Generators(image[None], f"{name} {severity} "), severity)
 
 
-def gaussian_noise(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def gaussian_noise(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     scale = [0.04, 0.06, 0.08, 0.09, 0.10][severity - 1]
-    return np.clip(image / 255 + draws.normal((32, 32, 3))[0] * scale, 0, 1) * 255
+    return np.clip(image / 255 + generators.normal((32, 32, 3))[0] * scale, 0, 1) * 255
 
 
-def shot_noise(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def shot_noise(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     photons = [500, 250, 100, 75, 50][severity - 1]
-    return np.clip(draws.poisson((image / 255 * photons)[None])[0] / photons, 0, 1) * 255
+    return np.clip(generators.poisson((image / 255 * photons)[None])[0] / photons, 0, 1) * 255
 
 
-def impulse_noise(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def impulse_noise(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     amount = [0.01, 0.02, 0.03, 0.05, 0.07][severity - 1]
-    is_set, is_salt = draws.uniform(0, 1, (32, 32, 3))[0], draws.uniform(0, 1, (32, 32, 3))[0]
+    is_set, is_salt = generators.uniform(0, 1, (32, 32, 3))[0], generators.uniform(0, 1, (32, 32, 3))[0]
     made = image / 255
     for place in np.ndindex(made.shape):
         if is_set[place] <= amount:
@@ -55,21 +55,21 @@ def impulse_noise(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
     return made * 255
 
 
-def speckle_noise(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def speckle_noise(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     scale = [0.06, 0.1, 0.12, 0.16, 0.2][severity - 1]
-    return np.clip(image / 255 + image / 255 * (draws.normal((32, 32, 3))[0] * scale), 0, 1) * 255
+    return np.clip(image / 255 + image / 255 * (generators.normal((32, 32, 3))[0] * scale), 0, 1) * 255
 
 
-def gaussian_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def gaussian_blur(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     return _blurred(image / 255, [0.4, 0.6, 0.7, 0.8, 1][severity - 1]) * 255
 
 
-def glass_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def glass_blur(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     """Visited from the last pixel to the first; what is said to be a swap copies the neighbour."""
     sigma, reach, rounds = [(0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)][severity - 1]
     made = (_blurred(image / 255, sigma) * 255).astype(np.uint8)
     for _ in range(rounds):
-        moves = draws.integers(-reach, reach - 1, (30, 30, 2))[0]
+        moves = generators.integers(-reach, reach - 1, (30, 30, 2))[0]
         for row in range(32 - reach, reach, -1):
             for column in range(32 - reach, reach, -1):
                 right, down = moves[row - 2, column - 2]
@@ -77,7 +77,7 @@ def glass_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
     return _blurred(made / 255, sigma) * 255
 
 
-def defocus_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def defocus_blur(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     """The disk lies in the middle of 17x17 pixels; images are mirrored on their edge pixels."""
     radius, sigma = [(0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)][severity - 1]
     across, down = np.meshgrid(range(-8, 9), range(-8, 9))
@@ -88,12 +88,12 @@ def defocus_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
     return _convolved(image / 255, kernel, "reflect") * 255
 
 
-def motion_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def motion_blur(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     radius, sigma = [(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)][severity - 1]
-    return _moved(image, float(draws.uniform(-45, 45)[0]), radius, sigma)
+    return _moved(image, float(generators.uniform(-45, 45)[0]), radius, sigma)
 
 
-def zoom_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def zoom_blur(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     factors = np.arange(1, [1.06, 1.11, 1.16, 1.21, 1.26][severity - 1], 0.01)
     single = (image / 255).astype(np.float32)
     total = np.zeros_like(single)
@@ -102,7 +102,7 @@ def zoom_blur(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
     return np.clip((single + total) / (len(factors) + 1), 0, 1) * 255
 
 
-def snow(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def snow(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     mean, std, factor, least, radius, sigma, share = [
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
         (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
@@ -110,19 +110,19 @@ def snow(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
         (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
         (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
     ][severity - 1]
-    layer = _zoomed((mean + std * draws.normal((32, 32))[0])[..., None], factor)
+    layer = _zoomed((mean + std * generators.normal((32, 32))[0])[..., None], factor)
     layer = (np.clip(np.where(layer < least, 0, layer), 0, 1) * 255).astype(np.uint8)
-    layer = _moved(layer, float(draws.uniform(-135, -45)[0]), radius, sigma) / 255
+    layer = _moved(layer, float(generators.uniform(-135, -45)[0]), radius, sigma) / 255
     single = image.astype(np.float32) / 255
     grey = sum(np.float32(weight) * single[..., [place]] for place, weight in enumerate((0.299, 0.587, 0.114)))
     made = share * single + (1 - share) * np.maximum(single, grey * 1.5 + 0.5)
     return np.clip(made + layer + layer[::-1, ::-1], 0, 1) * 255
 
 
-def fog(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def fog(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     amount, decay = [(0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)][severity - 1]
     brightest = image.max() / 255
-    made = image / 255 + amount * plasma(draws.uniform(-1, 1, (32 * 32 - 1,))[0], 32, decay)[..., None]
+    made = image / 255 + amount * plasma(generators.uniform(-1, 1, (32 * 32 - 1,))[0], 32, decay)[..., None]
     return np.clip(made * brightest / (brightest + amount), 0, 1) * 255
 
 
@@ -149,7 +149,7 @@ def plasma(noise: np.ndarray, size: int, decay: float) -> np.ndarray:
     return (heights - heights.min()) / (heights.max() - heights.min())
 
 
-def spatter(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def spatter(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     mean, std, sigma, least, amount, is_mud = [
         (0.62, 0.1, 0.7, 0.7, 0.5, False),
         (0.65, 0.1, 0.8, 0.7, 0.5, False),
@@ -157,7 +157,7 @@ def spatter(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
         (0.65, 0.1, 0.7, 0.69, 0.6, True),
         (0.65, 0.1, 0.5, 0.68, 0.6, True),
     ][severity - 1]
-    heights = _blurred((mean + std * draws.normal((32, 32))[0])[..., None], sigma)[..., 0]
+    heights = _blurred((mean + std * generators.normal((32, 32))[0])[..., None], sigma)[..., 0]
     single = image.astype(np.float32) / 255
     if is_mud:
         cover = _blurred((heights > least)[..., None].astype(np.float32), amount)
@@ -173,22 +173,22 @@ def spatter(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
     return np.clip(single + shine * np.array([175, 238, 238]) / 255, 0, 1) * 255
 
 
-def brightness(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def brightness(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     amount = [0.05, 0.1, 0.15, 0.2, 0.3][severity - 1]
     return _each_pixel(image, lambda h, s, v: (h, s, min(v + amount, 1)))
 
 
-def saturate(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def saturate(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     factor, amount = [(0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)][severity - 1]
     return _each_pixel(image, lambda h, s, v: (h, min(max(s * factor + amount, 0), 1), v))
 
 
-def contrast(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def contrast(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     means = np.mean(image / 255, axis=(0, 1), keepdims=True)
     return np.clip((image / 255 - means) * [0.75, 0.5, 0.4, 0.3, 0.15][severity - 1] + means, 0, 1) * 255
 
 
-def elastic_transform(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def elastic_transform(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     """OpenCV's coordinates are whole numbers of 1/1024 pixel on the way, and of 1/32 at last."""
     amount, sigma, shift = [
         (32 * 0, 32 * 0, 32 * 0.08),
@@ -198,7 +198,7 @@ def elastic_transform(image: np.ndarray, draws: Draws, severity: int) -> np.ndar
         (32 * 0.1, 32 * 0.03, 32 * 0.03),
     ][severity - 1]
     before = np.array([[26, 26], [26, 6], [6, 6]], dtype=np.float64)
-    after = before + draws.uniform(-shift, shift, (3, 2))[0].astype(np.float32)
+    after = before + generators.uniform(-shift, shift, (3, 2))[0].astype(np.float32)
     forth = np.linalg.solve(np.c_[before, np.ones(3)], after).T  # x' = a x + b y + c, and y' likewise
     back = np.linalg.inv(np.r_[forth, [[0, 0, 1]]])
     single = image.astype(np.float32) / 255
@@ -211,7 +211,7 @@ def elastic_transform(image: np.ndarray, draws: Draws, severity: int) -> np.ndar
             weight = (1 - abs(math.floor(y) + above - y)) * (1 - abs(math.floor(x) + left - x))
             pixel = single[_reflected(math.floor(y) + above), _reflected(math.floor(x) + left)]
             moved[row, column] += np.float32(weight) * pixel
-    fields = draws.uniform(-1, 1, (2, 32, 32))[0]
+    fields = generators.uniform(-1, 1, (2, 32, 32))[0]
     right, down = (
         (_blurred(field[..., None], sigma, 3, "reflect")[..., 0] * amount).astype(np.float32) for field in fields
     )
@@ -220,7 +220,7 @@ def elastic_transform(image: np.ndarray, draws: Draws, severity: int) -> np.ndar
     return np.stack([map_coordinates(moved[..., c], places, order=1, mode="reflect") for c in range(3)], axis=-1) * 255
 
 
-def pixelate(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def pixelate(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     size = int(32 * [0.95, 0.9, 0.85, 0.75, 0.65][severity - 1])
 
     def both_ways(channel: np.ndarray, to: int) -> np.ndarray:
@@ -230,7 +230,7 @@ def pixelate(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
     return np.stack([both_ways(both_ways(image[..., channel], size), 32) for channel in range(3)], axis=-1)
 
 
-def jpeg_compression(image: np.ndarray, draws: Draws, severity: int) -> np.ndarray:
+def jpeg_compression(image: np.ndarray, generators: Generators, severity: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=[80, 65, 58, 50, 40][severity - 1])
     return np.asarray(Image.open(file))

@@ -9,16 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from timm_lp.experiments.data.corruptions import CLEAN, functions
 from timm_lp.experiments.data.corruptions.computed import compute_corruptions
-from timm_lp.experiments.data.corruptions.corrupt import corrupt
-from timm_lp.experiments.data.corruptions.images import CLEAN
-from timm_lp.experiments.data.corruptions.names import COMPUTED
-from timm_lp.experiments.data.images import DataSet, ImageSet, UnreadableImageError
+from timm_lp.experiments.data.corruptions.functions import computable, corrupt, corruption
+from timm_lp.experiments.data.corruptions.published import NAMES, read_published
+from timm_lp.experiments.data.corruptions.textures import Generators
+from timm_lp.experiments.data.decoding import ImageSet, UnreadableImageError
+from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
 
 from .reference import pictures
 
 LABELS = [2, 0, 1]
+
+
+@pytest.fixture(autouse=True)
+def _few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute two corruptions, or all for one test; those that a test registers are forgotten."""
+    names = functions.CORRUPTIONS if "every" in request.node.name else ("fog", "snow")
+    monkeypatch.setattr(functions, "CORRUPTIONS", {name: functions.CORRUPTIONS[name] for name in names})
 
 
 def _data(images: object, labels: list[int] = LABELS) -> DataSet:
@@ -31,23 +40,23 @@ def _folder(root: Path) -> Path:
     return folder
 
 
-def test_the_arrays_have_the_published_layout(tmp_path: Path) -> None:
+def test_the_arrays_of_every_corruption_have_the_published_layout(tmp_path: Path) -> None:
     images = pictures(3)
     made = compute_corruptions(_data(images), [1, 3], tmp_path)
     folder = _folder(tmp_path)
     assert {path.name for path in folder.iterdir()} == {
-        *(f"{name}.npy" for name in COMPUTED),
+        *(f"{name}.npy" for name in computable()),
         "labels.npy",
         "made_from.json",
     }
     assert np.load(folder / "labels.npy").tolist() == 3 * LABELS
-    for name in COMPUTED:
+    for name in computable():
         array = np.load(folder / f"{name}.npy")
         assert array.shape == (9, 32, 32, 3)
         for severity in (1, 2, 3):
             np.testing.assert_array_equal(array[3 * severity - 3 : 3 * severity], corrupt(images, name, severity))
-    assert made.parts.keys() == {(CLEAN, 0), *((name, severity) for name in COMPUTED for severity in (1, 3))}
-    assert (made.corruptions, made.severities, made.num_images) == ([*COMPUTED], [1, 3], 3)
+    assert made.parts.keys() == {(CLEAN, 0), *((name, severity) for name in computable() for severity in (1, 3))}
+    assert (made.corruptions, made.severities, made.num_images) == (computable(), [1, 3], 3)
     assert (made.num_classes, made.class_names) == (3, ["ant", "bee", "cat"])
     part = made.parts["fog", 3].images
     np.testing.assert_array_equal(np.asarray(part.image(1)), corrupt(images, "fog", 3)[1])
@@ -65,7 +74,7 @@ def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
     after = {path.name: path.stat().st_mtime_ns for path in _folder(tmp_path).glob("*.npy")}
     assert {name for name in before if before[name] != after[name]} <= {"labels.npy"}
     more = compute_corruptions(data, [1, 2], tmp_path)
-    for name in COMPUTED:
+    for name in computable():
         digest = first.parts[name, 1].sha256
         assert digest == again.parts[name, 1].sha256 == more.parts[name, 1].sha256 != more.parts[name, 2].sha256
     assert len({part.sha256 for part in more.parts.values()}) == len(more.parts)
@@ -130,8 +139,8 @@ def test_arrays_that_were_computed_otherwise_are_said_and_computed_again(
     path = _folder(tmp_path) / "made_from.json"
     note = json.loads(path.read_text())
     assert note["libraries"].keys() == {"timm-lp", "python", "numpy", "scipy", "pillow"}
-    for corruption in COMPUTED:
-        np.save(path.with_name(f"{corruption}.npy"), np.zeros((3, 32, 32, 3), dtype=np.uint8))
+    for name in computable():
+        np.save(path.with_name(f"{name}.npy"), np.zeros((3, 32, 32, 3), dtype=np.uint8))
     other: object = {
         **note,
         **{"functions": {"functions": 1}, "libraries": {"libraries": {**note["libraries"], "scipy": "1.0"}}}.get(
@@ -165,3 +174,30 @@ def test_larger_images_are_refused(tmp_path: Path) -> None:
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match=r"image 0 \(.*nothing.png\) cannot be read"):
         compute_corruptions(_data([str(tmp_path / "nothing.png")], [0]), [1], tmp_path)
+
+
+def test_a_new_corruption_is_one_function_with_its_severities(tmp_path: Path) -> None:
+    """Published arrays stay readable, and what was computed before is kept."""
+    data = _data(pictures(3))
+    older = compute_corruptions(data, [1, 2], tmp_path / "computed")
+    before = {path: path.stat().st_mtime_ns for path in _folder(tmp_path / "computed").glob("[fs]*.npy")}
+    (tmp_path / "published").mkdir()
+    for number, name in enumerate(NAMES):
+        array = np.random.default_rng(number).integers(0, 256, (15, 32, 32, 3), dtype=np.uint8)
+        np.save(tmp_path / "published" / f"{name}.npy", array)
+    np.save(tmp_path / "published" / "labels.npy", np.array(5 * LABELS))
+
+    @corruption("extra", factor=(0.9, 0.8, 0.7, 0.6, 0.5))
+    def darken(images: np.ndarray, generators: Generators, factor: float) -> np.ndarray:
+        """Darken an image."""
+        return factor * images
+
+    newer = compute_corruptions(data, [1, 2], tmp_path / "computed")
+    assert newer.corruptions == [*older.corruptions, "darken"]
+    assert {place: newer.parts[place].sha256 for place in older.parts} == {
+        place: part.sha256 for place, part in older.parts.items()
+    }
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    made = np.asarray(newer.parts["darken", 2].images.image(1))
+    np.testing.assert_array_equal(made, (pictures(3)[1] / 255 * 0.8 * 255).astype(np.uint8))
+    assert read_published(tmp_path / "published", [1, 5], check_md5=False).corruptions == [*NAMES]

@@ -11,8 +11,7 @@ from PIL import Image
 
 from timm_lp.experiments.data.corruptions import published
 from timm_lp.experiments.data.corruptions.images import CorruptedSet
-from timm_lp.experiments.data.corruptions.names import COMMON, CORRUPTIONS
-from timm_lp.experiments.data.corruptions.published import PUBLISHED, PublishedArrays, read_published
+from timm_lp.experiments.data.corruptions.published import NAMES, PUBLISHED, PublishedArrays, read_published
 
 LABELS = [2, 0, 1, 2]
 
@@ -20,7 +19,7 @@ LABELS = [2, 0, 1, 2]
 def _write(folder: Path, size: int = 32) -> None:
     folder.mkdir()
     rng = np.random.default_rng(3)
-    for name in CORRUPTIONS:
+    for name in NAMES:
         np.save(folder / f"{name}.npy", rng.integers(0, 256, (20, size, size, 3), dtype=np.uint8))
     np.save(folder / "labels.npy", np.array(5 * LABELS, dtype=np.uint8))
 
@@ -48,7 +47,7 @@ def test_the_published_sets_have_an_md5_for_each_file() -> None:
     digests = [digest for own in PUBLISHED for digest in own.md5.values()]
     assert len(set(digests)) == len(digests) == 40
     for own in PUBLISHED:
-        assert own.md5.keys() == {*CORRUPTIONS, "labels"}
+        assert own.md5.keys() == {*NAMES, "labels"}
         assert all(len(bytes.fromhex(digest)) == 16 for digest in own.md5.values())
 
 
@@ -57,7 +56,7 @@ def test_reads_arrays(arrays: Path, check_md5: bool) -> None:
     made = _read(arrays, _known(arrays), check_md5=check_md5)
     assert made.name == ("TOYS-C" if check_md5 else "the arrays in TOYS-C")
     assert made.note == ("" if check_md5 else "md5 not checked, so that these may be other files than the published")
-    assert made.parts.keys() == {(name, severity) for name in CORRUPTIONS for severity in (1, 4)}
+    assert made.parts.keys() == {(name, severity) for name in NAMES for severity in (1, 4)}
     assert (made.num_classes, made.class_names, made.num_images) == (3, None, 4)
     part = made.parts["snow", 4].images
     assert isinstance(part.sources, np.memmap)
@@ -176,7 +175,7 @@ def test_arrays_that_nobody_published_need_no_md5(arrays: Path) -> None:
     with pytest.raises(ValueError, match=r"must be CIFAR-10-C or CIFAR-100-C, got .* with 3 classes\. Give --no-md5"):
         read_published(arrays, [1])
     known = _known(arrays)
-    for name in CORRUPTIONS:
+    for name in NAMES:
         np.save(arrays / f"{name}.npy", np.zeros((15, 32, 32, 3), np.uint8))
     np.save(arrays / "labels.npy", np.array(5 * [0, 1, 2]))
     with pytest.raises(
@@ -188,7 +187,7 @@ def test_arrays_that_nobody_published_need_no_md5(arrays: Path) -> None:
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
     rng = np.random.default_rng(4)
-    for name in [*COMMON, "spatter"]:
+    for name in [*NAMES[:15], "spatter"]:
         for severity in (1, 4):
             for label in ("n01", "n02"):
                 folder = tmp_path / "tiny" / name / str(severity) / label
@@ -201,7 +200,7 @@ def folders(tmp_path: Path) -> Path:
 
 def test_reads_folders(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = read_published(folders, [1, 4], check_md5=False)
-    assert made.corruptions == [*COMMON, "spatter"]
+    assert made.corruptions == [*NAMES[:15], "spatter"]
     assert (made.name, made.note) == ("the images in tiny", "classes and counts not checked")
     assert (made.class_names, made.num_classes, made.num_images) == (["n01", "n02"], 2, 4)
     part = made.parts["fog", 4].images

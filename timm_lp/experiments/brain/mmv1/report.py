@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 from ....files import write_figure
 from ....models.variants import BASE
 from ....reporting import markdown_rows
-from ..comparison import holm
+from ....trials.statistics import holm
 from .benchmark import Result
 from .network import BEHAVIOUR
 
@@ -128,7 +128,7 @@ def _against_base(table: dict[str, NDArray[np.float64]]) -> dict[str, tuple[floa
         return {}
     differences = {variant: values - table[BASE] for variant, values in table.items() if variant != BASE}
     tested = {variant: ttest_1samp(d, 0).pvalue for variant, d in differences.items() if len(d) > 1 and np.ptp(d) > 0}
-    corrected = dict(zip(tested, holm([float(p_value) for p_value in tested.values()]), strict=True))
+    corrected = holm({variant: float(p_value) for variant, p_value in tested.items()})
     return {variant: (float(d.mean()), corrected.get(variant)) for variant, d in differences.items()}
 
 

@@ -1,4 +1,4 @@
-"""Corrupted test images of a data set that are computed here, once, and kept as arrays as the published ones are."""
+"""Compute corrupted test images of a data set once, and keep them as arrays, as the published ones are."""
 
 import hashlib
 import json
@@ -17,15 +17,15 @@ from tqdm import tqdm
 
 from ....files import failures_name, write_json
 from ....trials.record import versions_of
-from ..images import DataSet, ImageSet
-from ..pixels import read_once
-from .corrupt import corrupt
-from .images import CLEAN, CorruptedPart, CorruptedSet, array_part
-from .names import COMPUTED, SIZE
-from .published import LABELS
+from ..decoding import DecodedImages
+from ..images import DataSet
+from . import CLEAN, SIZE
+from .functions import computable, corrupt
+from .images import CorruptedPart, CorruptedSet, array_part
+from .published import LABELS, NAMES
 
 _NOTE = "made_from.json"  # what the arrays were computed from, and their digests
-_VERSION = 2  # of the functions; a change of what they return counts it up, and everything is computed anew
+_VERSION = 2  # of the functions; raise it when one returns other images, and all are computed anew
 _CHUNK = 250  # images that are computed at once
 
 _logger = logging.getLogger(__name__)
@@ -34,9 +34,10 @@ _logger = logging.getLogger(__name__)
 def compute_corruptions(data: DataSet, severities: Sequence[int], folder: Path) -> CorruptedSet:
     """Return the test images of a data set with every corruption that can be computed.
 
-    They are kept in a folder of their own, which the contents of the images name: `<corruption>.npy` and `labels.npy`
-    with the severities one after the other, from 1 to the largest that was asked for. A note beside them says what they
-    were computed from, and their digests; what does not agree with it is computed again.
+    A folder within `folder`, named by the images' contents, keeps them: `<corruption>.npy` and `labels.npy` with the
+    severities one after the other, from 1 to the largest that was asked for. A note beside them holds their digests,
+    and what they were computed from. An array that does not agree with it is computed again; one that is missing, of a
+    new corruption for instance, is computed, and the others are kept.
 
     Args:
         data: The data set; images smaller than 32x32 pixels are enlarged.
@@ -50,26 +51,27 @@ def compute_corruptions(data: DataSet, severities: Sequence[int], folder: Path) 
     clean, enlarged = _test_images(data)
     labels, names = data.test.own_labels().tolist(), data.test.class_names
     sha256 = hashlib.sha256(f"{clean.shape} {labels} ".encode() + clean.tobytes()).hexdigest()
-    own = folder / sha256[:16]
-    own.mkdir(parents=True, exist_ok=True)
+    kept_in = folder / sha256[:16]
+    kept_in.mkdir(parents=True, exist_ok=True)
     origin = {"images": sha256, "functions": _VERSION, "libraries": versions_of("numpy", "scipy", "pillow")}
-    arrays = _arrays(clean, max(severities), own, data.info.name, origin)
-    _save(own / f"{LABELS}.npy", np.tile(np.asarray(labels), max(severities)))
+    arrays = _arrays(clean, max(severities), kept_in, data.info.name, origin)
+    _save(kept_in / f"{LABELS}.npy", np.tile(np.asarray(labels), max(severities)))
     parts: dict[tuple[str, int], CorruptedPart] = {(CLEAN, 0): array_part(clean, labels, names, 0, len(clean))}
     for name, array in arrays.items():
         repeated = labels * (len(array) // len(clean))
         for severity in severities:
             first = (severity - 1) * len(clean)
             parts[name, severity] = array_part(array, repeated, names, first, len(clean))
-    note = "computed here, not comparable with published results; without frost"
+    without = ", ".join(name for name in NAMES if name not in arrays)
+    note = f"computed here, not comparable with published results{f'; without {without}' if without else ''}"
     note += f"; images enlarged to {SIZE}x{SIZE} pixels" if enlarged else ""
     return CorruptedSet(f"corrupted {data.info.name}", note, parts, names, len(names))
 
 
 def _test_images(data: DataSet) -> tuple[np.ndarray, bool]:
     """Return the test images `(N, 32, 32, 3)`, and whether any was enlarged."""
-    images: ImageSet = data.test
-    decoded = read_once(images, lambda image: image, inf) or []
+    images = DecodedImages(data.test, inf)
+    decoded = [images[position] for position in range(len(images))]
     largest = max(max(image.size) for image in decoded)
     if largest > SIZE:
         raise ValueError(
@@ -88,7 +90,7 @@ def _arrays(
     digests = _noted(folder, origin)
     kept = {
         corruption: _kept(folder / f"{corruption}.npy", len(clean), digests.get(corruption, []))
-        for corruption in COMPUTED
+        for corruption in computable()
     }
     missing = {corruption: range(len(array) // len(clean), severities) for corruption, array in kept.items()}
     total = len(clean) * sum(map(len, missing.values()))
@@ -110,7 +112,7 @@ def _arrays(
             _save(folder / f"{corruption}.npy", array)
             digests[corruption] = _digests(array, len(clean))
             write_json(folder / _NOTE, {**origin, "digests": digests})
-    return {corruption: np.load(folder / f"{corruption}.npy", mmap_mode="r") for corruption in COMPUTED}
+    return {corruption: np.load(folder / f"{corruption}.npy", mmap_mode="r") for corruption in kept}
 
 
 def _noted(folder: Path, origin: dict[str, Any]) -> dict[str, list[str]]:
@@ -121,7 +123,7 @@ def _noted(folder: Path, origin: dict[str, Any]) -> dict[str, list[str]]:
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         if {name: note[name] for name in origin} == origin:
-            return {corruption: list(own) for corruption, own in note["digests"].items()}
+            return {corruption: list(of_steps) for corruption, of_steps in note["digests"].items()}
         fault = "says that the images, the functions or the libraries were others"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         fault = f"cannot be read ({type(error).__name__})"

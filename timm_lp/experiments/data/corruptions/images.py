@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..images import ImageSet
-
-CLEAN = "clean"  # in place of a corruption, at severity 0
+from ..decoding import ImageSet
+from . import CLEAN
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,10 @@ class CorruptedSet:
         if expected is None or all(name.isdecimal() for name in expected):
             expected = sorted(names)
         if names != expected:
-            place = next(place for place, pair in enumerate(zip(names, expected, strict=True)) if pair[0] != pair[1])
+            number = next(number for number, pair in enumerate(zip(names, expected, strict=True)) if pair[0] != pair[1])
             raise ValueError(
-                f"`networks` must number their classes as {self.name} does, got {network} with {names[place]!r} in "
-                f"place of {expected[place]!r} as class {place}. Train it on images whose classes are in that order."
+                f"`networks` must number their classes as {self.name} does, got {network} with {names[number]!r} in "
+                f"place of {expected[number]!r} as class {number}. Train it on images whose classes are in that order."
             )
 
 

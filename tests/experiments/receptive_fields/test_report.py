@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_ind
 
-from timm_lp.experiments.receptive_fields.comparison import compare_groups, group_interval
 from timm_lp.experiments.receptive_fields.fields import FieldFit
-from timm_lp.experiments.receptive_fields.report import exponent_text, results, to_csv, to_markdown
-from timm_lp.experiments.receptive_fields.search import P_MAX, P_MIN
+from timm_lp.experiments.receptive_fields.likelihood import P_MAX, P_MIN
+from timm_lp.experiments.receptive_fields.report import (
+    compare_groups,
+    exponent_text,
+    group_interval,
+    results,
+    to_csv,
+    to_markdown,
+)
 
 EXPONENTS = {"a": [1.9, 2.0, 2.2], "b": [2.0, 2.3, 2.4, 2.1], "c": [8.0, 9.0, 7.0], "flat": [P_MAX] * 3, "one": [3.0]}
 

@@ -6,41 +6,47 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from timm_lp.experiments.data.corruptions import geometry, noise, weather
-from timm_lp.experiments.data.corruptions.draws import Draws
-from timm_lp.experiments.data.corruptions.edges import canny, distance
-from timm_lp.experiments.data.corruptions.names import SEVERITIES
+from timm_lp.experiments.data.corruptions.functions import (
+    CORRUPTIONS,
+    gaussian_noise,
+    impulse_noise,
+    shot_noise,
+    spatter,
+    speckle_noise,
+)
+from timm_lp.experiments.data.corruptions.resampling import bilinear, motion
+from timm_lp.experiments.data.corruptions.textures import Generators, canny, distance, equalize
 
 from . import reference
 from .reference import pictures
 
 
-def _grey(level: float, count: int = 20) -> tuple[np.ndarray, Draws]:
+def _grey(level: float, count: int = 20) -> tuple[np.ndarray, Generators]:
     images = np.full((count, 32, 32, 3), level)
     tags = np.random.default_rng(0).integers(0, 256, (count, 4), dtype=np.uint8)
-    return images, Draws(tags, "test")
+    return images, Generators(tags, "test")
 
 
 def test_gaussian_noise_is_the_same_everywhere() -> None:
-    images, draws = _grey(0.4)
-    changed = noise.gaussian_noise(images, draws, 0.04) - 0.4
+    images, generators = _grey(0.4)
+    changed = gaussian_noise(images, generators, 0.04) - 0.4
     assert changed.std() == pytest.approx(0.04, rel=0.02)
     assert changed.mean() == pytest.approx(0, abs=0.001)
 
 
 def test_speckle_noise_is_in_proportion_to_the_level() -> None:
     for level in (0.2, 0.8):
-        assert noise.speckle_noise(*_grey(level), 0.1).std() == pytest.approx(0.1 * level, rel=0.02)
+        assert speckle_noise(*_grey(level), 0.1).std() == pytest.approx(0.1 * level, rel=0.02)
 
 
 def test_shot_noise_counts_photons() -> None:
-    counts = noise.shot_noise(*_grey(0.5), 50) * 50
+    counts = shot_noise(*_grey(0.5), 50) * 50
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-9)
     assert (counts.mean(), counts.var()) == (pytest.approx(25, rel=0.02), pytest.approx(25, rel=0.04))
 
 
 def test_impulse_noise_sets_a_share_to_black_or_white() -> None:
-    made = noise.impulse_noise(*_grey(0.4), 0.07)
+    made = impulse_noise(*_grey(0.4), 0.07)
     assert np.mean(made == 0) == pytest.approx(0.035, rel=0.1)
     assert np.mean(made == 1) == pytest.approx(0.035, rel=0.1)
     assert np.mean(made == 0.4) == pytest.approx(0.93, rel=0.01)
@@ -49,7 +55,7 @@ def test_impulse_noise_sets_a_share_to_black_or_white() -> None:
 def test_motion_to_the_right_smears_a_point_to_its_left() -> None:
     image = np.zeros((1, 32, 32, 1))
     image[0, 10, 10] = 1
-    made = geometry.motion(image, np.array([0.0]), 2, 1.0)[0, :, :, 0]
+    made = motion(image, np.array([0.0]), 2, 1.0)[0, :, :, 0]
     weights = np.exp(-(np.arange(5) ** 2) / 2)
     np.testing.assert_array_equal(made[10, 6:11] * 255, np.rint(255 * weights / weights.sum())[::-1])
     assert np.count_nonzero(made) == 4, "the last weight is below half a level"
@@ -59,11 +65,12 @@ def test_motion_to_the_right_smears_a_point_to_its_left() -> None:
 def test_bilinear_is_scipys_interpolation(repeat_edge: bool, mode: str) -> None:
     images = pictures(2).astype(np.float64)
     rows, columns = np.random.default_rng(1).uniform(-9, 40, (2, 2, 32, 32))
-    made = geometry.bilinear(images, rows, columns, repeat_edge=repeat_edge)
+    made = bilinear(images, rows, columns, repeat_edge=repeat_edge)
     for number in range(2):
         for channel in range(3):
-            own = map_coordinates(images[number, ..., channel], [rows[number], columns[number]], order=1, mode=mode)
-            np.testing.assert_allclose(made[number, ..., channel], own, atol=1e-9)
+            where = [rows[number], columns[number]]
+            expected = map_coordinates(images[number, ..., channel], where, order=1, mode=mode)
+            np.testing.assert_allclose(made[number, ..., channel], expected, atol=1e-9)
 
 
 def test_canny_finds_the_crests_of_slopes() -> None:
@@ -104,48 +111,48 @@ def test_equalize_spreads_levels() -> None:
     image = np.array([[[10.0, 10.0, 20.0, 20.0], [20.0, 30.0, 30.0, 40.0]]])
     # 2 pixels are darkest; of the 6 above, 3, 5 and 6 are up to each level
     expected = [[[0, 0, 128, 128], [128, 212, 212, 255]]]
-    np.testing.assert_array_equal(weather.equalize(image), expected)
-    np.testing.assert_array_equal(weather.equalize(np.full((1, 2, 2), 7.0)), np.full((1, 2, 2), 7.0))
+    np.testing.assert_array_equal(equalize(image), expected)
+    np.testing.assert_array_equal(equalize(np.full((1, 2, 2), 7.0)), np.full((1, 2, 2), 7.0))
 
 
 def test_water_brightens_and_mud_covers() -> None:
-    images, draws = _grey(0.2)
-    wet = weather.spatter(images, draws, 0.65, 0.3, 1.0, 0.69, 0.5, "water")
+    images, generators = _grey(0.2)
+    wet = spatter(images, generators, 0.65, 0.3, 1.0, 0.69, 0.5, "water")
     assert wet.min() == pytest.approx(0.2)
     assert wet.max(axis=(1, 2, 3)) == pytest.approx(np.full(20, 0.2 + 0.5 * 238 / 255))
-    muddy = weather.spatter(images, draws, 0.65, 0.1, 0.5, 0.68, 0.6, "mud")
+    muddy = spatter(images, generators, 0.65, 0.1, 0.5, 0.68, 0.6, "mud")
     assert muddy[..., 0].max() > 50 / 255
     assert muddy[..., 2].min() < 30 / 255
-    dry = weather.spatter(images, draws, 0.1, 0.01, 1.0, 0.69, 0.5, "water")
+    dry = spatter(images, generators, 0.1, 0.01, 1.0, 0.69, 0.5, "water")
     np.testing.assert_allclose(dry, images, rtol=1e-7)
 
 
 def test_heights_above_white_start_again_at_black() -> None:
     """As they do where a float becomes a byte: a level of 256 shines as little as one of 0."""
-    images, draws = _grey(0.2)
-    tall = weather.spatter(images, draws, 0.99, 0.1, 2.0, 0.9, 0.5, "water")
+    images, generators = _grey(0.2)
+    tall = spatter(images, generators, 0.99, 0.1, 2.0, 0.9, 0.5, "water")
     heights = gaussian_filter(0.99 + 0.1 * _grey(0.2)[1].normal((32, 32)), (0, 2, 2), mode="nearest")
     is_256 = np.floor(255 * heights) == 256
     assert np.count_nonzero(is_256) > 100
     assert tall[is_256] == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("parameters", SEVERITIES["spatter"])
-def test_no_spatter_leaves_the_range_of_its_liquid(parameters: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("arguments", CORRUPTIONS["spatter"].severities)
+def test_no_spatter_leaves_the_range_of_its_liquid(arguments: dict[str, Any]) -> None:
     """Rounding must not make levels below black on the way, whatever the drops look like."""
-    images, draws = _grey(0.2, 300)
-    made = weather.spatter(images, draws, *parameters)
+    images, generators = _grey(0.2, 300)
+    made = spatter(images, generators, **arguments)
     assert np.isfinite(made).all()
-    lowest, highest = (0.2, 0.2 + 0.5 * 238 / 255) if parameters[-1] == "water" else (20 / 255, 63 / 255)
+    lowest, highest = (0.2, 0.2 + 0.5 * 238 / 255) if arguments["liquid"] == "water" else (20 / 255, 63 / 255)
     assert lowest - 1e-6 <= made.min() < made.max() <= highest + 1e-6
 
 
-def test_draws_depend_on_image_and_purpose() -> None:
+def test_generators_depend_on_image_and_purpose() -> None:
     images = pictures(2)
     images[1, 0, 0, 0] += 1
-    one, other = Draws(images, "a"), Draws(images, "b")
+    one, other = Generators(images, "a"), Generators(images, "b")
     first, second = one.normal((4,)), other.normal((4,))
     assert len({*first[0], *first[1], *second[0], *second[1]}) == 16
-    np.testing.assert_array_equal(Draws(images[1:], "a").normal((4,)), first[1:])
+    np.testing.assert_array_equal(Generators(images[1:], "a").normal((4,)), first[1:])
     whole = one.integers(-1, 0, (1000,))
     assert sorted(set(whole[0])) == [-1, 0]

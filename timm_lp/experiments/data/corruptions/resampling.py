@@ -1,9 +1,11 @@
-"""Images between their pixels, and lines of pixels across them."""
+"""Images between their pixels, lines of pixels across them, and a disk."""
 
 import math
 
 import numpy as np
+from scipy.ndimage import correlate1d
 
+_FINE, _COARSE = 1024, 32  # parts of a pixel, and how many of them are one of the coarser parts
 _WHITE, _STEP = 65535, 257  # of 16 bits, in which ImageMagick computes: white, and a step of 8 bits
 
 
@@ -56,11 +58,11 @@ def _zoom_matrix(size: int, factor: float) -> np.ndarray:
     first = (size - kept) // 2
     enlarged = round(kept * factor)
     trimmed = (enlarged - size) // 2
-    places = (trimmed + np.arange(size)) * (kept - 1) / (enlarged - 1)
-    left = np.minimum(places.astype(np.int64), kept - 2)
+    source = (trimmed + np.arange(size)) * (kept - 1) / (enlarged - 1)
+    left = np.minimum(source.astype(np.int64), kept - 2)
     matrix = np.zeros((size, size))
-    matrix[np.arange(size), first + left] = 1 - (places - left)
-    matrix[np.arange(size), first + left + 1] = places - left
+    matrix[np.arange(size), first + left] = 1 - (source - left)
+    matrix[np.arange(size), first + left + 1] = source - left
     return matrix
 
 
@@ -90,3 +92,43 @@ def motion(images: np.ndarray, angles: np.ndarray, radius: int, sigma: float) ->
         columns = np.clip(np.arange(width) + right[:, None], 0, width - 1)
         blurred += weight * images[number, rows[:, :, None], columns[:, None, :]]
     return np.rint(np.rint(blurred * _WHITE) / _STEP) / 255
+
+
+def affine(moved: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns, each `(N, size, size)`, that an affine map of three points brings to a grid.
+
+    They are rounded to parts of a pixel as OpenCV does up to version 4: to 1 / 1024 each summand, to 1 / 32 the sum.
+
+    Args:
+        moved: How far, across and down, `(N, 3, 2)`, pixels.
+        size: Pixels of an image's side.
+    """
+    centre, reach = size // 2, size // 3
+    before = centre + reach * np.array([[1, 1], [1, -1], [-1, -1]])
+    after = before + moved.astype(np.float32)
+    ones = np.ones((len(moved), 3, 1))
+    back = np.linalg.solve(np.concatenate([after, ones], axis=2), np.concatenate([before[None]] * len(moved)))
+    index = np.arange(size)[:, None]
+    across = np.rint(_FINE * back[:, None, 0] * index)
+    down = np.rint(_FINE * (back[:, None, 1] * index + back[:, 2:]))
+    source = np.floor((across[:, None] + down[:, :, None] + _COARSE / 2) / _COARSE) * _COARSE / _FINE
+    return source[..., 1], source[..., 0]
+
+
+def disk(radius: float, sigma: float) -> np.ndarray:
+    """Return the kernel of a disk that a 3x3 Gaussian softens, `(K, K)`.
+
+    Args:
+        radius: Radius of the disk, pixels.
+        sigma: Standard deviation of the Gaussian, pixels.
+
+    Returns:
+        Numbers of 32 bits; their sum is 1 up to rounding.
+    """
+    reach = int(radius) + 1
+    squared = np.arange(-reach, reach + 1) ** 2
+    inside = (squared[:, None] + squared[None, :] <= radius**2).astype(np.float32)
+    line = np.exp(-np.array([1.0, 0.0, 1.0]) / (2 * sigma**2))
+    line = (line / line.sum()).astype(np.float32)
+    soft = correlate1d(inside / inside.sum(), line, axis=1, mode="constant")
+    return correlate1d(soft, line, axis=0, mode="constant")

@@ -2,10 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from timm_lp.experiments.receptive_fields.sources import NetworkSource, read_fields, synthetic_fields
-from timm_lp.experiments.receptive_fields.synapses import FirstConvolution
+from timm_lp.experiments.receptive_fields.fields import read_fields, synthetic_fields
 
 ROWS = "".join(f"V1,{x},{y}\n" for x, y in np.random.default_rng(0).normal(size=(15, 2)))
 GRID = "".join(f"V1,{place % 5},{place // 5}.5\n" for place in range(15))
@@ -83,24 +81,6 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "offsets.csv").write_bytes(b"group,x,y\n\xff\xfe\n")
     with pytest.raises(ValueError, match=r"`--offsets` must be a CSV file in UTF-8, got .*: .* Save it as such"):
         read_fields(tmp_path / "offsets.csv")
-
-
-def test_the_fields_of_a_network_are_sums_over_neurons_or_images() -> None:
-    source = NetworkSource(
-        "net, images", "net", "images", FirstConvolution(torch.zeros(4, 3, 5, 5), (1, 1), (2, 1)), []
-    )
-    counts = np.random.default_rng(0).integers(1, 9, (2, 4, 3, 5, 5))
-    counts[:, 3] = 0
-    counts[:, 2] = 0
-    counts[0, 2, 0, 1] = 5  # a row alone has no shape
-    synapses = dict(zip(("one", "two"), counts, strict=True))
-    by_image = source.fields(synapses, "image")
-    assert [(field.group, field.unit) for field in by_image] == [("net, images", "one"), ("net, images", "two")]
-    np.testing.assert_array_equal(by_image[1].counts, counts[1].sum((0, 1)).ravel())
-    by_neuron = source.fields(synapses, "neuron")
-    assert [field.unit for field in by_neuron] == ["neuron 1", "neuron 2"]
-    np.testing.assert_array_equal(by_neuron[1].counts, counts[:, 1].sum((0, 1)).ravel())
-    assert by_neuron[0].tap == (1, 2)
 
 
 def test_synthetic_fields_differ_and_stay_the_same() -> None:

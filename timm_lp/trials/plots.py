@@ -1,0 +1,148 @@
+"""Pictures of trials: a table's seeds and means, and trainings epoch by epoch."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ..files import write_figure
+from ..reporting import variant_style
+from .record import TrialRecord
+from .statistics import Table, confidence_interval
+
+_PANELS = 5  # side by side
+
+History = dict[str, list[float]]
+Curves = dict[str, list[History]]  # the histories of the seeds, by variant
+
+
+def plot_table(table: Table, path: Path, label: str) -> None:
+    """Draw a panel for each column: a point for each seed, the mean with its 95 % interval, the baseline as a line.
+
+    Args:
+        table: What to draw; its rows are variants of a network.
+        path: Where to write it; the ending chooses the format.
+        label: The metric with its unit.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    count = len(table.columns)
+    across, down = min(count, _PANELS), math.ceil(count / _PANELS)
+    height = 1.0 + 0.42 * len(table.rows)
+    figure = Figure(figsize=(1.5 + 3.6 * across, 0.4 + height * down), layout="constrained")
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
+    for axes in panels[count:]:
+        axes.remove()
+    for axes, (column, title) in zip(panels[:count], table.columns.items(), strict=True):
+        _draw_panel(axes, table, column)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(label)
+    panels[0].set_yticks(range(len(table.rows)), table.rows)
+    panels[0].set_ylim(len(table.rows) - 0.5, -0.5)
+    legend = f"Points: seeds. Diamonds and bars: means and their 95 % intervals. Dashed: {table.baseline}."
+    figure.suptitle(legend, fontsize=8)
+    write_figure(path, figure, dpi=130)
+
+
+def curves_of(records: Iterable[TrialRecord]) -> Curves:
+    """Return the histories of the trials of one network; those that failed have none."""
+    curves: Curves = {}
+    for record in records:
+        if record.history:
+            curves.setdefault(record.variant, []).append(record.history)
+    return curves
+
+
+def draw_curves(
+    curves: Curves,
+    path: Path,
+    title: str,
+    *,
+    x: Mapping[str, str],
+    panels: Mapping[str, str],
+    percent: Sequence[Sequence[str]] = (),
+) -> None:
+    """Draw each measure over each of the axes: thin seeds, thick means.
+
+    Args:
+        curves: What the trainings were, variants in the order of the legend.
+        path: Where to write the picture; the ending chooses the format.
+        title: What stands above.
+        x: Labels of the horizontal axes, a row of panels each, by their names in the histories.
+        panels: Titles of the measures by their names in the histories.
+        percent: Measures that start at 0; those that stand together have one scale.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    tops = {name: _top_of(curves, names) for names in percent for name in names}
+    figure = Figure(figsize=(1.0 + 2.9 * len(panels), 0.4 + 3.0 * len(x)), layout="constrained")
+    grid = figure.subplots(len(x), len(panels), sharey="col", squeeze=False)
+    for line, (axis, x_label) in zip(grid, x.items(), strict=True):
+        for axes, (name, label) in zip(line, panels.items(), strict=True):
+            for variant, histories in curves.items():
+                _draw_curves(axes, variant, histories, axis, name)
+            axes.set_xlabel(x_label, fontsize=9)
+            axes.set_title(label, fontsize=10)
+            axes.set_xlim(left=0)
+            if name in tops:
+                axes.set_ylim(0, tops[name])
+            axes.locator_params(axis="x", nbins=5)
+            axes.tick_params(labelsize=8)
+            axes.grid(linewidth=0.4, alpha=0.5)
+            axes.spines[["top", "right"]].set_visible(False)
+    if curves:
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
+    several = any(len(histories) > 1 for histories in curves.values())
+    figure.suptitle(title + "\nthick: means over seeds; thin: seeds" * several, fontsize=10)
+    write_figure(path, figure, dpi=110, metadata={"Software": None})
+
+
+def _draw_panel(axes: Any, table: Table, column: str) -> None:
+    base = table.mean(table.baseline, column)
+    if base is not None:
+        axes.axvline(base, color=variant_style(table.baseline)["color"], linewidth=0.8, linestyle="--", zorder=0)
+    for place, row in enumerate(table.rows):
+        cell = table.cells.get((row, column))
+        if cell is None:
+            continue
+        if cell.mean is None:
+            axes.text(0.5, place, "failed", transform=axes.get_yaxis_transform(), ha="center", va="center")
+            continue
+        color = variant_style(row)["color"]
+        values = list(cell.values.values())
+        axes.plot(values, [place - 0.24] * len(values), "o", color=color, alpha=0.5, markersize=4)
+        interval = confidence_interval(cell)
+        if interval:
+            axes.plot(interval, [place, place], color=color, linewidth=1.6)
+        axes.plot(cell.mean, place, "D", color=color, markersize=6, markeredgecolor="white")
+    axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_curves(axes: Any, variant: str, histories: list[History], x: str, name: str) -> None:
+    style: dict[str, Any] = dict(variant_style(variant))
+    for history in histories if len(histories) > 1 else ():
+        axes.plot(history[x], history[name], linewidth=0.7, alpha=0.4, **style)
+    means = [[fmean(values) for values in zip(*(seed[key] for seed in histories), strict=True)] for key in (x, name)]
+    marker = "o" if len(means[0]) == 1 else ""
+    axes.plot(*means, linewidth=1.8, marker=marker, label=variant, **style)
+
+
+def _top_of(curves: Curves, names: Sequence[str]) -> float:
+    """Return the upper end of the axis of some percentages."""
+    values = (
+        max(history[name])
+        for histories in curves.values()
+        for history in histories
+        for name in names
+        if name in history
+    )
+    return 1.05 * max([1.0, *values])
