@@ -120,18 +120,18 @@ def test_frames_of_a_clip_count_once(tmp_path: Path) -> None:
     assert data.train.image(0).tobytes() == picture(0, 1).tobytes()
 
 
-def test_a_broken_image_in_a_table_is_named(tmp_path: Path) -> None:
-    _write(tmp_path, {"label": (AB, [0, 1])}, [{"bytes": b"no image", "path": "x.png"}] * 2)
+def test_broken_and_missing_images_in_a_table_are_named(tmp_path: Path) -> None:
+    _write(tmp_path, {"label": (AB, [0, 1])}, [{"bytes": b"no image", "path": "x.png"}, None])
+    test = _load(tmp_path).test
     with pytest.raises(UnreadableImageError, match=r"image 0 \(x\.png\) cannot be read: cannot identify"):
-        _load(tmp_path).test.image(0)
+        test.image(0)
+    with pytest.raises(UnreadableImageError, match=r"image 1 \(without a name\) cannot be read: there is no image"):
+        test.image(1)
 
 
-def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
+def test_missing_images_are_no_training_images(tmp_path: Path) -> None:
     _write(tmp_path, {"label": (AB, [0, 1])}, [None, None])
-    data = _load(tmp_path)
-    assert data.contents.num_shared == 0
-    with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: there is no image"):
-        data.test.image(0)
+    assert _load(tmp_path).contents.num_shared == 0
 
 
 @pytest.mark.parametrize(

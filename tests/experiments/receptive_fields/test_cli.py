@@ -19,6 +19,7 @@ from timm.models import save_for_hf
 from tests.trials.records import save_sudoku, save_trial
 from timm_lp.experiments import receptive_fields
 from timm_lp.experiments.receptive_fields import cli, sample_mpnd
+from timm_lp.experiments.receptive_fields.flags import FieldsSettings
 from timm_lp.experiments.receptive_fields.report import SYNTHETIC
 
 COMMAND = "timm-lp receptive-fields"
@@ -99,7 +100,8 @@ def test_offsets_on_a_grid(tmp_path: Path) -> None:
     assert field["p_low"] < 1 < field["p_high"]
     assert field["gaussian_p_value"] < 0.001
     assert content["settings"]["tap"] == [0.5, 0.5]
-    assert cli._plan(cli.COMMAND.parse(["--offsets", str(path), "--tap", "0.5", "0.25"])).tap == (0.5, 0.25)
+    with pytest.raises(SystemExit, match=r"`offsets` must lie whole taps apart where `tap` is given"):
+        _run(tmp_path / "out", "--offsets", str(path), "--tap", "0.5", "0.35")
 
 
 def test_a_users_own_offsets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,8 +148,8 @@ def test_a_run_and_a_file_of_weights(tmp_path: Path, network: Path) -> None:
         save_trial(tmp_path, seed=seed)
     model = timm.create_model(f"local-dir:{network}", pretrained=True)
     torch.save(model.state_dict(), network / "last.pth")
-    networks = str(tmp_path / "digits"), str(network), str(network / "last.pth")
-    measured = cli.run(cli.Plan(networks, ("trained",), ("noise",), num_images=1))
+    networks = [str(tmp_path / "digits"), str(network), str(network / "last.pth")]
+    measured = cli.run(FieldsSettings(networks=networks, weights=["trained"], inputs=["noise"], num_images=1))
     titles = ["lp2-seed1", "lp2-seed2", "windowed", str(network / "last.pth")]
     assert [panel.title for panel in measured.kernels] == [f"{title}, trained" for title in titles]
     assert len({panel.kernel.tobytes() for panel in measured.kernels}) == 3
@@ -157,7 +159,7 @@ def test_a_run_and_a_file_of_weights(tmp_path: Path, network: Path) -> None:
 
 def test_a_sudoku_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`NETWORK` must be a network that sees images, got .*, a Sudoku network"):
-        cli.run(cli.Plan((str(save_sudoku(tmp_path)),)))
+        cli.run(FieldsSettings(networks=[str(save_sudoku(tmp_path))]))
 
 
 def test_folders_of_the_same_name_stay_apart(tmp_path: Path) -> None:

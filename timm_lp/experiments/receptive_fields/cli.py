@@ -1,16 +1,16 @@
 """The command: measure receptive fields, fit each, print the tables, and write tables and pictures."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ...command import failures_in_one_line, first_line
@@ -25,42 +25,11 @@ from .fields import (
     synthetic_fields,
     synthetic_group,
 )
-from .flags import COMMAND, EXAMPLE_NETWORK, INPUTS, UNITS, WEIGHTS, FieldsSettings, Form
+from .flags import COMMAND, EXAMPLE_NETWORK, WEIGHTS, FieldsSettings
 from .inputs import InputFormat, embedded_images, find_images, input_format, read_images
 from .plot import KernelPanel, plot_exponents, plot_fields, plot_kernels, plot_units
 from .report import results, to_csv, to_markdown
 from .synapses import NetworkSource, first_convolution
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure.
-
-    Attributes:
-        networks: NETWORKs, as `find_networks` takes them.
-        weights: `"trained"`, `"untrained"` or both.
-        inputs: `"images"`, `"noise"` or both.
-        images: Folder of images; None for the embedded photographs.
-        num_images: Images, inputs of noise, and samples of each synthetic group.
-        offsets: A CSV file of offsets, or None.
-        tap: Steps of the grid on which the file's x and y lie, None where they lie anywhere.
-        synthetic: Whether to add samples of known distributions.
-        unit: A network's field is one of each `"image"` or of each `"neuron"`.
-        form: Form of `C`.
-        seed: Seed of crops, noise, random weights and samples.
-    """
-
-    networks: tuple[str, ...] = ()
-    weights: tuple[str, ...] = WEIGHTS
-    inputs: tuple[str, ...] = INPUTS
-    images: Path | None = None
-    num_images: int = UNITS
-    offsets: Path | None = None
-    tap: tuple[float, float] | None = None
-    synthetic: bool = False
-    unit: str = "image"
-    form: Form = "isotropic"
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,38 +60,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: If an argument cannot be used or a file cannot be read or written; the message says which.
     """
     options = COMMAND.parse(arguments)
-    plan = _plan(options)
+    synthetic = options.is_example
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    measured = run(plan)
-    text = to_markdown(measured.fits, synthetic=plan.synthetic)
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(plan).items()}
-    pictures = {picture.name: picture for picture in _pictures(measured, synthetic=plan.synthetic)}
+    measured = run(options)
+    text = to_markdown(measured.fits, synthetic=synthetic)
+    pictures = {picture.name: picture for picture in _pictures(measured, synthetic=synthetic)}
     shown = [f"![{picture.title}]({name})" for name, picture in pictures.items()]
     page = write_page(
         options.output_dir,
         "report",
         "\n\n".join(["# Receptive fields", text, *shown]),
-        tables={"fits.csv": to_csv(measured.fits, synthetic=plan.synthetic)},
-        data={"results.json": results(measured.fits, settings, synthetic=plan.synthetic)},
+        tables={"fits.csv": to_csv(measured.fits, synthetic=synthetic)},
+        data={"results.json": results(measured.fits, _described(options), synthetic=synthetic)},
         pictures={name: picture.plot for name, picture in pictures.items()},
     )
     print(f"{text}\n\n{page}")
 
 
-def _plan(options: FieldsSettings) -> Plan:
-    return Plan(
-        networks=(EXAMPLE_NETWORK,) if options.is_example else tuple(dict.fromkeys(options.networks)),
-        weights=("untrained",) if options.is_example else tuple(dict.fromkeys(options.weights or WEIGHTS)),
-        inputs=tuple(dict.fromkeys(options.inputs)),
-        images=options.images,
-        num_images=options.num_images,
-        offsets=options.offsets,
-        tap=(options.tap[0], options.tap[-1]) if options.tap else None,
-        synthetic=options.is_example,
-        unit=options.unit,
-        form=options.form,
-        seed=options.seed,
-    )
+def _described(options: FieldsSettings) -> dict[str, Any]:
+    """Return the settings as `results.json` keeps them."""
+    return {
+        "networks": _networks(options),
+        "weights": _weights(options),
+        "inputs": _unique(options.inputs),
+        "images": None if options.images is None else str(options.images),
+        "num_images": options.num_images,
+        "offsets": None if options.offsets is None else str(options.offsets),
+        "tap": _tap(options),
+        "synthetic": options.is_example,
+        "unit": options.unit,
+        "form": options.form,
+        "seed": options.seed,
+    }
+
+
+def _networks(options: FieldsSettings) -> list[str]:
+    return [EXAMPLE_NETWORK] if options.is_example else _unique(options.networks)
+
+
+def _weights(options: FieldsSettings) -> list[str]:
+    return ["untrained"] if options.is_example else _unique(options.weights or WEIGHTS)
+
+
+def _tap(options: FieldsSettings) -> tuple[float, float] | None:
+    """Return the steps of the grid along x and y."""
+    return (options.tap[0], options.tap[-1]) if options.tap else None
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
 
 
 class _Picture(NamedTuple):
@@ -152,17 +138,17 @@ def _pictures(measured: Measured, *, synthetic: bool) -> Iterator[_Picture]:
         yield _Picture(name, title, partial(plot_kernels, panel, synthetic=synthetic))
 
 
-def run(plan: Plan) -> Measured:
+def run(options: FieldsSettings) -> Measured:
     """Collect the fields and fit them; files and networks are read before anything is computed.
 
     Raises:
         ValueError: If a file, folder or network is not what it must be, or no field is left to fit.
         OSError: If one cannot be read.
     """
-    fields = [] if plan.offsets is None else read_fields(plan.offsets, plan.tap)
-    sources = _network_sources(plan)
-    if plan.synthetic:
-        fields += synthetic_fields(plan.num_images, plan.seed)
+    fields = [] if options.offsets is None else read_fields(options.offsets, _tap(options))
+    sources = _network_sources(options)
+    if options.is_example:
+        fields += synthetic_fields(options.num_images, options.seed)
     panels: dict[str, KernelPanel] = {}
     with tqdm(total=sum(len(source.inputs) for source in sources), desc="synapses", unit="input") as progress:
         for source in sources:
@@ -170,13 +156,13 @@ def run(plan: Plan) -> Measured:
             for name, synapses in source.synapses():
                 counts[name] = synapses
                 progress.update()
-            fields += _fields_of(source, counts, plan.unit)
+            fields += _fields_of(source, counts, options.unit)
             panel = panels.setdefault(
                 source.network, KernelPanel(source.network, source.convolution.kernel.double().numpy(), {})
             )
             panel.counts[source.shown] = np.sum(list(counts.values()), axis=0)
-    fits = [fit_field(each, plan.form, plan.seed) for each in tqdm(fields, desc="fits", unit="field")]
-    true_p = {synthetic_group(p): float(p) for p in SYNTHETIC_P} if plan.synthetic else {}
+    fits = [fit_field(each, options.form, options.seed) for each in tqdm(fields, desc="fits", unit="field")]
+    true_p = {synthetic_group(p): float(p) for p in SYNTHETIC_P} if options.is_example else {}
     return Measured(fields, fits, list(panels.values()), true_p)
 
 
@@ -195,41 +181,42 @@ def _fields_of(source: NetworkSource, counts: dict[str, np.ndarray], unit: str) 
     return fields
 
 
-def _network_sources(plan: Plan) -> list[NetworkSource]:
-    if not plan.networks:
+def _network_sources(options: FieldsSettings) -> list[NetworkSource]:
+    names = _networks(options)
+    if not names:
         return []
-    subjects = find_networks(plan.networks).networks
-    images = _images(plan) if "images" in plan.inputs else []
+    subjects = find_networks(names).networks
+    images = _images(options) if "images" in options.inputs else []
     titles = network_titles([subject.name for subject in subjects])
     sources = []
     for subject in subjects:
-        for weights in plan.weights:
+        for weights in _weights(options):
             title = f"{titles[subject.name]}, {weights}"
-            network = _load(subject, weights, plan.seed)
+            network = _load(subject, weights, options.seed)
             taken = input_format(network, subject.name)
             convolution = first_convolution(network, taken.size, subject.name)
-            sources += [
-                NetworkSource(f"{title}, {shown}", title, shown, convolution, _inputs(shown, plan, taken, images))
-                for shown in plan.inputs
-            ]
+            for shown in _unique(options.inputs):
+                inputs = _as_inputs(images, taken) if shown == "images" else _noise(taken, options)
+                sources.append(NetworkSource(f"{title}, {shown}", title, shown, convolution, inputs))
     return sources
 
 
-def _images(plan: Plan) -> list[tuple[str, Image.Image]]:
-    if plan.images is None:
-        crops = embedded_images(plan.num_images, plan.seed)
+def _images(options: FieldsSettings) -> list[tuple[str, Image.Image]]:
+    if options.images is None:
+        crops = embedded_images(options.num_images, options.seed)
         return [(f"crop {number}", crop) for number, crop in enumerate(crops, start=1)]
-    paths = find_images(plan.images, plan.num_images)
+    paths = find_images(options.images, options.num_images)
     return list(zip((path.name for path in paths), read_images(paths), strict=True))
 
 
-def _inputs(
-    shown: str, plan: Plan, taken: InputFormat, images: list[tuple[str, Image.Image]]
-) -> list[tuple[str, torch.Tensor]]:
-    if shown == "noise":
-        return [(f"noise {number}", x) for number, x in enumerate(taken.noise(plan.num_images, plan.seed), start=1)]
-    inputs = taken.to_inputs([image for _, image in images])
-    return [(name, x) for (name, _), x in zip(images, inputs, strict=True)]
+def _as_inputs(images: list[tuple[str, Image.Image]], taken: InputFormat) -> list[tuple[str, Tensor]]:
+    names, pictures = zip(*images, strict=True)
+    return list(zip(names, taken.to_inputs(pictures), strict=True))
+
+
+def _noise(taken: InputFormat, options: FieldsSettings) -> list[tuple[str, Tensor]]:
+    inputs = taken.noise(options.num_images, options.seed)
+    return [(f"noise {number}", x) for number, x in enumerate(inputs, start=1)]
 
 
 def _load(subject: Subject, weights: str, seed: int) -> nn.Module:

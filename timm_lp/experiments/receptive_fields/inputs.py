@@ -1,6 +1,6 @@
 """Inputs for a network: photographs from a folder, the embedded ones, or noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +78,8 @@ class InputFormat:
     size: tuple[int, int, int]
     transform: Callable[[Image.Image], Tensor]
 
-    def to_inputs(self, images: list[Image.Image]) -> list[Tensor]:
-        """Return images as inputs: the network's own size, crop and normalization; each of shape `(C, H, W)`."""
+    def to_inputs(self, images: Sequence[Image.Image]) -> list[Tensor]:
+        """Return images as inputs in the network's size, crop and normalization, each of shape `(C, H, W)`."""
         mode = "L" if self.size[0] == 1 else "RGB"
         return [self.transform(image.convert(mode)) for image in images]
 
