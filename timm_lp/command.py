@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from .settings import add_flags, positional, words_of
+from .settings import Settings, add_flags, positional, words_of
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Settings)
 
 
 class CommandParser(argparse.ArgumentParser):
