@@ -103,7 +103,7 @@ class CardsSettings(Settings):
     folder: str | None = setting(None, "default: model_cards", str)
 
 
-def _command(name: str, settings: type, summary: str) -> CommandLine[Any]:
+def _command(name: str, settings: type[Settings], summary: str) -> CommandLine[Any]:
     return CommandLine(f"{PROGRAM} {name}", settings, summary=summary, takes_recipe=False)
 
 

@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from .settings import add_flags, positional, words_of
+from .settings import Settings, add_flags, positional, words_of
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Settings)
 
 NETWORK_FORMS = (  # what commands take for NETWORK; `trials.networks` tells them apart
     "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER, the folder of a saved network, of a trial, or of a run for "

@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from .settings import rule_of
+from .settings import Settings, rule_of
 
 
-def read_recipe(path: str | Path, kind: type, shipped: Path | None = None) -> dict[str, Any]:
+def read_recipe(path: str | Path, kind: type[Settings], shipped: Path | None = None) -> dict[str, Any]:
     """Return the settings of a recipe file.
 
     Args:

@@ -73,31 +73,18 @@ def default(option: Field[Any]) -> Any:
     return None if option.default is MISSING else option.default
 
 
-def positional(kind: type) -> list[str]:
-    """Return the names of the settings that are arguments without a flag."""
-    return [option.name for option in fields(kind) if rule_of(option).positional]
-
-
-def check_settings(settings: Any) -> None:
-    """Put every setting of a dataclass into its type, or refuse what none could be.
-
-    Raises:
-        ValueError: If a setting is not of its type or out of its limits.
-    """
-    for option in fields(settings):
-        object.__setattr__(settings, option.name, _checked(option, getattr(settings, option.name)))
-
-
+@dataclass(frozen=True)
 class Settings:
     """Base of a command's settings, which are checked when they are made."""
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use.
+        """Put every setting into its type, or refuse what no run could use.
 
         Raises:
             ValueError: If a setting is not of its type, out of its limits, or does not go with another.
         """
-        check_settings(self)
+        for option in fields(self):
+            object.__setattr__(self, option.name, _checked(option, getattr(self, option.name)))
         self.check_together()
 
     def check_together(self) -> None:
@@ -108,7 +95,12 @@ class Settings:
         """
 
 
-def check_lists(settings: Any, *names: str) -> None:
+def positional(kind: type[Settings]) -> list[str]:
+    """Return the names of the settings that are arguments without a flag."""
+    return [option.name for option in fields(kind) if rule_of(option).positional]
+
+
+def check_lists(settings: Settings, *names: str) -> None:
     """Refuse lists that are empty, or that name something twice.
 
     Raises:
@@ -120,7 +112,7 @@ def check_lists(settings: Any, *names: str) -> None:
             raise ValueError(f"`{name}` must name at least one, and none twice, got {values}.")
 
 
-def add_flags(parser: argparse.ArgumentParser, kind: type, *, negatable: bool) -> None:
+def add_flags(parser: argparse.ArgumentParser, kind: type[Settings], *, negatable: bool) -> None:
     """Add an argument for each setting; those that are not given leave nothing in the parsed namespace, or None.
 
     Args:
@@ -145,7 +137,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type, *, negatable: bool) -
             parser.add_argument(_flag(option.name), **argument)
 
 
-def words_of(settings: Any, named: Collection[str], local: Collection[str], **changes: Any) -> list[str]:
+def words_of(settings: Settings, named: Collection[str], local: Collection[str], **changes: Any) -> list[str]:
     """Return the arguments that give these settings where there is no recipe.
 
     Args:

@@ -165,7 +165,7 @@ def test_a_checkpoint_of_another_network_is_refused_before_the_training(recipe: 
     flags = ["--checkpoint", str(tmp_path / "other.safetensors"), "--output-dir", str(tmp_path / "out")]
     for action in ([], ["--measure-loading"]):
         with pytest.raises(
-            SystemExit, match=r"finetune\.py: .*`checkpoint` must fit resnet18, got .*missing keys: conv1"
+            SystemExit, match=r"timm-lp finetune: .*`checkpoint` must fit resnet18, got .*missing keys: conv1"
         ):
             main(["--config", str(recipe), *flags, *action])
     assert not (tmp_path / "out").exists()
@@ -184,7 +184,7 @@ def test_a_lost_worker_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch
         raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
 
     monkeypatch.setattr(Training, "update", lose)
-    with pytest.raises(SystemExit, match=r"^finetune\.py: DataLoader worker \(pid\(s\) 7\) exited unexpectedly$"):
+    with pytest.raises(SystemExit, match=r"^timm-lp finetune: DataLoader worker \(pid\(s\) 7\) exited unexpectedly$"):
         main(["--config", str(recipe), "--output-dir", str(tmp_path)])
 
 
@@ -245,7 +245,7 @@ def test_trials_of_another_data_set_of_the_same_name_are_not_mixed(
     with pytest.raises(SystemExit) as refusal:
         main([*flags, "--dataset", _bugs(tmp_path / "noise", kind, first, count)])
     assert re.fullmatch(
-        r"finetune\.py: `output_dir` must not hold trials with other settings, got \S+trial\.json: "
+        r"timm-lp finetune: `output_dir` must not hold trials with other settings, got \S+trial\.json: "
         r"the contents of the data set differ\. Choose another --output-dir\.",
         str(refusal.value),
     )
@@ -365,7 +365,7 @@ def test_a_failed_trial_shows_and_the_others_go_on(
 ) -> None:
     flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "large", "--epochs", "2"]
     failed = (
-        r"^finetune\.py: 2 of 2 trials failed: digits/resnet18/base-seed1, digits/resnet18/large-seed1\. The report"
+        r"^timm-lp finetune: 2 of 2 trials failed: digits/resnet18/base-seed1, digits/resnet18/large-seed1\. The report"
     )
     with pytest.raises(SystemExit, match=failed):
         main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
@@ -422,7 +422,7 @@ def test_a_report_that_cannot_be_written_is_said(run: Run, capsys: pytest.Captur
     before = (run[-1] / "report.md").read_text()
     with _files_up_to(100), pytest.raises(SystemExit) as failure:
         main(["--report", "--output-dir", str(run[-1])])
-    assert re.fullmatch(r"finetune\.py: \[Errno 27\] File too large; make room .*: '.*'", str(failure.value))
+    assert re.fullmatch(r"timm-lp finetune: \[Errno 27\] File too large; make room .*: '.*'", str(failure.value))
     assert f"'{run[-1] / 'report.md'}'" in str(failure.value)
     assert (run[-1] / "report.md").read_text() == before
     assert "| lp2     |" in capsys.readouterr().out, "but it is printed"
@@ -444,7 +444,7 @@ def test_an_interruption_is_one_sentence(recipe: Path, tmp_path: Path, monkeypat
 def test_a_table_that_cannot_be_written_is_printed(run: Run, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     partial = run[-1] / "results.partial"
     partial.symlink_to("/dev/full")
-    with pytest.raises(SystemExit, match=r"finetune\.py: \[Errno 28\] No space left on device; .*/results\.json'$"):
+    with pytest.raises(SystemExit, match=r"timm-lp finetune: \[Errno 28\] No space left on device; .*/results\.json'$"):
         main(["--config", str(recipe), "--output-dir", str(run[-1])])
     partial.unlink()
     assert "| lp2     |" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import file_digest
-from ...settings import SEEDS, TINY, check_lists, check_settings, setting
+from ...settings import SEEDS, TINY, Settings, check_lists, setting
 from ...variants import BASE
 from ..data.presets import ReadOptions
 
@@ -30,7 +30,7 @@ _shots.__name__ = "number of shots"  # what argparse calls it in its message
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Settings):
     """Settings of a run; the same for every variant, as in the paper (Table 4)."""
 
     model: list[str] = setting(
@@ -138,17 +138,16 @@ class FinetuneConfig:
     output_dir: str = setting("output/finetune", "where trials and results go")
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use.
-
-        Raises:
-            ValueError: If a setting is not of its type or out of its limits.
-        """
+        """Take a name for a list of one, and `"all"` shots for 0, before the settings are checked."""
         for name in ("model", "dataset"):
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, [value])
         if self.shots == "all":
             object.__setattr__(self, "shots", 0)
-        check_settings(self)
+        super().__post_init__()
+
+    def check_together(self) -> None:
+        """Refuse what no run could use."""
         self._check_names()
         if len(self.ratio) != 2 or self.ratio[0] > self.ratio[1]:
             raise ValueError(f"`ratio` must be two numbers, the least first, got {self.ratio}.")

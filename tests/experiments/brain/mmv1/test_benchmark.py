@@ -170,7 +170,7 @@ def test_the_command_reads_a_copy_of_the_data(tmp_path: Path, capsys: pytest.Cap
         ([], "either `--data` or `--synthetic` must be given"),
         (["--data", "x", "--synthetic"], "either `--data` or `--synthetic` must be given"),
         (["--synthetic", "--variants", "lp3"], "`--variants` must be of base, behaviour, large, lp2"),
-        (["--synthetic", "--epochs", "0"], "argument --epochs: must be at least 1, got 0"),
+        (["--synthetic", "--epochs", "0"], "`epochs` must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_one_line(
