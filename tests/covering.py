@@ -5,6 +5,7 @@ and marks as `exhaustive` all but a few, in which every two values of two axes m
 occurs. `pytest tests/ops -m "not families"` runs the whole product.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations, product
 from typing import Any
@@ -42,12 +43,21 @@ def covering(
 
 
 def cover(cases: list[tuple[str, ...]], strength: int) -> set[tuple[str, ...]]:
-    """Return few of the cases, in which all values of `strength` axes meet that meet in any case; chosen greedily."""
+    """Return few of the cases, in which all values of `strength` axes meet that meet in any case.
+
+    It takes the case with the most new meetings each time, and of several that with the values that were taken least.
+    """
     meetings = {case: {*combinations(enumerate(case), strength)} for case in cases}
     missing, chosen = {meeting for each in meetings.values() for meeting in each}, set()
+    taken: Counter[tuple[int, str]] = Counter()
+
+    def gain(case: tuple[str, ...]) -> tuple[int, int]:
+        return len(meetings[case] & missing), -sum(taken[value] for value in enumerate(case))
+
     while missing:
-        best = max(cases, key=lambda case: len(meetings[case] & missing))
+        best = max(cases, key=gain)
         chosen.add(best)
+        taken.update(enumerate(best))
         missing -= meetings[best]
     return chosen
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 import timm
 import torch
 
@@ -107,6 +108,7 @@ def test_any_module_of_ours_first() -> None:
     assert _failures(others, _imports(sorted(alone)), _imports(rest), **variables) == {}
 
 
+@pytest.mark.exhaustive
 def test_any_module_of_timms_first() -> None:
     needs_others = ("reader_tfds", "reader_wds", "tf_preprocessing")  # packages that neither timm nor we require
     modules = [name for name in _modules(timm) if not name.endswith(needs_others)]
@@ -114,6 +116,7 @@ def test_any_module_of_timms_first() -> None:
     assert _failures([], [], _imports(modules)) == {}
 
 
+@pytest.mark.exhaustive
 def test_any_module_of_torchs_first() -> None:
     modules = [name for name in _modules(torch) if "._" not in name and name.count(".") <= 1]
     assert {"torch.nn", "torch.onnx"} <= {*modules}

@@ -178,9 +178,9 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
     Args:
         model: A network with `LpConv2d` layers; it is not changed. Put it into evaluation mode first where its blocks
             merge their norms.
-        crop: Whether to leave out the outer taps of the convolutions that are 0 for all channels, as those beyond the
-            support of a mask with a large p are, but for convolutions with hooks. The kernels' sizes then depend on the
-            weights; without it, the state dict is that of the "Large" network.
+        crop: Whether to remove outer rings of taps that are 0 in every channel; masks with a large p have such rings.
+            Convolutions with hooks keep theirs. The kernels' sizes then depend on the weights; without it, the state
+            dict is that of the "Large" network.
 
     Returns:
         A network that computes what `model` computes, with nothing of this package in it.

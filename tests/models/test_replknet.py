@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from timm_lp import LpConv2d
 from timm_lp.models.reparam_large_kernel import ReparamLargeKernelConv
 
+from ..covering import covering
 from .networks import NUM_CLASSES, SMALL, assert_same, create, create_base, create_from, create_trained, images
 
 KERNELS = SMALL["replknet31"]["kernel_sizes"]
@@ -72,8 +73,7 @@ def test_forward_is_that_of_the_original_release(arch: str) -> None:
         assert_same(model(x), Original(original_names(model.state_dict()))(x))
 
 
-@pytest.mark.parametrize("name", ["replknet31", "lp16_replknet31", "large_replknet31"])
-@pytest.mark.parametrize("headless", [False, True], ids=["head", "headless"])
+@covering(1, name=["replknet31", "lp16_replknet31", "large_replknet31"], headless={"head": False, "headless": True})
 def test_original_weights_load(name: str, headless: bool) -> None:
     base = create_base("replknet31")
     weights = original_names(base.state_dict())

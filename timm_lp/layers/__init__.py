@@ -2,8 +2,15 @@
 
 from ..ops import lp_exponent, lp_mask
 from .adapters import is_adapter
-from .crop import crop_conv2d, crop_conv2d_to
-from .large_kernel import build_like, embed_kernel, large_kernel_size, large_padding, to_large_conv2d
+from .large_kernel import (
+    build_like,
+    crop_conv2d,
+    crop_conv2d_to,
+    embed_kernel,
+    large_kernel_size,
+    large_padding,
+    to_large_conv2d,
+)
 from .lp_conv2d import LpConv2d
 
 __all__ = [

@@ -129,7 +129,7 @@ class LpConv2d(nn.Conv2d):
         return self._masked_conv_forward(input, self.weight, self.bias)
 
     def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Do what `forward` does, with another kernel, shape `(O, I, Kh, Kw)`, and another bias, shape `(O,)`."""
+        """Return `conv2d(input, weight * mask) + bias` for any kernel, `(O, I, Kh, Kw)`, and bias, `(O,)`."""
         if not torch.jit.is_scripting():
             output = self._fast_forward(input, weight, bias)
             if output is not None:
@@ -141,7 +141,7 @@ class LpConv2d(nn.Conv2d):
         return (weight * self.mask()).to(weight.dtype)
 
     def _fast_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-        """Return the same output sooner, or None where `timm_lp.ops` has no fast way."""
+        """Return the same output from the operators of `timm_lp.ops` that are fast on CPUs, or None elsewhere."""
         if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and torch_is_fast(input):
             return self._conv_forward(input, weight, bias)  # the mask of a single tap is 1
         padding = self._symmetric_zero_padding()

@@ -110,13 +110,13 @@ class AlexNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return the features at the places that `feature_info` names.
+        """Return the outputs of the layers that `feature_info` names.
 
         Args:
             x: Images, shape `(N, C, H, W)`.
-            indices: Which places: the last n, or those in the list, or all.
+            indices: Which of them: the last n, or those in the list, or all.
             norm: Has no effect; there is no final norm.
-            stop_early: Stop after the last place that was asked for.
+            stop_early: Stop after the last one that was asked for.
             output_fmt: `"NCHW"`.
             intermediates_only: Return the list alone.
 
@@ -137,7 +137,7 @@ class AlexNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the layers behind the last place of `indices`, and return the places that are kept."""
+        """Drop the layers behind the last one of `indices`, and return the indices that are kept."""
         take_indices, max_index = feature_take_indices(len(self.feature_info), indices)
         info = self.feature_info[max_index]
         self.features = self.features[: int(info["module"].split(".")[1]) + 1]

@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 def read_weights(path: str) -> StateDict:
     """Return the weights in a file that torch or safetensors saved.
 
-    They may lie in a dictionary under any key, where nothing beside it holds weights too.
+    They may lie in a dictionary, under any key if no other one holds weights too.
 
     Args:
         path: The file.
@@ -50,12 +50,12 @@ def read_weights(path: str) -> StateDict:
         return dict(content)
     if not isinstance(content, Mapping) or not content:
         raise _not_weights(path, f"It holds a {type(content).__name__}.")
-    found = [key for key, value in content.items() if _is_weights(value)]
-    chosen = [key for key in _FIRST if key in found] or found
+    keys = [key for key, value in content.items() if _is_weights(value)]
+    chosen = [key for key in _FIRST if key in keys] or keys
     if not chosen:
         raise _not_weights(path, f"It holds {_listed(list(map(str, content)))}, and weights under none of them.")
     if chosen[0] not in _FIRST and len(chosen) > 1:
-        raise _not_weights(path, f"It holds weights under each of {_listed(list(map(str, found)))}: save one of them.")
+        raise _not_weights(path, f"It holds weights under each of {_listed(list(map(str, keys)))}: save one of them.")
     return dict(content[chosen[0]])
 
 
@@ -70,28 +70,28 @@ def _is_weights(content: Any) -> bool:
 
 
 def without_prefix(weights: StateDict, names: Collection[str], path: str) -> StateDict:
-    """Return weights under a network's own names, where all have them after a prefix: `model.` in Lightning's files.
+    """Return weights without the prefix that all of a network's names have: `model.` in Lightning's files.
 
-    What lies beside the network's weights, as the loss's or a counter's, is left out with a warning.
+    It leaves out other weights, such as the loss's or a counter's, with a warning.
 
     Args:
         weights: The weights.
-        names: The names that the network has for its own.
+        names: The names of the network's weights.
         path: The file that they are from, for messages.
 
     Raises:
         ValueError: If several networks' weights are there.
     """
-    own = set(names)
-    while not own & weights.keys():
+    wanted = set(names)
+    while not wanted & weights.keys():
         head, *others = {key.partition(".")[0] for key in weights}
         if others or head not in _WRAPPERS:
             break
         weights = {key.partition(".")[2]: value for key, value in weights.items()}
-    if own & weights.keys():
+    if wanted & weights.keys():
         return weights
-    after = Counter(prefix for key in weights if (prefix := _prefix(key, own)) is not None)
-    prefixes = [prefix for prefix, count in after.items() if count > len(own) / 2]
+    after = Counter(prefix for key in weights if (prefix := _prefix(key, wanted)) is not None)
+    prefixes = [prefix for prefix, count in after.items() if count > len(wanted) / 2]
     if len(prefixes) > 1:
         raise _not_weights(path, f"It holds weights under each of {_listed(prefixes)}: save one of them.")
     if not prefixes:  # those of another network, or under another library's names
@@ -104,7 +104,7 @@ def without_prefix(weights: StateDict, names: Collection[str], path: str) -> Sta
 
 def _prefix(key: str, names: Collection[str]) -> str | None:
     """Return what stands before the longest of a network's names that a key ends in."""
-    starts = (place + 1 for place, letter in enumerate(key) if letter == ".")
+    starts = (index + 1 for index, letter in enumerate(key) if letter == ".")
     return next((key[:start] for start in starts if key[start:] in names), None)
 
 
@@ -118,10 +118,10 @@ def checkpoint_filter_fn(
 ) -> StateDict:
     """Return a checkpoint as the converted `model` can load it, or refuse it before anything is loaded.
 
-    A checkpoint with masks is ours or the authors' (both name them `C` and `log2p`) and is taken as it is; one without
-    is the base network's, or already "Large": its small kernels are embedded in the centre of the large ones
-    (Figure 3), with the masks that the model starts with. timm adapts the first convolution to another `in_chans` and
-    drops the classifier for another `num_classes` afterwards, so neither counts as a difference here.
+    A checkpoint with masks is ours or the authors' (both name them `C` and `log2p`) and is not changed. One without is
+    the base network's, or already "Large": its small kernels are embedded in the centre of the large ones (Figure 3),
+    with the masks that the model starts with. Afterwards timm adapts the first convolution to another `in_chans` and
+    drops the classifier for another `num_classes`, so neither counts as a difference here.
 
     Args:
         state_dict: The checkpoint, or a dictionary with it under `model` as the authors save it.
@@ -157,7 +157,7 @@ def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bo
         if not isinstance(module, nn.Conv2d):
             continue
         weight = weights.get(f"{fqn}.weight")
-        # What is no small kernel of this layer stays as it is; if it does not fit either, it is listed later.
+        # Other weights stay; those that do not fit are listed later.
         if weight is None or weight.ndim != module.weight.ndim or len(weight) != module.out_channels:
             continue
         if large_kernel_size(tuple(weight.shape[2:]), kernel_scale) != module.kernel_size:
@@ -213,10 +213,10 @@ def _check(weights: StateDict, model: nn.Module) -> None:
             differ.append(f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}")
 
     problems = {"missing keys": missing, "unexpected keys": unexpected, "shapes that differ": sorted(differ)}
-    found = [f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys]
-    if found:
+    faults = [f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys]
+    if faults:
         raise RuntimeError(
-            f"`state_dict` must fit {config.get('architecture') or type(model).__name__}, got {'; '.join(found)}. "
+            f"`state_dict` must fit {config.get('architecture') or type(model).__name__}, got {'; '.join(faults)}. "
             "Load it into the architecture it was saved from; nothing was loaded."
         )
 

@@ -4,12 +4,11 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .mask import Mask, MaskCache, lp_mask_gradients
 from .masked_kernel import MaskedKernel
-from .plain import Geometry, lp_mask
+from .plain import Geometry, plain_conv2d
 from .runtime import (
     computes_in_bfloat16,
     in_dispatch_mode,
@@ -252,8 +251,7 @@ def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | N
     needed = {argument: leaf for argument, (leaf, is_needed) in leaves.items() if is_needed}
     grads: list[Tensor | None] = [None] * 7
     if needed:
-        masked = weight * lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
-        output = F.conv2d(input, masked.to(input.dtype), None, *ctx.schedule.geometry)
+        output = plain_conv2d(input, weight, None, C, log2p, ctx.schedule.geometry)
         needed_grads = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
         for argument, grad in zip(needed, needed_grads, strict=True):
             grads[argument] = grad

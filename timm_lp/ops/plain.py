@@ -1,6 +1,7 @@
 """Lp-convolution as the paper writes it (Kwon et al., ICLR 2025): the mask of Eq. 2, the convolution of Eq. 3.
 
-This is all that other devices run, and that torch compiles, exports and transforms. On CPUs, `fast` computes the same.
+Other devices run this, and so does torch when it compiles, exports or transforms a layer. On CPUs, `fast` computes the
+same sooner.
 """
 
 import math
@@ -73,7 +74,7 @@ def plain_conv2d(
         Output, shape `(N, O, H', W')`.
     """
     mask = lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
-    return F.conv2d(input, (weight * mask).to(weight.dtype), bias, *geometry)
+    return F.conv2d(input, (weight * mask).to(input.dtype), bias, *geometry)
 
 
 class LpNorm(NamedTuple):

@@ -118,9 +118,8 @@ class Reach(NamedTuple):
 def reach_of(mask: Tensor) -> tuple[Reach, Tensor | None]:
     """Return how far masks reach, and the outlier channels.
 
-    The outlier channels are chosen so that the fewest taps are convolved in all, where the outliers' outer taps take a
-    convolution of their own. A mask has the same values at opposite taps, so its first tap that is not 0 tells its last
-    one.
+    Outlier channels are convolved a second time, with their outer taps. They are chosen so that the fewest taps are
+    convolved in all. A mask has the same values at opposite taps, so its first tap that is not 0 tells its last one.
 
     Args:
         mask: Masks, shape `(O, 1, Kh, Kw)`; NaN counts as not 0.
@@ -139,7 +138,7 @@ def reach_of(mask: Tensor) -> tuple[Reach, Tensor | None]:
     if top == tops.amax() and left == lefts.amax():
         return Reach(support, support, 0), None
 
-    # For each place of the inner window's first tap: how many channels lie within, and what all taps cost.
+    # For each first tap of an inner window: how many channels lie within, and what all taps cost.
     size = ((height + 1) // 2, (width + 1) // 2)
     counts = torch.bincount(tops * size[1] + lefts, minlength=size[0] * size[1]).view(size)
     within = counts.flip(0, 1).cumsum(0).cumsum(1).flip(0, 1)
