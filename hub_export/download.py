@@ -1,16 +1,17 @@
-"""Download a network from the Hub to a verified folder."""
+"""List the networks on the Hub, and download one to a verified folder."""
 
 import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, ModelInfo, constants
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoSibling
 
 from timm_lp import __version__
 
+from .cards.templates import TAG
 from .errors import (
     HubError,
     VerificationError,
@@ -33,9 +34,8 @@ from .files import (
     new_folder,
     published_files,
 )
-from .reference import seal_manifest
 from .target import check_repo_id
-from .verification import verify_edited
+from .verification import seal_manifest, verify_edited
 
 _logger = logging.getLogger(__name__)
 
@@ -187,3 +187,18 @@ def _remove_cached(link: Path) -> None:
         link.unlink()
         link = target
     link.unlink(missing_ok=True)
+
+
+def list_networks(author: str | None = None, *, token: str | None = None) -> list[ModelInfo]:
+    """Return the repositories that were published by this package, as their cards' tags say.
+
+    Args:
+        author: Only this user's or organization's.
+        token: None for the one in HF_TOKEN or from `hf auth login`; private repositories are listed with it.
+
+    Raises:
+        HubError: If the Hub does not answer.
+    """
+    api = hub_api(token)
+    with clear_errors(api.endpoint, author or "the list", None):
+        return retry(lambda: list(api.list_models(author=author, filter=TAG)))

@@ -80,9 +80,12 @@ def clear_disk_errors(place: str) -> Iterator[None]:
         raise OSError(f"{place} cannot be written: {error.strerror}.") from error
 
 
-def is_staged(folder: Path) -> bool:
-    """Tell whether a folder has a manifest, be it one that nothing can be read from."""
-    return os.path.lexists(folder / MANIFEST)
+def find_staged(network: object) -> Path | None:
+    """Return the folder that a network's name stands for, if it has a manifest, even one that cannot be read."""
+    if not isinstance(network, (str, Path)):
+        return None
+    folder = Path(str(network).removeprefix("local-dir:")).expanduser()
+    return folder if os.path.lexists(folder / MANIFEST) else None
 
 
 def check_regular_files(folder: Path) -> None:

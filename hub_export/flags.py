@@ -12,7 +12,7 @@ NO_MODEL_ARGS = {
     *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name", "pruned"),
 }
 _MAX_SHOWN = 100  # letters of an argument
-_NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
+_NETWORK = "a staged folder, or what every command takes: a name, hf-hub:ORG/NAME, a folder, a trial, a file of weights"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -87,7 +87,10 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model-args", type=_model_args, default={}, metavar="JSON", help="for timm.create_model")
     command.add_argument("--merged", action="store_true", help="fold the masks into plain convolutions")
     command.add_argument("--label-names", metavar="FILE", help="names of the classes, one a line")
-    command.add_argument("--results", metavar="FILE", help="results.json of the few-shot benchmark, for the card")
+    command.add_argument(
+        "--results", metavar="TRIAL", help="a trial's or a run's folder, or a trial.json, for another network's card"
+    )
+    command.add_argument("--speed", metavar="FILE", help="results.json of `timm-lp bench`, for the card")
     command.add_argument(
         "--license",
         help="the network's licence; if not given, that of the weights which its training recorded, or none",
