@@ -21,7 +21,7 @@ from hub_export.files import PUBLISHED
 from ..hub_server import HubServer, environment
 from ..hub_server.repository import Blob
 from .conftest import REPO, WEIGHTS, use
-from .test_verification import Change, make_hostile
+from .test_verification import make_hostile
 
 
 def cached_files(tmp_path: Path) -> list[str]:
@@ -66,7 +66,7 @@ def test_an_answer_that_fails_once_is_asked_for_again(hub: HubServer, pushed: st
 @pytest.mark.usefixtures("without_xet")
 @pytest.mark.parametrize(
     ("request_", "status"),
-    [(WEIGHTS, 500), (WEIGHTS, 503), (INFO, 503), ("HEAD .*/config", 503)],
+    [(WEIGHTS, 500), (INFO, 503), ("HEAD .*/config", 503)],
 )
 def test_a_hub_that_fails_for_ever_is_given_up(
     hub: HubServer, pushed: str, tmp_path: Path, request_: str, status: int
@@ -106,7 +106,7 @@ def test_a_connection_that_always_breaks_is_given_up(hub: HubServer, pushed: str
 
 
 @pytest.mark.usefixtures("without_xet")
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
 def test_a_byte_that_is_flipped_once_is_repaired(
     hub: HubServer, pushed: str, staged: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,7 +185,7 @@ def test_a_cache_that_was_pruned_is_filled_again(
 
 
 def test_a_cache_on_another_disk(
-    hub: HubServer, pushed: str, tmp_path: Path, transfer: str, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, pushed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
@@ -321,28 +321,18 @@ def test_a_private_network_with_the_right_token(hub: HubServer, staged: Path) ->
     assert pull("alice/private", token="hf_alice").name == hub.commit("alice/private")
 
 
-HOSTILE: dict[str, tuple[Change, str]] = {
-    "unknown": (lambda config: config.update(architecture="evil_net"), "unknown architecture 'evil_net'"),
-    "traversal": (lambda config: config.update(architecture="../../../etc/passwd"), "unknown architecture"),
-    "huge": (lambda config: config["model_args"].update(channels=[2**20] * 4), r"instead of \(1048576,"),
-    "elsewhere": (lambda config: config["pretrained_cfg"].update(file="../../x"), "where else weights are"),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_repository_is_refused(hub: HubServer, staged: Path, tmp_path: Path, kind: str) -> None:
-    change, message = HOSTILE[kind]
-    make_hostile(staged, change)
+def test_a_hostile_repository_is_refused(hub: HubServer, staged: Path, tmp_path: Path) -> None:
+    make_hostile(staged, lambda config: config.update(architecture="../../../etc/passwd"))
     hub.seed(staged, REPO)
-    with pytest.raises(VerificationError, match=message):
+    with pytest.raises(VerificationError, match="unknown architecture"):
         pull(REPO, folder=tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
-@pytest.mark.parametrize("path", ["../../../evil.txt", "/evil.txt", "evil.bin", "a/config.json"])
-def test_other_files_are_not_downloaded(hub: HubServer, pushed: str, tmp_path: Path, path: str) -> None:
+def test_other_files_are_not_downloaded(hub: HubServer, pushed: str, tmp_path: Path) -> None:
     repository = hub.repositories["models", REPO]
-    repository.add_commit({path: Blob.of(path, b"evil")}, title="Evil")
+    paths = "../../../evil.txt", "/evil.txt", "evil.bin", "a/config.json"
+    repository.add_commit({path: Blob.of(path, b"evil") for path in paths}, title="Evil")
     folder = pull(REPO, folder=tmp_path / "back")
     assert {path.name for path in folder.iterdir()} == repository.find(pushed).files.keys()  # type: ignore[union-attr]
     assert not [found for found in tmp_path.rglob("*") if found.is_file() and b"evil" == found.read_bytes()]
@@ -365,7 +355,7 @@ def test_no_network_and_nothing_in_the_cache(hub: HubServer, pushed: str, unplug
 
 
 def test_no_network_and_a_warm_cache(
-    hub: HubServer, pushed: str, transfer: str, unplug: Callable[[], None], caplog: pytest.LogCaptureFixture
+    hub: HubServer, pushed: str, unplug: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     snapshot = pull(REPO)
     unplug()
