@@ -1,4 +1,4 @@
-"""The model zoo's hub: models to verified folders and repositories, and the cards that describe them."""
+"""Networks to verified folders and repositories, and back, with cards that describe them."""
 
 from typing import TYPE_CHECKING
 

@@ -50,7 +50,7 @@ def hub_api(token: str | None) -> HfApi:
 def pull(
     repo_id: str, *, revision: str | None = None, folder: str | Path | None = None, token: str | None = None
 ) -> Path:
-    """Bring a published network here, and check it: each file against the hash that the Hub states, then `verify`.
+    """Download a published network and check it: each file against the hash that the Hub states, then `verify`.
 
     A damaged file is downloaded once more; one that stays damaged is named, and leaves the cache. Without a way to the
     Hub, a commit in the cache is taken and checked against its manifest; a warning says so.
@@ -181,7 +181,7 @@ def _download_once(api: HfApi, repo_id: str, revision: str | None, name: str, ca
 
 
 def _remove_cached(link: Path) -> None:
-    """Take a file out of the cache, with all that lies between its name and its content."""
+    """Remove a file from the cache: its content, and each link that leads to it."""
     while link.is_symlink():
         target = link.parent / link.readlink()
         link.unlink()

@@ -1,4 +1,4 @@
-"""The command line of the hub: its flags."""
+"""The flags of `timm-lp-hub`."""
 
 import argparse
 import json

@@ -254,7 +254,7 @@ def _save(network: nn.Module, folder: Path, target: Path, name: str) -> None:
 def _finish_config(
     path: Path, label_names: list[str] | None, merged: bool, timm_weights: bool, license: str | None
 ) -> None:
-    """Change what timm has written into what transformers loads as well, and what is true of the weights.
+    """Change timm's configuration into one that transformers loads too, and that is true of these weights.
 
     Args:
         path: The config.json.

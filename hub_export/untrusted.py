@@ -32,7 +32,7 @@ _LISTED = 3
 
 
 def check_config(folder: Path) -> dict[str, Any]:
-    """Return a folder's config.json if nothing in it can do harm.
+    """Return a folder's config.json if it is harmless.
 
     Raises:
         VerificationError: If it is damaged, or says what it must not; the message says what.
@@ -52,7 +52,7 @@ def check_config(folder: Path) -> dict[str, Any]:
 
 
 def _problem(config: Any) -> str | None:
-    """Return what is wrong with a configuration, as "got one ..." goes on."""
+    """Return what is wrong with a configuration, to stand after "got one"."""
     if not isinstance(config, dict) or not isinstance(config.get("pretrained_cfg"), dict):
         return "without `pretrained_cfg`"
     architecture, arguments, source = config.get("architecture"), config.get("model_args", {}), config["pretrained_cfg"]
@@ -88,10 +88,10 @@ def _label_problem(config: dict[str, Any]) -> str | None:
 
 @contextmanager
 def clear_build_errors() -> Iterator[None]:
-    """Say in one sentence that timm cannot load, or not run, what a configuration describes.
+    """Say in one sentence that timm cannot load or run the network that a configuration describes.
 
     Raises:
-        VerificationError: Instead of timm's and torch's own.
+        VerificationError: In place of timm's and torch's errors.
     """
     try:
         yield

@@ -94,19 +94,10 @@ def preview(
     tag: str | None = None,
     token: str | None = None,
 ) -> dict[str, tuple[int, str]]:
-    """Return what `push` would do, and change nothing: by file name, the size in bytes, and what becomes of the file.
+    """Return what `push` would do, and change nothing: the size in bytes and the state of each file, by its name.
 
-    That is "new", "changed", "same", or "stale" for one of an earlier network that is removed. What `push` refuses is
-    refused here, too; but whether the token may write is known only to the Hub.
-
-    Args:
-        folder_or_model: As `push` takes it, and so are the others.
-        repo_id: `owner/name`.
-        revision: Branch.
-        private: Whether a new repository is private.
-        create_pr: Whether to open a pull request.
-        tag: Name of a new tag.
-        token: None for the one in HF_TOKEN or from `hf auth login`.
+    A file is "new", "changed", "same", or "stale": one of an earlier network, which is removed. What `push` refuses is
+    refused here too, but only the Hub knows whether the token may write. The arguments are those of `push`.
     """
     check_names(repo_id, revision, create_pr, tag)
     api = hub_api(token)
@@ -122,13 +113,7 @@ def preview(
 
 
 def _prepare(folder_or_model: nn.Module | str | Path, repo_id: str, work: Path) -> dict[str, Path]:
-    """Return the verified files of a network that is to be published, by name.
-
-    Args:
-        folder_or_model: As `push` takes it.
-        repo_id: Goes into the card.
-        work: An empty folder for what has to be written.
-    """
+    """Return the verified files of a network that is to be published, by name; new ones are written into `work`."""
     folder = find_staged(folder_or_model) or stage(folder_or_model, work / "staged")
     with naming(folder):
         manifest = verify_edited(folder)
@@ -185,21 +170,13 @@ def _set_tag(api: HfApi, repo_id: str, oid: str, tag: str) -> None:
 
 
 def _commit_files(target: Target, files: dict[str, Path], create_pr: bool) -> CommitInfo:
-    """Make a commit with some files, and without those of an earlier network that are not among them.
+    """Make a commit with the files, and without those of an earlier network that are not among them.
 
-    The client does not know whether a commit was made whose answer was lost; the Hub's history is asked then, before
-    it is tried again.
-
-    Args:
-        target: Where.
-        files: By name.
-        create_pr: Whether it goes into a pull request.
-
-    Raises:
-        HubError: If somebody else pushed in between, or the Hub fails for good. The branch is as it was then.
+    Where the answer to a commit is lost, the client does not know whether it was made; the Hub's history is asked
+    before it is tried again.
 
     Returns:
-        The commit; that which is there if it has all files already.
+        The commit; the branch's last one if it has all files already.
     """
     states = _differing_files(target.api, target.repo_id, target.parent, files)
     if not states:
@@ -234,14 +211,7 @@ def _commit_files(target: Target, files: dict[str, Path], create_pr: bool) -> Co
 
 
 def _differing_files(api: HfApi, repo_id: str, revision: str, files: dict[str, Path]) -> dict[str, str]:
-    """Return how local files differ from published ones: "new", "changed", or "stale" for those that are not local.
-
-    Args:
-        api: The client.
-        repo_id: The repository.
-        revision: Of the published ones.
-        files: The local ones, by name.
-    """
+    """Return how local files differ from published ones: "new", "changed", or "stale" for those that are not local."""
     published = read_published(api, repo_id, revision).files
     states = {name: "new" for name in files if name not in published}
     states |= {name: "stale" for name in published if name not in files}

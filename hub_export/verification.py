@@ -1,4 +1,4 @@
-"""The manifest of a staged folder, what it must be: files, tensors, and what the network computes."""
+"""Verify a staged folder against its manifest: its files, its tensors, and what the network computes."""
 
 import hashlib
 import json
@@ -67,7 +67,7 @@ def verify_edited(folder: Path) -> dict[str, Any]:
 def _read_whole_manifest(folder: Path) -> dict[str, Any]:
     """Return a folder's manifest if it lists all that would be published."""
     check_regular_files(folder)
-    manifest = read_manifest(folder)
+    manifest = _read_manifest(folder)
     if added := sorted(published_files(folder).keys() - manifest["files"].keys() - {MANIFEST}):
         raise VerificationError(
             f"{_listed(added)} is not in {MANIFEST}, so it was not staged with the network. Remove it, or stage anew."
@@ -83,7 +83,7 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
         tensors, logits = tensor_digests(model), reference_logits(model)
     if changed := _differing(tensors, manifest["tensors"]):
         raise VerificationError(f"timm must load what was saved, but changes {_listed(changed)}.")
-    if difference := logits_differ(logits, manifest["logits"]):
+    if difference := _logits_differ(logits, manifest["logits"]):
         raise VerificationError(
             f"the network must compute what was staged, but gives {difference}. "
             "The tensors agree, so the architecture or its arguments do not."
@@ -103,7 +103,7 @@ def _damaged_tensors(folder: Path, manifest: dict[str, Any]) -> str:
     """Return which tensors in a changed file differ, as a part of a sentence."""
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
-            digests = {name: tensor_digest(file.get_tensor(name)) for name in file.keys()}
+            digests = {name: _tensor_digest(file.get_tensor(name)) for name in file.keys()}
     except SafetensorError as error:
         return f" ({error})"
     return f" ({_listed(_differing(digests, manifest['tensors']) or ['its header'])})"
@@ -117,7 +117,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def tensor_digest(tensor: Tensor) -> str:
+def _tensor_digest(tensor: Tensor) -> str:
     """Return the sha256 of a tensor's type, shape and elements."""
     head = f"{tensor.dtype} {tuple(tensor.shape)}\n".encode()
     elements = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -126,10 +126,10 @@ def tensor_digest(tensor: Tensor) -> str:
 
 def tensor_digests(model: nn.Module) -> dict[str, str]:
     """Return the digest of each tensor of a network's state dict."""
-    return {name: tensor_digest(tensor) for name, tensor in model.state_dict().items()}
+    return {name: _tensor_digest(tensor) for name, tensor in model.state_dict().items()}
 
 
-def reference_image(input_size: tuple[int, ...]) -> Tensor:
+def _reference_image(input_size: tuple[int, ...]) -> Tensor:
     """Return the image that the logits are compared on, shape `(1, C, H, W)`; the same on every machine."""
     count = torch.Size(input_size).numel()
     return torch.arange(1, count + 1, dtype=torch.float64).mul(12.9898).sin().float().reshape(1, *input_size)
@@ -137,12 +137,12 @@ def reference_image(input_size: tuple[int, ...]) -> Tensor:
 
 def reference_logits(model: nn.Module) -> list[float]:
     """Return a network's output for the reference image, in evaluation mode and on the CPU."""
-    image = reference_image(tuple(get_model_input_config(model)["input_size"]))
+    image = _reference_image(tuple(get_model_input_config(model)["input_size"]))
     with torch.no_grad():
         return model(image).flatten().tolist()
 
 
-def logits_differ(actual: list[float], expected: list[float]) -> str | None:
+def _logits_differ(actual: list[float], expected: list[float]) -> str | None:
     """Return how two outputs differ, or None if they do not."""
     if len(actual) != len(expected):
         return f"{len(actual)} logits instead of {len(expected)}"
@@ -154,7 +154,7 @@ def logits_differ(actual: list[float], expected: list[float]) -> str | None:
 
 
 def write_manifest(folder: Path, model: nn.Module, logits: list[float]) -> None:
-    """Write down what the folder's files, and the network, must be.
+    """Write the digests of a folder's other files and of the network's tensors, and the logits.
 
     Args:
         folder: With all other files in it.
@@ -170,20 +170,15 @@ def write_manifest(folder: Path, model: nn.Module, logits: list[float]) -> None:
 
 
 def seal_manifest(folder: Path, content: dict[str, Any]) -> None:
-    """Write a manifest with a hash of itself.
-
-    Args:
-        folder: Where.
-        content: `files` and `tensors` with their hashes, and `logits`.
-    """
+    """Write a manifest, `files`, `tensors` and `logits`, with a hash of itself."""
     (folder / MANIFEST).write_text(_sealed(content), encoding="utf-8")
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     """Return a folder's manifest.
 
     Raises:
-        VerificationError: If there is none, or it was altered.
+        VerificationError: If the manifest is missing or was altered.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -213,7 +208,7 @@ def _is_digest(value: Any) -> bool:
 
 
 def _unsealed(text: str) -> dict[str, Any] | None:
-    """Return what a manifest says, or None if it is not what was written."""
+    """Return a manifest's content, or None if it was altered."""
     try:
         content = parse_json(text)
         del content["sha256"]

@@ -1,7 +1,7 @@
 """A card for each registered architecture: `timm-lp-hub cards` writes them into `model_cards/`.
 
-Nothing in them is measured: parameters and multiply-accumulates are counted on the meta device, and accuracies are the
-paper's.
+Nothing in them is measured here: parameters and multiply-accumulates are counted on the meta device, and the accuracies
+are the paper's.
 """
 
 import re

@@ -29,7 +29,7 @@ def render_card(
 ) -> str:
     """Return the README.md of a model's repository.
 
-    It shows what was measured and nothing else; usage code names the repository `OWNER/NAME` until `fill_repo_id`.
+    It shows only what was measured. Its code names the repository `OWNER/NAME` until `fill_repo_id` fills it in.
 
     Args:
         model: A registered model, as `timm.create_model` builds it, or what `lp_merge` made of one.
