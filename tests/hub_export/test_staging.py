@@ -240,21 +240,6 @@ def changed_by_hand() -> nn.Module:
         (mobilenet, {}, "must be one of timm_lp's registered models"),
         (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
     ],
-    ids=[
-        "conv",
-        "features",
-        "half",
-        "meta",
-        "merged",
-        "labels",
-        "label",
-        "results",
-        "overflow",
-        "nan",
-        "inf",
-        "unregistered",
-        "changed",
-    ],
 )
 def test_what_cannot_be_staged(model: Any, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):

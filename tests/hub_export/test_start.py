@@ -56,11 +56,6 @@ def random_trial(random_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(random_run, tmp_path / "digits" / random_run.name)) / "lp2-seed1"
 
 
-def set_start(trial: Path, start: Start | None) -> None:
-    path = trial / "trial.json"
-    write_json(path, as_json(replace(read_record(path), start=start)))
-
-
 def facts(folder: Path) -> tuple[dict[str, str], ModelCardData]:
     """Return what a staged card says, its properties by name and its metadata, and nothing of this machine."""
     text = (folder / "README.md").read_text()
@@ -124,28 +119,15 @@ def test_weights_on_the_hub(hub: HubServer, tmp_path: Path, request: pytest.Fixt
 
 def test_weights_at_an_address(random_trial: Path, tmp_path: Path) -> None:
     url = timm.get_pretrained_cfg("alexnet").url
-    set_start(random_trial, Start("url", url=url, license="bsd-3-clause"))
+    record = read_record(random_trial / "trial.json")
+    started = replace(record, start=Start("url", url=url, license="bsd-3-clause"))
+    write_json(random_trial / "trial.json", as_json(started))
     folder = stage(random_trial, tmp_path / "network", merged=True)
     said, data = facts(folder)
     assert said["Base weights"] == f"[{url}]({url})"
     assert said["Licence"] == "bsd-3-clause, inherited from the base weights"
     assert (data.license, data.base_model) == ("bsd-3-clause", None)
     assert WEIGHTS & config(folder).keys()
-
-
-def test_an_unknown_start(random_trial: Path, tmp_path: Path) -> None:
-    set_start(random_trial, None)
-    (random_trial / "config.json").write_text(json.dumps(without_tag(random_trial)))  # which names timm's weights
-    said, data = facts(stage(random_trial, tmp_path / "network"))
-    assert said["Base weights"] == "not stated"
-    assert said["Licence"].startswith("not known: look up what it was trained from")
-    assert (data.license, data.base_model) == (None, None)
-
-
-def without_tag(trial: Path) -> dict[str, Any]:
-    content = json.loads((trial / "config.json").read_text())
-    content["pretrained_cfg"].pop("tag")
-    return content
 
 
 def test_a_network_that_was_never_trained_here(network: nn.Module, tmp_path: Path) -> None:

@@ -192,14 +192,6 @@ class TestStart:
         assert (data.license, data.license_name) == ("other", "dinov3-license")
         assert data.license_link == f"https://huggingface.co/{hub_id}"
 
-    def test_weights_at_an_address(self) -> None:
-        url = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-        card = render(meta("large_alexnet"), start=Start("url", url=url, license="bsd-3-clause"))
-        data = ModelCard(card).data
-        assert (data.license, data.base_model) == ("bsd-3-clause", None)
-        assert fact(card, "Base weights") == f"[{url}]({url})"
-        assert fact(card, "Licence") == "bsd-3-clause, inherited from the base weights"
-
     @pytest.mark.parametrize("digest", [None, "5" * 64])
     def test_checkpoint(self, digest: str | None) -> None:
         card = render(start=Start("checkpoint", file="cats.pth", sha256=digest))
