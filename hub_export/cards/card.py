@@ -54,20 +54,21 @@ def render_card(
             "Give them in the order of the classifier's outputs."
         )
     variant = trials.trained.variant if trials.trained else None
-    own = [evaluation for evaluation in trials.evaluations if evaluation.trial.variant == trials.own[0].variant]
+    variants = {record.variant for record in trials.of_variant}
+    evaluations = [evaluation for evaluation in trials.evaluations if evaluation.trial.variant in variants]
     input_size = tuple(get_model_input_config(model)["input_size"])
     masks = [] if merged else layer_masks(model)
     return render(
         "model",
-        _metadata(name.name, base, own, trials.seed, num_classes),
-        title=sections.title(name, merged, own),
-        description=sections.description(model, name, merged, own, trials.seed),
+        _metadata(name.name, base, evaluations, trials.seed, num_classes),
+        title=sections.title(name, merged, evaluations),
+        description=sections.description(model, name, merged, evaluations, trials.seed),
         facts=sections.facts(model, name, merged, base, variant, input_size),
         sizes=sections.sizes(model, merged, input_size),
         image_size=by(input_size[1:]),
         in_chans=input_size[0],
         results_table=sections.results_table(trials.evaluations),
-        results_note=sections.results_note(own, trials.seed),
+        results_note=sections.results_note(evaluations, trials.seed),
         command=trials.command,
         settings=sections.settings(trials),
         speed_table=speed.table(name.name) if speed else "",
@@ -82,7 +83,7 @@ def render_card(
         label_names=label_names,
         label_list=sections.label_list(label_names or []),
         num_classes=num_classes,
-        limits=sections.limits(num_classes, base, own),
+        limits=sections.limits(num_classes, base, evaluations),
         source=architecture_facts()["architectures"][name.architecture]["source"],
     )
 
@@ -91,7 +92,7 @@ def trials_of(model: nn.Module, trials: Trials, merged: bool) -> Trials:
     """Return the trials that a model's card shows, those of its variant first.
 
     Raises:
-        ValueError: If the model is no registered one, or the trials are not its own.
+        ValueError: If the model is no registered one, or the trials are not those of the model.
     """
     return trials.of_network(_name_of(model), get_model_args(model).get("preserve") is False, merged)
 
@@ -112,10 +113,10 @@ def _name_of(model: nn.Module) -> ModelName:
 
 
 def _metadata(
-    name: str, base: BaseWeights, own: list[Evaluation], seed: int | None, num_classes: int
+    name: str, base: BaseWeights, evaluations: list[Evaluation], seed: int | None, num_classes: int
 ) -> ModelCardData:
     task = "image-classification" if num_classes else "image-feature-extraction"
-    measured = [result for evaluation in own if (result := evaluation.eval_result(seed))]
+    measured = [result for evaluation in evaluations if (result := evaluation.eval_result(seed))]
     license: Any = base.license_metadata()
     return ModelCardData(
         **license,
@@ -123,7 +124,7 @@ def _metadata(
         pipeline_tag=task,
         tags=[task, "timm", TAG],
         base_model=base.base_model,
-        datasets=sorted({evaluation.hub_dataset for evaluation in own if evaluation.hub_dataset}) or None,
+        datasets=sorted({evaluation.hub_dataset for evaluation in evaluations if evaluation.hub_dataset}) or None,
         metrics=sorted({result.metric_type for result in measured}) or None,
         model_name=name if measured else None,
         eval_results=measured or None,

@@ -33,7 +33,7 @@ class Trials:
     trained: TrialRecord | None = None
 
     @property
-    def own(self) -> list[TrialRecord]:
+    def of_variant(self) -> list[TrialRecord]:
         """The trials of the network's variant, by seed; the first ones, once `of_network` has sorted them."""
         return next(iter(tested_groups(self.records)), [])
 
@@ -45,12 +45,12 @@ class Trials:
     @property
     def start(self) -> Start | None:
         """The weights that the training started from, None where they are not known."""
-        return ended_well(self.own).start if self.own else None
+        return ended_well(self.of_variant).start if self.of_variant else None
 
     @property
     def command(self) -> str | None:
         """The command that repeats the training of the variant with every seed, None where there was none."""
-        return command_of(self.own) if self.own else None
+        return command_of(self.of_variant) if self.of_variant else None
 
     @property
     def content(self) -> dict[str, Any]:
@@ -84,19 +84,19 @@ class Trials:
         """
         fitting = [record for record in self.records if split_model_name_tag(record.model)[0] == name.architecture]
         variant = self._variant(name, {record.variant for record in fitting}, damped, merged)
-        own = [record for record in fitting if record.variant == variant]
+        chosen = [record for record in fitting if record.variant == variant]
         if self.records and not fitting:
             _refuse("hold some of", name.architecture, {record.model for record in self.records})
-        if fitting and not own:
+        if fitting and not chosen:
             _refuse("hold some of", repr(variant), {record.variant for record in fitting})
-        if len(trained_on := list(dict.fromkeys(_setting(record) for record in own))) > 1:
+        if len(trained_on := list(dict.fromkeys(_setting(record) for record in chosen))) > 1:
             raise ValueError(
                 f"`results` must be those of the data that the model was trained on, got {' and '.join(trained_on)}. "
                 "Give the trial's folder."
             )
-        if len(folders := {record.folder for record in own}) < len(own):
+        if len(folders := {record.folder for record in chosen}) < len(chosen):
             raise ValueError(f"`results` must be those of one run, got {min(folders)} of two. Give the run's folder.")
-        return replace(self, records=(*own, *(record for record in fitting if record.variant != variant)))
+        return replace(self, records=(*chosen, *(record for record in fitting if record.variant != variant)))
 
     def _variant(self, name: ModelName, variants: set[str], damped: bool, merged: bool) -> str:
         """Return which variant of the benchmark a network is."""

@@ -34,13 +34,15 @@ from .templates import PAPER_URL, ModelName, architecture_facts, by, giga, is_ou
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"
 
 
-def title(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
+def title(name: ModelName, merged: bool, evaluations: Sequence[Evaluation]) -> str:
     """Return the card's heading: the model, and what it was trained on."""
-    trained = f": {one_line(own[0].setting)}" if own else ""
+    trained = f": {one_line(evaluations[0].setting)}" if evaluations else ""
     return f"{name.name}{' (merged)' if merged else ''}{trained}"
 
 
-def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[Evaluation], seed: int | None) -> str:
+def description(
+    model: nn.Module, name: ModelName, merged: bool, evaluations: Sequence[Evaluation], seed: int | None
+) -> str:
     """Return what the model is, in a few sentences."""
     network = architecture_facts()["architectures"][name.architecture]
     base = f"[{network['title']}]({network['source']['url']})"
@@ -50,7 +52,7 @@ def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[E
         kernels = f"the large kernels of {_PAPER}" if name.enlarged else "its own kernels"
         compared = "what networks with masks are compared with"
         text = f"{base} with {kernels}, but without masks: {compared}"
-        text += "." if own else ", or what is left of one whose masks were folded in."
+        text += "." if evaluations else ", or what is left of one whose masks were folded in."
     else:
         grown = "made about twice as large and " if name.enlarged else ""
         text = (
@@ -60,21 +62,21 @@ def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[E
         )
     if merged:
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
-    best = [_top1(e, seed) for e in own if e.metric == "top1" and e.values]
+    best = [_top1(e, seed) for e in evaluations if e.metric == "top1" and e.values]
     return f"{text} Top-1: {', '.join(best)}, see below." if best else text
 
 
 def _top1(evaluation: Evaluation, seed: int | None) -> str:
     """Return the figure of the weights, and the mean and standard deviation over seeds beside it."""
     where, key = one_line(evaluation.setting), evaluation.seed_of(seed)
-    own = None if key is None else evaluation.by_seed[key]
+    value = None if key is None else evaluation.by_seed[key]
     spread = "" if evaluation.std is None else f" ± {evaluation.std:.1f}"
     mean = f"{evaluation.mean:.1f}{spread} %"
-    if own is None:
+    if value is None:
         return f"{mean} on {where} ({evaluation.averaged}; that of these weights is not recorded)"
     if len(evaluation.by_seed) == 1:
         return f"{mean} on {where} ({evaluation.averaged})"
-    return f"{own:.1f} % on {where} (these weights, seed {key}; {evaluation.averaged}: {mean})"
+    return f"{value:.1f} % on {where} (these weights, seed {key}; {evaluation.averaged}: {mean})"
 
 
 def facts(
@@ -136,17 +138,18 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
     return table([*header, "mean", "std"], rows, left=2 if compares else 1)
 
 
-def results_note(own: Sequence[Evaluation], seed: int | None) -> str:
+def results_note(evaluations: Sequence[Evaluation], seed: int | None) -> str:
     """Return what the table of results needs to be understood."""
-    tested = {e.trial.dataset.name: _tested(e.trial) for e in own if e.trial.num_test is not None}
-    revisions = {e.hub_dataset: e.trial.dataset.revision for e in own if e.hub_dataset}
+    tested = {e.trial.dataset.name: _tested(e.trial) for e in evaluations if e.trial.num_test is not None}
+    revisions = {e.hub_dataset: e.trial.dataset.revision for e in evaluations if e.hub_dataset}
     pinned = [f"[{id}](https://huggingface.co/datasets/{id}) at `{revision}`" for id, revision in revisions.items()]
-    spread = ", and std their sample standard deviation" if any(e.std is not None for e in own) else ""
+    spread = ", and std their sample standard deviation" if any(e.std is not None for e in evaluations) else ""
     run = "one run" if seed is None else f"seed {seed}"
+    runs = [f"Each seed is a training run of its own{spread}; the weights here are those of {run}."]
     note = [
         *(["Tested on " + "; ".join(tested.values()) + "."] if tested else []),
         *(["Data: " + "; ".join(pinned) + "."] if pinned else []),
-        *([f"Each seed is a training run of its own{spread}; the weights here are those of {run}."] if own else []),
+        *(runs if evaluations else []),
     ]
     return "\n" + " ".join(note)
 
@@ -236,7 +239,7 @@ def label_list(names: Sequence[str]) -> str:
     return " · ".join(f"{index} {one_line(name)}" for index, name in enumerate(names))
 
 
-def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> list[str]:
+def limits(num_classes: int, base: BaseWeights, evaluations: Sequence[Evaluation]) -> list[str]:
     """Return what the model is for, and where it cannot be trusted."""
     if num_classes:
         task = (
@@ -245,9 +248,9 @@ def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> li
         )
     else:
         task = "It turns images into features, for research and as a starting point for further training."
-    few = [_few_images(own[0].trial, num_classes)] if own and own[0].trial.shots is not None else []
-    lines = [task, *few]
-    if own:
+    trial = evaluations[0].trial if evaluations else None
+    lines = [task, *([_few_images(trial, num_classes)] if trial and trial.shots is not None else [])]
+    if evaluations:
         lines.append(
             "Only the accuracy above is reported: not the robustness to other cameras, corruptions or places, and not "
             "the fairness to any group of people. Do not let it decide about people, or where errors do harm."
