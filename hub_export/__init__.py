@@ -1,13 +1,12 @@
-"""The model zoo's hub: models to verified folders and repositories, and the cards that describe them."""
+"""Networks to verified folders and repositories, and back, with cards that describe them."""
 
 from typing import TYPE_CHECKING
 
 from timm_lp.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .download import pull
+    from .download import list_networks, pull
     from .errors import HubError, VerificationError
-    from .listing import list_networks
     from .staging import stage
     from .upload import push
     from .verification import verify
@@ -17,7 +16,7 @@ __all__ = ["HubError", "VerificationError", "list_networks", "pull", "push", "st
 _HOMES = {
     "HubError": ".errors",
     "VerificationError": ".errors",
-    "list_networks": ".listing",
+    "list_networks": ".download",
     "pull": ".download",
     "push": ".upload",
     "stage": ".staging",

@@ -19,9 +19,9 @@ from timm.models import load_state_dict
 from torch import nn
 
 from .cards import architectures
-from .download import pull
+from .download import list_networks, pull
 from .errors import HubError, VerificationError
-from .files import is_staged
+from .files import find_staged
 from .flags import (
     COMMANDS,
     CardsSettings,
@@ -33,14 +33,13 @@ from .flags import (
     VerifySettings,
     parse_arguments,
 )
-from .listing import list_networks
 from .staging import fetch_network, stage
+from .untrusted import BUILD_ERRORS
 from .upload import preview, push
 from .verification import verify
-from .weights import BUILD_ERRORS
 
 _READ_ERRORS = (*BUILD_ERRORS, BadZipFile, EOFError, OSError, SafetensorError, UnpicklingError, struct.error)
-_OF_STAGING = ("merged", "label_names", "results", "checkpoint", "model_args", "license", "base_model")
+_OF_STAGING = ("merged", "label_names", "results", "speed", "checkpoint", "model_args", "license", "base_model")
 _MAX_REASON = 300  # letters; torch lists every weight that does not fit
 
 
@@ -85,8 +84,8 @@ def _verify(options: VerifySettings) -> None:
 
 def _push(options: PushSettings) -> None:
     with tempfile.TemporaryDirectory() as work:
-        network = Path(options.network).expanduser()
-        if not is_staged(network):
+        network = find_staged(options.network)
+        if network is None:
             network = _staged(options, Path(work) / "staged")
         elif any(getattr(options, name) for name in _OF_STAGING):
             raise ValueError(
@@ -141,6 +140,7 @@ def _staged(options: NetworkSettings, folder: Path) -> Path:
         merged=options.merged,
         label_names=names,
         results=options.results,
+        speed=options.speed,
         license=options.license,
         base_model=options.base_model,
     )

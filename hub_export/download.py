@@ -1,16 +1,17 @@
-"""Download a network from the Hub to a verified folder."""
+"""List the networks on the Hub, and download one to a verified folder."""
 
 import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, ModelInfo, constants
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoSibling
 
 from timm_lp import __version__
 
+from .cards.templates import TAG
 from .errors import (
     HubError,
     VerificationError,
@@ -33,9 +34,8 @@ from .files import (
     new_folder,
     published_files,
 )
-from .reference import seal_manifest
 from .target import check_repo_id
-from .verification import verify_edited
+from .verification import seal_manifest, verify_edited
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def hub_api(token: str | None) -> HfApi:
 def pull(
     repo_id: str, *, revision: str | None = None, folder: str | Path | None = None, token: str | None = None
 ) -> Path:
-    """Bring a published network here, and check it: each file against the hash that the Hub states, then `verify`.
+    """Download a published network and check it: each file against the hash that the Hub states, then `verify`.
 
     A damaged file is downloaded once more; one that stays damaged is named, and leaves the cache. Without a way to the
     Hub, a commit in the cache is taken and checked against its manifest; a warning says so.
@@ -181,9 +181,24 @@ def _download_once(api: HfApi, repo_id: str, revision: str | None, name: str, ca
 
 
 def _remove_cached(link: Path) -> None:
-    """Take a file out of the cache, with all that lies between its name and its content."""
+    """Remove a file from the cache: its content, and each link that leads to it."""
     while link.is_symlink():
         target = link.parent / link.readlink()
         link.unlink()
         link = target
     link.unlink(missing_ok=True)
+
+
+def list_networks(author: str | None = None, *, token: str | None = None) -> list[ModelInfo]:
+    """Return the repositories that were published by this package, as their cards' tags say.
+
+    Args:
+        author: Only this user's or organization's.
+        token: None for the one in HF_TOKEN or from `hf auth login`; private repositories are listed with it.
+
+    Raises:
+        HubError: If the Hub does not answer.
+    """
+    api = hub_api(token)
+    with clear_errors(api.endpoint, author or "the list", None):
+        return retry(lambda: list(api.list_models(author=author, filter=TAG)))

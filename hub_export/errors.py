@@ -1,4 +1,4 @@
-"""The errors of the Hub in one sentence each, and which of them are worth another try."""
+"""The Hub's errors, each in one sentence, and which requests are tried again."""
 
 import errno
 import logging
@@ -43,14 +43,14 @@ class HubError(RuntimeError):
 
 
 class VerificationError(RuntimeError):
-    """Files or networks are not what they must be; nothing of them may be used."""
+    """Files or networks are damaged or hostile, and must not be used."""
 
 
 def transport_error(name: str = "TransportError") -> type[Exception]:
     """Return an exception of the HTTP library that the client uses, which changes with the client's version.
 
     Args:
-        name: Its name there; `TransportError` is what all of a connection's failures are.
+        name: Its name there; `TransportError` is the base of all failures of a connection.
     """
     library = import_module(type(get_session()).__module__.partition(".")[0])
     return getattr(library, name)
@@ -100,7 +100,7 @@ def _asked_pause_s(error: BaseException) -> float | None:
 
 
 def _repeated_by_client(error: Any) -> bool:
-    """Tell whether the client has repeated the request that failed: its loops are in the traceback then."""
+    """Tell whether the client has repeated the failed request: then its loops are in the traceback."""
     codes = {frame.f_code for frame, _ in walk_tb(error.__traceback__)}
     if unwrap(http_get).__code__ in codes:  # which resumes after a lost connection, but not after a reset one
         if isinstance(error, HfHubHTTPError):
@@ -112,7 +112,7 @@ def _repeated_by_client(error: Any) -> bool:
 
 @contextmanager
 def naming(place: object) -> Iterator[None]:
-    """Put in front of what verification finds where that is.
+    """Put the place in front of an error of verification.
 
     Args:
         place: A folder or a repository.
@@ -136,7 +136,7 @@ def clear_errors(endpoint: str, repo_id: str, revision: str | None) -> Iterator[
         revision: Its revision, or None.
 
     Raises:
-        HubError: Instead of the client's.
+        HubError: In place of the client's.
     """
     try:
         yield
@@ -146,13 +146,13 @@ def clear_errors(endpoint: str, repo_id: str, revision: str | None) -> Iterator[
 
 @contextmanager
 def clear_transfer_errors(repo_id: str) -> Iterator[None]:
-    """Say the errors of up- and downloads in one sentence; `hf_xet` has RuntimeErrors and OSErrors without a number.
+    """Say the errors of a transfer in one sentence; `hf_xet` raises RuntimeErrors, and OSErrors without a number.
 
     Args:
         repo_id: The repository.
 
     Raises:
-        HubError: Instead of them.
+        HubError: In place of these.
         OSError: If the disk is at fault.
     """
     try:

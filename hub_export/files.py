@@ -1,4 +1,4 @@
-"""The files that are published, and folders that are whole or not there."""
+"""The files that are published, and folders that are written whole or not at all."""
 
 import os
 import secrets
@@ -24,10 +24,7 @@ PUBLISHED = (CARD, CONFIG, MANIFEST, MASKS, RESULTS, WEIGHTS)
 
 
 def check_new_folder(folder: Path) -> None:
-    """Refuse a folder that something would be overwritten in.
-
-    Args:
-        folder: Where something is to be written.
+    """Refuse a folder in which something would be overwritten.
 
     Raises:
         FileExistsError: If it has something in it, or is a file.
@@ -70,7 +67,7 @@ def clear_disk_errors(place: str) -> Iterator[None]:
         place: Where it was to go.
 
     Raises:
-        OSError: Instead of the system's own.
+        OSError: In place of the system's.
     """
     try:
         yield
@@ -80,13 +77,16 @@ def clear_disk_errors(place: str) -> Iterator[None]:
         raise OSError(f"{place} cannot be written: {error.strerror}.") from error
 
 
-def is_staged(folder: Path) -> bool:
-    """Tell whether a folder has a manifest, be it one that nothing can be read from."""
-    return os.path.lexists(folder / MANIFEST)
+def find_staged(network: object) -> Path | None:
+    """Return the folder that a network's name stands for, if it has a manifest, even one that cannot be read."""
+    if not isinstance(network, (str, Path)):
+        return None
+    folder = Path(str(network).removeprefix("local-dir:")).expanduser()
+    return folder if os.path.lexists(folder / MANIFEST) else None
 
 
 def check_regular_files(folder: Path) -> None:
-    """Refuse what has a published name and is no regular file, before anything is read.
+    """Refuse published names that are no regular files, before anything is read.
 
     Raises:
         VerificationError: If there is one.
@@ -96,7 +96,7 @@ def check_regular_files(folder: Path) -> None:
 
 
 def check_regular_file(path: Path) -> None:
-    """Refuse what is there and is no regular file.
+    """Refuse a path that is no regular file, if it exists.
 
     The client's cache is made of symbolic links to its blobs; those alone are followed.
 
@@ -110,7 +110,7 @@ def check_regular_file(path: Path) -> None:
 
 
 def _is_cached(link: Path) -> bool:
-    """Tell whether a link in the client's cache leads to blobs there: a repository's, or those that all share."""
+    """Tell whether a link in the client's cache leads to its blobs: a repository's, or those that all share."""
     snapshots, target = Path(os.path.realpath(link.parent)).parent, Path(os.path.realpath(link))
     cache = snapshots.parent.parent
     in_cache = snapshots.name == "snapshots" and target.is_relative_to(cache)

@@ -18,7 +18,7 @@ NO_MODEL_ARGS = {
     *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name", "pruned"),
 }
 _MAX_SHOWN = 100  # letters of an argument
-_NETWORK = "a staged folder, a folder that timm saved a network in, or a name that timm knows"
+_NETWORK = "a staged folder, or what every command takes: a name, hf-hub:ORG/NAME, a folder, a trial, a file of weights"
 
 
 def _model_args(text: str) -> dict[str, Any]:
@@ -43,8 +43,9 @@ class NetworkSettings(Settings):
     merged: bool = setting(False, "fold the masks into plain convolutions")
     label_names: str | None = setting(None, "names of the classes, one a line", str, metavar="FILE")
     results: str | None = setting(
-        None, "results.json of the few-shot benchmark, for the card", str, metavar="FILE"
+        None, "a trial's or a run's folder, or a trial.json, for another network's card", str, metavar="TRIAL"
     )
+    speed: str | None = setting(None, "results.json of `timm-lp bench`, for the card", str, metavar="FILE")
     license: str | None = setting(
         None, "the network's licence; if not given, that of the weights which its training recorded, or none", str
     )

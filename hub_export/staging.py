@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from huggingface_hub import constants
 from safetensors import SafetensorError
@@ -17,26 +16,29 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
-from timm_lp.files import check_trial_folder
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.loading import UnreachableError, create_model
 from timm_lp.start import Start, pretrained_start
+from timm_lp.trials.networks import Subject, find_networks
 
-from .cards.card import render_card
-from .cards.naming import parse_name
+from .cards.card import render_card, trials_of
+from .cards.evaluation import Trials
 from .cards.provenance import base_weights
-from .cards.results import Results, parse_results, read_results
-from .config import check_config, finish_config
+from .cards.records import read_speed, read_trials
+from .cards.templates import parse_name
 from .errors import HubError, VerificationError, clear_errors, first_line, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, check_new_folder, new_folder
-from .reference import reference_logits, write_manifest
-from .weights import BUILD_ERRORS, check_weights, clear_build_errors
+from .untrusted import BUILD_ERRORS, check_weights, clear_build_errors
+from .verification import reference_logits, write_manifest
 
 _logger = logging.getLogger(__name__)
 
 _MASK_ARGS = frozenset({"p_init", "trainable_mask", "preserve"})
 _KEPT_TYPES = (torch.float32, torch.int64)
+_LISTED = 3
+# What timm's configuration says of the weights that it knows, not of the network.
+_OF_WEIGHTS = ("tag", "origin_url", "paper_ids", "description", "notes")
 
 
 def stage(
@@ -45,21 +47,23 @@ def stage(
     *,
     merged: bool = False,
     label_names: Sequence[str] | None = None,
-    results: dict[str, Any] | str | Path | None = None,
+    results: str | Path | None = None,
+    speed: str | Path | None = None,
     license: str | None = None,
     base_model: str | None = None,
 ) -> Path:
     """Write a network into a folder as it is published: weights, configuration, card, and a manifest to check them by.
 
     Args:
-        model: A network that `timm.create_model` built, a folder that timm saved one in (a trial of the few-shot
-            benchmark for instance, whose `results.json` is taken too), or a name that timm knows.
+        model: A network that `timm.create_model` built, or what names one: see `timm_lp.trials.networks.FORMS`. The
+            card of a trial's network shows its results, and those of its run that are comparable.
         folder: New or empty.
         merged: Whether to publish the form for deployment, in which the masks are folded into plain convolutions; it
             loads as the `large_` network, without the masks.
         label_names: Names of the classes, in the order of the logits; None for those that the model has, if any.
-        results: The benchmark's results for the card, as a dictionary or the path of a JSON file. Of local paths in
-            them only the last part is published.
+        results: The trials that the card shows: a trial's folder, its `trial.json`, or the folder of a run; None for
+            those of the model's own trial, if it is one's. Of local paths in them only the last part is published.
+        speed: The `results.json` of `timm-lp bench`, whose times of this network the card shows.
         license: The network's licence, an identifier of the Hub's or another name; None for that of the weights that
             its training started from, where that is recorded.
         base_model: The repository on the Hub of the network that it was made from, `owner/name`; None for what its
@@ -73,45 +77,38 @@ def stage(
         HubError: If a named network's weights cannot be had.
         OSError: If the folder cannot be written. Nothing of it is left behind, as after every other error.
         VerificationError: If a folder holds no whole network, or a hostile configuration.
-        ValueError: If the model is none that timm can build again, its weights are not finite float32 numbers, or
-            names, results, `license` or `base_model` are not in their form, or a trial's folder has another's name.
+        ValueError: If the model is none that timm can build again, or not one alone, its weights are not finite
+            float32 numbers, or names, results, times, `license` or `base_model` are not in their form.
     """
     folder = Path(folder).expanduser()
     check_new_folder(folder)
-    if not isinstance(model, nn.Module):
-        check_trial_folder(Path(model).expanduser())
-    if results is None and not isinstance(model, nn.Module) and (Path(model).expanduser() / RESULTS).is_file():
-        results = Path(model).expanduser() / RESULTS
-    given = None if results is None else _results(results)
-    network = load_network(model)
-    told = given or Results()
-    if told.recipe.start is None:
-        told = replace(told, recipe=replace(told.recipe, start=_named_start(model, network)))
-    names = _label_names(network, label_names)
-    name = _published_name(network, merged)
-    base = base_weights(network, told.recipe.start, license, base_model)
+    named = None if isinstance(model, nn.Module) else _find(model)
+    source = named.path if results is None and named and named.record else results
+    trials = Trials() if source is None else read_trials(source)
+    times = None if speed is None else read_speed(speed)
+    network = _ready(copy.deepcopy(model) if named is None else _load(named))
+    name, names = _published_name(network, merged), _label_names(network, label_names)
+    trials = trials_of(network, trials, merged)
+    base = base_weights(network, trials.start or _named_start(named, network), license, base_model)
     if merged:
         _fold_masks(network)
     logits = _logits(network, name)
-    if not all(math.isfinite(logit) for logit in logits):
-        raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
     with new_folder(folder) as partial:
         _save(network, partial, folder, name)
-        dropped = _MASK_ARGS if merged else frozenset()
         timm_weights = base.recorded and base.kind in ("hub", "url")
-        finish_config(partial / CONFIG, names, dropped, timm_weights, base.own_license)
+        _finish_config(partial / CONFIG, names, merged, timm_weights, base.own_license)
         _check_rebuilds(partial, name)
-        if given is not None:
-            (partial / RESULTS).write_text(json.dumps(given.content, indent=2) + "\n", encoding="utf-8")
-        image = MASKS if _draw(network, partial / MASKS) else None
+        if trials.records or times:
+            content = trials.content | ({"speed": times.content} if times else {})
+            (partial / RESULTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         card = render_card(
             network,
             merged=merged,
             label_names=names,
-            results=told,
-            masks_image=image,
-            license=license,
-            base_model=base_model,
+            trials=trials,
+            base=base,
+            speed=times,
+            masks_image=MASKS if _draw(network, partial / MASKS) else None,
         )
         (partial / CARD).write_text(card, encoding="utf-8")
         write_manifest(partial, network, logits)
@@ -119,16 +116,42 @@ def stage(
     return folder
 
 
-def load_network(model: nn.Module | str | Path) -> nn.Module:
-    """Return a copy of a network for publishing: on the CPU, contiguous and in evaluation mode.
+def _find(model: str | Path) -> Subject:
+    """Return the one network that a name, a folder or a file stands for."""
+    networks = find_networks([str(model)]).networks
+    if len(networks) > 1:
+        names = ", ".join(network.name for network in networks[:_LISTED])
+        more = f" and {len(networks) - _LISTED} more" if len(networks) > _LISTED else ""
+        raise ValueError(
+            f"`model` must be one network, got {str(model)!r}, the folder of {names}{more}. Name one of them."
+        )
+    return networks[0]
 
-    Args:
-        model: As `stage` takes it.
+
+def _load(subject: Subject) -> nn.Module:
+    """Return a network whose configuration anybody may have written: nothing is built before it is checked."""
+    if subject.path is None:
+        try:
+            return fetch_network(subject.name)
+        except HubError:
+            raise
+        except RuntimeError as error:  # an unknown tag, or no weights
+            raise ValueError(
+                f"`model` must be a name with weights, got {subject.name!r}: {first_line(error)}."
+            ) from error
+    is_file = subject.path.is_file()
+    with naming(subject.path):
+        check_weights(subject.path.parent if is_file else subject.path, subject.path if is_file else None)
+        with clear_build_errors():
+            return subject.load()
+
+
+def _ready(network: Any) -> Any:
+    """Return a network as it is published: on the CPU, contiguous and in evaluation mode.
 
     Raises:
-        ValueError: If there is no such network, or its weights are not finite float32 numbers.
+        ValueError: If timm did not build it, or its weights are not finite float32 numbers.
     """
-    network = copy.deepcopy(model) if isinstance(model, nn.Module) else _load(model)
     if not (getattr(network, "pretrained_cfg", None) or {}).get("architecture") or not hasattr(network, "num_classes"):
         raise ValueError(
             f"`model` must be built by timm.create_model, got {type(network).__name__} without a `pretrained_cfg` and "
@@ -141,28 +164,6 @@ def load_network(model: nn.Module | str | Path) -> nn.Module:
         if not tensor.isfinite().all():
             raise ValueError(f"`model` must have finite weights, got nan or inf in {name}. Train it again.")
     return network.cpu().to(memory_format=torch.contiguous_format).eval()
-
-
-def _load(model: str | Path) -> nn.Module:
-    folder = Path(model).expanduser()
-    if (folder / CONFIG).is_file():
-        with naming(folder):
-            check_config(folder)
-            check_weights(folder)
-            with clear_build_errors():
-                return timm.create_model(f"local-dir:{folder}", pretrained=True)
-    source, _, rest = str(model).partition(":")
-    if (source == "hf-hub" and rest) or timm.is_model(str(model).partition(".")[0]):
-        try:
-            return fetch_network(str(model))
-        except HubError:
-            raise
-        except RuntimeError as error:  # an unknown tag, or no weights
-            raise ValueError(f"`model` must be a name with weights, got {model!r}: {first_line(error)}.") from error
-    raise ValueError(
-        f"`model` must be a network, a folder with config.json and weights, or a name that timm knows, got {model!r}. "
-        "timm.list_models('lp*') lists ours."
-    )
 
 
 def fetch_network(name: str, **arguments: Any) -> nn.Module:
@@ -183,12 +184,14 @@ def fetch_network(name: str, **arguments: Any) -> nn.Module:
         raise HubError(str(error)) from error
 
 
-def _named_start(model: nn.Module | str | Path, network: Any) -> Start | None:
-    """Return the weights that a name stands for, which were just loaded; None for a network or a folder."""
-    source = network.pretrained_cfg.get("source")
-    start = None if isinstance(model, nn.Module) or source == "local-dir" else pretrained_start(network.pretrained_cfg)
+def _named_start(subject: Subject | None, network: Any) -> Start | None:
+    """Return the weights that a name stands for, which were just loaded; None for a network, a folder or a file."""
+    if subject is None or subject.path is not None:
+        return None
+    start = pretrained_start(network.pretrained_cfg)
     # A licence in somebody's configuration may be a copy of what timm says of other weights.
-    return replace(start, license=None) if start and source == "hf-hub" else start
+    is_from_hub = network.pretrained_cfg.get("source") == "hf-hub"
+    return replace(start, license=None) if start and is_from_hub else start
 
 
 def _label_names(network: Any, given: Sequence[str] | None) -> list[str] | None:
@@ -203,10 +206,6 @@ def _label_names(network: Any, given: Sequence[str] | None) -> list[str] | None:
     return list(given)
 
 
-def _results(results: dict[str, Any] | str | Path) -> Results:
-    return read_results(Path(results).expanduser()) if isinstance(results, (str, Path)) else parse_results(results)
-
-
 def _published_name(network: Any, merged: bool) -> str:
     """Return the name under which timm builds the network again."""
     name = parse_name(network.pretrained_cfg["architecture"])
@@ -219,12 +218,15 @@ def _published_name(network: Any, merged: bool) -> str:
 
 def _logits(network: nn.Module, name: str) -> list[float]:
     try:
-        return reference_logits(network)
+        logits = reference_logits(network)
     except BUILD_ERRORS as error:
         raise ValueError(
             f"`model` must run on an image of the size in its configuration, got {name} with {type(error).__name__}: "
             f"{first_line(error)}."
         ) from error
+    if not all(math.isfinite(logit) for logit in logits):
+        raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
+    return logits
 
 
 def _fold_masks(network: nn.Module) -> None:
@@ -247,6 +249,32 @@ def _save(network: nn.Module, folder: Path, target: Path, name: str) -> None:
             f"{first_line(error)}."
         ) from error
     (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody else read, whatever the umask
+
+
+def _finish_config(
+    path: Path, label_names: list[str] | None, merged: bool, timm_weights: bool, license: str | None
+) -> None:
+    """Change timm's configuration into one that transformers loads too, and that is true of these weights.
+
+    Args:
+        path: The config.json.
+        label_names: Names of the classes, in the order of the logits; or None.
+        merged: Whether the saved network has no masks, and takes no arguments for them.
+        timm_weights: Whether training started from the weights that timm's configuration is about.
+        license: The weights' licence, None where it is not known.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # transformers passes `num_classes` itself, and timm takes the one at the root.
+    dropped = {"num_classes", *(_MASK_ARGS if merged else ())}
+    config["model_args"] = {key: value for key, value in config.get("model_args", {}).items() if key not in dropped}
+    for key in ("label_names", "license", *(() if timm_weights else _OF_WEIGHTS)):
+        config["pretrained_cfg"].pop(key, None)
+    if license is not None:
+        config["pretrained_cfg"]["license"] = license
+    config.pop("label_names", None)
+    if label_names is not None:
+        config["label_names"] = label_names
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_rebuilds(folder: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The repository and branch that a push goes to: created if need be, and removed again if the push fails."""
+"""The repository and branch that a push goes to: made where they are missing, removed again if the push fails."""
 
 import logging
 import re
@@ -71,13 +71,6 @@ def check_names(repo_id: str, revision: str, create_pr: bool, tag: str | None) -
 def check_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str | None) -> GitRefs | None:
     """Return a repository's branches, tags and pull requests if a push may go there; None if there is no repository.
 
-    Args:
-        api: The client.
-        repo_id: `owner/name`.
-        revision: The branch.
-        private: Whether a new repository would be private.
-        tag: Must not exist yet.
-
     Raises:
         ValueError: If the tag exists, a tag has the branch's name, or a public repository is to be private.
     """
@@ -95,7 +88,7 @@ def check_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: st
 
 
 def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str | None, undo: ExitStack) -> Target:
-    """Return the branch to push to; it, and its repository, are made if they do not exist.
+    """Return the branch to push to; it and its repository are made if they do not exist.
 
     Args:
         api: The client.
@@ -103,10 +96,10 @@ def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str
         revision: The branch.
         private: Whether a new repository is private.
         tag: Must not exist yet.
-        undo: Is told how to remove what was made.
+        undo: Gets the calls that remove what was made.
 
     Raises:
-        ValueError: If the tag exists, a tag has the branch's name, or a public repository is to be private.
+        ValueError: As `check_target` does.
     """
     refs = check_target(api, repo_id, revision, private, tag)
     if refs is None:
@@ -128,7 +121,7 @@ def list_refs(api: HfApi, repo_id: str) -> GitRefs:
 
 
 def _remove_repository(api: HfApi, repo_id: str) -> None:
-    """Remove a repository that was made in vain, unless somebody has put something into it."""
+    """Remove a repository that a failed push made, unless somebody has put something into it."""
     try:
         refs = list_refs(api, repo_id)
         heads = {branch.target_commit for branch in refs.branches}
@@ -142,7 +135,7 @@ def _remove_repository(api: HfApi, repo_id: str) -> None:
 
 
 def _remove_branch(api: HfApi, repo_id: str, branch: str, start: str) -> None:
-    """Remove a branch that was made in vain, unless somebody has put something onto it."""
+    """Remove a branch that a failed push made, unless somebody has put something onto it."""
     try:
         if retry(lambda: api.model_info(repo_id, revision=branch)).sha == start:
             retry(lambda: api.delete_branch(repo_id, branch=branch))

@@ -1,28 +1,29 @@
-"""Verify a folder against its manifest; an error names what differs."""
+"""Verify a staged folder against its manifest: its files, its tensors, and what the network computes."""
 
+import hashlib
+import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError, safe_open
+from timm.models import get_model_input_config
+from torch import Tensor, nn
 
-from timm_lp.files import file_digest
+from timm_lp.files import file_digest, parse_json
 
 from .errors import VerificationError, naming
-from .files import CARD, MANIFEST, WEIGHTS, check_regular_files, published_files
-from .reference import (
-    logits_differ,
-    read_manifest,
-    reference_logits,
-    tensor_digest,
-    tensor_digests,
-)
-from .weights import check_weights, clear_build_errors
+from .files import CARD, CONFIG, MANIFEST, PUBLISHED, WEIGHTS, check_regular_files, published_files
+from .untrusted import check_weights, clear_build_errors
 
 _logger = logging.getLogger(__name__)
 
 _LISTED = 3
+_TOLERANCE = 1e-3  # of the largest logit: float32 rounding differs between machines, another network by far more
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def verify(folder: str | Path) -> None:
@@ -66,7 +67,7 @@ def verify_edited(folder: Path) -> dict[str, Any]:
 def _read_whole_manifest(folder: Path) -> dict[str, Any]:
     """Return a folder's manifest if it lists all that would be published."""
     check_regular_files(folder)
-    manifest = read_manifest(folder)
+    manifest = _read_manifest(folder)
     if added := sorted(published_files(folder).keys() - manifest["files"].keys() - {MANIFEST}):
         raise VerificationError(
             f"{_listed(added)} is not in {MANIFEST}, so it was not staged with the network. Remove it, or stage anew."
@@ -82,7 +83,7 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
         tensors, logits = tensor_digests(model), reference_logits(model)
     if changed := _differing(tensors, manifest["tensors"]):
         raise VerificationError(f"timm must load what was saved, but changes {_listed(changed)}.")
-    if difference := logits_differ(logits, manifest["logits"]):
+    if difference := _logits_differ(logits, manifest["logits"]):
         raise VerificationError(
             f"the network must compute what was staged, but gives {difference}. "
             "The tensors agree, so the architecture or its arguments do not."
@@ -102,7 +103,7 @@ def _damaged_tensors(folder: Path, manifest: dict[str, Any]) -> str:
     """Return which tensors in a changed file differ, as a part of a sentence."""
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
-            digests = {name: tensor_digest(file.get_tensor(name)) for name in file.keys()}
+            digests = {name: _tensor_digest(file.get_tensor(name)) for name in file.keys()}
     except SafetensorError as error:
         return f" ({error})"
     return f" ({_listed(_differing(digests, manifest['tensors']) or ['its header'])})"
@@ -114,3 +115,108 @@ def _differing(actual: dict[str, str], expected: dict[str, str]) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    """Return the sha256 of a tensor's type, shape and elements."""
+    head = f"{tensor.dtype} {tuple(tensor.shape)}\n".encode()
+    elements = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(head + elements.numpy().tobytes()).hexdigest()
+
+
+def tensor_digests(model: nn.Module) -> dict[str, str]:
+    """Return the digest of each tensor of a network's state dict."""
+    return {name: _tensor_digest(tensor) for name, tensor in model.state_dict().items()}
+
+
+def _reference_image(input_size: tuple[int, ...]) -> Tensor:
+    """Return the image that the logits are compared on, shape `(1, C, H, W)`; the same on every machine."""
+    count = torch.Size(input_size).numel()
+    return torch.arange(1, count + 1, dtype=torch.float64).mul(12.9898).sin().float().reshape(1, *input_size)
+
+
+def reference_logits(model: nn.Module) -> list[float]:
+    """Return a network's output for the reference image, in evaluation mode and on the CPU."""
+    image = _reference_image(tuple(get_model_input_config(model)["input_size"]))
+    with torch.no_grad():
+        return model(image).flatten().tolist()
+
+
+def _logits_differ(actual: list[float], expected: list[float]) -> str | None:
+    """Return how two outputs differ, or None if they do not."""
+    if len(actual) != len(expected):
+        return f"{len(actual)} logits instead of {len(expected)}"
+    computed, staged = (torch.tensor(logits, dtype=torch.float64) for logits in (actual, expected))
+    error, largest = (computed - staged).abs().max(), staged.abs().max()
+    if error <= _TOLERANCE * largest:
+        return None
+    return f"logits that are off by {error / largest:.2g} of the largest"
+
+
+def write_manifest(folder: Path, model: nn.Module, logits: list[float]) -> None:
+    """Write the digests of a folder's other files and of the network's tensors, and the logits.
+
+    Args:
+        folder: With all other files in it.
+        model: The network that was saved.
+        logits: What it computed before it was saved.
+    """
+    content = {
+        "files": {name: file_digest(path) for name, path in published_files(folder).items() if name != MANIFEST},
+        "tensors": tensor_digests(model),
+        "logits": logits,
+    }
+    seal_manifest(folder, content)
+
+
+def seal_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Write a manifest, `files`, `tensors` and `logits`, with a hash of itself."""
+    (folder / MANIFEST).write_text(_sealed(content), encoding="utf-8")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a folder's manifest.
+
+    Raises:
+        VerificationError: If the manifest is missing or was altered.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise VerificationError(f"there is no {MANIFEST}: this was not staged by this package, or is not whole.")
+    content = _unsealed(path.read_bytes().decode("utf-8", errors="replace"))
+    if content is None or not _is_manifest(content):
+        raise VerificationError(f"{MANIFEST} is damaged. Stage or pull it again.")
+    return content
+
+
+def _is_manifest(content: dict[str, Any]) -> bool:
+    """Tell whether a manifest has digests and logits, and names no files but those that are published."""
+    files, tensors, logits = (content.get(key) for key in ("files", "tensors", "logits"))
+    return (
+        isinstance(files, dict)
+        and {CARD, CONFIG, WEIGHTS} <= files.keys() <= set(PUBLISHED) - {MANIFEST}
+        and isinstance(tensors, dict)
+        and all(_is_digest(digest) for digest in (*files.values(), *tensors.values()))
+        and isinstance(logits, list)
+        and bool(logits)
+        and all(isinstance(logit, float) for logit in logits)
+    )
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def _unsealed(text: str) -> dict[str, Any] | None:
+    """Return a manifest's content, or None if it was altered."""
+    try:
+        content = parse_json(text)
+        del content["sha256"]
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return None
+    return content if _sealed(content) == text else None
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    seal = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**content, "sha256": seal}, indent=1, sort_keys=True) + "\n"

@@ -128,8 +128,8 @@ def check_trial_folder(folder: str | Path, settled: int = 1) -> None:
     path = Path(os.path.abspath(str(folder).removeprefix("local-dir:")))
     try:
         recorded = str(json.loads((path / TRIAL_FILE).read_text(encoding="utf-8"))["folder"])
-    except (OSError, ValueError, LookupError, TypeError):  # whoever needs the record says what is wrong with it
-        return
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return  # whoever needs the record says what is wrong with it
     names = recorded.split("/")
     settled = min(settled, len(names))
     if _TRIAL.fullmatch(path.name) and [*path.parts[-settled:]] != names[-settled:]:

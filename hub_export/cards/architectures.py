@@ -1,7 +1,7 @@
 """A card for each registered architecture: `timm-lp-hub cards` writes them into `model_cards/`.
 
-Nothing in them is measured: parameters and multiply-accumulates are counted on the meta device, and accuracies are the
-paper's.
+Nothing in them is measured here: parameters and multiply-accumulates are counted on the meta device, and the accuracies
+are the paper's.
 """
 
 import re
@@ -23,8 +23,7 @@ from timm_lp.models.complexity import count_macs, count_parameters
 from timm_lp.models.small_stem import SMALL_STEMS
 from timm_lp.models.variants import BASE, VARIANTS
 
-from .naming import BASE_SUMMARY
-from .templates import architecture_facts, by, giga, render, table
+from .templates import BASE_SUMMARY, TAG, architecture_facts, by, giga, render, table
 
 CARDS = Path("model_cards")  # of a clone
 _INPUT_SIZE = (3, 224, 224)  # of an image that is counted, unless the network is for smaller ones
@@ -50,7 +49,7 @@ def render_architecture_card(name: str) -> str:
         ModelCardData(
             library_name="timm",
             pipeline_tag="image-classification",
-            tags=["image-classification", "timm", "lp-convolution"],
+            tags=["image-classification", "timm", TAG],
         ),
         name=name,
         **facts["architectures"][name],

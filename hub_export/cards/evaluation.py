@@ -1,11 +1,19 @@
-"""What was measured of a network: on which data, with which seeds."""
+"""The trials that a card shows, and what was measured in them: on which data, with which seeds."""
 
 import re
 import statistics
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from huggingface_hub import EvalResult
+from timm.models import split_model_name_tag
+
+from timm_lp.models.variants import BASE, PAPER, REINIT
+from timm_lp.start import Start
+from timm_lp.trials.record import TrialRecord
+from timm_lp.trials.summary import command_of, ended_well, summarize, summarize_trial, tested_groups
+
+from .templates import ModelName
 
 # The Hub's name of a metric, and its name for people; balanced accuracy is the mean of the classes' recalls.
 _METRICS = {"top1": ("accuracy", "top-1 (%)"), "mean_per_class": ("balanced_accuracy", "mean per-class accuracy (%)")}
@@ -13,28 +21,118 @@ _HUB_DATASET = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One metric on one data set, by seed.
+class Trials:
+    """The trials that a card shows, as they may be published.
 
     Attributes:
-        dataset: `id`, `name`, and where known `revision`, `split`, `config`.
-        model: The base network, with or without a tag; None where the results name none.
-        shots: Training images of each class, None for all.
-        variant: Of the network, None where the results name none.
-        num_test: Test images.
-        lr: The learning rate, None where the results name none.
+        records: Those of the network's variant, with every seed, and others to compare with; see `tested_groups`.
+        trained: The trial that trained the network; None where that is not known.
+    """
+
+    records: tuple[TrialRecord, ...] = ()
+    trained: TrialRecord | None = None
+
+    @property
+    def of_variant(self) -> list[TrialRecord]:
+        """The trials of the network's variant, by seed; the first ones, once `of_network` has sorted them."""
+        return next(iter(tested_groups(self.records)), [])
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the training that gave the weights, None where it is not known."""
+        return None if self.trained is None else self.trained.seed
+
+    @property
+    def start(self) -> Start | None:
+        """The weights that the training started from, None where they are not known."""
+        return ended_well(self.of_variant).start if self.of_variant else None
+
+    @property
+    def command(self) -> str | None:
+        """The command that repeats the training of the variant with every seed, None where there was none."""
+        return command_of(self.of_variant) if self.of_variant else None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is published as `results.json`."""
+        command = self.command or ""
+        if self.trained is None:
+            return summarize(self.records, command)
+        return summarize_trial(self.trained, self.records, command)
+
+    @property
+    def evaluations(self) -> list["Evaluation"]:
+        """What was measured, of the network's variant first."""
+        return [
+            Evaluation(first, metric, {record.seed: (record.metrics or {}).get(metric) for record in group})
+            for group in tested_groups(self.records)
+            for first in [ended_well(group)]
+            for metric in first.metrics or {}
+        ]
+
+    def of_network(self, name: ModelName, damped: bool, merged: bool) -> "Trials":
+        """Return the trials of a network, those of its variant first.
+
+        Args:
+            name: The network's name.
+            damped: Whether its masks damped the base network's kernels, as those of `-paper` variants did.
+            merged: Whether its masks are folded in.
+
+        Raises:
+            ValueError: If there are trials, but none of its base network or of its variant, or if those of its variant
+                are not all of one data set, or are those of two runs.
+        """
+        fitting = [record for record in self.records if split_model_name_tag(record.model)[0] == name.architecture]
+        variant = self._variant(name, {record.variant for record in fitting}, damped, merged)
+        chosen = [record for record in fitting if record.variant == variant]
+        if self.records and not fitting:
+            _refuse("hold some of", name.architecture, {record.model for record in self.records})
+        if fitting and not chosen:
+            _refuse("hold some of", repr(variant), {record.variant for record in fitting})
+        if len(trained_on := list(dict.fromkeys(_setting(record) for record in chosen))) > 1:
+            raise ValueError(
+                f"`results` must be those of the data that the model was trained on, got {' and '.join(trained_on)}. "
+                "Give the trial's folder."
+            )
+        if len(folders := {record.folder for record in chosen}) < len(chosen):
+            raise ValueError(f"`results` must be those of one run, got {min(folders)} of two. Give the run's folder.")
+        return replace(self, records=(*chosen, *(record for record in fitting if record.variant != variant)))
+
+    def _variant(self, name: ModelName, variants: set[str], damped: bool, merged: bool) -> str:
+        """Return which variant of the benchmark a network is."""
+        is_folded = merged and name.variant == "large"  # merged weights may go by the large network's name
+        if is_folded and len(variants - {BASE}) == 1:
+            return (variants - {BASE}).pop()
+        if self.trained is not None:
+            trained = self.trained.variant
+            if trained not in (name.variant, f"{name.variant}{PAPER}", f"{name.variant}{REINIT}"):
+                _refuse("be those of", name.name, {repr(trained)})
+            return trained
+        if name.variant == "large" and {"large", f"large{REINIT}"} <= variants:
+            raise ValueError(
+                f"`results` must say whether {name.name} is large or large{REINIT}, got those of both. Give the "
+                "trial's folder."
+            )
+        return f"{name.variant}{PAPER}" if damped else name.variant
+
+
+def _refuse(rule: str, wanted: str, got: set[str]) -> NoReturn:
+    raise ValueError(f"`results` must {rule} {wanted}, got those of {', '.join(sorted(got))}. Give the model's own.")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One metric of a variant of a network on a data set, by seed.
+
+    Attributes:
+        trial: One of its trials that did not fail.
         metric: `top1` for instance.
         by_seed: Percent by seed; None where training failed.
     """
 
-    dataset: dict[str, Any]
-    model: str | None
-    shots: int | None
-    variant: str | None
-    num_test: int | None
-    lr: float | None
+    trial: TrialRecord
     metric: str
-    by_seed: dict[str, float | None]
+    by_seed: dict[int, float | None]
 
     @property
     def values(self) -> list[float]:
@@ -61,27 +159,27 @@ class Evaluation:
     @property
     def hub_dataset(self) -> str | None:
         """The data set's id on the Hub; None for one that is not pinned to a commit there, which may be a folder."""
-        pinned = self.dataset.get("revision") is not None and _HUB_DATASET.fullmatch(self.dataset["id"] or "")
-        return self.dataset["id"] if pinned else None
+        dataset = self.trial.dataset
+        return dataset.id if dataset.revision is not None and _HUB_DATASET.fullmatch(dataset.id) else None
 
     @property
     def setting(self) -> str:
         """How the network was trained on what, in words."""
-        return f"{self.dataset['name']}, {'all images' if self.shots is None else f'{self.shots}-shot'}"
+        return _setting(self.trial)
 
     @property
     def label(self) -> str:
         """The metric's name for people."""
         return _METRICS.get(self.metric, ("", self.metric))[1]
 
-    def seed_of(self, seed: int | None) -> str | None:
+    def seed_of(self, seed: int | None) -> int | None:
         """Return which of the seeds published weights are of; None where that is not known, or none of these.
 
         Args:
             seed: The weights' seed; None where it is not recorded, which says enough where there was one run.
         """
-        key = str(seed) if seed is not None else next(iter(self.by_seed))
-        return key if key in self.by_seed and (seed is not None or len(self.by_seed) == 1) else None
+        only = next(iter(self.by_seed)) if len(self.by_seed) == 1 else None
+        return only if seed is None else seed if seed in self.by_seed else None
 
     def eval_result(self, seed: int | None) -> EvalResult | None:
         """Return the metadata of the figure of published weights, None where it is not known.
@@ -93,16 +191,20 @@ class Evaluation:
         value = None if key is None else self.by_seed[key]
         if value is None:
             return None
-        shots = "" if self.shots is None else f"{self.shots}-shot "
+        dataset, shots = self.trial.dataset, "" if self.trial.shots is None else f"{self.trial.shots}-shot "
         return EvalResult(
             task_type="image-classification",
             task_name="Image Classification",
-            dataset_type=self.hub_dataset or self.dataset["name"],
-            dataset_name=self.dataset["name"],
-            dataset_config=self.dataset.get("config"),
-            dataset_split=self.dataset.get("split"),
-            dataset_revision=self.dataset.get("revision"),
+            dataset_type=self.hub_dataset or dataset.name,
+            dataset_name=dataset.name,
+            dataset_config=dataset.config,
+            dataset_split=dataset.split,
+            dataset_revision=dataset.revision,
             metric_type=_METRICS.get(self.metric, (self.metric, ""))[0],
             metric_name=f"{shots}{self.label}, seed {key}",
             metric_value=round(value, 2),
         )
+
+
+def _setting(trial: TrialRecord) -> str:
+    return f"{trial.dataset.name}, {'all images' if trial.shots is None else f'{trial.shots}-shot'}"

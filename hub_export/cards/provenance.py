@@ -1,4 +1,4 @@
-"""Where a model's weights started from, and under which licence that puts it."""
+"""Where a model's weights started from, and which licence that puts it under."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from typing import Any
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from timm_lp.models.variants import PAPER, REINIT, variant_prefix
 from timm_lp.start import Start, pretrained_start
+
+from .templates import one_line
 
 _HUB = "https://huggingface.co/"
 # The Hub's identifiers of licences; others are "other" there, with a name and a link.
@@ -25,6 +28,11 @@ _HUB_LICENSES = frozenset(
 _NO_LICENSE = "unknown"  # how timm and the Hub call a licence that nobody knows
 _LICENSE = re.compile(r"\w[\w.+-]*")
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# How a variant of the benchmark starts that does not start as the base network's function.
+_STARTS = {
+    PAPER: ", in kernels that the masks damped",
+    REINIT: ", but for the enlarged kernels, which started at random",
+}
 
 
 @dataclass(frozen=True)
@@ -135,3 +143,59 @@ def _tagged_config(config: Any) -> dict[str, Any] | None:
     except RuntimeError:  # what timm raises for a tag that it does not have
         return None
     return known.to_dict() if known else None
+
+
+def base_text(base: BaseWeights, variant: str | None) -> str:
+    """Return where the weights started from, in words.
+
+    Args:
+        base: The weights.
+        variant: Of the trial that trained the network, None where that is not known.
+    """
+    if base.stated_model is None:
+        return _start_text(base, variant)
+    stated = f"[{base.stated_model}]({hub_url(base.stated_model)}), as its publisher says"
+    if not base.recorded or (base.start and base.start.hub_id == base.stated_model):
+        return stated
+    return f"{stated}; the training recorded: {_start_text(base, variant)}"
+
+
+def _start_text(base: BaseWeights, variant: str | None) -> str:
+    way = _STARTS.get((variant or "").removeprefix(variant_prefix(variant or "")), "")
+    if base.start is None:
+        return "not stated"
+    if base.kind == "random":
+        return "none, trained from random weights"
+    if base.kind == "checkpoint":
+        digest = f" (sha256 `{base.start.sha256}`)" if base.start.sha256 else ""
+        what = f"a checkpoint file, `{one_line(base.start.file).replace('`', '')}`{digest}"
+        if base.recorded:
+            return f"{what}{way}; what that was trained from is not recorded"
+        loaded = "whether it was loaded, and what it was trained from, is not recorded"
+        return f"{what}, as the model's configuration says; {loaded}"
+    link = f"[{base.start.hub_id or base.url}]({base.url})"
+    if base.recorded:
+        return f"{link}{way}"
+    return f"{link}, as the model's configuration says; whether they were loaded is not recorded"
+
+
+def licence_text(base: BaseWeights) -> str:
+    """Return the model's licence, in words."""
+    if base.stated_license is not None:
+        differs = base.recorded and base.license not in (None, base.stated_license)
+        inherited = f"; the base weights are under {one_line(base.license)}" if differs else ""
+        return f"{base.stated_license}, as its publisher says{inherited}"
+    if base.start is None:
+        return "not known: look up what it was trained from, and under which licence that is, before you use this model"
+    if base.kind == "random":
+        return "not stated; none is inherited, since no base weights were used"
+    if base.kind == "checkpoint":
+        return (
+            "not known: that of the checkpoint applies, and of what it was trained from, so look both up before you "
+            "use this model"
+        )
+    if base.license is None:
+        return "not known: the base weights' licence applies, so look it up before you use this model"
+    if not base.recorded:
+        return f"not stated; {one_line(base.license)} if the base weights were loaded, whose licence that is"
+    return f"{one_line(base.license)}, inherited from the base weights"

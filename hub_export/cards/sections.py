@@ -3,40 +3,46 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
+import torch
 from timm.models import get_model_args
 from torch import nn
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d
+from timm_lp.masks.report import percent
 from timm_lp.masks.statistics import (
+    BY_CHANCE,
+    ELONGATED,
+    NEAR,
+    ORIENTED,
+    LayerMasks,
     Spread,
+    orientation_shares,
+    share,
 )
 from timm_lp.models.complexity import count_macs, count_parameters, to_meta
-from timm_lp.models.variants import BASE, PAPER, REINIT, variant_prefix
+from timm_lp.models.variants import BASE
+from timm_lp.trials.record import TrialRecord
 
-from .evaluation import Evaluation
-from .naming import ModelName, is_ours
-from .provenance import BaseWeights, forbids_commerce, hub_url
-from .results import Recipe, Speed
-from .templates import PAPER_URL, architecture_facts, by, giga, one_line, table
+from .evaluation import Evaluation, Trials
+from .provenance import BaseWeights, base_text, forbids_commerce, licence_text
+from .templates import PAPER_URL, ModelName, architecture_facts, by, giga, is_ours, one_line, table
 
-# How a variant of the benchmark starts that does not start as the base network's function.
-_STARTS = {
-    PAPER: ", in kernels that the masks damped",
-    REINIT: ", but for the enlarged kernels, which started at random",
-}
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"
 
 
-def title(name: ModelName, merged: bool, own: Sequence[Evaluation]) -> str:
+def title(name: ModelName, merged: bool, evaluations: Sequence[Evaluation]) -> str:
     """Return the card's heading: the model, and what it was trained on."""
-    trained = f": {one_line(own[0].setting)}" if own else ""
+    trained = f": {one_line(evaluations[0].setting)}" if evaluations else ""
     return f"{name.name}{' (merged)' if merged else ''}{trained}"
 
 
-def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[Evaluation], seed: int | None) -> str:
+def description(
+    model: nn.Module, name: ModelName, merged: bool, evaluations: Sequence[Evaluation], seed: int | None
+) -> str:
     """Return what the model is, in a few sentences."""
     network = architecture_facts()["architectures"][name.architecture]
     base = f"[{network['title']}]({network['source']['url']})"
@@ -46,7 +52,7 @@ def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[E
         kernels = f"the large kernels of {_PAPER}" if name.enlarged else "its own kernels"
         compared = "what networks with masks are compared with"
         text = f"{base} with {kernels}, but without masks: {compared}"
-        text += "." if own else ", or what is left of one whose masks were folded in."
+        text += "." if evaluations else ", or what is left of one whose masks were folded in."
     else:
         grown = "made about twice as large and " if name.enlarged else ""
         text = (
@@ -56,25 +62,25 @@ def description(model: nn.Module, name: ModelName, merged: bool, own: Sequence[E
         )
     if merged:
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
-    best = [_top1(e, seed) for e in own if e.metric == "top1" and e.values]
+    best = [_top1(e, seed) for e in evaluations if e.metric == "top1" and e.values]
     return f"{text} Top-1: {', '.join(best)}, see below." if best else text
 
 
 def _top1(evaluation: Evaluation, seed: int | None) -> str:
     """Return the figure of the weights, and the mean and standard deviation over seeds beside it."""
     where, key = one_line(evaluation.setting), evaluation.seed_of(seed)
-    own = None if key is None else evaluation.by_seed[key]
+    value = None if key is None else evaluation.by_seed[key]
     spread = "" if evaluation.std is None else f" ± {evaluation.std:.1f}"
     mean = f"{evaluation.mean:.1f}{spread} %"
-    if own is None:
+    if value is None:
         return f"{mean} on {where} ({evaluation.averaged}; that of these weights is not recorded)"
     if len(evaluation.by_seed) == 1:
         return f"{mean} on {where} ({evaluation.averaged})"
-    return f"{own:.1f} % on {where} (these weights, seed {key}; {evaluation.averaged}: {mean})"
+    return f"{value:.1f} % on {where} (these weights, seed {key}; {evaluation.averaged}: {mean})"
 
 
 def facts(
-    model: Any, name: ModelName, merged: bool, base: BaseWeights, recipe: Recipe, input_size: tuple[int, ...]
+    model: Any, name: ModelName, merged: bool, base: BaseWeights, variant: str | None, input_size: tuple[int, ...]
 ) -> dict[str, str]:
     """Return the model's properties, as text by name."""
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
@@ -92,8 +98,8 @@ def facts(
         lines["Exponent p"] = f"{now}{frozen}" if now == start else f"{now}{frozen}; new masks have {start}"
     lines["Classes"] = str(model.num_classes) if model.num_classes else "none: the model returns features"
     lines["Images"] = f"{input_size[0]} channels, {by(input_size[1:])} pixels"
-    lines["Base weights"] = _base_text(base, recipe.variant)
-    lines["Licence"] = _licence_text(base)
+    lines["Base weights"] = base_text(base, variant)
+    lines["Licence"] = licence_text(base)
     return lines
 
 
@@ -117,12 +123,12 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
     if not evaluations:
         return ""
     seeds = list(dict.fromkeys(seed for evaluation in evaluations for seed in evaluation.by_seed))
-    compares = len({evaluation.variant for evaluation in evaluations}) > 1
+    compares = len({evaluation.trial.variant for evaluation in evaluations}) > 1
     header = ["", *(["variant"] if compares else []), *(f"seed {seed}" for seed in seeds)]
     rows = [
         [
             f"{e.setting}: {e.label}",
-            *([e.variant] if compares else []),
+            *([e.trial.variant] if compares else []),
             *(_percent(e.by_seed[seed], "failed") if seed in e.by_seed else "" for seed in seeds),
             _percent(e.mean, "-"),
             _percent(e.std, "-"),
@@ -132,54 +138,100 @@ def results_table(evaluations: Sequence[Evaluation]) -> str:
     return table([*header, "mean", "std"], rows, left=2 if compares else 1)
 
 
-def results_note(own: Sequence[Evaluation], recipe: Recipe) -> str:
+def results_note(evaluations: Sequence[Evaluation], seed: int | None) -> str:
     """Return what the table of results needs to be understood."""
-    tested = {e.dataset["name"]: _tested(e) for e in own if e.num_test is not None}
-    revisions = {e.hub_dataset: e.dataset["revision"] for e in own if e.hub_dataset and e.dataset.get("revision")}
+    tested = {e.trial.dataset.name: _tested(e.trial) for e in evaluations if e.trial.num_test is not None}
+    revisions = {e.hub_dataset: e.trial.dataset.revision for e in evaluations if e.hub_dataset}
     pinned = [f"[{id}](https://huggingface.co/datasets/{id}) at `{revision}`" for id, revision in revisions.items()]
-    spread = ", and std their sample standard deviation" if any(e.std is not None for e in own) else ""
-    seed = "one run" if recipe.seed is None else f"seed {recipe.seed}"
+    spread = ", and std their sample standard deviation" if any(e.std is not None for e in evaluations) else ""
+    run = "one run" if seed is None else f"seed {seed}"
+    runs = [f"Each seed is a training run of its own{spread}; the weights here are those of {run}."]
     note = [
         *(["Tested on " + "; ".join(tested.values()) + "."] if tested else []),
         *(["Data: " + "; ".join(pinned) + "."] if pinned else []),
-        *([f"Each seed is a training run of its own{spread}; the weights here are those of {seed}."] if own else []),
+        *(runs if evaluations else []),
     ]
     return "\n" + " ".join(note)
 
 
-def settings(recipe: Recipe, own: Sequence[Evaluation]) -> str:
-    """Return the recipe's settings as YAML, one on a line, those that are null left out.
-
-    Args:
-        recipe: The recipe of all results.
-        own: The model's own results; their learning rate counts.
-    """
-    lr = next((evaluation.lr for evaluation in own if evaluation.lr is not None), recipe.settings.get("lr"))
-    given = {key: value for key, value in {**recipe.settings, "lr": lr}.items() if value is not None}
+def settings(trials: Trials) -> str:
+    """Return the training's settings as YAML, one on a line, without those that are null."""
+    given = {key: value for key, value in trials.content["recipe"]["settings"].items() if value is not None}
     return "\n".join(
         f"{key if key.isidentifier() else json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
         for key, value in given.items()
     )
 
 
-def speed_table(name: ModelName, speed: Speed | None) -> str:
-    """Return the measured times of the networks of this name, in their forms, as a table; empty where none are."""
-    cases = {case: times for case, times in (speed.cases if speed else {}).items() if case.startswith(f"{name.name},")}
-    columns = [("training", "lp"), ("evaluation", "lp"), ("evaluation", "merged")]
-    rows = [(case, *(f"{times[key]:.1f}" if key in times else "-" for key in columns)) for case, times in cases.items()]
-    header = ("case", "training step (ms)", "evaluation (ms)", "evaluation, merged (ms)")
-    return table(header, rows) if rows else ""
-
-
-def speed_note(name: ModelName, speed: Speed | None) -> str:
-    """Return what the measured times depend on."""
-    if not speed:
-        return ""
-    return (
-        f"Medians of {speed.runs} runs of `python -m timm_lp.bench` on {one_line(speed.device)}, {speed.threads} "
-        f"threads, torch {one_line(speed.torch)}. They are those of a new {name.name} with timm's default arguments, "
-        "not of the weights here."
+def masks_note(layers: Sequence[LayerMasks]) -> str:
+    """Return how far the masks are from new ones, in words."""
+    p, sigma = Spread.over(layer.p_change for layer in layers), Spread.over(layer.sigma_change for layer in layers)
+    text = (
+        f"Each of the {sum(map(len, layers)):,} masks has an exponent p (2 is a Gaussian, 16 almost a box) and a width "
+        "sigma along the kernel's height and width."
     )
+    if all(layer.are_new for layer in layers):
+        return f"{text} They are as new."
+    if str(p) == str(sigma) == "1":
+        return f"{text} Their p and sigma are within 0.5 % of those of new masks."
+    return (
+        f"{text} They have {p} times the p of new masks (median {p.median:.3f}), and {sigma} times their sigma (median "
+        f"{sigma.median:.3f})."
+    )
+
+
+def moved_table(layers: Sequence[LayerMasks]) -> str:
+    """Return what moved from the start, and what of it can be set beside biology; empty where nothing moved."""
+    if all(layer.are_new for layer in layers):
+        return ""
+    p, moved, sigma, gamma, theta = (
+        torch.cat(values)
+        for values in zip(
+            *((m.p, m.p_moved, m.sigma_change.flatten(), m.conformation.gamma, m.conformation.theta) for m in layers),
+            strict=True,
+        )
+    )
+    p_start = ", ".join(f"{start:g}" for start in sorted({layer.p_init for layer in layers}))
+    gamma_start = Spread.of(torch.tensor([max(layer.sigma_init) / min(layer.sigma_init) for layer in layers]))
+    long = f"{_median(gamma)}; {percent(share(gamma > ELONGATED))} above {ELONGATED:g}"
+    rows = [
+        ("p", p_start, f"{_median(p)}; {percent(share(moved))} moved", "as a tendency"),
+        ("sigma over its start", "1", _median(sigma), "no: the offsets are standardised"),
+        ("gamma: longest over shortest width", gamma_start, long, "no: one width is fitted"),
+        (f"direction where gamma is above {ORIENTED:g}", "-", _directions(gamma, theta), "no: no figure is given"),
+    ]
+    return table(("masks", "at the start", "now: median (range)", "comparable with biology"), rows, left=4)
+
+
+def masks_table(layers: Sequence[LayerMasks]) -> str:
+    """Return the masks' p and sigma by kernel size, as a table."""
+    rows = []
+    for size, group in groupby(sorted(layers, key=lambda m: m.kernel_size, reverse=True), lambda m: m.kernel_size):
+        same = list(group)
+        p, sigma = Spread.over(layer.p for layer in same), Spread.over(layer.sigma for layer in same)
+        rows.append((by(size), len(same), f"{sum(map(len, same)):,}", p, sigma))
+    return table(("kernel", "layers", "masks", "p", "sigma (pixels)"), rows) if rows else ""
+
+
+def layers_table(layers: Sequence[LayerMasks]) -> str:
+    """Return the masks' statistics layer by layer, as a table; empty where no layer's masks differ."""
+    if all(layer.are_alike for layer in layers):
+        return ""
+    header = (
+        *("layer", "kernel", "masks", "p start", "p min", "median", "max"),
+        *("sigma start (pixels)", "min", "median", "max", "gamma median", "max"),
+    )
+    rows = [
+        (
+            *(layer.fqn, by(layer.kernel_size), len(layer), f"{layer.p_init:g}"),
+            *(f"{value:.3f}" for value in Spread.of(layer.p)),
+            "x".join(f"{sigma:g}" for sigma in dict.fromkeys(layer.sigma_init)),
+            *(f"{value:.3f}" for value in Spread.of(layer.sigma)),
+            *(f"{value:.2f}" for value in Spread.of(layer.conformation.gamma)[1:]),
+        )
+        for layer in layers
+    ]
+    return table(header, rows)
 
 
 def label_list(names: Sequence[str]) -> str:
@@ -187,7 +239,7 @@ def label_list(names: Sequence[str]) -> str:
     return " · ".join(f"{index} {one_line(name)}" for index, name in enumerate(names))
 
 
-def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> list[str]:
+def limits(num_classes: int, base: BaseWeights, evaluations: Sequence[Evaluation]) -> list[str]:
     """Return what the model is for, and where it cannot be trusted."""
     if num_classes:
         task = (
@@ -196,9 +248,9 @@ def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> li
         )
     else:
         task = "It turns images into features, for research and as a starting point for further training."
-    few = [_few_images(own[0], own[0].shots, num_classes)] if own and own[0].shots is not None else []
-    lines = [task, *few]
-    if own:
+    trial = evaluations[0].trial if evaluations else None
+    lines = [task, *([_few_images(trial, num_classes)] if trial and trial.shots is not None else [])]
+    if evaluations:
         lines.append(
             "Only the accuracy above is reported: not the robustness to other cameras, corruptions or places, and not "
             "the fairness to any group of people. Do not let it decide about people, or where errors do harm."
@@ -217,18 +269,17 @@ def limits(num_classes: int, base: BaseWeights, own: Sequence[Evaluation]) -> li
     return lines
 
 
-def _few_images(own: Evaluation, shots: int, num_classes: int) -> str:
+def _few_images(trial: TrialRecord, num_classes: int) -> str:
+    shots = trial.shots or 0
     return (
-        f"It was trained on {shots} images of each class of {one_line(own.dataset['name'])} "
+        f"It was trained on {shots} images of each class of {one_line(trial.dataset.name)} "
         f"({shots * num_classes:,} at most): images unlike those are likely to be recognised worse than "
         "the results say."
     )
 
 
-def _tested(evaluation: Evaluation) -> str:
-    split = evaluation.dataset.get("split")
-    images = f"{one_line(evaluation.dataset['name'])}: {evaluation.num_test:,} images"
-    return f"{images} of its {one_line(split)} split" if split else images
+def _tested(trial: TrialRecord) -> str:
+    return f"{one_line(trial.dataset.name)}: {trial.num_test:,} images of its {one_line(trial.dataset.split)} split"
 
 
 def _has_frozen_masks(model: nn.Module, name: ModelName) -> bool:
@@ -239,57 +290,21 @@ def _has_frozen_masks(model: nn.Module, name: ModelName) -> bool:
     return name.frozen or get_model_args(model).get("trainable_mask") is False
 
 
-def _base_text(base: BaseWeights, variant: str | None) -> str:
-    if base.stated_model is None:
-        return _start_text(base, variant)
-    stated = f"[{base.stated_model}]({hub_url(base.stated_model)}), as its publisher says"
-    if not base.recorded or (base.start and base.start.hub_id == base.stated_model):
-        return stated
-    return f"{stated}; the training recorded: {_start_text(base, variant)}"
-
-
-def _start_text(base: BaseWeights, variant: str | None) -> str:
-    if base.start is None:
-        return "not stated"
-    if base.kind == "random":
-        return "none, trained from random weights"
-    if base.kind == "checkpoint":
-        digest = f" (sha256 `{base.start.sha256}`)" if base.start.sha256 else ""
-        what = f"a checkpoint file, `{one_line(base.start.file).replace('`', '')}`{digest}"
-        if base.recorded:
-            return f"{what}{_STARTS.get(_suffix(variant), '')}; what that was trained from is not recorded"
-        loaded = "whether it was loaded, and what it was trained from, is not recorded"
-        return f"{what}, as the model's configuration says; {loaded}"
-    link = f"[{base.start.hub_id or base.url}]({base.url})"
-    if base.recorded:
-        return f"{link}{_STARTS.get(_suffix(variant), '')}"
-    return f"{link}, as the model's configuration says; whether they were loaded is not recorded"
-
-
-def _suffix(variant: str | None) -> str:
-    return (variant or "").removeprefix(variant_prefix(variant or ""))
-
-
-def _licence_text(base: BaseWeights) -> str:
-    if base.stated_license is not None:
-        differs = base.recorded and base.license not in (None, base.stated_license)
-        inherited = f"; the base weights are under {one_line(base.license)}" if differs else ""
-        return f"{base.stated_license}, as its publisher says{inherited}"
-    if base.start is None:
-        return "not known: look up what it was trained from, and under which licence that is, before you use this model"
-    if base.kind == "random":
-        return "not stated; none is inherited, since no base weights were used"
-    if base.kind == "checkpoint":
-        return (
-            "not known: that of the checkpoint applies, and of what it was trained from, so look both up before you "
-            "use this model"
-        )
-    if base.license is None:
-        return "not known: the base weights' licence applies, so look it up before you use this model"
-    if not base.recorded:
-        return f"not stated; {one_line(base.license)} if the base weights were loaded, whose licence that is"
-    return f"{one_line(base.license)}, inherited from the base weights"
-
-
 def _percent(value: float | None, missing: str) -> str:
     return missing if value is None else f"{value:.2f}"
+
+
+def _median(values: torch.Tensor) -> str:
+    spread = Spread.of(values)
+    return f"{spread.median:.3g} ({spread})"
+
+
+def _directions(gamma: torch.Tensor, theta: torch.Tensor) -> str:
+    count = int((gamma > ORIENTED).sum())
+    if not count:
+        return "none has one"
+    horizontal, vertical = orientation_shares(gamma, theta)
+    return (
+        f"{count:,} have one: {percent(horizontal)} within {NEAR:g} degrees of horizontal, {percent(vertical)} of "
+        f"vertical ({percent(BY_CHANCE)} each if at random)"
+    )

@@ -1,15 +1,21 @@
-"""The cards' templates, what all cards say of the base networks, and how they write numbers."""
+"""The cards' templates, the names of the networks, and how cards write numbers."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
+from timm.models import model_entrypoint
 
+from timm_lp.models import ARCHITECTURES
+from timm_lp.models.variants import BASE, VARIANTS
 from timm_lp.reporting import markdown_rows
 
+BASE_SUMMARY = "the network as it is"
+TAG = "lp-convolution"  # of all cards
 PAPER_TITLE = "Brain-inspired Lp-Convolution Benefits Large Kernels and Aligns Better with Visual Cortex"
 PAPER_URL = "https://openreview.net/forum?id=0LSAmFCc4p"
 
@@ -55,3 +61,52 @@ def giga(count: int) -> str:
 def by(size: Iterable[int]) -> str:
     """Return `15x15` for a size of 15 by 15."""
     return "x".join(map(str, size))
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A registered name.
+
+    Attributes:
+        name: The whole, `lp2_resnet18` for instance.
+        variant: Its prefix, `lp2`, or `base` where it has none.
+        architecture: The base network, `resnet18`.
+        enlarged: Whether the variants have larger kernels than the base network.
+        frozen: Whether the variant's masks are never trained.
+        summary: What the variant is, in words.
+    """
+
+    name: str
+    variant: str
+    architecture: str
+    enlarged: bool
+    frozen: bool
+    summary: str
+
+
+def parse_name(name: str) -> ModelName:
+    """Take a registered model's name apart.
+
+    Args:
+        name: The name, without a tag.
+
+    Raises:
+        ValueError: If neither we nor the base networks of ours have such a name.
+    """
+    for architecture in ARCHITECTURES:
+        enlarged = architecture.kernel_scale > 1
+        if name == architecture.name:
+            return ModelName(name, BASE, architecture.name, enlarged, False, BASE_SUMMARY)
+        for variant in VARIANTS:
+            if name == f"{variant.prefix}_{architecture.name}":
+                frozen = variant.conversion.get("trainable_mask") is False
+                return ModelName(name, variant.prefix, architecture.name, enlarged, frozen, variant.summary)
+    raise ValueError(
+        f"`model` must be one of timm_lp's registered models or their base networks, got {name!r}. "
+        "timm.list_models('lp*') lists them."
+    )
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether timm has a registered model from this package."""
+    return model_entrypoint(name).__module__.startswith("timm_lp.")

@@ -5,12 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.utils import _runtime
+from timm.models import save_for_hf
 from torch import nn
 
 from hub_export import stage
+from timm_lp.files import write_json
+from timm_lp.trials.record import as_json
 
 from ..hub_server import HubServer, serve
 from ..models.networks import NUM_CLASSES, create_trained
+from ..trials.records import record as trial_record
 
 LABELS = [f"class {i}" for i in range(NUM_CLASSES)]
 REPO = "alice/network"
@@ -34,6 +38,21 @@ def staged_once(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) ->
 def staged(staged_once: Path, tmp_path: Path) -> Path:
     """A staged folder of the test's own."""
     return Path(shutil.copytree(staged_once, tmp_path / "network"))
+
+
+@pytest.fixture(scope="session")
+def trial_once(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run, record = tmp_path_factory.mktemp("run"), trial_record("lp2", 1, 90.0)
+    save_for_hf(network, str(run / record.folder), model_config={"label_names": LABELS}, safe_serialization=True)
+    for other in (record, trial_record("lp2", 2, 91.0), trial_record("base", 1, 80.0)):
+        write_json(run / other.folder / "trial.json", as_json(other))
+    return run
+
+
+@pytest.fixture
+def trial(trial_once: Path, tmp_path: Path) -> Path:
+    """A trial's folder of the test's own, in a run with another seed and the base network, which were not saved."""
+    return Path(shutil.copytree(trial_once, tmp_path / "run")) / "dtd" / "resnet18" / "lp2-seed1"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,7 @@ from timm_lp import lp_convert
 
 from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, images
 from .conftest import LABELS
-
-RESULTS = {"recipe": {"command": "accelerate launch finetune.py", "settings": {"epochs": 1}}, "results": []}
+from .test_verification import make_hostile
 
 
 @torch.no_grad()
@@ -47,14 +47,12 @@ def test_a_staged_network_is_the_network(network: nn.Module, staged: Path) -> No
     assert list(loaded.pretrained_cfg["label_names"]) == LABELS
 
 
-def test_a_trial_that_is_copied_over_another_is_refused(network: nn.Module, tmp_path: Path) -> None:
-    folder = tmp_path / "lp2-seed2"
-    save_for_hf(network, str(folder), safe_serialization=True)
-    (folder / "trial.json").write_text('{"folder": "digits/resnet18/base-seed1"}')
+def test_a_trial_that_is_copied_over_another_is_refused(trial: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(trial, trial.parent / "lp2-seed3"))
     with pytest.raises(
-        ValueError, match=r"A trial must lie in the folder of its record, got .*lp2-seed2 with the record"
+        ValueError, match=r"A trial must lie in the folder of its record, got .*lp2-seed3 with the record"
     ):
-        stage(str(folder), tmp_path / "staged")
+        stage(str(copied), tmp_path / "staged")
     assert not (tmp_path / "staged").exists()
 
 
@@ -68,7 +66,7 @@ def test_the_configuration_suits_timm_and_transformers(staged: Path) -> None:
     assert config["pretrained_cfg"]["input_size"] == [3, 64, 64]
 
 
-@pytest.mark.parametrize("name", ["lp2_resnet18", "lp16_convnext_tiny", "lp2_densenet121", "lp2_replknet31"])
+@pytest.mark.parametrize("name", ["lp2_resnet18", "lp16_convnext_tiny", "lp2_replknet31"])
 def test_a_merged_network_is_a_plain_one_that_computes_the_same(name: str, tmp_path: Path) -> None:
     model = create_trained(name)
     folder = stage(model, tmp_path / "merged", merged=True)
@@ -97,20 +95,84 @@ def test_the_model_stays_as_it_is(network: nn.Module, tmp_path: Path) -> None:
     assert model.conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_saved_folder_is_staged_with_its_results_and_labels(network: nn.Module, tmp_path: Path) -> None:
-    trial = tmp_path / "trial"
-    save_for_hf(network, str(trial), model_config={"label_names": LABELS}, safe_serialization=True)
-    (trial / "results.json").write_text(json.dumps(RESULTS))
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_trial_is_staged_with_its_results_and_labels(
+    network: nn.Module, trial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = stage(trial, tmp_path / "network")
-    assert json.loads((folder / "results.json").read_text()) == RESULTS
+    results = json.loads((folder / "results.json").read_text())
+    assert [entry["metrics"]["top1"] for entry in results["results"]] == [{"1": 90.0, "2": 91.0}, {"1": 80.0}]
     assert json.loads((folder / "config.json").read_text())["label_names"] == LABELS
     assert torch.equal(logits(load(folder)), logits(network))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert contents(stage("~/run/dtd/resnet18/lp2-seed1", tmp_path / "of_home")) == contents(folder)
+    for text in ("{", "{}", '{"results": [{"model": "alexnet"}]}', "[" * 100_000):
+        (trial / "results.json").write_text(text)  # which is written, and never read
+    assert contents(stage(trial, tmp_path / "with_results")) == contents(folder)
 
 
-def test_results_from_a_file(network: nn.Module, tmp_path: Path) -> None:
-    (tmp_path / "r.json").write_text(json.dumps(RESULTS))
-    folder = stage(network, tmp_path / "network", results=tmp_path / "r.json")
-    assert json.loads((folder / "results.json").read_text()) == RESULTS
+def test_results_and_times_of_a_network(network: nn.Module, trial: Path, tmp_path: Path) -> None:
+    times = {"machine": {"device": "a CPU", "threads": 2, "torch": "2.9"}, "runs": 5, "results": []}
+    (tmp_path / "speed.json").write_text(json.dumps(times))
+    folder = stage(network, tmp_path / "network", results=trial / "trial.json", speed=tmp_path / "speed.json")
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["recipe"]["variant"], results["recipe"]["seed"], results["speed"]["runs"]) == ("lp2", 1, 5)
+    run = json.loads((stage(network, tmp_path / "of_run", results=trial.parents[2]) / "results.json").read_text())
+    assert run["results"] == results["results"]
+    assert not {"variant", "seed", "speed"} & {*run, *run["recipe"]}
+
+
+def alone(trial: Path) -> Path:
+    """Return the run's folder, in which only the trial is left."""
+    for other in ("lp2-seed2", "base-seed1"):
+        shutil.rmtree(trial.parent / other)
+    return trial.parents[2]
+
+
+FORMS: dict[str, Callable[[Path], object]] = {
+    "folder": lambda trial: (trial / "trial.json").unlink() or trial,
+    "local-dir": lambda trial: f"local-dir:{trial}",
+    "run": alone,
+    "file": lambda trial: str(trial / "model.safetensors"),
+    "other file": lambda trial: trial / "ema.pth",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_a_network(form: str, network: nn.Module, trial: Path, tmp_path: Path) -> None:
+    of_lightning = {f"model.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": of_lightning}, trial / "ema.pth")
+    folder = stage(FORMS[form](trial), tmp_path / "network")  # type: ignore[arg-type]
+    verify(folder)
+    assert torch.equal(logits(load(folder)), logits(network))
+    assert (folder / "results.json").exists() == (form in ("local-dir", "run", "file"))
+
+
+def test_what_is_not_one_network(trial: Path, tmp_path: Path) -> None:
+    for other in ("lp2-seed2", "base-seed1"):
+        for name in ("config.json", "model.safetensors"):
+            shutil.copy(trial / name, trial.parent / other / name)
+    (tmp_path / "sudoku").mkdir()
+    (tmp_path / "sudoku" / "config.json").write_text('{"architecture": "sudoku"}')
+    torch.save({"fc.bias": torch.zeros(7)}, trial / "part.pth")
+    for network, message in (
+        (trial.parents[2], r"`model` must be one network, got '.*run', the folder of \S+base-seed1, .*\. Name one of"),
+        (tmp_path / "sudoku", "must be a network that sees images, got .*, a Sudoku network"),
+        ("no_such_network", "`NETWORK` must be a registered name, .*, got 'no_such_network', which is neither a name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stage(network, tmp_path / "new")
+    with pytest.raises(VerificationError, match=r"part\.pth must hold the weights of lp2_resnet18, but conv1\.weight"):
+        stage(trial / "part.pth", tmp_path / "new")
+    make_hostile(trial, lambda config: config["model_args"].update(channels=[2**20] * 4))
+    torch.save(load_file(trial / "model.safetensors"), trial / "whole.pth")
+    for file in ("whole.pth", "model.safetensors"):
+        with pytest.raises(VerificationError, match=rf"{file} must hold the weights of .* instead of \(1048576,"):
+            stage(trial / file, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_base_network_is_staged(tmp_path: Path) -> None:
@@ -156,7 +218,6 @@ def changed_by_hand() -> nn.Module:
         ),
         (lambda: create("lp2_resnet18").half(), {}, r"must have float32 weights, got torch\.float16 in conv1\.weight"),
         (lambda: create("lp2_resnet18", device="meta"), {}, r"must have float32 weights, got no data in conv1\.weight"),
-        (lambda: "no_such_network", {}, "a name that timm knows, got 'no_such_network'"),
         (lambda: create("resnet18"), {"merged": True}, "`merged` must be False for a network without masks"),
         (lambda: create("lp2_resnet18"), {"label_names": ["a"]}, "`label_names` must be 7 names, .*, got 1"),
         (
@@ -167,7 +228,7 @@ def changed_by_hand() -> nn.Module:
         (
             lambda: create("lp2_resnet18"),
             {"results": {"top1": 1}},
-            "`results` must have a list under 'results', got None",
+            r"`results` must be a trial's folder, the folder of a run or a trial\.json, got {'top1': 1}\. Give",
         ),
         (lambda: with_weights("fc.weight", 1e38), {}, "must compute finite numbers, got lp2_resnet18"),
         (lambda: with_weights("fc.bias", math.nan), {}, r"must have finite weights, got nan or inf in fc\.bias"),
@@ -178,22 +239,6 @@ def changed_by_hand() -> nn.Module:
         ),
         (mobilenet, {}, "must be one of timm_lp's registered models"),
         (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
-    ],
-    ids=[
-        "conv",
-        "features",
-        "half",
-        "meta",
-        "name",
-        "merged",
-        "labels",
-        "label",
-        "results",
-        "overflow",
-        "nan",
-        "inf",
-        "unregistered",
-        "changed",
     ],
 )
 def test_what_cannot_be_staged(model: Any, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -209,26 +254,11 @@ def test_pickles_are_not_read(network: nn.Module, tmp_path: Path) -> None:
     assert not (tmp_path / "network").exists()
 
 
-def test_results_must_be_json(network: nn.Module, tmp_path: Path) -> None:
-    (tmp_path / "r.json").write_text("{")
-    with pytest.raises(ValueError, match=r"`results` must be a JSON file, got .*r\.json"):
-        stage(network, tmp_path / "network", results=tmp_path / "r.json")
-
-
 def test_the_current_folder(network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     stage(network, ".")
     verify(tmp_path / "here")
-
-
-def test_the_results_of_a_folder_in_the_home(
-    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = {"recipe": {"base_model": None}, "results": []}
-    stage(network, tmp_path / "a", results=results)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert json.loads((stage("~/a", tmp_path / "b") / "results.json").read_text()) == results
 
 
 def test_nothing_is_overwritten(network: nn.Module, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +16,44 @@ from torch import nn
 from hub_export import stage, verify
 from hub_export.cli import main as hub_main
 from timm_lp.experiments.classification.cli import main
-from timm_lp.files import file_digest
+from timm_lp.files import file_digest, write_json
+from timm_lp.start import Start
+from timm_lp.trials.record import as_json, read_record
 
 from ..experiments.conftest import forget_format
 from ..experiments.networks import TINY
 from ..hub_server import HubServer
 from .conftest import REPO
 
-Run = Callable[..., Path]
 WEIGHTS = {"tag", "license", "origin_url", "paper_ids"}  # of timm's, in config.json
 SETTINGS = ["--model", "resnet18", "--dataset", "digits", "--shots", "1", "--epochs", "1", "--batch-size", "10"]
 SETTINGS += ["--img-size", "32", "--model-kwargs", *(f"{key}={value}".replace(" ", "") for key, value in TINY.items())]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a function that runs trials of a variant and returns the first one's folder."""
-
-    def trial(variant: str, *flags: str) -> Path:
-        folder = tmp_path_factory.mktemp("run")
-        forget_format()
-        main([*SETTINGS, "--variants", variant, "--output-dir", str(folder), "--seeds", "1", *flags])
-        forget_format()
-        (trial,) = folder.glob(f"digits/*/{variant}-seed1")
-        return trial
-
-    return trial
+def run(folder: Path, *flags: str) -> Path:
+    """Run trials of one seed, and return the folder that theirs lie in."""
+    forget_format()
+    main([*SETTINGS, "--output-dir", str(folder), "--seeds", "1", *flags])
+    forget_format()
+    (network,) = folder.glob("digits/*")
+    return network
 
 
 @pytest.fixture(scope="module")
-def base(run: Run) -> Path:
-    return run("base", "--no-pretrained")
+def random_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("run"), "--no-pretrained", "--variants", "base", "lp2")
 
 
 @pytest.fixture(scope="module")
-def random_trial(run: Run) -> Path:
-    return run("lp2", "--no-pretrained")
+def checkpoint_run(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkpoint = str(random_run / "base-seed1" / "model.safetensors")
+    return run(tmp_path_factory.mktemp("run"), "--checkpoint", checkpoint, "--variants", "lp2-paper", "large-reinit")
 
 
-@pytest.fixture(scope="module")
-def damped_trial(base: Path, run: Run) -> Path:
-    return run("lp2-paper", "--pretrained", "--checkpoint", str(base / "model.safetensors"))
+@pytest.fixture
+def random_trial(random_run: Path, tmp_path: Path) -> Path:
+    """A trial that the test may change."""
+    return Path(shutil.copytree(random_run, tmp_path / "digits" / random_run.name)) / "lp2-seed1"
 
 
 def facts(folder: Path) -> tuple[dict[str, str], ModelCardData]:
@@ -70,10 +68,10 @@ def config(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text())["pretrained_cfg"]
 
 
-@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
-def test_random_weights(merged: bool, random_trial: Path, tmp_path: Path) -> None:
-    folder = stage(random_trial, tmp_path / "network", merged=merged)
+def test_random_weights(random_trial: Path, tmp_path: Path) -> None:
+    folder = stage(random_trial, tmp_path / "network")
     verify(folder)
+    assert json.loads((folder / "results.json").read_text()) == json.loads((random_trial / "results.json").read_text())
     said, data = facts(folder)
     assert said["Base weights"] == "none, trained from random weights"
     assert said["Licence"] == "not stated; none is inherited, since no base weights were used"
@@ -81,12 +79,11 @@ def test_random_weights(merged: bool, random_trial: Path, tmp_path: Path) -> Non
     assert not WEIGHTS & config(folder).keys()
 
 
-@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
-def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, damped_trial: Path, tmp_path: Path) -> None:
-    folder = stage(damped_trial, tmp_path / "network", merged=merged)
+def test_a_checkpoint_wins_over_pretrained(random_run: Path, checkpoint_run: Path, tmp_path: Path) -> None:
+    folder = stage(checkpoint_run / "lp2-paper-seed1", tmp_path / "network", merged=True)
     verify(folder)
     said, data = facts(folder)
-    digest = file_digest(base / "model.safetensors")
+    digest = file_digest(random_run / "base-seed1" / "model.safetensors")
     assert said["Base weights"] == (
         f"a checkpoint file, `model.safetensors` (sha256 `{digest}`), in kernels that the masks damped; what that was "
         "trained from is not recorded"
@@ -97,12 +94,14 @@ def test_a_checkpoint_wins_over_pretrained(merged: bool, base: Path, damped_tria
     assert "--checkpoint model.safetensors" in (folder / "README.md").read_text()
     assert data.eval_results
     assert data.eval_results[0].metric_name == "1-shot top-1 (%), seed 1"
+    said, _ = facts(stage(checkpoint_run / "large-reinit-seed1", tmp_path / "reinit"))
+    assert ", but for the enlarged kernels, which started at random; what that was trained from" in said["Base weights"]
 
 
-def test_weights_on_the_hub(hub: HubServer, run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_weights_on_the_hub(hub: HubServer, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     save_for_hf(timm.create_model("resnet18", **TINY), str(tmp_path / "timm"), safe_serialization=True)
     hub.seed(tmp_path / "timm", "timm/resnet18.tv_in1k")
-    trial = run("lp2", "--model", "resnet18.tv_in1k")
+    trial = run(tmp_path / "run", "--model", "resnet18.tv_in1k", "--variants", "lp2") / "lp2-seed1"
     link = "[timm/resnet18.tv_in1k](https://huggingface.co/timm/resnet18.tv_in1k)"
     for merged in (False, True):
         folder = stage(trial, tmp_path / f"merged_{merged}", merged=merged)
@@ -118,28 +117,17 @@ def test_weights_on_the_hub(hub: HubServer, run: Run, tmp_path: Path, request: p
         main([*again, "--seeds", "1", "2"])
 
 
-@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
-def test_weights_at_an_address(merged: bool, random_trial: Path, tmp_path: Path) -> None:
-    results = json.loads((random_trial / "results.json").read_text())
+def test_weights_at_an_address(random_trial: Path, tmp_path: Path) -> None:
     url = timm.get_pretrained_cfg("alexnet").url
-    results["recipe"]["start"] = {"kind": "url", "url": url, "license": "bsd-3-clause"}
-    folder = stage(random_trial, tmp_path / "network", merged=merged, results=results)
+    record = read_record(random_trial / "trial.json")
+    started = replace(record, start=Start("url", url=url, license="bsd-3-clause"))
+    write_json(random_trial / "trial.json", as_json(started))
+    folder = stage(random_trial, tmp_path / "network", merged=True)
     said, data = facts(folder)
     assert said["Base weights"] == f"[{url}]({url})"
     assert said["Licence"] == "bsd-3-clause, inherited from the base weights"
     assert (data.license, data.base_model) == ("bsd-3-clause", None)
-
-
-@pytest.mark.parametrize("merged", [False, True], ids=["masks", "merged"])
-def test_an_unknown_start(merged: bool, random_trial: Path, tmp_path: Path) -> None:
-    results = json.loads((random_trial / "results.json").read_text())
-    results["recipe"]["start"] = None
-    trial = stage(random_trial, tmp_path / "without_tag")  # or the configuration names timm's weights
-    folder = stage(trial, tmp_path / "network", merged=merged, results=results)
-    said, data = facts(folder)
-    assert said["Base weights"] == "not stated"
-    assert said["Licence"].startswith("not known: look up what it was trained from")
-    assert (data.license, data.base_model) == (None, None)
+    assert WEIGHTS & config(folder).keys()
 
 
 def test_a_network_that_was_never_trained_here(network: nn.Module, tmp_path: Path) -> None:
@@ -183,8 +171,8 @@ def test_what_the_publisher_says(random_trial: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_a_checkpoint_on_the_hub_s_command_line(base: Path, tmp_path: Path) -> None:
-    checkpoint = base / "model.safetensors"
+def test_a_checkpoint_on_the_hub_s_command_line(random_run: Path, tmp_path: Path) -> None:
+    checkpoint = random_run / "base-seed1" / "model.safetensors"
     arguments = ["--checkpoint", str(checkpoint), "--model-args", json.dumps({**TINY, "num_classes": 10})]
     hub_main(["stage", "lp2_resnet18", str(tmp_path / "network"), *arguments])
     said, data = facts(tmp_path / "network")
@@ -194,13 +182,8 @@ def test_a_checkpoint_on_the_hub_s_command_line(base: Path, tmp_path: Path) -> N
 
 
 def test_what_comes_back_says_the_same(hub: HubServer, random_trial: Path, tmp_path: Path) -> None:
-    hub_main(["push", str(random_trial), REPO])
+    folder = stage(random_trial, tmp_path / "staged")
+    hub_main(["push", str(folder), REPO])
     hub_main(["pull", REPO, "--folder", str(tmp_path / "back")])
-    (said, data), (again, data_again) = facts(tmp_path / "back"), facts(stage(tmp_path / "back", tmp_path / "again"))
+    (said, data), (again, data_again) = facts(tmp_path / "back"), facts(folder)
     assert (said, data.to_dict()) == (again, data_again.to_dict())
-
-
-def test_kernels_that_started_at_random(base: Path, run: Run, tmp_path: Path) -> None:
-    trial = run("large-reinit", "--checkpoint", str(base / "model.safetensors"))
-    said, _ = facts(stage(trial, tmp_path / "network"))
-    assert ", but for the enlarged kernels, which started at random; what that was trained from" in said["Base weights"]

@@ -26,27 +26,27 @@ def published(hub: HubServer, revision: str = "main") -> dict[str, bytes]:
 
 
 def test_one_commit_that_comes_back(
-    hub: HubServer, network: nn.Module, staged: Path, tmp_path: Path, transfer: str
+    hub: HubServer, network: nn.Module, staged: Path, tmp_path: Path, transfer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    commit = push(staged, REPO, tag="v1")
+    with caplog.at_level(logging.DEBUG):
+        commit = push(staged, REPO, tag="v1", token="hf_alice")
+    assert "hf_alice" not in caplog.text
     repository = hub.repositories["models", REPO]
     assert [row.title for row in repository.history(repository.head)] == [commit.commit_message, "initial commit"]
     assert (hub.commit(REPO), repository.tags) == (commit.oid, {"v1": commit.oid})
     assert set(published(hub)) == {".gitattributes", *FILES}
     assert not repository.private
-    folder = pull(REPO, revision="v1", folder=tmp_path / "back")
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    x = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(model(x), network(x))
-
-
-def test_the_card_names_the_repository(hub: HubServer, staged: Path) -> None:
-    push(staged, REPO)
+    assert any("lfs-storage" in request for request in hub.requests) == (transfer == "lfs")
     card = published(hub)["README.md"].decode()
     assert f"hf-hub:{REPO}" in card
     assert "OWNER/NAME" not in card
     assert "OWNER/NAME" in (staged / "README.md").read_text()
+    folder = pull(REPO, revision="v1", folder=tmp_path / "back")
+    assert json.loads((folder / "config.json").read_text())["label_names"] == LABELS
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(x), network(x))
 
 
 def test_an_edited_card_is_published_and_comes_back(hub: HubServer, staged: Path, tmp_path: Path) -> None:
@@ -61,30 +61,22 @@ def test_an_edited_card_is_published_and_comes_back(hub: HubServer, staged: Path
     assert (pull(REPO, folder=tmp_path / "back") / "README.md").read_bytes() == edited
 
 
-def test_a_model_is_staged_on_the_way(hub: HubServer, network: nn.Module) -> None:
-    push(network, REPO, private=True)
-    assert hub.repositories["models", REPO].private
-    assert set(published(hub)) == {".gitattributes", *FILES}
-
-
-@pytest.mark.parametrize(
-    "arguments", [{}, {"create_pr": True}, {"revision": "next"}], ids=["main", "request", "branch"]
-)
 def test_an_unchanged_network_makes_no_commit(
-    hub: HubServer, staged: Path, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture
+    hub: HubServer, network: nn.Module, staged: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = push(staged, REPO)
-    hub.requests.clear()
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        again = push(staged, REPO, **arguments)
-    repository = hub.repositories["models", REPO]
-    assert (again.oid, again.pr_url, again.commit_url) == (first.oid, None, first.commit_url)
-    assert (len(repository.commits), repository.pull_requests) == (2, {})
-    assert not [request for request in hub.requests if "commit" in request or "preupload" in request]
-    assert f"{REPO} has this network already, verified, at {first.oid}" in caplog.text
-    assert ("no pull request was opened" in caplog.text) == ("create_pr" in arguments)
-    assert "Published" not in caplog.text
+    for arguments in ({}, {"create_pr": True}, {"revision": "next"}):
+        hub.requests.clear()
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            again = push(staged, REPO, **arguments)  # type: ignore[arg-type]
+        repository = hub.repositories["models", REPO]
+        assert (again.oid, again.pr_url, again.commit_url) == (first.oid, None, first.commit_url)
+        assert (len(repository.commits), repository.pull_requests) == (2, {})
+        assert not [request for request in hub.requests if "commit" in request or "preupload" in request]
+        assert f"{REPO} has this network already, verified, at {first.oid}" in caplog.text
+        assert ("no pull request was opened" in caplog.text) == ("create_pr" in arguments)
+        assert "Published" not in caplog.text
 
 
 def test_another_network_leaves_nothing_of_the_last(
@@ -123,14 +115,20 @@ def test_a_preview_changes_nothing(hub: HubServer, staged: Path) -> None:
     assert len(hub.repositories["models", REPO].commits) == 2
     (staged / "README.md").write_text((staged / "README.md").read_text().removesuffix("\nNext.\n"))
     assert {state for _, state in preview(staged, REPO, revision="next").values()} == {"same"}  # it starts from main
+
+
+def test_what_does_not_go_with_the_repository(hub: HubServer, pushed: str, staged: Path) -> None:
     HfApi(endpoint=hub.url).create_tag(REPO, tag="v1")
+    (staged / "README.md").write_text((staged / "README.md").read_text() + "\nNext.\n")
     for arguments, message in (
-        ({"tag": "v1"}, "`tag` must be new"),
+        ({"tag": "v1"}, "`tag` must be new, got 'v1', which alice/network has"),
         ({"revision": "v1"}, "`revision` must be a branch, got 'v1', a tag"),
         ({"private": True}, "`private` must be False, got True: alice/network is public already"),
     ):
-        with pytest.raises(ValueError, match=message):
-            preview(staged, REPO, **arguments)  # type: ignore[arg-type]
+        for way in (preview, push):
+            with pytest.raises(ValueError, match=message):
+                way(staged, REPO, **arguments)  # type: ignore[operator]
+    assert [*hub.repositories["models", REPO].commits][-1] == pushed
 
 
 def test_a_preview_tells_what_is_removed(hub: HubServer, staged: Path) -> None:
@@ -139,9 +137,8 @@ def test_a_preview_tells_what_is_removed(hub: HubServer, staged: Path) -> None:
     assert preview(staged, REPO)["results.json"] == (0, "stale")
 
 
-def test_networks_are_listed(hub: HubServer, staged: Path) -> None:
-    push(staged, REPO)
-    push(staged, "alice/private", private=True)
+def test_networks_are_listed(hub: HubServer, network: nn.Module, pushed: str) -> None:
+    push(network, "alice/private", private=True)  # which is staged on the way
     HfApi(endpoint=hub.url).create_repo("alice/other")
     assert [row.id for row in list_networks()] == [REPO, "alice/private"]
     assert [row.id for row in list_networks("alice", token="hf_bob")] == [REPO]
@@ -169,33 +166,3 @@ def test_names_are_checked_first(hub: HubServer, staged: Path, arguments: dict[s
     with pytest.raises(ValueError, match=message):
         push(staged, **{"repo_id": REPO, **arguments})
     assert not hub.requests
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"tag": "v1"}, "`tag` must be new, got 'v1', which alice/network has"),
-        ({"revision": "v1"}, "`revision` must be a branch, got 'v1', a tag"),
-        ({"private": True}, "`private` must be False, got True: alice/network is public already"),
-    ],
-    ids=["tag", "revision", "private"],
-)
-def test_what_does_not_go_with_the_repository(
-    hub: HubServer, staged: Path, arguments: dict[str, Any], message: str
-) -> None:
-    push(staged, REPO, tag="v1")
-    (staged / "README.md").write_text((staged / "README.md").read_text() + "\nNext.\n")
-    with pytest.raises(ValueError, match=message):
-        push(staged, REPO, **arguments)
-    assert len(hub.repositories["models", REPO].commits) == 2
-
-
-def test_no_token_is_shown(hub: HubServer, staged: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
-        push(staged, REPO, token="hf_alice")
-    assert "hf_alice" not in caplog.text
-
-
-def test_labels_survive(hub: HubServer, staged: Path) -> None:
-    push(staged, REPO)
-    assert json.loads((pull(REPO) / "config.json").read_text())["label_names"] == LABELS

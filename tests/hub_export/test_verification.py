@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from hub_export import VerificationError, verify
 from hub_export.files import PUBLISHED
-from hub_export.reference import reference_logits, seal_manifest, tensor_digests
+from hub_export.verification import reference_logits, seal_manifest, tensor_digests
 from timm_lp.files import file_digest
 
 Change = Callable[[dict[str, Any]], Any]
@@ -26,13 +26,15 @@ def flip(path: Path, index: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("position", [0, 0.25, 0.5, 0.75, -1])
 @pytest.mark.parametrize("name", ["README.md", "config.json", "manifest.json", "masks.png", "model.safetensors"])
-def test_a_flipped_bit_in_any_file_is_found(name: str, position: float, staged: Path) -> None:
-    path = staged / name
-    flip(path, -1 if position == -1 else int(position * path.stat().st_size))
-    with pytest.raises(VerificationError, match=name):
-        verify(staged)
+def test_a_flipped_bit_in_any_file_is_found(name: str, staged: Path) -> None:
+    size = (staged / name).stat().st_size
+    for index in (0, size // 4, size // 2, 3 * size // 4, -1):
+        flip(staged / name, index)
+        with pytest.raises(VerificationError, match=name):
+            verify(staged)
+        flip(staged / name, index)
+    verify(staged)
 
 
 def test_the_damaged_tensor_is_named(staged: Path) -> None:
@@ -55,7 +57,7 @@ def test_a_cut_file_is_found(staged: Path) -> None:
 @pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors", "masks.png"])
 def test_a_missing_file_is_named(name: str, staged: Path) -> None:
     (staged / name).unlink()
-    with pytest.raises(VerificationError, match=f"network: {name} is missing"):
+    with pytest.raises(VerificationError, match=rf"network: {name} is missing\. Stage or pull it again"):
         verify(staged)
 
 
@@ -67,12 +69,6 @@ def test_a_folder_that_nobody_staged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"sha256": 1}', "[" * 100_000, "\xff"])
 def test_a_manifest_of_another_form(text: str, staged: Path) -> None:
     (staged / "manifest.json").write_text(text, encoding="latin-1")
-    with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
-        verify(staged)
-
-
-def test_a_manifest_names_no_other_files(staged: Path) -> None:
-    reseal(staged, lambda manifest: manifest["files"].update({"../../secret": "0" * 64}))
     with pytest.raises(VerificationError, match=r"manifest\.json is damaged"):
         verify(staged)
 
@@ -92,6 +88,7 @@ DIGEST = "0" * 64
         pytest.param(lambda manifest: manifest.update(logits=[-float("inf")] * 7), id="all"),
         pytest.param(lambda manifest: manifest.update(logits={"0": 1.5}), id="by name"),
         pytest.param(lambda manifest: manifest.update(logits=[]), id="none"),
+        pytest.param(lambda manifest: manifest["files"].update({"../../secret": DIGEST}), id="other"),
         pytest.param(lambda manifest: manifest["files"].update({"config.json": True}), id="file"),
         pytest.param(lambda manifest: manifest["files"].update({"config.json": "0"}), id="short"),
         pytest.param(lambda manifest: manifest["tensors"].update({"fc.bias": [DIGEST]}), id="tensor"),
@@ -189,7 +186,8 @@ def make_hostile(folder: Path, change: Change) -> None:
     config = json.loads((folder / "config.json").read_text())
     replaced = change(config)
     (folder / "config.json").write_text(json.dumps(config if replaced is None else replaced))
-    reseal(folder)
+    if (folder / "manifest.json").exists():
+        reseal(folder)
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
@@ -200,7 +198,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "other": (lambda c: c.update(architecture="lp2_resnet50"), r"weights of lp2_resnet50, but .*, and \d+ more"),
     "unmasked": (lambda c: c.update(architecture="large_resnet18"), r"conv1\.C is not of this network"),
     "wide": (lambda c: c["model_args"].update(channels=[2**20] * 4), r"instead of \(1048576,"),
-    "deep": (lambda c: c["model_args"].update(layers=[10**9] * 4), "OverflowError: more than 20000 layers"),
+    "deep": (lambda c: c["model_args"].update(layers=[10**9] * 4), "OverflowError: more than 300 layers"),
     "classes": (lambda c: c.update(num_classes=10**12), "num_classes = 1000000000000"),
     "many": (lambda c: c.update(num_classes=10**6, label_names=None), r"fc\.weight is \(7, 32\) .* of \(1000000, 32\)"),
     "image": (lambda c: c["pretrained_cfg"].update(input_size=[3, 10**6, 10**6]), "input_size = .3, 1000000, 1000000"),
@@ -235,6 +233,7 @@ def test_a_hostile_configuration_is_refused_before_anything_is_built(
         return build(*args, **kwargs)
 
     monkeypatch.setattr("timm.create_model", build_without_memory)
+    monkeypatch.setattr("hub_export.untrusted._MAX_MODULES", 300)  # the whole number takes seconds
     with pytest.raises(VerificationError, match=message):
         verify(staged)
 

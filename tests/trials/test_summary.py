@@ -1,6 +1,8 @@
 from dataclasses import replace
 
-from timm_lp.trials.summary import summarize
+import pytest
+
+from timm_lp.trials.summary import command_of, shown_with, summarize, summarize_trial
 
 from .records import RECORDS, record
 
@@ -35,13 +37,31 @@ def test_networks_are_apart() -> None:
     assert "model" not in summary["recipe"]["settings"]
 
 
-def test_all_images_are_shots_of_null() -> None:
+def test_what_a_summary_does_not_know() -> None:
     assert summarize([replace(record("base", 1, 50.0), shots=None)], "")["results"][0]["shots"] is None
-
-
-def test_no_results_are_an_empty_summary() -> None:
+    assert summarize([replace(record("base", 1, 50.0), start=None)], "")["recipe"]["start"] is None
     assert summarize([record("base", 1, None)], "command")["results"] == []
 
 
-def test_a_start_that_is_not_known() -> None:
-    assert summarize([replace(record("base", 1, 50.0), start=None)], "")["recipe"]["start"] is None
+def test_a_trial_stands_beside_its_variant_and_the_base_network() -> None:
+    shown = shown_with(RECORDS[4], RECORDS)
+    assert [(trial.variant, trial.seed) for trial in shown if not trial.held_out] == [
+        *(("lp2", seed) for seed in (1, 2, 3)),
+        *(("base", seed) for seed in (1, 2, 3)),
+    ]
+    assert {trial.dataset.name for trial in shown} == {"DTD"}
+    summary = summarize_trial(RECORDS[4], RECORDS, "command")
+    assert [entry["variant"] for entry in summary["results"]] == ["lp2", "base"]
+    assert (summary["recipe"]["variant"], summary["recipe"]["seed"]) == ("lp2", 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "repeated"),
+    [
+        ("finetune.py --seeds 2 --lr 0.1", "finetune.py --seeds 1 2 --lr 0.1"),
+        ("finetune.py --dataset 'my data' --seeds 2 3 4", "finetune.py --dataset 'my data' --seeds 1 2"),
+        ("finetune.py --lr 0.1", "finetune.py --lr 0.1"),
+    ],
+)
+def test_a_command_that_repeats_all_seeds(command: str, repeated: str) -> None:
+    assert command_of([replace(record("lp2", seed, 1.0), command=command) for seed in (1, 2)]) == repeated

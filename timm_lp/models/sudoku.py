@@ -164,7 +164,7 @@ def is_sudoku(folder: Path) -> bool:
     """Return whether a folder says that it holds a Sudoku network."""
     try:
         content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("architecture") == ARCHITECTURE
 

@@ -175,7 +175,7 @@ def _architecture(folder: Path) -> str:
     path = folder / CONFIG_FILE
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["architecture"])
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             f"`NETWORK` must have a {CONFIG_FILE} that names its architecture, got {path}: {error!r}. Save it with "
             "timm.models.save_for_hf."

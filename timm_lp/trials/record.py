@@ -179,7 +179,7 @@ def read_record(path: Path) -> TrialRecord:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedRecordError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
     wrong = list(_wrong_fields(content, TrialRecord, "record"))
     if wrong:

@@ -1,6 +1,6 @@
-import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,65 +12,39 @@ from PIL import Image
 from timm.models import save_for_hf
 from torch import nn
 
-from hub_export.cards.card import REPOSITORY, fill_repo_id, render_card
-from hub_export.cards.results import parse_results
+from hub_export.cards.card import REPOSITORY, fill_repo_id
+from hub_export.cards.evaluation import Trials
+from hub_export.cards.records import Speed
 from timm_lp import LpConv2d, lp_merge
 from timm_lp.masks import conformation_matrix
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
+from timm_lp.start import Start
+from timm_lp.trials.record import DataInfo, TrialRecord
 
-SIZES = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
-METRICS = ["accuracy", "balanced_accuracy"]
-NAMES = ["a cat", "a dog | or two", "<b>neither</b>"]
-RESULTS: dict[str, Any] = {
-    "recipe": {
-        "command": "accelerate launch finetune.py --dataset mteb/dtd",
-        "seed": 2,
-        "start": {"kind": "hub", "hub_id": "timm/resnet18.a1_in1k", "license": "apache-2.0"},
-        "settings": {"epochs": 100, "lr": 0.0001, "clip_grad": None},
-    },
-    "results": [
-        {
-            "dataset": {"id": "mteb/dtd", "name": "DTD", "revision": "9672618", "split": "test", "config": None},
-            "shots": 16,
-            "variant": "lp2",
-            "num_test": 1880,
-            "metrics": {"top1": {"1": 71.2, "2": 70.8, "3": 71.6}, "mean_per_class": {"1": 70.0, "2": 71.0, "3": 72.0}},
-        }
-    ],
-}
+from ...models.networks import create
+from ...trials.records import record
+from .conftest import NAMES, SEEDS, SIZES, TRIALS, build, render
 
-
-def build(name: str = "lp2_resnet18", **kwargs: Any) -> nn.Module:
-    torch.manual_seed(0)
-    model = timm.create_model(name, **{"num_classes": 3, **SIZES, **kwargs}).eval()
-    with torch.no_grad():
-        for layer in model.modules():
-            if isinstance(layer, LpConv2d):
-                layer.log2p.add_(0.1 * torch.rand_like(layer.log2p))
-    return model
+HUB = Start("hub", hub_id="timm/convnextv2_tiny.fcmae_ft_in1k", license="cc-by-nc-4.0")
+RANDOM = Start("random")
 
 
 def meta(name: str) -> nn.Module:
-    return timm.create_model(name, device="meta")
+    return create(name, device="meta")
 
 
-def render(model: nn.Module | None = None, results: dict[str, Any] | None = None, **kwargs: Any) -> str:
-    model = build() if model is None else model
-    parsed = None if results is None else parse_results(results)
-    return render_card(model, **{"merged": False, "label_names": None, "results": parsed, **kwargs})
+def changed(**changes: Any) -> Trials:
+    """Return the trials with changes to each."""
+    return Trials(tuple(replace(trial, **changes) for trial in SEEDS), replace(SEEDS[1], **changes))
 
 
-def started(**start: str) -> dict[str, Any]:
-    """Return results of which only the start of the training is known."""
-    return {"recipe": {"start": start}, "results": []}
+def of(*trials: TrialRecord, trained: TrialRecord | None = None) -> Trials:
+    return Trials(trials, trained)
 
 
-def with_results(**changes: Any) -> dict[str, Any]:
-    """Return the results with changes to their entry."""
-    results = copy.deepcopy(RESULTS)
-    results["results"][0].update(changes)
-    return results
+def failed(seed: int) -> TrialRecord:
+    return record("lp2", seed, None, error="the loss became nan")
 
 
 def rows(card: str, heading: str, place: int = 0) -> list[list[str]]:
@@ -86,68 +60,49 @@ def fact(card: str, name: str) -> str:
     return match[1]
 
 
-@pytest.fixture(scope="module")
-def card() -> str:
-    return render(results=RESULTS, label_names=NAMES, masks_image="masks.png")
-
-
 class TestMetadata:
     def test_all(self, card: str) -> None:
         data = ModelCard(card).data
-        assert (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet18.a1_in1k", ["mteb/dtd"])
-        assert (data.library_name, data.pipeline_tag, data.metrics) == ("timm", "image-classification", METRICS)
+        assert (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet18.a1_in1k", ["org/dtd"])
+        assert (data.library_name, data.pipeline_tag) == ("timm", "image-classification")
+        assert data.metrics == ["accuracy", "balanced_accuracy"]
         assert data.tags == ["image-classification", "timm", "lp-convolution"]
         assert data.model_name == "lp2_resnet18"
 
     def test_results_are_those_of_the_weights(self, card: str) -> None:
         top1, per_class = ModelCard(card).data.eval_results or []
         assert (top1.metric_type, top1.metric_value) == ("accuracy", 70.8)
-        assert (per_class.metric_type, per_class.metric_value) == ("balanced_accuracy", 71.0)
+        assert (per_class.metric_type, per_class.metric_value) == ("balanced_accuracy", 69.8)
         assert top1.metric_name == "16-shot top-1 (%), seed 2"
         assert per_class.metric_name == "16-shot mean per-class accuracy (%), seed 2"
-        assert (top1.dataset_type, top1.dataset_name, top1.dataset_split) == ("mteb/dtd", "DTD", "test")
-        assert top1.dataset_revision == "9672618"
+        assert (top1.dataset_type, top1.dataset_name, top1.dataset_split) == ("org/dtd", "DTD", "test")
+        assert top1.dataset_revision == "1" * 40
 
     def test_without_results(self) -> None:
-        data = ModelCard(render()).data.to_dict()
-        assert data.keys() == {"library_name", "pipeline_tag", "tags"}
+        card = render()
+        assert ModelCard(card).data.to_dict().keys() == {"library_name", "pipeline_tag", "tags"}
+        assert not re.search("## Results|## Speed|## Training|Top-1", card)
+        assert "No accuracy was reported with it." in card
 
-    def test_local_data_is_no_hub_dataset(self) -> None:
-        local = {"id": "/home/me/images", "name": 'mine: "private" # yes'}
-        card = render(results=with_results(dataset=local))
-        data = ModelCard(card).data
+    @pytest.mark.parametrize("id", ["images", "mteb/dtd"])
+    def test_data_without_a_commit_may_be_a_folder(self, id: str) -> None:
+        name = 'mine: "private" # yes'
+        data = ModelCard(render(trials=changed(dataset=DataInfo(id, name)))).data
         assert data.datasets is None
-        assert data.eval_results is not None
-        assert data.eval_results[0].dataset_type == local["name"]
-        assert "/home/me" not in card
+        assert [result.dataset_type for result in data.eval_results or []] == [name, name]
 
-    @pytest.mark.parametrize("seed", [None, 9])
-    def test_weights_of_an_unknown_seed_have_no_result(self, seed: int | None) -> None:
-        results = with_results()
-        results["recipe"]["seed"] = seed
-        card = render(results=results)
+    @pytest.mark.parametrize("trained", [None, record("lp2", 9, 50.0)])
+    def test_weights_of_an_unknown_seed_have_no_result(self, trained: TrialRecord | None) -> None:
+        card = render(trials=replace(TRIALS, trained=trained))
         data = ModelCard(card).data
         assert (data.eval_results, data.metrics) == (None, None)
         assert "Top-1: 71.2 ± 0.4 % on DTD, 16-shot (mean of 3 seeds; that of these weights is not recorded)" in card
         assert len(rows(card, "Results")) == 2 + 2
 
-    def test_weights_whose_own_figure_is_missing_have_no_result(self) -> None:
-        card = render(results=with_results(metrics={"top1": {"1": 71.0, "2": None}}))
-        assert ModelCard(card).data.eval_results is None
-        assert "Top-1: 71.0 % on DTD, 16-shot (one seed, 1 more failed; that of these weights is not recorded)" in card
-
     def test_other_metrics_keep_their_names(self) -> None:
-        card = render(results=with_results(metrics={"top1": {"2": 71.0}, "f1": {"2": 60.0}, "top5": {"2": 90.0}}))
-        data = ModelCard(card).data
+        data = ModelCard(render(trials=changed(metrics={"top1": 71.0, "f1": 60.0, "top5": 90.0}))).data
         assert data.metrics == ["accuracy", "f1", "top5"]
         assert [result.metric_type for result in data.eval_results or []] == ["accuracy", "f1", "top5"]
-
-    @pytest.mark.parametrize("id", ["data/dtd", "mteb/dtd"])
-    def test_data_without_a_commit_may_be_a_folder(self, id: str) -> None:
-        card = render(results=with_results(dataset={"id": id, "name": "DTD"}))
-        data = ModelCard(card).data
-        assert data.datasets is None
-        assert [result.dataset_type for result in data.eval_results or []] == ["DTD", "DTD"]
 
     def test_features_only(self) -> None:
         card = render(build(num_classes=0))
@@ -160,73 +115,62 @@ class TestStated:
     """What the publisher says."""
 
     @pytest.mark.parametrize(
-        ("license", "metadata"),
+        ("license", "start", "metadata"),
         [
-            ("mit", {"license": "mit"}),
-            ("CC-BY-SA-4.0", {"license": "cc-by-sa-4.0"}),
-            ("openrail++", {"license": "openrail++"}),
-            ("my-license-1.0", {"license": "other", "license_name": "my-license-1.0"}),
+            ("mit", None, {"license": "mit"}),
+            ("CC-BY-SA-4.0", RANDOM, {"license": "cc-by-sa-4.0"}),
+            ("openrail++", Start("checkpoint", file="cats.pth"), {"license": "openrail++"}),
+            ("my-license-1.0", RANDOM, {"license": "other", "license_name": "my-license-1.0"}),
         ],
     )
-    @pytest.mark.parametrize("start", [None, {"kind": "random"}, {"kind": "checkpoint", "file": "cats.pth"}])
-    def test_licence(self, start: dict[str, str] | None, license: str, metadata: dict[str, str]) -> None:
-        card = render(results=started(**start) if start else None, license=license)
+    def test_licence(self, start: Start | None, license: str, metadata: dict[str, str]) -> None:
+        card = render(start=start, license=license)
         data = ModelCard(card).data.to_dict()
         assert {key: value for key, value in data.items() if key.startswith("license")} == metadata
         assert fact(card, "Licence") == f"{license}, as its publisher says"
 
     def test_licence_beside_an_inherited_one(self) -> None:
-        start = {"kind": "hub", "hub_id": "timm/convnextv2_tiny.fcmae_ft_in1k", "license": "cc-by-nc-4.0"}
-        card = render(results=started(**start), license="mit")
+        card = render(start=HUB, license="mit")
         assert ModelCard(card).data.license == "mit"
         assert fact(card, "Licence") == "mit, as its publisher says; the base weights are under cc-by-nc-4.0"
         assert "The licence of its base weights (cc-by-nc-4.0) forbids commercial use.\n" in card
 
     def test_licence_that_forbids_commercial_use(self) -> None:
-        card = render(results=started(kind="random"), license="cc-by-nc-sa-4.0")
+        card = render(start=RANDOM, license="cc-by-nc-sa-4.0")
         assert "- Its licence (cc-by-nc-sa-4.0) forbids commercial use.\n" in card
 
     @pytest.mark.parametrize(
         ("start", "text"),
         [
             (None, ""),
-            ({"kind": "hub", "hub_id": "me/cats"}, ""),
-            ({"kind": "random"}, "; the training recorded: none, trained from random weights"),
-            (
-                {"kind": "hub", "hub_id": "me/dogs"},
-                "; the training recorded: [me/dogs](https://huggingface.co/me/dogs)",
-            ),
+            (Start("hub", hub_id="me/cats"), ""),
+            (RANDOM, "; the training recorded: none, trained from random weights"),
+            (Start("hub", hub_id="me/dogs"), "; the training recorded: [me/dogs](https://huggingface.co/me/dogs)"),
         ],
     )
-    def test_base_model(self, start: dict[str, str] | None, text: str) -> None:
-        card = render(results=started(**start) if start else None, base_model="me/cats")
+    def test_base_model(self, start: Start | None, text: str) -> None:
+        card = render(start=start, base_model="me/cats")
         data = ModelCard(card).data
         assert (data.license, data.base_model) == (None, "me/cats")
         told = f"[me/cats](https://huggingface.co/me/cats), as its publisher says{text}"
         assert fact(card, "Base weights") == told
         assert "What its base weights learned is in it too" in card
 
-    @pytest.mark.parametrize("license", ["", "My Licence", "mit\n", "a|b", 5])
-    def test_what_is_no_licence(self, license: Any) -> None:
-        with pytest.raises(ValueError, match=r"`license` must be an identifier without spaces, got .*'mit'"):
-            render(license=license)
-
-    @pytest.mark.parametrize("base_model", ["", "resnet18", "me/cats/dogs", "../cats", "https://hf.co/me/cats", 5])
-    def test_what_is_no_base_model(self, base_model: Any) -> None:
-        with pytest.raises(ValueError, match=r"`base_model` must be a repository on the Hub, got .* Give 'owner/name'"):
-            render(base_model=base_model)
+    def test_what_is_no_licence_or_base_model(self) -> None:
+        model = build()
+        for license in ("", "My Licence", "mit\n", "a|b", 5):
+            with pytest.raises(ValueError, match=r"`license` must be an identifier without spaces, got .*'mit'"):
+                render(model, license=license)
+        for base_model in ("", "resnet18", "me/cats/dogs", "../cats", "https://hf.co/me/cats", 5):
+            with pytest.raises(ValueError, match=r"`base_model` must be a repository on the Hub, got .* 'owner/name'"):
+                render(model, base_model=base_model)
 
 
 class TestStart:
     @pytest.mark.parametrize(
         ("name", "license", "metadata", "text"),
         [
-            (
-                "convnextv2_tiny.fcmae_ft_in1k",
-                "cc-by-nc-4.0",
-                "cc-by-nc-4.0",
-                "forbids commercial use, and so does its",
-            ),
+            ("convnextv2_tiny.fcmae_ft_in1k", "cc-by-nc-4.0", "cc-by-nc-4.0", "commercial use, and so does its"),
             ("resnet18.tv_in1k", "bsd-3-clause", "bsd-3-clause", "bsd-3-clause, inherited from the base weights\n"),
             ("resnet18.of_somebody", "unknown", None, "not known: the base weights' licence applies"),
             ("resnet50.bamboo", None, None, "not known: the base weights' licence applies"),
@@ -235,8 +179,8 @@ class TestStart:
     def test_licence_of_weights_on_the_hub(
         self, name: str, license: str | None, metadata: str | None, text: str
     ) -> None:
-        start = {"kind": "hub", "hub_id": f"timm/{name}"} | ({"license": license} if license else {})
-        card = render(meta(f"large_{name.partition('.')[0]}"), started(**start))
+        start = Start("hub", hub_id=f"timm/{name}", license=license)
+        card = render(meta(f"large_{name.partition('.')[0]}"), start=start)
         data = ModelCard(card).data
         assert (data.license, data.base_model) == (metadata, f"timm/{name}")
         assert fact(card, "Base weights") == f"[timm/{name}](https://huggingface.co/timm/{name})"
@@ -244,21 +188,13 @@ class TestStart:
 
     def test_licence_that_the_hub_does_not_list(self) -> None:
         hub_id = "timm/convnext_tiny.dinov3_lvd1689m"
-        data = ModelCard(render(results=started(kind="hub", hub_id=hub_id, license="dinov3-license"))).data
+        data = ModelCard(render(start=Start("hub", hub_id=hub_id, license="dinov3-license"))).data
         assert (data.license, data.license_name) == ("other", "dinov3-license")
         assert data.license_link == f"https://huggingface.co/{hub_id}"
 
-    def test_weights_at_an_address(self) -> None:
-        url = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-        card = render(meta("large_alexnet"), started(kind="url", url=url, license="bsd-3-clause"))
-        data = ModelCard(card).data
-        assert (data.license, data.base_model) == ("bsd-3-clause", None)
-        assert fact(card, "Base weights") == f"[{url}]({url})"
-        assert fact(card, "Licence") == "bsd-3-clause, inherited from the base weights"
-
-    @pytest.mark.parametrize("digest", ["", "5" * 64])
-    def test_checkpoint(self, digest: str) -> None:
-        card = render(results=started(kind="checkpoint", file="cats.pth", **({"sha256": digest} if digest else {})))
+    @pytest.mark.parametrize("digest", [None, "5" * 64])
+    def test_checkpoint(self, digest: str | None) -> None:
+        card = render(start=Start("checkpoint", file="cats.pth", sha256=digest))
         data = ModelCard(card).data
         assert (data.license, data.base_model) == (None, None)
         named = f"`cats.pth` (sha256 `{digest}`)" if digest else "`cats.pth`"
@@ -267,7 +203,7 @@ class TestStart:
         assert "What its base weights learned is in it too" in card
 
     def test_random_weights(self) -> None:
-        card = render(results=started(kind="random"))
+        card = render(start=RANDOM)
         assert ModelCard(card).data.to_dict().keys() == {"library_name", "pipeline_tag", "tags"}
         assert fact(card, "Base weights") == "none, trained from random weights"
         assert fact(card, "Licence") == "not stated; none is inherited, since no base weights were used"
@@ -296,44 +232,36 @@ class TestStart:
         assert "timm/resnet18.a1_in1k" in fact(card, "Base weights")
         assert ModelCard(card).data.license is None
 
-    def test_a_tag_that_timm_does_not_know(self) -> None:
+    @pytest.mark.parametrize(
+        ("config", "text"),
+        [
+            ({"tag": "mine", "url": None, "hf_hub_id": None}, "not stated"),  # a tag that timm does not know
+            ({"file": "/home/me/cats.pth"}, "a checkpoint file, `cats.pth`, as the model's configuration says"),
+            ({"state_dict": {"fc.bias": torch.zeros(3)}}, "not stated"),
+            (
+                {"hf_hub_id": "someone/lp2@v1", "source": "hf-hub", "license": "mit"},
+                "[someone/lp2](https://huggingface.co/someone/lp2), as the model's",
+            ),
+        ],
+        ids=["tag", "file", "tensors", "hub"],
+    )
+    def test_what_a_configuration_says(self, config: dict[str, Any], text: str) -> None:
         model = build()
-        model.pretrained_cfg = {"architecture": "lp2_resnet18", "tag": "mine", "input_size": (3, 224, 224)}
-        assert fact(render(model), "Base weights") == "not stated"
-
-    def test_a_checkpoint_that_the_configuration_names(self) -> None:
-        model = build()
-        model.pretrained_cfg = {**model.pretrained_cfg, "file": "/home/me/cats.pth"}
+        model.pretrained_cfg = {**model.pretrained_cfg, **config}
         card = render(model)
-        assert fact(card, "Base weights").startswith("a checkpoint file, `cats.pth`, as the model's configuration says")
+        assert fact(card, "Base weights").startswith(text)
         assert ModelCard(card).data.license is None
         assert "/home/me" not in card
-
-    def test_tensors_that_were_handed_over(self) -> None:
-        model = build()
-        model.pretrained_cfg = {**model.pretrained_cfg, "state_dict": model.state_dict()}
-        assert fact(render(model), "Base weights") == "not stated"
-
-    def test_a_model_that_came_from_the_hub(self) -> None:
-        model = build()
-        model.pretrained_cfg |= {"hf_hub_id": "someone/lp2@v1", "source": "hf-hub", "license": "mit"}
-        card = render(model)
-        assert fact(card, "Base weights").startswith(
-            "[someone/lp2](https://huggingface.co/someone/lp2), as the model's"
-        )
-        assert ModelCard(card).data.license is None
 
     @pytest.mark.parametrize(
         ("variant", "text"),
         [
             ("lp2-paper", ", in kernels that the masks damped"),
-            ("large-reinit", ", but for the enlarged kernels, which"),
+            ("large-reinit", ", but for the enlarged kernels, which started at random"),
         ],
     )
     def test_variants_that_start_otherwise(self, variant: str, text: str) -> None:
-        results = with_results(variant=variant)
-        results["recipe"]["variant"] = variant
-        card = render(build(f"{variant.partition('-')[0]}_resnet18"), results)
+        card = render(build(f"{variant.partition('-')[0]}_resnet18"), changed(variant=variant))
         assert text in fact(card, "Base weights")
         assert "71.20" in card
 
@@ -343,171 +271,99 @@ class TestResults:
         header, _, top1, per_class = rows(card, "Results")
         assert header == ["", "seed 1", "seed 2", "seed 3", "mean", "std"]
         assert top1 == ["DTD, 16-shot: top-1 (%)", "71.20", "70.80", "71.60", "71.20", "0.40"]
-        assert per_class == ["DTD, 16-shot: mean per-class accuracy (%)", "70.00", "71.00", "72.00", "71.00", "1.00"]
+        assert per_class == ["DTD, 16-shot: mean per-class accuracy (%)", "70.20", "69.80", "70.60", "70.20", "0.40"]
         assert "1,880 images of its test split" in card
-        assert "[mteb/dtd](https://huggingface.co/datasets/mteb/dtd) at `9672618`" in card
+        assert f"[org/dtd](https://huggingface.co/datasets/org/dtd) at `{'1' * 40}`" in card
         assert card.partition("---\n\n")[2].startswith("# lp2_resnet18: DTD, 16-shot\n")
+        assert "Top-1: 70.8 % on DTD, 16-shot (these weights, seed 2; mean of 3 seeds: 71.2 ± 0.4 %), see below" in card
+        assert "the weights here are those of seed 2." in card
 
-    def test_failed_seed(self) -> None:
-        card = render(results=with_results(metrics={"top1": {"1": 71.0, "2": None, "3": 70.0}}))
-        assert rows(card, "Results")[2][1:] == ["71.00", "failed", "70.00", "70.50", "0.71"]
-        assert "mean of 2 seeds" in card
-
-    def test_no_seed_succeeded(self) -> None:
-        card = render(results=with_results(metrics={"top1": {"1": None}}))
-        assert rows(card, "Results")[2][1:] == ["failed", "-", "-"]
+    def test_failed_seeds(self) -> None:
+        trials = of(failed(1), SEEDS[1], SEEDS[2], trained=SEEDS[1])
+        card = render(trials=trials)
+        assert rows(card, "Results")[2][1:] == ["failed", "70.80", "71.60", "71.20", "0.57"]
+        figures = "70.8 % on DTD, 16-shot (these weights, seed 2; mean of 2 seeds, 1 more failed: 71.2 ± 0.6 %)"
+        assert f"Top-1: {figures}, see below." in card
+        assert [result.metric_value for result in ModelCard(card).data.eval_results or []] == [70.8, 69.8]
+        card = render(trials=of(failed(1), SEEDS[1]))
         assert ModelCard(card).data.eval_results is None
+        assert "Top-1: 70.8 % on DTD, 16-shot (one seed, 1 more failed; that of these weights is not recorded)" in card
 
-    def test_other_variants_are_there_to_compare(self) -> None:
-        results = copy.deepcopy(RESULTS)
-        results["results"].append({**RESULTS["results"][0], "variant": "base", "metrics": {"top1": {"1": 68.0}}})
-        card = render(results=results)
-        assert [row[1] for row in rows(card, "Results")] == ["variant", "-------", "lp2", "lp2", "base"]
-        assert len(ModelCard(card).data.eval_results or []) == 2
+    def test_one_seed(self) -> None:
+        card = render(trials=of(record("lp2", 4, 71.0)))
+        assert "Top-1: 71.0 % on DTD, 16-shot (one seed), see below." in card
+        assert "standard deviation" not in card
+        assert "the weights here are those of one run." in card
+        top1, _ = ModelCard(card).data.eval_results or []
+        assert (top1.metric_name, top1.metric_value) == ("16-shot top-1 (%), seed 4", 71.0)
 
-    def test_results_of_another_variant(self) -> None:
-        with pytest.raises(ValueError, match=r"`results` must hold some of 'lp2', got those of base\."):
-            render(results=with_results(variant="base"))
+    def test_other_variants_and_networks_are_there_to_compare(self) -> None:
+        others = [record("base", 1, 68.0), record("lp2-paper", 1, 60.0), record("lp2", 1, 9.0, model="alexnet")]
+        trials = of(*(replace(trial, model="resnet18.a1_in1k") for trial in (others[0], *SEEDS, others[1])), others[2])
+        card = render(trials=trials)
+        variants = [row[1] for row in rows(card, "Results")]
+        assert variants == ["variant", "---------", "lp2", "lp2", "base", "base", "lp2-paper", "lp2-paper"]
+        assert "Top-1: 71.2 ± 0.4 % on DTD" in card
+        assert "Top-1: 60.0 % on DTD" in render(build(preserve=False), trials)
 
-    def test_results_of_several_networks(self) -> None:
-        results = copy.deepcopy(RESULTS)
-        results["results"][0]["model"] = "resnet18.a1_in1k"
-        results["results"].append({**RESULTS["results"][0], "model": "alexnet", "metrics": {"top1": {"1": 9.0}}})
-        assert len(rows(render(results=results), "Results")) == 2 + 2
-        with pytest.raises(ValueError, match=r"`results` must hold some of resnet18, got those of alexnet\. Give"):
-            render(results=with_results(model="alexnet"))
+    @pytest.mark.parametrize(
+        ("name", "trials", "message"),
+        [
+            ("lp2_resnet18", of(record("base", 1, 9.0)), r"hold some of 'lp2', got those of base\. Give the model's"),
+            ("lp2_resnet18", of(record("lp2", 1, 9.0, model="alexnet")), r"some of resnet18, got those of alexnet\."),
+            ("lp2_resnet18", of(*SEEDS, record("lp2", 1, 9.0, "pets")), "the model was trained on, got DTD, 16-shot a"),
+            ("lp2_resnet18", of(*SEEDS, SEEDS[0]), r"be those of one run, got dtd/resnet18/lp2-seed1 of two\."),
+            (
+                "lp2_resnet18",
+                of(record("lp16", 1, 9.0), trained=record("lp16", 1, 9.0)),
+                r"be those of lp2_resnet18, got those of 'lp16'\. Give",
+            ),
+            (
+                "large_resnet18",
+                of(record("large", 1, 9.0), record("large-reinit", 1, 9.0)),
+                "say whether large_resnet18 is large or large-reinit, got those of both. Give the trial's folder",
+            ),
+        ],
+    )
+    def test_results_of_another_network(self, name: str, trials: Trials, message: str) -> None:
+        with pytest.raises(ValueError, match=f"`results` must .*{message}"):
+            render(build(name), trials)
+        with pytest.raises(ValueError, match=r"`results` must hold some of 'lp2-paper', got those of lp2\."):
+            render(build(preserve=False), replace(TRIALS, trained=None))
 
     def test_all_images(self) -> None:
-        card = render(results=with_results(shots=None))
+        card = render(trials=changed(shots=None))
         assert "DTD, all images: top-1 (%)" in card
         assert "images of each class" not in card
 
-    @pytest.mark.parametrize(
-        ("results", "match"),
-        [
-            ([1], r"`results` must be a dictionary, got \[1\]\. The benchmark's"),
-            ({"recipe": "fast"}, "must have a dictionary under 'recipe', got 'fast'"),
-            (
-                {"results": [], "recipe": {"settings": [1]}},
-                r"have a dictionary under 'recipe'\['settings'\], got \[1\]",
-            ),
-            (
-                {"results": [], "speed": {"results": 5}},
-                "have the benchmark of speed's file under 'speed', got {'results'",
-            ),
-            (with_results(dataset={"id": 5, "name": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
-            (with_results(dataset={"name": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
-            (with_results(shots="16"), r"a whole number above 0 or null at 'results'\[0\]\['shots'\], got '16'"),
-            (with_results(num_test=1.5), r"a whole number above 0 or null at 'results'\[0\]\['num_test'\], got 1\.5"),
-            ({}, "must have a list under 'results', got None"),
-            ({"results": {}}, "must have a list under 'results', got {}"),
-            ({"results": [3]}, r"must have a dictionary at 'results'\[0\], got 3"),
-            (with_results(dataset={"id": "x"}), r"an 'id' and a 'name' at 'results'\[0\]\['dataset'\]"),
-            (with_results(metrics=None), r"must have a dictionary at 'results'\[0\]\['metrics'\], got None"),
-            (with_results(metrics={"top1": {"1": "71"}}), r"must have percent by seed at .*\['top1'\]"),
-            (with_results(metrics={"top1": {"1": 171}}), r"must have percent by seed at .*\['top1'\]"),
-        ],
-    )
-    def test_bad_results(self, results: Any, match: str) -> None:
-        with pytest.raises(ValueError, match=match):
-            render(results=results)
-
-    def test_recipe(self, card: str) -> None:
-        assert "```bash\naccelerate launch finetune.py --dataset mteb/dtd\n```" in card
-        assert "```yaml\nepochs: 100\nlr: 0.0001\n```" in card
+    def test_recipe(self) -> None:
+        command = "accelerate launch finetune.py --seeds 2 --epochs 5"
+        card = render(trials=changed(command=command, settings={"epochs": 5, "lr": 0.1, "clip_grad": None, "a b": "é"}))
+        assert "```bash\naccelerate launch finetune.py --seeds 1 2 3 --epochs 5\n```" in card
+        assert '```yaml\nmodel: "resnet18"\nshots: 16\nepochs: 5\nlr: 0.1\n"a b": "é"\n```' in card
 
     def test_speed(self) -> None:
-        times = {form: {"median_ms": value} for form, value in (("lp", 12.34), ("merged", 5.67), ("large", 9.0))}
-        case = {"name": "lp2_resnet18, 64 px, batch 16", "training": {"lp": times["lp"]}, "evaluation": times}
-        other = {**case, "name": "lp2_resnet18d, 64 px, batch 16"}
-        machine = {"device": "a CPU", "threads": 2, "torch": "2.9"}
-        card = render(results={"results": [], "speed": {"machine": machine, "runs": 5, "results": [case, other]}})
-        assert rows(card, "Speed")[2:] == [[case["name"], "12.3", "12.3", "5.7"]]
+        times = {("training", "lp"): 12.34, ("evaluation", "lp"): 12.34, ("evaluation", "merged"): 5.67}
+        cases = {"lp2_resnet18, 64 px, batch 16": times, "lp2_resnet18d, 64 px, batch 16": times}
+        cases["lp2_resnet18, 8 px"] = {("evaluation", "large"): 9.0}
+        card = render(speed=Speed("a CPU", 2, "2.9", 5, cases, {}))
+        first, second = rows(card, "Speed")[2:]
+        assert first == ["lp2_resnet18, 64 px, batch 16", "12.3", "12.3", "5.7"]
+        assert second == ["lp2_resnet18, 8 px", "-", "-", "-"]
         assert "Medians of 5 runs of `python -m timm_lp.bench` on a CPU, 2 threads, torch 2.9." in card
-
-    def test_nothing_is_shown_that_was_not_measured(self) -> None:
-        card = render()
-        assert not re.search("## Results|## Speed|## Training|Top-1", card)
-        assert "No accuracy was reported with it." in card
+        assert "a new lp2_resnet18 with timm's default arguments, not of the weights here." in card
 
 
 class TestStatements:
     """Nothing is stated that may be untrue."""
 
-    def test_one_seed(self) -> None:
-        results = with_results(metrics={"top1": {"4": 71.0}})
-        del results["recipe"]["seed"]
-        card = render(results=results)
-        assert "Top-1: 71.0 % on DTD, 16-shot (one seed), see below." in card
-        assert "standard deviation" not in card
-        (result,) = ModelCard(card).data.eval_results or []
-        assert (result.metric_name, result.metric_value) == ("16-shot top-1 (%), seed 4", 71.0)
-
-    def test_seeds_that_failed(self) -> None:
-        card = render(results=with_results(metrics={"top1": {"1": None, "2": 71.0, "3": 70.0}}))
-        figures = "71.0 % on DTD, 16-shot (these weights, seed 2; mean of 2 seeds, 1 more failed: 70.5 ± 0.7 %)"
-        assert f"Top-1: {figures}, see below." in card
-        assert [result.metric_value for result in ModelCard(card).data.eval_results or []] == [71.0]
-
-    def test_the_seed_of_the_weights(self) -> None:
-        results = with_results()
-        assert "the weights here are those of seed 2." in render(results=results)
-        del results["recipe"]["seed"]
-        assert "the weights here are those of one run." in render(results=results)
-
-    def test_the_split_that_was_tested_on(self) -> None:
-        mine = {"id": None, "name": "mine"}
-        assert "Tested on mine: 1,880 images. Each" in render(results=with_results(dataset=mine))
-        assert "1,880 images of its val split." in render(results=with_results(dataset={**mine, "split": "val"}))
-
-    def test_a_network_is_trained_on_one_data_set(self) -> None:
-        results = with_results()
-        results["results"].append({**results["results"][0], "dataset": {"id": None, "name": "Pets"}})
-        with pytest.raises(
-            ValueError, match=r"be those of the data that the model was trained on, got DTD, 16-shot and"
-        ):
-            render(results=results)
-
-    def test_the_rate_is_that_of_the_data_set(self) -> None:
-        results = with_results(lr=0.003)
-        results["results"].append({**results["results"][0], "variant": "base", "lr": 0.003})
-        assert "lr: 0.003\n" in render(results=results)
-
-    def test_damped_kernels_are_a_variant_of_their_own(self) -> None:
-        results = with_results()
-        results["results"].append({**results["results"][0], "variant": "lp2-paper", "metrics": {"top1": {"1": 60.0}}})
-        assert "Top-1: 70.8 % on DTD" in render(results=results)
-        assert "Top-1: 60.0 % on DTD" in render(build(preserve=False), results)
-        with pytest.raises(ValueError, match=r"`results` must hold some of 'lp2-paper', got those of lp2\."):
-            render(build(preserve=False), with_results())
-
-    def test_random_kernels_are_a_variant_of_their_own(self) -> None:
-        results = with_results(variant="large")
-        results["results"].append({**results["results"][0], "variant": "large-reinit"})
-        with pytest.raises(ValueError, match=r"say whether large_resnet18 is large or large-reinit, got those of both"):
-            render(build("large_resnet18"), results)
-        results["recipe"]["variant"] = "large-reinit"
-        assert "enlarged kernels, which started at random" in render(build("large_resnet18"), results)
-
-    def test_results_of_another_network_s_trial(self) -> None:
-        results = with_results(variant="lp16")
-        results["recipe"]["variant"] = "lp16"
-        with pytest.raises(ValueError, match=r"`results` must be those of lp2_resnet18, got those of 'lp16'\. Give"):
-            render(results=results)
-
     def test_large_kernels_may_have_had_masks(self) -> None:
         assert "or what is left of one whose masks were folded in" in render(build("large_resnet18"))
-        known = render(build("large_resnet18"), with_results(variant="large"))
+        known = render(build("large_resnet18"), changed(variant="large"))
         assert "without masks: what networks with masks are compared with." in known
 
     def test_kernels_that_were_not_enlarged(self) -> None:
         assert "with its own kernels, but without masks" in render(meta("large_replknet31"))
-
-    def test_times_are_not_those_of_the_weights(self) -> None:
-        case = {"name": "lp2_resnet18, 64 px", "training": {}, "evaluation": {}}
-        machine = {"device": "a CPU", "threads": 2, "torch": "2.9"}
-        card = render(results={"results": [], "speed": {"machine": machine, "runs": 5, "results": [case]}})
-        assert "a new lp2_resnet18 with timm's default arguments, not of the weights here." in card
 
     def test_calibration_is_not_denied(self, card: str) -> None:
         assert "How well its probabilities are calibrated is not reported." in card
@@ -529,8 +385,9 @@ class TestStatements:
         assert names["probabilities"].shape == (1, 3)
 
     def test_names_are_no_markup(self) -> None:
-        card = render(results=with_results(dataset={"id": None, "name": "a|b  <i>"}))
+        card = render(trials=changed(dataset=DataInfo("x", "a|b  <i>", split="val")))
         assert "\n# lp2_resnet18: a\\|b &lt;i>, 16-shot\n" in card
+        assert "1,880 images of its val split." in card
 
 
 class TestForms:
@@ -601,7 +458,7 @@ class TestForms:
         assert fact(render(build("lp256f_resnet18")), "Exponent p") == "256 to 274, frozen; new masks have 256"
 
     def test_merged(self) -> None:
-        card = render(lp_merge(build()), results=RESULTS, merged=True)
+        card = render(lp_merge(build()), trials=TRIALS, merged=True)
         assert card.partition("---\n\n")[2].startswith("# lp2_resnet18 (merged): DTD, 16-shot\n")
         assert fact(card, "Architecture").startswith("`large_resnet18`")
         assert len(rows(card, "Model")) == 3
@@ -609,7 +466,7 @@ class TestForms:
         assert "folded into plain convolutions" in card
 
     def test_merged_under_the_name_that_it_loads_as(self) -> None:
-        assert "71.20" in render(build("large_resnet18"), results=RESULTS, merged=True)
+        assert "71.20" in render(build("large_resnet18"), trials=TRIALS, merged=True)
 
     @pytest.mark.parametrize("name", ["large_resnet18", "resnet18"])
     def test_networks_to_compare_with(self, name: str) -> None:

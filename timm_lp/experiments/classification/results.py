@@ -12,10 +12,10 @@ from timm.models import save_for_hf
 
 from ...files import failures_name, write_json
 from ...models.complexity import count_macs, count_parameters
-from ...models.variants import BASE, parse_variant
+from ...models.variants import parse_variant
 from ...start import Start, pretrained_start
 from ...trials.record import TrialRecord, versions_of
-from ...trials.summary import RESULTS_FILE, summarize
+from ...trials.summary import RESULTS_FILE, summarize, summarize_trial
 from ..accelerator import machine_of
 from .config import FinetuneConfig
 from .flags import command_line
@@ -107,9 +107,9 @@ def _start(config: FinetuneConfig, outcome: Outcome) -> Start | None:
 
 
 def write_results(output_dir: Path, records: Sequence[TrialRecord], config: FinetuneConfig) -> None:
-    """Write `results.json`: all results in the output folder, and in a trial's folder what its model's card shows.
+    """Write `results.json`: all results into the output folder, and into a trial's folder what its card shows.
 
-    That is the trial's variant on its data set, and the base network to compare with.
+    A card shows the trial's variant on its data set, and the base network to compare with.
 
     Args:
         output_dir: Where the trials are.
@@ -128,14 +128,7 @@ def write_results(output_dir: Path, records: Sequence[TrialRecord], config: Fine
                 lr=record.settings["lr"],
                 lr_sweep=[],
             )
-            own = [
-                other
-                for kind in dict.fromkeys((record.variant, BASE))
-                for other in records
-                if (other.dataset_argument, other.model, other.variant) == (record.dataset_argument, record.model, kind)
-            ]
-            content = summarize(own, command)
-            content["recipe"] |= {"variant": record.variant, "seed": record.seed}
+            content = summarize_trial(record, records, command)
             write_json(output_dir / record.folder / RESULTS_FILE, content)
 
 
