@@ -12,7 +12,7 @@ from ..command import failures_in_one_line
 from ..files import parse_json
 from ..reporting import write_page
 from .benchmark import run_benchmark
-from .cases import SUITES
+from .cases import SUITES, given_cases
 from .flags import create_parser, parse_arguments
 from .modes import Mode
 from .report import Results, fraction, key, plot, plot_growth, to_markdown
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     options = parse_arguments(arguments)
-    cases = [case for case in SUITES[options.suite] if options.only in str(case)]
+    suite = given_cases(options.network) if options.network else SUITES[options.suite]
+    cases = [case for case in suite if options.only in str(case)]
     if not cases:
         create_parser().error(
             f"`--only` must be part of a case's name, got {options.only!r}. Leave it out to see the names."
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     content = run_benchmark(cases, modes, runs=options.runs, clock=options.clock, memory=not options.no_memory)
     text = to_markdown(content, before)
-    draw = partial(plot_growth if options.suite == "growth" else plot, content)
+    is_growth = options.suite == "growth" and not options.network
+    draw = partial(plot_growth if is_growth else plot, content)
     page = write_page(options.output, "results", text, data={"results.json": content}, pictures={"results.png": draw})
     print(f"{text}\n\n{page}")
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command import CommandParser, positive
+from ..command import NETWORK_FORMS, CommandParser, positive
 
 SUITES = ("networks", "training", "latency", "layers", "growth", "grid")
 FORMATS = ("NCHW", "NHWC")
@@ -36,6 +36,9 @@ def create_parser() -> argparse.ArgumentParser:
         "of every kind, to search for one that is slower than torch's convolution.",
     )
     parser.add_argument("suite", nargs="?", choices=SUITES, default="networks", help="what to measure, see below")
+    parser.add_argument(
+        "--network", nargs="+", default=[], metavar="NETWORK", help=f"time these in place of a suite: {NETWORK_FORMS}"
+    )
     parser.add_argument("--only", default="", help="measure the cases whose names contain this")
     parser.add_argument("--runs", type=positive, default=7, help="measured runs of each form (default: 7)")
     parser.add_argument("--format", nargs="+", choices=FORMATS, default=["NCHW"], help="NHWC is channels_last")

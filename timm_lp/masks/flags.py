@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command import CommandParser
+from ..command import NETWORK_FORMS, CommandParser
 
 POOLING = ("trials", "all", "none")
 
@@ -30,15 +30,13 @@ def _parser() -> argparse.ArgumentParser:
         "networks",
         nargs="*",
         metavar="NETWORK",
-        help="a registered name, hf-hub:ORG/NAME, local-dir:FOLDER or a trial's folder, Sudoku's too; "
-        "if none is given, a demonstration whose masks no training moved",
+        help=f"{NETWORK_FORMS}, Sudoku's too; if none is given, a demonstration whose masks no training moved",
     )
     parser.add_argument(
         "--pool",
         choices=POOLING,
         default=POOLING[0],
-        help="which networks to take together: trials, whose names differ only in the -seed1 at their end; "
-        "all; or none (default: trials)",
+        help="which networks to take together: trials that differ only in their seeds; all; or none (default: trials)",
     )
     parser.add_argument("--output-dir", type=Path, default=Path("output/masks"), help="default: output/masks")
     return parser

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ...command import first_line
-from .alignment import Draws, align
+from .alignment import Samples, align
 from .ceiling import Ceiling, ceiling_of
 from .comparison import Difference, differences
 from .groups import Aligned, Group, groups_of, interval_of
@@ -40,7 +40,7 @@ class Analysis:
 def analyse(
     responses: Responses,
     networks: Sequence[Network],
-    draws: Draws,
+    samples: Samples,
     *,
     layers: Sequence[str] = (),
     image_size: int | None = None,
@@ -54,7 +54,7 @@ def analyse(
     Args:
         responses: The cortex, with images.
         networks: The networks.
-        draws: Choices of the images.
+        samples: Choices of the images.
         layers: Names of the layers, all convolutions by default.
         image_size: Height and width of the networks' input, pixels; their own by default.
         device: Where the networks run.
@@ -74,7 +74,7 @@ def analyse(
     _check_seeds(networks, [[*rsms] for *_, rsms in found])
     found += [(name, name, None, True, rsms) for name, rsms in _baselines(responses, cortex).items()]
     aligned = [
-        Aligned(name, group, seed, baseline, align(rsms, areas, draws))
+        Aligned(name, group, seed, baseline, align(rsms, areas, samples))
         for name, group, seed, baseline, rsms in tqdm(found, desc="taus", unit="network", disable=None)
     ]
     groups = groups_of(aligned)

@@ -13,7 +13,7 @@ import torch
 from ...command import failures_in_one_line, require_packages
 from ...files import write_text
 from ...reporting import write_page
-from .alignment import draw
+from .alignment import sample_images
 from .analysis import Analysis, analyse, result_rows
 from .flags import PROGRAM, create_parser, parse_arguments
 from .networks import networks_of
@@ -64,7 +64,7 @@ def _rsa(options: argparse.Namespace) -> None:
         responses = replace(responses, images=images)
     untrained = options.untrained if options.models or options.untrained else _UNTRAINED
     networks = networks_of(options.models, untrained, options.seeds)
-    draws = draw(
+    samples = sample_images(
         responses.num_images,
         resamples=options.resamples,
         splits=options.splits,
@@ -74,7 +74,7 @@ def _rsa(options: argparse.Namespace) -> None:
     analysis = analyse(
         responses,
         networks,
-        draws,
+        samples,
         layers=options.layers,
         image_size=options.image_size or (_SYNTHETIC_SIZE if cortex else None),
         device=options.device,

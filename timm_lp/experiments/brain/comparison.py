@@ -47,7 +47,7 @@ def differences(groups: Sequence[Group]) -> list[Difference]:
     Two networks that share seeds are compared on these, others by their means.
 
     Args:
-        groups: Seeds of the networks, aligned with the same draws.
+        groups: Seeds of the networks, aligned with the same samples.
     """
     compared = [difference for pair in combinations(groups, 2) for difference in _between(*pair)]
     p_images = holm({place: difference.p_images for place, difference in enumerate(compared)})

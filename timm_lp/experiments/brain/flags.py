@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...command import CommandParser, positive
+from ...command import NETWORK_FORMS, CommandParser, positive
 from .recordings import AREAS, CRE_LINES, DEPTH, WINDOW
 
 PROGRAM = "python -m timm_lp.experiments.brain"
@@ -44,9 +44,7 @@ def create_parser() -> argparse.ArgumentParser:
     rsa.add_argument(
         "--images", type=Path, metavar="DIR", help="its images in the same order (default: the file's own)"
     )
-    rsa.add_argument(
-        "--models", nargs="+", default=[], metavar="NETWORK", help="names, local-dir:, hf-hub: or trials' folders"
-    )
+    rsa.add_argument("--models", nargs="+", default=[], metavar="NETWORK", help=NETWORK_FORMS)
     rsa.add_argument(
         "--untrained", nargs="+", default=[], metavar="NETWORK", help="such networks, but with random weights"
     )

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...command import CommandParser, positive
+from ...command import NETWORK_FORMS, CommandParser, positive
 from ..data.corruptions.names import NUM_SEVERITIES, WHERE
 from ..data.presets import DIGITS
 
@@ -44,8 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         "networks",
         nargs="*",
         metavar="NETWORK",
-        help="a trial's folder, a run's output folder for all trials in it, a registered name, hf-hub:ORG/NAME or "
-        "local-dir:FOLDER",
+        help=NETWORK_FORMS,
     )
     images = parser.add_mutually_exclusive_group()
     images.add_argument(
