@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -93,7 +94,13 @@ def test_results_in_json(computed: tuple[str, str, Path]) -> None:
 
 
 @pytest.fixture
-def few_corruptions(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no pictures, which take longer than the networks here."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+
+@pytest.fixture
+def few_corruptions(no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute two corruptions only."""
     monkeypatch.setattr(computed_images, "COMPUTED", ("fog", "contrast"))
 
@@ -176,6 +183,7 @@ def test_damaged_measurements_are_said_and_made_again(
         assert "cannot be read" in caplog.text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_published_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "arrays"
     folder.mkdir()
