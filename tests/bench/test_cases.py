@@ -1,9 +1,16 @@
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from timm_lp.bench.cases import SUITES, Layer, Network
+from timm_lp.bench.cases import SUITES, Layer, Network, given_cases
 from timm_lp.layers import LpConv2d
+
+from ..trials.records import save_trial
 
 SMALL = Network("lp16", "resnet18", 32, 2)
 
@@ -73,6 +80,48 @@ def test_a_network_with_large_kernels_is_its_own_large_form() -> None:
         for form, build in Network("lp2", "replknet31", 32, 2).forms().items()
     }
     assert set(kernels.values()) == {(31, 31)}
+
+
+def test_a_given_network_stands_beside_its_base_and_large_networks(tmp_path: Path) -> None:
+    trials = [save_trial(tmp_path, seed=seed) for seed in (1, 2)]
+    cases = given_cases([*map(str, trials)])
+    assert [str(case) for case in cases] == [f"lp2-seed{seed}, 224 px, batch 8" for seed in (1, 2)]
+    case = cases[1]
+    assert case.input().shape == (8, 3, 224, 224)
+    case = replace(case, input_size=(3, 32, 24))
+    assert str(case) == "lp2-seed2, 32x24 px, batch 8"
+    models = {form: build() for form, build in case.forms().items()}
+    assert list(models) == ["large", "base", "lp", "merged", "cropped"]
+    assert {form: type(model.conv1) for form, model in models.items()} == {
+        **dict.fromkeys(("large", "base", "merged", "cropped"), nn.Conv2d),
+        "lp": LpConv2d,
+    }
+    assert {model(case.input()[:2]).shape for model in models.values()} == {(2, 3)}, "the same classes"
+    assert [models[form].conv1.kernel_size for form in ("base", "large", "lp", "merged")] == [(7, 7), *[(15, 15)] * 3]
+    saved = load_file(trials[1] / "model.safetensors")
+    assert torch.equal(models["lp"].conv1.weight, saved["conv1.weight"])
+    assert pickle.loads(pickle.dumps(case)).forms().keys() == models.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "forms"),
+    [
+        ("test_resnet", ["large", "base", "lp"]),
+        ("lp4_resnet18", ["large", "base", "lp", "merged", "cropped"]),
+    ],
+)
+def test_a_registered_name_needs_no_weights(name: str, forms: list[str], no_network: str) -> None:
+    (case,) = given_cases([name])
+    assert [*case.forms()] == forms
+    lp, large = (case.forms()[form]() for form in ("lp", "large"))
+    convs = [
+        [(fqn, module.kernel_size) for fqn, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+        for model in (lp, large)
+    ]
+    assert convs[0] == convs[1]
+    assert all(
+        (module.weight.abs().amax(dim=(0, 1)) > 0).all() for module in lp.modules() if isinstance(module, nn.Conv2d)
+    )
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -1,13 +1,16 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from timm_lp.bench import benchmark, cli
-from timm_lp.bench.cases import SUITES, Case, Layer, Network
+from timm_lp.bench import benchmark, cases, cli
+from timm_lp.bench.cases import SUITES, Case, Layer
+
+from ..trials.records import save_trial
 
 LAYER = Layer(3, 2, 4, groups=2, batch=1)
 
@@ -42,6 +45,21 @@ def test_measures_prints_and_saves(one_layer: Layer, tmp_path: Path, capsys: pyt
     assert "train lp before" in capsys.readouterr().out
 
 
+def test_given_networks_are_measured_at_their_own_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "_GIVEN_BATCH", 4)  # of three classes
+    folder = save_trial(tmp_path, model_config={"pretrained_cfg": {"input_size": (3, 32, 32)}})
+    results = measure(tmp_path / "out", "growth", "--network", str(folder), "test_resnet", "--only", "lp2-seed1")
+    assert [(one["name"], one["kind"]) for one in results] == [("lp2-seed1, 32 px, batch 4", "network")]
+    assert results[0]["training"].keys() == {"large", "base", "lp"}
+    assert results[0]["evaluation"].keys() == {"large", "base", "lp", "merged", "cropped"}
+    assert "| lp2-seed1, 32 px, batch 4 " in capsys.readouterr().out
+    assert (tmp_path / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit, match=r"bench: `NETWORK` must be .*, got 'resnet17'"):
+        cli.main(["--network", "resnet17"])
+
+
 def test_every_mode_is_measured(one_layer: Layer, tmp_path: Path) -> None:
     modes = ["--format", "NCHW", "NHWC", "--dtype", "float32", "autocast", "bfloat16", "--threads", "1", "2"]
     results = measure(tmp_path, "layers", "--optimizer", *modes)
@@ -57,7 +75,7 @@ def test_every_mode_is_measured(one_layer: Layer, tmp_path: Path) -> None:
     ("suite", "case", "phases"),
     [
         ("growth", LAYER, ["training", "evaluation"]),
-        ("latency", Network("lp16", "replknet31", 32, 1, training=False), ["evaluation"]),
+        ("latency", replace(LAYER, training=False), ["evaluation"]),
     ],
     ids=["growth", "latency"],
 )

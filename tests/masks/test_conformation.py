@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from timm_lp import lp_mask
-from timm_lp.masks import Conformation, conformation, conformation_matrix
+from timm_lp.masks import conformation, conformation_matrix
 from timm_lp.masks._conformation import kernel_rms_radius, left_angle, rms_radius
 
 KERNEL = (31, 31)
@@ -182,7 +182,7 @@ def test_box_and_diamond() -> None:
         assert (_mask(C[None], 64.0)[0, 0, 15 - 3, 15 + 3].item() > 0.99) == in_corner
 
 
-@pytest.mark.parametrize("p", [1.0, 1.7, 2.0, 4.0, 16.0, 256.0])
+@pytest.mark.parametrize("p", [1.0, 1.7, 4.0, 256.0])
 def test_radius_is_that_of_the_density(p: float) -> None:
     C = _rotation(torch.tensor([25.0], dtype=torch.float64)) @ conformation_matrix(15.0, 1.5, 40.0)
     radius = rms_radius(conformation(C).alpha, torch.tensor([p]))
@@ -236,14 +236,11 @@ def test_bad_matrices(function: object) -> None:
 @pytest.mark.parametrize(
     "numbers",
     [
-        (2.1, 3.3, 20.7),
-        (np.float64(2.1), np.float64(3.3), np.float64(20.7)),
-        ([2.1], [3.3], [20.7]),
+        (2, np.float64(3.3), [20.7]),
         (np.array([2.1]), [3.3], 20.7),
-        (2, 3, 20),
-        (torch.tensor([2.1], dtype=torch.float64, requires_grad=True), 3.3, 20.7),
+        (torch.tensor([2.1], dtype=torch.float64, requires_grad=True), 3, np.float64(20.7)),
     ],
-    ids=["numbers", "numpy", "lists", "arrays", "integers", "a parameter"],
+    ids=["an integer", "an array", "a parameter"],
 )
 def test_numbers_of_any_kind_are_taken_in_float64(numbers: tuple[Any, Any, Any]) -> None:
     values = (value.tolist() if isinstance(value, Tensor) else value for value in numbers)
@@ -272,8 +269,3 @@ def test_numbers_of_any_kind_are_taken_in_float64(numbers: tuple[Any, Any, Any])
 def test_bad_numbers(alpha: Tensor | float, gamma: float, theta: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         conformation_matrix(alpha, gamma, theta)
-
-
-def test_what_is_returned_has_names() -> None:
-    assert isinstance(conformation(torch.eye(2)[None]), Conformation)
-    assert Conformation._fields == ("alpha", "gamma", "theta")

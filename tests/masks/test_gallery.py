@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from timm_lp.masks import conformation_matrix, gallery
-from timm_lp.masks.gallery import draw_gallery, evenly, mosaic
+from timm_lp.masks.gallery import draw_gallery, draw_shapes, evenly, mosaic
 from timm_lp.masks.networks import Group, demonstration
 from timm_lp.masks.statistics import LayerMasks
 
@@ -68,3 +68,10 @@ def test_picture_of_degenerate_masks(tmp_path: Path) -> None:
     assert layer.radius_in_kernel.isnan().any()
     draw_gallery(Group("odd", ("odd",), [layer]), tmp_path / "gallery.png")
     assert (tmp_path / "gallery.png").stat().st_size > 0
+
+
+def test_shapes(tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "shapes.png")
+    with Image.open(tmp_path / "shapes.png") as image:
+        assert 700 <= image.width <= 1100
+        assert len(image.convert("RGB").getcolors(2**24) or ()) > 100

@@ -8,7 +8,6 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from timm_lp.masks.gallery import draw_shapes
 from timm_lp.masks.networks import Group, demonstration
 from timm_lp.masks.plots import plot_conformation, plot_p
 from timm_lp.masks.statistics import layer_masks
@@ -89,10 +88,3 @@ def test_where_a_mask_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     angles = [torch.as_tensor(dots.get_offsets())[:, 0] for dots in directions.collections]
     torch.testing.assert_close(torch.cat(angles[::2]), torch.deg2rad(torch.cat(theta)))
     torch.testing.assert_close(torch.cat(angles[1::2]), torch.deg2rad(torch.cat(theta) + 180))
-
-
-def test_shapes(tmp_path: Path) -> None:
-    draw_shapes(tmp_path / "shapes.png")
-    with Image.open(tmp_path / "shapes.png") as image:
-        assert 700 <= image.width <= 1100
-        assert len(image.convert("RGB").getcolors(2**24) or ()) > 100

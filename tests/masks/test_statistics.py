@@ -72,11 +72,8 @@ def test_masks_of_a_network() -> None:
     assert all(value.dtype == torch.float64 and value.shape == (3,) for value in values)
 
 
-def test_a_network_without_masks_has_none() -> None:
-    assert layer_masks(timm.create_model("large_resnet18", **TINY)) == []
-
-
 def test_layers_are_in_the_networks_order() -> None:
+    assert layer_masks(timm.create_model("large_resnet18", **TINY)) == []
     names = [layer.fqn for layer in layer_masks(timm.create_model("lp2_resnet18", **TINY))]
     assert names[0] == "conv1"
     assert names.index("layer2.0.conv2") + 1 == names.index("layer2.0.downsample.0")  # as in the paper's Table 6

@@ -41,10 +41,9 @@ def test_a_folder_wins_over_a_registered_name(tmp_path: Path, monkeypatch: pytes
 
 
 def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"`name` must be a registered network, .* got 'resnet17'\. timm.list_models"):
-        load_network("resnet17")
-    with pytest.raises(ValueError, match=r"`name` must be a folder that holds a network, got .* without config\.json"):
-        load_network(str(tmp_path))
+    for name in ("resnet17", str(tmp_path)):
+        with pytest.raises(ValueError, match=rf"`name` must be a registered network, .* got '{name}'\. timm"):
+            load_network(name)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "lp2_resnet18.tv_in1k", "hf-hub:someone/cats", "hf-hub:someone/cats@v1"])

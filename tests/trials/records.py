@@ -76,12 +76,33 @@ def write_trial(run: Path, trial: TrialRecord) -> Path:
     return folder
 
 
-def save_trial(run: Path, variant: str = "lp2", seed: int = 1, **changes: Any) -> Path:
-    """Write what a trial that saved its network leaves, and return its folder."""
+def save_trial(
+    run: Path,
+    variant: str = "lp2",
+    seed: int = 1,
+    *,
+    num_classes: int = 3,
+    layers: list[int] = TINY["layers"],
+    model_config: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write what a trial that saved its network leaves, and return its folder.
+
+    Args:
+        run: The run's folder.
+        variant: The variant.
+        seed: The seed.
+        num_classes: Number of its classes.
+        layers: Blocks of each of its stages.
+        model_config: Further entries of the saved configuration.
+        **changes: Of the record.
+    """
     trial = replace(record(variant, seed, 50.0, "digits"), **changes)
-    network = timm.create_model(trial.network, num_classes=3, **TINY)
-    save_for_hf(network, str(write_trial(run, trial)), model_args=TINY, safe_serialization=True)
-    return run / trial.folder
+    arguments = {**TINY, "layers": layers}
+    network = timm.create_model(trial.network, num_classes=num_classes, **arguments)
+    folder = write_trial(run, trial)
+    save_for_hf(network, str(folder), model_config=model_config, model_args=arguments, safe_serialization=True)
+    return folder
 
 
 def save_sudoku(run: Path) -> Path:

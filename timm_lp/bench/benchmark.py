@@ -77,7 +77,7 @@ def _measure(case: Case, mode: Mode, runs: int, clock: str, memory: bool) -> dic
         evaluated["large"]()
     return {
         "name": str(case),
-        "kind": type(case).__name__.lower(),
+        "kind": "layer" if isinstance(case, Layer) else "network",
         "mode": str(mode),
         **({"family": case.family, "kernel_size": case.kernel_size} if isinstance(case, Layer) else {}),
         "training": {form: summary(times) for form, times in training.items()},

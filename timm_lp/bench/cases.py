@@ -1,18 +1,25 @@
 """The networks and single layers that are measured, each in several forms: without masks, with masks, merged."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import timm
 import torch
+from timm.data import resolve_model_data_config
+from timm.models import is_model, load_model_config_from_hf
 from torch import Tensor, nn
 
 from ..convert import lp_convert, lp_merge
 from ..layers import LpConv2d
-from ..models.variants import VARIANTS
+from ..models.loading import CONFIG_FILE, HUB
+from ..models.variants import VARIANTS, split_name
+from ..trials.networks import Subject, find_networks, short_names
 
 _PERTURBATION = 0.05
+_GIVEN_BATCH = 8  # images
 _CONVERSIONS = {variant.prefix: variant.conversion for variant in VARIANTS}
 
 
@@ -118,7 +125,96 @@ class Layer:
         return {"large": lambda: nn.Conv2d(*arguments), "lp": lambda: LpConv2d(*arguments)}
 
 
-Case = Network | Layer
+@dataclass(frozen=True)
+class Given:
+    """A NETWORK of the command line beside its base and large networks, at the size of its own input.
+
+    Attributes:
+        subject: The network.
+        name: What tables and pictures call it.
+        input_size: `(channels, height, width)`.
+        model: Name of its base network.
+        arguments: Of `timm.create_model` for the base and the large network.
+        masked: Whether it has masks.
+        training: Whether training is measured too.
+    """
+
+    subject: Subject
+    name: str
+    input_size: tuple[int, int, int]
+    model: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    masked: bool = True
+    training: bool = True
+
+    def __str__(self) -> str:
+        _, height, width = self.input_size
+        size = f"{height}" if height == width else f"{height}x{width}"
+        return f"{self.name}, {size} px, batch {_GIVEN_BATCH}"
+
+    def input(self) -> Tensor:
+        """Return a batch of images, shape `(N, C, H, W)`."""
+        return torch.randn(_GIVEN_BATCH, *self.input_size, generator=torch.Generator().manual_seed(0))
+
+    def forms(self) -> dict[str, Callable[[], nn.Module]]:
+        """Return a builder for each form as `Network.forms` does; `lp` is the network, be it with masks or without."""
+        large = f"large_{self.model}"
+        forms = {
+            "large": lambda: self._untrained(large if is_model(large) else self.model),
+            "base": lambda: self._untrained(self.model),
+            "lp": lambda: _load(self.subject),
+        }
+        if self.masked:
+            forms["merged"] = lambda: lp_merge(_load(self.subject).eval())
+            forms["cropped"] = lambda: lp_merge(_load(self.subject).eval(), crop=True)
+        return forms
+
+    def _untrained(self, name: str) -> nn.Module:
+        return _filled(timm.create_model(name, **self.arguments), False)
+
+
+def given_cases(names: Sequence[str]) -> list[Given]:
+    """Return a case for each network that a command line names; they are loaded for that.
+
+    Args:
+        names: As `find_networks` takes them.
+
+    Raises:
+        ValueError: If there is no such network, or its files are damaged.
+        OSError: If one cannot be fetched.
+    """
+    subjects = find_networks(names).networks
+    short = short_names(subject.name for subject in subjects)
+    return [_given(subject, short[subject.name]) for subject in subjects]
+
+
+def _given(subject: Subject, name: str) -> Given:
+    network = _load(subject)
+    channels, height, width = resolve_model_data_config(network)["input_size"]
+    masked = any(isinstance(module, LpConv2d) for module in network.modules())
+    arguments = {"num_classes": network.num_classes, **({"in_chans": channels} if channels != 3 else {})}
+    config: Any = network.pretrained_cfg
+    model, _ = split_name(config["architecture"])
+    return Given(subject, name, (channels, height, width), model, {**arguments, **_model_args(subject)}, masked)
+
+
+def _load(subject: Subject) -> nn.Module:
+    """Return a network with its weights; one of a registered name with random ones, which need no download."""
+    is_registered = subject.path is None and not subject.name.startswith(HUB)
+    return _filled(subject.load(pretrained=False), False) if is_registered else subject.load()
+
+
+def _model_args(subject: Subject) -> dict[str, Any]:
+    """Return the arguments that a saved network was made with."""
+    if subject.name.startswith(HUB):
+        return load_model_config_from_hf(subject.name.removeprefix(HUB))[2]
+    if subject.path is None:
+        return {}
+    folder = subject.path if subject.path.is_dir() else subject.path.parent
+    return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_args") or {}
+
+
+Case = Network | Given | Layer
 
 _NETWORKS = (
     Network("lp2", "resnet18", 64, 16),

@@ -12,7 +12,7 @@ from ..command import failures_in_one_line
 from ..files import parse_json
 from ..reporting import write_page
 from .benchmark import run_benchmark
-from .cases import SUITES
+from .cases import SUITES, given_cases
 from .flags import COMMAND
 from .modes import Mode
 from .report import Results, fraction, key, plot, plot_growth, to_markdown
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     settings = COMMAND.parse(arguments)
-    cases = [case for case in SUITES[settings.suite] if settings.only in str(case)]
+    suite = given_cases(settings.network) if settings.network else SUITES[settings.suite]
+    cases = [case for case in suite if settings.only in str(case)]
     if not cases:
         COMMAND.error(f"`--only` must be part of a case's name, got {settings.only!r}. Leave it out to see the names.")
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings.output.mkdir(parents=True, exist_ok=True)
     content = run_benchmark(cases, modes, runs=settings.runs, clock=settings.clock, memory=settings.memory)
     text = to_markdown(content, before)
-    draw = partial(plot_growth if settings.suite == "growth" else plot, content)
+    is_growth = settings.suite == "growth" and not settings.network
+    draw = partial(plot_growth if is_growth else plot, content)
     page = write_page(settings.output, "results", text, data={"results.json": content}, pictures={"results.png": draw})
     print(f"{text}\n\n{page}")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from ..command import CommandLine
+from ..command import NETWORK_FORMS, CommandLine
 from ..settings import Settings, setting
 
 SUITES = ("networks", "training", "latency", "layers", "growth", "grid")
@@ -20,6 +20,7 @@ class BenchSettings(Settings):
     """What to measure, and how."""
 
     suite: str = setting(SUITES[0], "what to measure, see below", choices=SUITES, nargs="?", positional=True)
+    network: list[str] = setting([], f"time these in place of a suite: {NETWORK_FORMS}", metavar="NETWORK")
     only: str = setting("", "measure the cases whose names contain this")
     runs: int = setting(7, "measured runs of each form", limits=(1, inf))
     format: list[str] = setting(["NCHW"], "NHWC is channels_last", choices=FORMATS)

@@ -41,7 +41,7 @@ def training_step(model: nn.Module, x: Tensor, mode: Mode) -> Step:
         with mode.autocast():
             output = model(x)
             if output.dim() == 2:
-                loss = F.cross_entropy(output, torch.arange(len(output), device=output.device))
+                loss = F.cross_entropy(output, torch.arange(len(output), device=output.device) % output.shape[1])
             else:
                 loss = output.sum()
         loss.backward()

@@ -55,13 +55,14 @@ def key(result: dict[str, Any]) -> tuple[str, str]:
 
 
 def _slower(results: list[dict[str, Any]]) -> str:
-    found = [
+    slower = [
         f"- {result['name']}, {result['mode']}: {phase} {value:.2f}"
         for result in results
         for phase in ("training", "evaluation")
         if (value := fraction(result, phase, "lp")) is not None and value > _TOLERATED
     ]
-    return "\n".join([f"Slower than {_TOLERATED:g} of large: {len(found) or 'none'}", *([""] if found else []), *found])
+    heading = f"Slower than {_TOLERATED:g} of large: {len(slower) or 'none'}"
+    return "\n".join([heading, *([""] if slower else []), *slower])
 
 
 def _heading(phase: str, form: str) -> str:
@@ -127,7 +128,7 @@ def plot(content: Results, path: Path) -> None:
     figure = Figure(figsize=(9, 1.2 + 0.36 * len(results)), layout="constrained")
     axes = figure.subplots()
     for offset, phase in ((0.18, "training"), (-0.18, "evaluation")):
-        bars = [(place + offset, result) for place, result in enumerate(results) if "lp" in result[phase]]
+        bars = [(y + offset, result) for y, result in enumerate(results) if "lp" in result[phase]]
         values = [fraction(result, phase, "lp") or 0.0 for _, result in bars]
         errors = [
             [
@@ -136,8 +137,8 @@ def plot(content: Results, path: Path) -> None:
             ]
             for value, (_, result) in zip(values, bars, strict=True)
         ]
-        places = [place for place, _ in bars]
-        axes.barh(places, values, height=0.34, xerr=list(zip(*errors, strict=True)) or None, label=phase)
+        ys = [y for y, _ in bars]
+        axes.barh(ys, values, height=0.34, xerr=list(zip(*errors, strict=True)) or None, label=phase)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(range(len(results)), [", ".join(key(result)) for result in results])
     axes.set_xlabel("time of the Lp-convolution / time of torch's convolution with the same kernels")

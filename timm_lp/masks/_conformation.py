@@ -76,8 +76,8 @@ def conformation_matrix(alpha: Numbers, gamma: Numbers, theta: Numbers) -> Tenso
     _check("alpha", scale, (scale > 0) & scale.isfinite(), "be positive and finite", "No matrix has another scale.")
     elongated = (distortion >= 1) & distortion.isfinite()
     _check("gamma", distortion, elongated, "be finite and at least 1", "Add 90 degrees to theta for its inverse.")
-    known = rotation.isfinite() | (rotation.isnan() & (distortion < ROUND))
-    _check("theta", rotation, known, f"be finite where gamma is at least {ROUND}", "Give degrees.")
+    usable = rotation.isfinite() | (rotation.isnan() & (distortion < ROUND))
+    _check("theta", rotation, usable, f"be finite where gamma is at least {ROUND}", "Give degrees.")
     radians = torch.deg2rad(rotation.nan_to_num(0.0))
     cos, sin = radians.cos(), radians.sin()
     largest = torch.hypot(distortion, torch.ones_like(distortion)) / scale

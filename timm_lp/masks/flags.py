@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..command import CommandLine
+from ..command import NETWORK_FORMS, CommandLine
 from ..settings import Settings, setting
 
 POOLING = ("trials", "all", "none")
@@ -15,15 +15,14 @@ class MasksSettings(Settings):
 
     networks: list[str] = setting(
         [],
-        "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER or a trial's folder, Sudoku's too; if none is given, a "
-        "demonstration whose masks no training moved",
+        f"{NETWORK_FORMS}, Sudoku's too; if none is given, a demonstration whose masks no training moved",
         nargs="*",
         metavar="NETWORK",
         positional=True,
     )
     pool: str = setting(
         POOLING[0],
-        "which networks to take together: trials, whose names differ only in the -seed1 at their end; all; or none",
+        "which networks to take together: trials that differ only in their seeds; all; or none",
         choices=POOLING,
     )
     output_dir: Path = setting(Path("output/masks"), "where the results go")

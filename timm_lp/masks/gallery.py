@@ -119,8 +119,8 @@ def mosaic(masks: Tensor, columns: int) -> Tensor:
     height, width = masks.shape[-2] + gap, masks.shape[-1] + gap
     rows = math.ceil(len(masks) / columns)
     array = torch.full((rows * height - gap, columns * width - gap), math.nan, dtype=masks.dtype)
-    for place, mask in enumerate(masks):
-        top, left = place // columns * height, place % columns * width
+    for index, mask in enumerate(masks):
+        top, left = index // columns * height, index % columns * width
         array[top : top + height - gap, left : left + width - gap] = mask
     return array
 

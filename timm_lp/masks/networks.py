@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..layers import LpConv2d
-from ..trials.networks import Subject, find_networks
+from ..trials.networks import Subject, find_networks, short_names
 from ._conformation import conformation_matrix
 from .statistics import LayerMasks, layer_masks, pool
 
@@ -66,7 +66,7 @@ def load_groups(names: Sequence[str], pooling: str = "trials") -> list[Group]:
         pooled.setdefault(_pool_of(subject, pooling), []).append(subject)
     if pooling == "trials":
         _check_seeds(pooled)
-    titles = _titles(pooled)
+    titles = short_names(pooled)
     return [
         Group(titles[key], tuple(member.name for member in members), pool([masks[member] for member in members]))
         for key, members in pooled.items()
@@ -102,16 +102,6 @@ def _check_seeds(pooled: dict[str, list[Subject]]) -> None:
                     f"`NETWORK` must be trials of several seeds to be pooled, got seed {member.seed} in {other.name} "
                     f"and in {member.name}. Leave one out, or give --pool none."
                 )
-
-
-def _titles(pooled: Iterable[str]) -> dict[str, str]:
-    """Return short names of the groups: the last parts of their paths that tell them apart."""
-    pooled = list(pooled)
-    for parts in range(1, 1 + max(len(Path(key).parts) for key in pooled)):
-        titles = {key: "/".join(Path(key).parts[-parts:]) for key in pooled}
-        if len({*titles.values()}) == len(pooled):
-            return titles
-    return {key: key for key in pooled}
 
 
 def demonstration() -> Group:

@@ -106,18 +106,18 @@ def _draw_strip(axes: Any, layer: LayerMasks, *, with_header: bool) -> None:
     """Draw six masks of a layer side by side, its name and numbers to the left."""
     pitch = 1 + _GAP
     masks = _example_masks(layer)[: 1 if layer.are_alike else None]
-    for place, mask in enumerate(masks):
-        _draw_mask(axes, layer, mask, place * pitch)
+    for index, mask in enumerate(masks):
+        _draw_mask(axes, layer, mask, index * pitch)
     if len(masks) == 1:
         axes.text(pitch + 0.1, 0.5, "all alike", va="center", fontsize=9)
-    for place, example in enumerate(_EXAMPLES if with_header else ()):
-        axes.text(place * pitch + 0.5, 1.08, example, ha="center", va="bottom", fontsize=9)
+    for index, example in enumerate(_EXAMPLES if with_header else ()):
+        axes.text(index * pitch + 0.5, 1.08, example, ha="center", va="bottom", fontsize=9)
     axes.set_xlim(-2.8, len(_EXAMPLES) * pitch)
     axes.set_ylim(0, 1)
     name = _wrapped(layer.fqn)
-    for place, line in enumerate([*name, *_numbers(layer)]):
-        bold = "bold" if place < len(name) else "normal"
-        axes.text(-0.1, 1 - place * 0.21, line, ha="right", va="top", fontsize=9, fontweight=bold)
+    for index, line in enumerate([*name, *_numbers(layer)]):
+        bold = "bold" if index < len(name) else "normal"
+        axes.text(-0.1, 1 - index * 0.21, line, ha="right", va="top", fontsize=9, fontweight=bold)
 
 
 def _draw_mask(axes: Any, layer: LayerMasks, mask: Tensor, left: float) -> None:

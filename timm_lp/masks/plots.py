@@ -91,8 +91,8 @@ def _plot_alpha(axes: Any, layers: Sequence[LayerMasks]) -> None:
     cut = [layer.conformation.alpha.clamp_max(math.hypot(*layer.kernel_size)) for layer in layers]
     _plot_boxes(axes, cut)
     starts = [math.hypot(*layer.sigma_init) for layer in layers]
-    for place, start in enumerate(starts, start=1):
-        axes.hlines(start, place - 0.45, place + 0.45, color="C3", linewidth=1.5)
+    for depth, start in enumerate(starts, start=1):
+        axes.hlines(start, depth - 0.45, depth + 0.45, color="C3", linewidth=1.5)
     axes.plot([], [], color="C3", linewidth=1.5, label="start")
     _number_logarithmic_axis(axes, *_limits(cut, starts))
     axes.set_ylabel(r"scale $\alpha$ (pixels; drawn to the kernel's diagonal)", fontsize=9)
@@ -116,10 +116,10 @@ def _plot_gamma(axes: Any, layers: Sequence[LayerMasks]) -> None:
 
 def _plot_theta(axes: Any, layers: Sequence[LayerMasks]) -> None:
     """Plot the directions of the masks that have one, each a dot, the larger the longer the mask."""
-    for place, layer in enumerate(layers, start=1):
+    for depth, layer in enumerate(layers, start=1):
         gamma, theta = _oriented(layer)
         across = torch.linspace(-0.35, 0.35, len(theta)) if len(theta) > 1 else torch.zeros(len(theta))
-        axes.scatter(place + across, theta, s=_sizes(gamma), color="C0", alpha=0.5, linewidths=0)
+        axes.scatter(depth + across, theta, s=_sizes(gamma), color="C0", alpha=0.5, linewidths=0)
     axes.set_ylim(-4, 184)
     axes.set_yticks([0, 45, 90, 135, 180], ["0 horizontal", "45", "90 vertical", "135", "180 horizontal"])
     axes.set_ylabel(rf"rotation $\theta$ (degrees) where $\gamma$ > {ORIENTED:g}")
@@ -130,9 +130,9 @@ def _plot_theta(axes: Any, layers: Sequence[LayerMasks]) -> None:
 def _plot_directions(axes: Any, layers: Sequence[LayerMasks]) -> None:
     """Plot gamma against theta: from the middle, each mask is long towards its two dots."""
     longest = ELONGATED
-    for place, layer in enumerate(layers):
+    for depth, layer in enumerate(layers):
         gamma, theta = _oriented(layer)
-        color = _depth_color(place, len(layers))
+        color = _depth_color(depth, len(layers))
         for end in (theta, theta + 180):
             axes.scatter(torch.deg2rad(end), gamma.log(), s=_sizes(gamma), color=color, alpha=0.7, linewidths=0)
         longest = max([longest, *gamma.tolist()])
@@ -164,10 +164,10 @@ def _sizes(gamma: Tensor) -> Tensor:
     return 4 + 16 * gamma.log()
 
 
-def _depth_color(place: int, count: int) -> Any:
+def _depth_color(depth: int, count: int) -> Any:
     from matplotlib import colormaps
 
-    return colormaps["viridis"](0.95 * place / max(1, count - 1))
+    return colormaps["viridis"](0.95 * depth / max(1, count - 1))
 
 
 def _name_layers(axes: Any, layers: Sequence[LayerMasks]) -> None:

@@ -150,8 +150,8 @@ def _comparison(groups: Sequence[Group]) -> str:
     groups = sorted(groups, key=lambda group: group.layers[0].p_init)
     columns = [[_p(line) for line in summaries(group)[: len(group.layers)]] for group in groups]
     lines = [
-        [str(place), layer.fqn, *cells]
-        for place, (layer, *cells) in enumerate(zip(groups[0].layers, *columns, strict=True), start=1)
+        [str(number), layer.fqn, *cells]
+        for number, (layer, *cells) in enumerate(zip(groups[0].layers, *columns, strict=True), start=1)
     ]
     return markdown_rows(["", "layer", *(group.name for group in groups)], lines, left=2)
 

@@ -61,8 +61,8 @@ def check_reach(
     if name.startswith(HUB):
         config: dict[str, Any] = {"hf_hub_id": name.removeprefix(HUB)}
     else:
-        known = timm.get_pretrained_cfg(name) if is_model(split_model_name_tag(name)[0]) else None
-        config = {**(known.to_dict() if known else {}), **(overlay or {})}
+        registered = timm.get_pretrained_cfg(name) if is_model(split_model_name_tag(name)[0]) else None
+        config = {**(registered.to_dict() if registered else {}), **(overlay or {})}
     repo, url = config.get("hf_hub_id"), config.get("url")
     url = url if isinstance(url, str) else url and url[0]
     if config.get("file") or config.get("state_dict") or (url and _is_downloaded(url, cache_dir)):

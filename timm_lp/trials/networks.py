@@ -119,6 +119,16 @@ def find_networks(names: Iterable[str], *, see_images: bool = True) -> Found:
     return result
 
 
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return short forms of different names: the last parts of their paths that tell them apart."""
+    names = list(names)
+    for parts in range(1, 1 + max((len(Path(name).parts) for name in names), default=0)):
+        short = {name: "/".join(Path(name).parts[-parts:]) for name in names}
+        if len({*short.values()}) == len(names):
+            return short
+    return {name: name for name in names}
+
+
 def _resolve(name: str, failed: list[str]) -> Iterator[Subject]:
     path = Path(name.removeprefix(FOLDER)).expanduser()
     if name.startswith(HUB):

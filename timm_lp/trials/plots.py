@@ -109,20 +109,20 @@ def _draw_panel(axes: Any, table: Table, column: str) -> None:
     base = table.mean(table.baseline, column)
     if base is not None:
         axes.axvline(base, color=variant_style(table.baseline)["color"], linewidth=0.8, linestyle="--", zorder=0)
-    for place, row in enumerate(table.rows):
+    for y, row in enumerate(table.rows):
         cell = table.cells.get((row, column))
         if cell is None:
             continue
         if cell.mean is None:
-            axes.text(0.5, place, "failed", transform=axes.get_yaxis_transform(), ha="center", va="center")
+            axes.text(0.5, y, "failed", transform=axes.get_yaxis_transform(), ha="center", va="center")
             continue
         color = variant_style(row)["color"]
         values = list(cell.values.values())
-        axes.plot(values, [place - 0.24] * len(values), "o", color=color, alpha=0.5, markersize=4)
+        axes.plot(values, [y - 0.24] * len(values), "o", color=color, alpha=0.5, markersize=4)
         interval = confidence_interval(cell)
         if interval:
-            axes.plot(interval, [place, place], color=color, linewidth=1.6)
-        axes.plot(cell.mean, place, "D", color=color, markersize=6, markeredgecolor="white")
+            axes.plot(interval, [y, y], color=color, linewidth=1.6)
+        axes.plot(cell.mean, y, "D", color=color, markersize=6, markeredgecolor="white")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 

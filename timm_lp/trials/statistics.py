@@ -87,9 +87,8 @@ class Table:
 
     def best(self, column: str) -> list[str]:
         """Return the rows with the highest mean in a column."""
-        means = {row: self.mean(row, column) for row in self.rows}
-        known = [mean for mean in means.values() if mean is not None]
-        return [row for row, mean in means.items() if mean is not None and max(known) - mean <= _ROUNDING]
+        means = {row: mean for row in self.rows if (mean := self.mean(row, column)) is not None}
+        return [row for row, mean in means.items() if max(means.values()) - mean <= _ROUNDING]
 
     def wins(self, row: str) -> int:
         """Return in how many columns a row has the highest mean."""
@@ -105,8 +104,8 @@ class Table:
         Args:
             columns: The columns' titles by their keys, in order.
         """
-        cells = {place: cell for place, cell in self.cells.items() if place[1] in columns}
-        rows = [row for row in self.rows if any(row == place[0] for place in cells)]
+        cells = {key: cell for key, cell in self.cells.items() if key[1] in columns}
+        rows = [row for row in self.rows if any(row == key[0] for key in cells)]
         return replace(self, rows=rows, columns=dict(columns), cells=cells)
 
 
@@ -125,7 +124,7 @@ def tabulate(
     for measurement in sorted(measurements, key=lambda measurement: measurement.seed):
         groups.setdefault((measurement.row, measurement.column), []).append(measurement)
     cells = {(row, column): _cell(groups[row, column]) for row in rows for column in columns if (row, column) in groups}
-    filled = [row for row in rows if any(row == place[0] for place in cells)]
+    filled = [row for row in rows if any(row == key[0] for key in cells)]
     return Table(filled, dict(columns), _with_p_values(cells, baseline), baseline)
 
 
@@ -156,8 +155,8 @@ def holm(p_values: Mapping[_Key, float]) -> dict[_Key, float]:
 
 
 def _cell(group: list[Measurement]) -> Cell:
-    values = {own.seed: own.value for own in group if own.value is not None}
-    return Cell(values, {own.seed: own.error or "unknown" for own in group if own.value is None})
+    values = {one.seed: one.value for one in group if one.value is not None}
+    return Cell(values, {one.seed: one.error or "unknown" for one in group if one.value is None})
 
 
 def _with_p_values(cells: dict[tuple[str, str], Cell], baseline: str) -> dict[tuple[str, str], Cell]:
@@ -179,8 +178,8 @@ def _with_p_values(cells: dict[tuple[str, str], Cell], baseline: str) -> dict[tu
             paired[row, column] = float(ttest_rel(*pairs).pvalue)
     welch, paired = holm(welch), holm(paired)
     return {
-        place: replace(cell, p_value=welch.get(place), paired_p_value=paired.get(place))
-        for place, cell in cells.items()
+        key: replace(cell, p_value=welch.get(key), paired_p_value=paired.get(key))
+        for key, cell in cells.items()
     }
 
 

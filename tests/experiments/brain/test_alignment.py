@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from timm_lp.experiments.brain.alignment import Alignment, Draws, align, draw
+from timm_lp.experiments.brain.alignment import Alignment, Samples, align, sample_images
 from timm_lp.experiments.brain.similarity import pairs_of, rsm_of_responses
 
 N = 12
@@ -17,13 +17,13 @@ AREAS = {"one": 0.8 * _rsm(2) + 0.2 * _rsm(10), "other": _rsm(11)}
 
 
 @pytest.fixture(scope="module")
-def draws() -> Draws:
-    return draw(N, resamples=20, splits=4, permutations=6, seed=3)
+def samples() -> Samples:
+    return sample_images(N, resamples=20, splits=4, permutations=6, seed=3)
 
 
 @pytest.fixture(scope="module")
-def alignment(draws: Draws) -> Alignment:
-    return align(LAYERS, AREAS, draws)
+def alignment(samples: Samples) -> Alignment:
+    return align(LAYERS, AREAS, samples)
 
 
 def _tau(layer: str, area: str, images: np.ndarray) -> float:
@@ -47,21 +47,21 @@ def test_samples_leave_out_pairs_of_an_image_with_itself(alignment: Alignment) -
         assert alignment.resampled[1, 0, sample] == pytest.approx(_tau("layer1", "one", images), abs=1e-12)
 
 
-def test_halves_have_no_image_in_common(draws: Draws, alignment: Alignment) -> None:
+def test_halves_have_no_image_in_common(samples: Samples, alignment: Alignment) -> None:
     one, other = np.tril_indices(N, -1)
     for split in range(4):
         halves = []
         for side in range(2):
-            weights = draws.weights[:, 1 + 20 + 2 * split + side]
+            weights = samples.weights[:, 1 + 20 + 2 * split + side]
             images = np.union1d(one[weights > 0], other[weights > 0])
             assert alignment.halves[2, 1, split, side] == pytest.approx(_tau("layer2", "other", images), abs=1e-12)
             halves.append(images)
         assert sorted(np.concatenate(halves)) == list(range(N))
 
 
-def test_shuffles_are_the_same_for_all_layers_and_areas(draws: Draws, alignment: Alignment) -> None:
-    assert sorted(draws.permutations[0]) == list(range(N))
-    for shuffle, order in enumerate(draws.permutations):
+def test_shuffles_are_the_same_for_all_layers_and_areas(samples: Samples, alignment: Alignment) -> None:
+    assert sorted(samples.permutations[0]) == list(range(N))
+    for shuffle, order in enumerate(samples.permutations):
         expected = kendalltau(pairs_of(LAYERS["layer1"]), pairs_of(AREAS["other"][np.ix_(order, order)])).statistic
         assert alignment.shuffled[1, 1, shuffle] == pytest.approx(expected, abs=1e-12)
 
@@ -87,6 +87,7 @@ def test_chance_is_that_of_the_best(alignment: Alignment) -> None:
     assert alignment.null_of_maximum == pytest.approx(np.quantile(maxima, 0.95))
 
 
-def test_draws_are_those_of_the_seed(draws: Draws) -> None:
-    np.testing.assert_array_equal(draw(N, resamples=20, splits=4, permutations=6, seed=3).weights, draws.weights)
-    assert not np.array_equal(draw(N, resamples=20, splits=4, permutations=6, seed=4).weights, draws.weights)
+def test_samples_are_those_of_the_seed(samples: Samples) -> None:
+    same, other = (sample_images(N, resamples=20, splits=4, permutations=6, seed=seed) for seed in (3, 4))
+    np.testing.assert_array_equal(same.weights, samples.weights)
+    assert not np.array_equal(other.weights, samples.weights)

@@ -1,22 +1,17 @@
 import csv
 import json
 import re
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 from PIL import Image
-from timm.models import save_for_hf
 
 from timm_lp.experiments.brain import cli
 from timm_lp.experiments.brain.responses import Area, Responses, write_responses
 from timm_lp.experiments.brain.similarity import rsm_of_responses
-from timm_lp.trials.record import as_json
 
-from ...trials.records import record
+from ...trials.records import save_trial
 from .data import IMAGES, small_cortex, write
 
 QUICK = ["--resamples", "8", "--splits", "2", "--permutations", "4", "--image-size", "32"]
@@ -26,17 +21,7 @@ QUICK = ["--resamples", "8", "--splits", "2", "--permutations", "4", "--image-si
 def trials(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two seeds each of a tiny network and its conversion, as trials leave them."""
     folder = tmp_path_factory.mktemp("trials")
-    found = []
-    for model, variant in (("test_resnet", "base"), ("resnet18", "lp2")):
-        options = {} if variant == "base" else {"layers": (1, 1, 1, 1), "channels": (8, 8, 8, 8)}
-        for seed in range(2):
-            place = folder / variant / str(seed)
-            place.mkdir(parents=True)
-            network = timm.create_model(model if variant == "base" else f"{variant}_{model}", num_classes=4, **options)
-            save_for_hf(network, place, model_args=options)
-            (place / "trial.json").write_text(json.dumps(as_json(record(variant, seed, 50.0, model=model))))
-            found.append(str(place))
-    return found
+    return [str(save_trial(folder, variant, seed)) for variant in ("base", "lp2") for seed in range(2)]
 
 
 def _responses(path: Path) -> Path:
@@ -56,7 +41,7 @@ def test_compares_trials_with_a_file_of_responses(
     printed, rows = _run(capsys, tmp_path / "out", "--responses", str(file), "--models", *trials)
     assert (tmp_path / "out" / "results.md").read_text().strip() in printed
     assert (tmp_path / "out" / "results.png").stat().st_size > 10_000
-    assert {row["group"] for row in rows} == {"test_resnet (base)", "resnet18 (lp2)", "pixels"}
+    assert {row["group"] for row in rows} == {"resnet18 (base)", "resnet18 (lp2)", "pixels"}
     assert [row["model"] for row in rows if row["depth"] == 0 and row["area"] == "fine"] == [*trials, "pixels"]
     with (tmp_path / "out" / "results.csv").open() as stream:
         table = [*csv.DictReader(stream)]
@@ -84,14 +69,9 @@ def test_compares_trials_with_a_file_of_responses(
 
 
 def test_refuses_seeds_that_are_no_seeds_of_one_network(trials: list[str], tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(trials[2], other)
-    record = (Path(trials[0]) / "trial.json").read_text()
-    (other / "trial.json").write_text(record.replace('"seed": 0', '"seed": 9').replace("-seed0", "-seed9"))
+    other = save_trial(tmp_path, "base", 9, layers=[2, 1, 1, 1])
     file = _responses(tmp_path / "cortex.npz")
-    message = (
-        r"must name seeds of one network, got other layers in .*other than in .*0, both test_resnet \(base\)\. Comp"
-    )
+    message = r"must name seeds of one network, got other layers in .*seed9 than in .*0, both resnet18 \(base\)\. Comp"
     with pytest.raises(SystemExit, match=message):
         cli.main(["rsa", "--responses", str(file), *QUICK, "--models", trials[0], str(other)])
 
@@ -142,7 +122,7 @@ def test_similarities_from_elsewhere_need_a_folder_of_images(
     [
         (["--areas", "V1"], "`--areas` must be in the responses, got V1. There are fine, coarse."),
         (["--layers", "nothing"], "test_resnet: `--layers` must name modules of the network, got nothing."),
-        (["--models", "no_such_net"], "`name` must be a registered network, hf-hub:ORG/NAME, local-dir:FOLDER or a"),
+        (["--models", "no_such_net"], "`NETWORK` must be a registered name, hf-hub:ORG/NAME, local-dir:FOLDER, the"),
         (
             ["--untrained", "vit_tiny_patch16_224", "--image-size", "64"],
             "`--image-size` must fit vit_tiny_patch16_224, got",
@@ -177,14 +157,3 @@ def test_broken_responses_are_one_line(tmp_path: Path) -> None:
         cli.main(["rsa", "--responses", str(file), "--models", "test_resnet"])
 
 
-def test_without_matplotlib_there_is_no_picture(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    file = _responses(tmp_path / "cortex.npz")
-    printed, _ = _run(capsys, tmp_path, "--responses", str(file), "--untrained", "test_resnet")
-    assert "No pictures: matplotlib is not installed." in caplog.text
-    assert "results.png" not in printed

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from timm_lp.experiments.brain.alignment import align, draw
+from timm_lp.experiments.brain.alignment import align, sample_images
 from timm_lp.experiments.brain.analysis import Analysis, area_rsms
 from timm_lp.experiments.brain.ceiling import Ceiling, ceiling_of
 from timm_lp.experiments.brain.comparison import Difference, differences
@@ -17,13 +17,13 @@ from .data import IMAGES, small_cortex
 @pytest.fixture(scope="module")
 def analysis() -> Analysis:
     responses = small_cortex().responses
-    draws = draw(IMAGES, resamples=10, splits=2, permutations=3, seed=0)
+    samples = sample_images(IMAGES, resamples=10, splits=2, permutations=3, seed=0)
     areas = area_rsms(responses)
     aligned = []
     for group, seed in (("net", 0), ("net", 1), ("other", None)):
         noise = np.random.default_rng(len(aligned)).normal(size=(IMAGES, 1, 9))
         layers = {f"layer{n}": rsm_of_responses(noise + n, True) for n in range(2)}
-        aligned.append(Aligned(f"{group} {seed}", group, seed, False, align(layers, areas, draws)))
+        aligned.append(Aligned(f"{group} {seed}", group, seed, False, align(layers, areas, samples)))
     groups = groups_of(aligned)
     ceilings = {name: ceiling_of(area, True) for name, area in responses.areas.items()}
     return Analysis(responses, ceilings, groups, differences(groups))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_lp import lp_convert
-from timm_lp.experiments.brain.alignment import align, draw
+from timm_lp.experiments.brain.alignment import align, sample_images
 from timm_lp.experiments.brain.analysis import area_rsms
 from timm_lp.experiments.brain.representations import layer_rsms
 from timm_lp.experiments.brain.stimuli import network_input
@@ -71,14 +71,14 @@ def test_conversions_of_one_network_agree_alike_with_a_cortex() -> None:
     cortex = small_cortex(images=40).responses
     network = create_base("resnet18")
     images = network_input(cortex.images, network, 32)
-    draws = draw(40, resamples=4, splits=1, permutations=1, seed=0)
+    samples = sample_images(40, resamples=4, splits=1, permutations=1, seed=0)
     converted = {
         "base": network,
         "large": lp_convert(deepcopy(network), masked=False),
         **{f"lp{p}": lp_convert(deepcopy(network), p_init=p) for p in (2, 16)},
     }
     found = {
-        variant: align(layer_rsms(model, images, centred=True), area_rsms(cortex), draws)
+        variant: align(layer_rsms(model, images, centred=True), area_rsms(cortex), samples)
         for variant, model in converted.items()
     }
     assert len(found["base"].layers) == 13

@@ -178,14 +178,11 @@ def _read_other(path: Path, kind: str) -> np.ndarray:
         ("pickle", r"a pickle \(rsatoolbox\.rdm\.load_rdm reads rsatoolbox's\)"),
     ],
 )
-@pytest.mark.parametrize("suffix", ["npz", "mat"])
-def test_says_how_a_file_of_another_format_becomes_one(tmp_path: Path, kind: str, reader: str, suffix: str) -> None:
+def test_says_how_a_file_of_another_format_becomes_one(tmp_path: Path, kind: str, reader: str) -> None:
     responses = RNG.normal(size=(IMAGES, 2, 9))
-    path = tmp_path / f"recording.{suffix}"
+    path = tmp_path / "recording.npz"  # its name does not decide
     _write_other(path, kind, {"responses": responses})
-    with pytest.raises(
-        ValueError, match=rf"got .*recording\.{suffix}, {reader}\. Write its arrays by numpy\.savez"
-    ) as caught:
+    with pytest.raises(ValueError, match=rf"recording\.npz, {reader}\. Write its arrays by numpy\.savez") as caught:
         read_responses(path)
     assert "allow_pickle" not in str(caught.value)
     if kind != "pickle":

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -20,6 +21,7 @@ from timm_lp.experiments.data.corruptions.functions import CORRUPTIONS, computab
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.robustness import cli, measure
 from timm_lp.experiments.robustness.cli import main
+from timm_lp.experiments.robustness.networks import Candidate
 from timm_lp.models.loading import load_network
 from timm_lp.trials.record import read_record
 
@@ -89,41 +91,59 @@ def test_results_in_json(computed: tuple[str, str, Path]) -> None:
         assert picture.width > 300
 
 
-def test_what_is_measured_is_not_measured_again(
-    run: Path, make_trial: MakeTrial, computed: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    evaluated = []
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no pictures, which take longer than the networks here."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+
+@pytest.fixture
+def few_corruptions(no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute two corruptions only."""
+    monkeypatch.setattr(computed_images, "COMPUTED", ("fog", "contrast"))
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An entry for each set of images that is measured."""
+    calls: list[int] = []
     evaluate = measure.evaluate
-    monkeypatch.setattr(measure, "evaluate", lambda *a, **k: (evaluated.append(1), evaluate(*a, **k))[1])
-    output_dir = tmp_path / "out"
-    shutil.copytree(computed[-1], output_dir)
-    kept = {path: path.stat().st_mtime_ns for path in (output_dir / "corruptions").rglob("*_noise.npy")}
-    before = (output_dir / "report.csv").read_text()
-    main([str(run), "--compute", "--severities", "1", "3", "--output-dir", str(output_dir)])
-    assert not evaluated
-    assert (output_dir / "report.csv").read_text() == before
-    main([str(run), "--compute", "--severities", "2", "--output-dir", str(output_dir)])
-    assert len(evaluated) == 4 * 18, "the arrays of severity 2 are there, but not measured; clean is"
+    monkeypatch.setattr(measure, "evaluate", lambda *a, **k: (calls.append(1), evaluate(*a, **k))[1])
+    return calls
+
+
+@pytest.mark.usefixtures("few_corruptions")
+def test_what_is_measured_is_not_measured_again(
+    run: Path, make_trial: MakeTrial, evaluated: list[int], tmp_path: Path
+) -> None:
+    def measured(*arguments: object) -> int:
+        evaluated.clear()
+        main([*map(str, arguments), "--compute", "--output-dir", str(tmp_path / "out")])
+        return len(evaluated)
+
+    assert measured(run, "--severities", "1", "3") == 4 * (1 + 2 * 2)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "corruptions").rglob("fog.npy")}
+    before = (tmp_path / "out" / "report.csv").read_text()
+    assert measured(run, "--severities", "1", "3") == 0
+    assert (tmp_path / "out" / "report.csv").read_text() == before
+    assert measured(run, "--severities", "2") == 4 * 2, "the arrays of severity 2 are there, but not measured; clean is"
+    assert kept
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    evaluated.clear()
     other = make_trial(tmp_path, "lp4", 1)
-    main([str(run), str(other), "--compute", "--severities", "1", "--output-dir", str(output_dir)])
-    assert len(evaluated) == 19
-    evaluated.clear()
+    assert measured(run, other) == 3
     forget_format()
-    main([str(other), "--compute", "--mixed-precision", "bf16", "--output-dir", str(output_dir)])
-    assert len(evaluated) == 19, "another number format is another measurement"
+    assert measured(other, "--mixed-precision", "bf16") == 3, "another number format is another measurement"
 
 
+@pytest.mark.usefixtures("few_corruptions")
 def test_images_are_prepared_once_for_all_networks_that_fit(
-    run: Path, computed: tuple[str, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = []
     prepare = measure.EvalPixels
     monkeypatch.setattr(measure, "EvalPixels", lambda *a: (prepared.append(1), prepare(*a))[1])
-    shutil.copytree(computed[-1] / "corruptions", tmp_path / "corruptions")
     tops = []
-    for limit, expected in ((1, 19), (0, 4 * 19)):
+    for limit, expected in ((1, 3), (0, 4 * 3)):
         monkeypatch.setattr(measure, "_SHARED_MIB", limit)
         main([str(run), "--compute", "--output-dir", str(tmp_path)])
         assert len(prepared) == expected
@@ -133,26 +153,35 @@ def test_images_are_prepared_once_for_all_networks_that_fit(
     assert tops[0] == tops[1]
 
 
+@pytest.mark.usefixtures("few_corruptions")
 def test_damaged_measurements_are_said_and_made_again(
-    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Path, evaluated: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trial = str(run / "bugs" / "resnet18" / "base-seed1")
-    arguments = [trial, "--compute", "--output-dir", str(tmp_path)]
+    arguments = [str(run / "bugs" / "resnet18" / "base-seed1"), "--compute", "--output-dir", str(tmp_path)]
     main(arguments)
     before = (tmp_path / "report.csv").read_text()
     (path,) = (tmp_path / "measured").iterdir()
     kept = json.loads(path.read_text())
+    path.write_text("{")
+    main(arguments)
+    assert f"{path} cannot be read, and its network is tested again" in caplog.text
+    assert (tmp_path / "report.csv").read_text() == before
+    assert (len(evaluated), json.loads(path.read_text())) == (2 * 3, kept)
+
+    of_network = Candidate("base", sha256=kept["network"])
+    assert measure._read(path, of_network) == kept["accuracies"]
+    assert measure._read(path, Candidate("base", sha256="another")) == {}
     first = next(iter(kept["accuracies"]))
-    odd = [{"top1": value} for value in (float("nan"), 1e9, "90", 1)]
-    contents = [{**kept, "accuracies": {**kept["accuracies"], first: own}} for own in (*odd, None)]
-    for text in ("{", "[]", *map(json.dumps, contents)):
+    wrong = [{"top1": value} for value in (float("nan"), 1e9, "90", 1)]
+    contents = [{**kept, "accuracies": {**kept["accuracies"], first: value}} for value in (*wrong, None)]
+    for text in ("[]", *map(json.dumps, contents)):
         path.write_text(text)
         caplog.clear()
-        main(arguments)
-        assert f"{path} cannot be read, and its network is tested again" in caplog.text
-        assert (tmp_path / "report.csv").read_text() == before
+        assert measure._read(path, of_network) == {}
+        assert "cannot be read" in caplog.text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_published_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "arrays"
     folder.mkdir()
@@ -180,6 +209,7 @@ def test_published_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         main([*arguments, "--no-md5"])
 
 
+@pytest.mark.usefixtures("few_corruptions")
 def test_a_network_whose_outputs_are_no_numbers_shows_as_failed(
     make_trial: MakeTrial, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,6 +271,7 @@ def test_wrong_images_end_in_one_sentence(run: Path, bugs: Path, make_trial: Mak
     assert not (tmp_path / "out" / "measured").exists()
 
 
+@pytest.mark.usefixtures("few_corruptions")
 def test_the_demonstration_says_that_it_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

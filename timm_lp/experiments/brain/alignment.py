@@ -14,7 +14,7 @@ LEVEL = 0.95  # of every interval
 
 
 @dataclass(frozen=True)
-class Draws:
+class Samples:
     """Random choices of images, the same for all networks, so that their differences are paired.
 
     Attributes:
@@ -29,7 +29,7 @@ class Draws:
     permutations: NDArray[np.intp]
 
 
-def draw(images: int, *, resamples: int, splits: int, permutations: int, seed: int) -> Draws:
+def sample_images(images: int, *, resamples: int, splits: int, permutations: int, seed: int) -> Samples:
     """Return random choices of `n` images.
 
     An image that a sample holds twice makes no pair with itself: such a pair is 1 in every matrix and would lift every
@@ -51,7 +51,7 @@ def draw(images: int, *, resamples: int, splits: int, permutations: int, seed: i
     one, other = np.tril_indices(images, -1)
     drawn = np.stack(counts, axis=1).astype(np.float32)
     shuffled = np.stack([rng.permutation(images) for _ in range(permutations)])
-    return Draws(drawn[one] * drawn[other], resamples, shuffled)
+    return Samples(drawn[one] * drawn[other], resamples, shuffled)
 
 
 @dataclass(frozen=True)
@@ -106,27 +106,27 @@ class Alignment:
         return float(np.quantile(self.shuffled.max((0, 1)), LEVEL))
 
 
-def align(layers: Mapping[str, Array], areas: Mapping[str, Array], draws: Draws) -> Alignment:
+def align(layers: Mapping[str, Array], areas: Mapping[str, Array], samples: Samples) -> Alignment:
     """Return the taus between layers and areas.
 
     Args:
         layers: Similarities of the images by layer, each of shape `(n, n)`.
         areas: Similarities of the images by area, each of shape `(n, n)`.
-        draws: Choices of the images.
+        samples: Choices of the images.
     """
     x = [pairs_of(rsm) for rsm in layers.values()]
     weighted = np.array(
-        [[weighted_tau(layer, pairs_of(area), draws.weights) for area in areas.values()] for layer in x]
+        [[weighted_tau(layer, pairs_of(area), samples.weights) for area in areas.values()] for layer in x]
     )
-    orders = [np.ix_(order, order) for order in draws.permutations]
+    orders = [np.ix_(order, order) for order in samples.permutations]
     y = [[pairs_of(rsm[order]) for order in orders] for rsm in areas.values()]
     shuffled = [[[kendalltau(layer, area).statistic for area in areas] for areas in y] for layer in x]
-    halves = weighted[..., 1 + draws.resamples :]
+    halves = weighted[..., 1 + samples.resamples :]
     return Alignment(
         [*layers],
         [*areas],
         weighted[..., 0],
-        weighted[..., 1 : 1 + draws.resamples],
+        weighted[..., 1 : 1 + samples.resamples],
         halves.reshape(*halves.shape[:2], -1, 2),
         np.array(shuffled),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ...command import first_line
-from .alignment import Draws, align
+from .alignment import Samples, align
 from .ceiling import Ceiling, ceiling_of
 from .comparison import Difference, differences
 from .groups import Aligned, Group, groups_of, interval_of
@@ -40,7 +40,7 @@ class Analysis:
 def analyse(
     responses: Responses,
     networks: Sequence[Network],
-    draws: Draws,
+    samples: Samples,
     *,
     layers: Sequence[str] = (),
     image_size: int | None = None,
@@ -54,7 +54,7 @@ def analyse(
     Args:
         responses: The cortex, with images.
         networks: The networks.
-        draws: Choices of the images.
+        samples: Choices of the images.
         layers: Names of the layers, all convolutions by default.
         image_size: Height and width of the networks' input, pixels; their own by default.
         device: Where the networks run.
@@ -67,15 +67,15 @@ def analyse(
     if responses.images is None:
         raise ValueError("`--responses` must hold `images`, or `--images` name a folder of them, got neither.")
     areas = area_rsms(responses)
-    found = [
+    similarities = [
         (network.name, network.group, network.seed, False, _rsms(network, responses, layers, image_size, device))
         for network in tqdm(networks, desc="networks", unit="network", disable=None)
     ]
-    _check_seeds(networks, [[*rsms] for *_, rsms in found])
-    found += [(name, name, None, True, rsms) for name, rsms in _baselines(responses, cortex).items()]
+    _check_seeds(networks, [[*rsms] for *_, rsms in similarities])
+    similarities += [(name, name, None, True, rsms) for name, rsms in _baselines(responses, cortex).items()]
     aligned = [
-        Aligned(name, group, seed, baseline, align(rsms, areas, draws))
-        for name, group, seed, baseline, rsms in tqdm(found, desc="taus", unit="network", disable=None)
+        Aligned(name, group, seed, baseline, align(rsms, areas, samples))
+        for name, group, seed, baseline, rsms in tqdm(similarities, desc="taus", unit="network", disable=None)
     ]
     groups = groups_of(aligned)
     ceilings = {name: ceiling_of(area, responses.centred) for name, area in responses.areas.items()}
@@ -130,9 +130,9 @@ def _rsms(
 def _check_seeds(networks: Sequence[Network], layers: Sequence[Sequence[str]]) -> None:
     """Refuse seeds of one network that have different layers."""
     first: dict[str, tuple[str, Sequence[str]]] = {}
-    for network, own in zip(networks, layers, strict=True):
-        name, known = first.setdefault(network.group, (network.name, own))
-        if own != known:
+    for network, its_layers in zip(networks, layers, strict=True):
+        name, layers_of_first = first.setdefault(network.group, (network.name, its_layers))
+        if its_layers != layers_of_first:
             raise ValueError(
                 f"`--models` must name seeds of one network, got other layers in {network.name} than in {name}, both "
                 f"{network.group}. Compare them one at a time."
@@ -141,15 +141,15 @@ def _check_seeds(networks: Sequence[Network], layers: Sequence[Sequence[str]]) -
 
 def _baselines(responses: Responses, cortex: SyntheticCortex | None) -> dict[str, dict[str, Array]]:
     """Return what stands beside the networks: the pixels, and what a synthetic cortex was made of."""
-    pixels = responses.images.reshape(responses.num_images, 1, -1)  # type: ignore[union-attr]
-    found = {"pixels": {"pixels": _finite(rsm_of_responses(pixels.astype(np.float64), responses.centred), "images")}}
+    pixels = responses.images.reshape(responses.num_images, 1, -1).astype(np.float64)  # type: ignore[union-attr]
+    baselines = {"pixels": {"pixels": _finite(rsm_of_responses(pixels, responses.centred), "images")}}
     if cortex is not None:
         features = {
             name: rsm_of_responses(values[:, None], responses.centred) for name, values in cortex.features.items()
         }
-        found["generating features"] = features
-        found["generating features, images shuffled"] = {name: rsm[::-1, ::-1] for name, rsm in features.items()}
-    return found
+        baselines["generating features"] = features
+        baselines["generating features, images shuffled"] = {name: rsm[::-1, ::-1] for name, rsm in features.items()}
+    return baselines
 
 
 def _rows(analysis: Analysis, aligned: Aligned) -> Iterable[dict[str, Any]]:
@@ -158,10 +158,10 @@ def _rows(analysis: Analysis, aligned: Aligned) -> Iterable[dict[str, Any]]:
     held_out = alignment.held_out.mean(1)
     maximum = np.unravel_index(alignment.tau.argmax(), alignment.tau.shape)
     for depth, layer in enumerate(alignment.layers):
-        for place, area in enumerate(alignment.areas):
-            best = bool(alignment.best[place] == depth)
+        for column, area in enumerate(alignment.areas):
+            best = bool(alignment.best[column] == depth)
             ceiling = analysis.ceilings[area]
-            tau = float(alignment.tau[depth, place])
+            tau = float(alignment.tau[depth, column])
             yield {
                 "model": aligned.name,
                 "group": aligned.group,
@@ -171,11 +171,11 @@ def _rows(analysis: Analysis, aligned: Aligned) -> Iterable[dict[str, Any]]:
                 "depth": depth,
                 "area": area,
                 "tau": tau,
-                "low": float(low[depth, place]),
-                "high": float(high[depth, place]),
+                "low": float(low[depth, column]),
+                "high": float(high[depth, column]),
                 "best_of_area": best,
-                "maximum": bool(maximum == (depth, place)),
-                "held_out_tau": float(held_out[place]) if best else None,
+                "maximum": bool(maximum == (depth, column)),
+                "held_out_tau": float(held_out[column]) if best else None,
                 "null": alignment.null,
                 "null_of_maximum": alignment.null_of_maximum,
                 "ceiling": ceiling.tau,

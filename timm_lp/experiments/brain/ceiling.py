@@ -97,10 +97,10 @@ def ceiling_of(area: Area, centred: bool, seed: int = 0) -> Ceiling:
     if area.responses is not None:
         rng = np.random.default_rng(seed)
         if area.mice is not None and len(names := np.unique(area.mice)) > 1:
-            found = _across_mice([area.responses[:, :, area.mice == name] for name in names], centred, rng)
-            if isinstance(found, Ceiling):
-                return found
-            reason = found
+            across = _across_mice([area.responses[:, :, area.mice == name] for name in names], centred, rng)
+            if isinstance(across, Ceiling):
+                return across
+            reason = across
         between = _between_trials(area.responses, centred, rng)
         if between is not None:
             return Ceiling("halves of trials", *between, reason)
@@ -146,11 +146,11 @@ def _across_mice(mice: Sequence[NDArray[np.floating]], centred: bool, rng: np.ra
         most = 100 * signals.max() / signals.sum()
         return f"One mouse has {most:.0f} % of the signal, so the others are no part to compare with it."
     taus = []
-    for place in order[smaller[order] >= _SMALLEST]:
-        parts = compress(products, first[place]), compress(products, ~first[place])
+    for division in order[smaller[order] >= _SMALLEST]:
+        parts = compress(products, first[division]), compress(products, ~first[division])
         one, other = (reduce(add, part).pairs(centred) for part in parts)
         if np.isfinite([one, other]).all():
-            taus.append(attainable_tau(_tau(one, other), (1 / share[place], 1 / (1 - share[place]))))
+            taus.append(attainable_tau(_tau(one, other), (1 / share[division], 1 / (1 - share[division]))))
     if not taus:
         return "No two parts of the mice can both compare all images."
     return Ceiling("across mice", float(np.median(taus)), _agreement([*combinations(single, 2)]))

@@ -12,7 +12,7 @@ import torch
 from ...command import failures_in_one_line, require_packages
 from ...files import write_text
 from ...reporting import where_results_lie, write_page
-from .alignment import draw
+from .alignment import sample_images
 from .analysis import Analysis, analyse, result_rows
 from .flags import COMMANDS, Mmv1Settings, PrepareSettings, RsaSettings, parse_arguments
 from .networks import networks_of
@@ -58,7 +58,7 @@ def _rsa(options: RsaSettings) -> None:
         responses = replace(responses, images=images)
     untrained = options.untrained if options.models or options.untrained else _UNTRAINED
     networks = networks_of(options.models, untrained, options.seeds)
-    draws = draw(
+    samples = sample_images(
         responses.num_images,
         resamples=options.resamples,
         splits=options.splits,
@@ -68,7 +68,7 @@ def _rsa(options: RsaSettings) -> None:
     analysis = analyse(
         responses,
         networks,
-        draws,
+        samples,
         layers=options.layers,
         image_size=options.image_size or (_SYNTHETIC_SIZE if cortex else None),
         device=options.device,

@@ -47,14 +47,14 @@ def differences(groups: Sequence[Group]) -> list[Difference]:
     Two networks that share seeds are compared on these, others by their means.
 
     Args:
-        groups: Seeds of the networks, aligned with the same draws.
+        groups: Seeds of the networks, aligned with the same samples.
     """
     compared = [difference for pair in combinations(groups, 2) for difference in _between(*pair)]
-    p_images = holm({place: difference.p_images for place, difference in enumerate(compared)})
-    p_seeds = holm({place: p for place, difference in enumerate(compared) if (p := difference.p_seeds) is not None})
+    p_images = holm({number: difference.p_images for number, difference in enumerate(compared)})
+    p_seeds = holm({number: p for number, difference in enumerate(compared) if (p := difference.p_seeds) is not None})
     return [
-        replace(difference, p_images=p_images[place], p_seeds=p_seeds.get(place))
-        for place, difference in enumerate(compared)
+        replace(difference, p_images=p_images[number], p_seeds=p_seeds.get(number))
+        for number, difference in enumerate(compared)
     ]
 
 
@@ -74,12 +74,12 @@ def _between(first: Group, second: Group) -> list[Difference]:
     difference = one.mean(0) - other.mean(0)
     return [
         Difference(
-            *(first.name, second.name, area, float(difference[place]), float(low[place]), float(high[place])),
-            p_images=_p_of(difference[place], resampled[place].std()),
+            *(first.name, second.name, area, float(difference[column]), float(low[column]), float(high[column])),
+            p_images=_p_of(difference[column], resampled[column].std()),
             seeds=len(shared),
-            p_seeds=_p_of_seeds(one[:, place] - other[:, place]) if shared else None,
+            p_seeds=_p_of_seeds(one[:, column] - other[:, column]) if shared else None,
         )
-        for place, area in enumerate(first.areas)
+        for column, area in enumerate(first.areas)
     ]
 
 

@@ -6,7 +6,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ...command import CommandLine, parse_subcommand
+from ...command import NETWORK_FORMS, CommandLine, parse_subcommand
 from ...settings import TINY, Settings, setting
 from .recordings import AREAS, CRE_LINES, DEPTH, WINDOW
 
@@ -25,7 +25,7 @@ class RsaSettings(Settings):
     images: Path | None = setting(
         None, "its images in the same order; the file's own if not given", Path, metavar="DIR"
     )
-    models: list[str] = setting([], "names, local-dir:, hf-hub: or trials' folders", metavar="NETWORK")
+    models: list[str] = setting([], NETWORK_FORMS, metavar="NETWORK")
     untrained: list[str] = setting([], "such networks, but with random weights", metavar="NETWORK")
     seeds: list[int] = setting([0], "of random weights, not of trials", int)
     layers: list[str] = setting([], "modules to compare; every convolution if not given")

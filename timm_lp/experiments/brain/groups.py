@@ -78,16 +78,16 @@ class Group:
 
     def best_layers(self, area: str) -> list[str]:
         """Return the layers that are the best of an area in one seed or another, in the order of the seeds."""
-        place = self.areas.index(area)
-        return list(dict.fromkeys(a.layers[a.best[place]] for a in self.alignments.values()))
+        column = self.areas.index(area)
+        return list(dict.fromkeys(a.layers[a.best[column]] for a in self.alignments.values()))
 
     def where_maximal(self) -> list[str]:
         """Return the layer and area of the maximum of one seed or another, in the order of the seeds."""
-        found = []
+        names = []
         for alignment in self.alignments.values():
             layer, area = np.unravel_index(alignment.tau.argmax(), alignment.tau.shape)
-            found.append(f"{alignment.layers[layer]}, {alignment.areas[area]}")
-        return list(dict.fromkeys(found))
+            names.append(f"{alignment.layers[layer]}, {alignment.areas[area]}")
+        return list(dict.fromkeys(names))
 
     def chance(self) -> tuple[float, float]:
         """Return what shuffled images reach: the best layer for an area, and the maximum over layers and areas."""

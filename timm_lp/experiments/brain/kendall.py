@@ -73,8 +73,8 @@ def _within_chunks(chunks: _Ranks, x: _Ranks, y: _Ranks, weights: _Weights) -> A
     order = np.argsort(chunks)
     for members in np.split(order, np.flatnonzero(np.diff(chunks[order])) + 1):
         signs = np.sign(np.subtract.outer(x[members], x[members])) * np.sign(np.subtract.outer(y[members], y[members]))
-        own = weights[members]
-        total += (own * (signs.astype(np.float32) @ own)).sum(0) / 2
+        of_chunk = weights[members]
+        total += (of_chunk * (signs.astype(np.float32) @ of_chunk)).sum(0) / 2
     return total
 
 

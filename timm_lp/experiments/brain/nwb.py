@@ -85,10 +85,10 @@ def read_trials(path: Path, events: Path, images: int, window: int) -> NDArray[n
             cells, frames = len(file[_CELLS]), file[_FLUORESCENCE].shape[1]
     except (OSError, KeyError, IndexError) as error:
         raise _not_as_expected(path, error) from error
-    found = _read_events(events)
-    if found.shape != (cells, frames):
+    values = _read_events(events)
+    if values.shape != (cells, frames):
         raise ValueError(
-            f"`--events` must be (cells, frames) = {(cells, frames)} as {path}, got {found.shape} in {events}."
+            f"`--events` must be (cells, frames) = {(cells, frames)} as {path}, got {values.shape} in {events}."
         )
     if len(shown) != len(onsets):
         raise ValueError(f"`--nwb` must have an onset for each showing, got {len(onsets)} for {len(shown)} in {path}.")
@@ -105,10 +105,10 @@ def read_trials(path: Path, events: Path, images: int, window: int) -> NDArray[n
         )
     order = np.argsort(shown, kind="stable")[np.count_nonzero(shown < 0) :]
     starts = onsets[order].astype(int)
-    is_finite = np.isfinite(found)
+    is_finite = np.isfinite(values)
     sums, gaps = (
-        np.concatenate([np.zeros((cells, 1)), np.cumsum(values, axis=1, dtype=np.float64)], axis=1)
-        for values in (np.where(is_finite, found, 0), ~is_finite)
+        np.concatenate([np.zeros((cells, 1)), np.cumsum(summands, axis=1, dtype=np.float64)], axis=1)
+        for summands in (np.where(is_finite, values, 0), ~is_finite)
     )
     whole = (gaps[:, starts + window] == gaps[:, starts]).all(axis=1)
     if not whole.any():
@@ -134,13 +134,13 @@ def events_of(recording: Path, events: Path) -> Path:
         ValueError: If there is none, or there are several.
     """
     number = _number(recording)
-    found = [path for path in sorted(events.rglob("*.npz")) if _number(path) == number]
-    if number is None or len(found) != 1:
+    paths = [path for path in sorted(events.rglob("*.npz")) if _number(path) == number]
+    if number is None or len(paths) != 1:
         raise ValueError(
             f"`--events` must hold one file whose name has the number of {recording.name}, such as "
-            f"{number or 'NUMBER'}_events.npz, got {len(found)} in {events}."
+            f"{number or 'NUMBER'}_events.npz, got {len(paths)} in {events}."
         )
-    return found[0]
+    return paths[0]
 
 
 def _read_events(path: Path) -> NDArray[Any]:
@@ -157,8 +157,8 @@ def _read_events(path: Path) -> NDArray[Any]:
 
 
 def _number(path: Path) -> str | None:
-    found = re.search(r"\d+", path.stem)
-    return found[0] if found else None
+    digits = re.search(r"\d+", path.stem)
+    return digits[0] if digits else None
 
 
 def _text(file: h5py.File, name: str) -> str:

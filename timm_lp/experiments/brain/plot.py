@@ -42,8 +42,8 @@ def plot(analysis: Analysis, path: Path) -> None:
     axes = figure.subplots(
         rows * len(heights), columns, squeeze=False, sharey="row", gridspec_kw={"height_ratios": heights * rows}
     )
-    for place, group in enumerate(networks):
-        row, column = divmod(place, columns)
+    for index, group in enumerate(networks):
+        row, column = divmod(index, columns)
         panel = axes[row * len(heights) : (row + 1) * len(heights), column]
         panel[0].set_title(_title(group), fontsize=9)
         _draw_taus(panel[-1], group, analysis, colors)
@@ -72,8 +72,8 @@ def _draw_taus(axes: "Axes", group: Group, analysis: Analysis, colors: dict[str,
     shuffled = np.concatenate([member.alignment.shuffled.ravel() for member in group.members])
     low, high = interval_of(shuffled)
     axes.axhspan(float(low), float(high), color="#dddddd", linewidth=0, label="a layer, images shuffled (95 %)")
-    for place, (area, color) in enumerate(colors.items()):
-        _draw_area(axes, area, [member.alignment for member in group.members], place, color)
+    for index, (area, color) in enumerate(colors.items()):
+        _draw_area(axes, area, [member.alignment for member in group.members], index, color)
     for pixels in (baseline for baseline in analysis.groups if baseline.name == "pixels"):
         for color, tau in zip(colors.values(), pixels.best_taus[0], strict=True):
             axes.plot(_PIXELS, tau, "D", color=color, markersize=4, markerfacecolor="white")
@@ -86,22 +86,22 @@ def _draw_taus(axes: "Axes", group: Group, analysis: Analysis, colors: dict[str,
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_area(axes: "Axes", area: str, seeds: list[Alignment], place: int, color: str) -> None:
+def _draw_area(axes: "Axes", area: str, seeds: list[Alignment], index: int, color: str) -> None:
     """Draw an area's mean over the seeds with its band over samples of the images, and the seeds thin."""
     depths = np.arange(len(seeds[0].layers))
-    mean = np.mean([seed.tau[:, place] for seed in seeds], axis=0)
-    band = interval_of(np.mean([seed.resampled[:, place] for seed in seeds], axis=0))
+    mean = np.mean([seed.tau[:, index] for seed in seeds], axis=0)
+    band = interval_of(np.mean([seed.resampled[:, index] for seed in seeds], axis=0))
     axes.fill_between(depths, *band, color=color, alpha=0.1, linewidth=0)
     for seed in seeds if len(seeds) > 1 else ():
-        axes.plot(depths, seed.tau[:, place], color=color, linewidth=0.5, alpha=0.6)
+        axes.plot(depths, seed.tau[:, index], color=color, linewidth=0.5, alpha=0.6)
     axes.plot(depths, mean, "o-", color=color, markersize=3, linewidth=1.4, label=area)
 
 
 def _draw_ceilings(axes: "Axes", analysis: Analysis, colors: dict[str, str]) -> None:
     """Draw what the areas' ceilings lie between, on an axis of their own: they are far above the taus."""
-    for place, (area, ceiling) in enumerate(analysis.ceilings.items()):
+    for index, (area, ceiling) in enumerate(analysis.ceilings.items()):
         if ceiling.tau is not None:
-            span = (place / len(colors), (place + 1) / len(colors))
+            span = (index / len(colors), (index + 1) / len(colors))
             low = ceiling.tau if ceiling.agreement is None else ceiling.agreement
             axes.axhspan(low, ceiling.tau, *span, color=colors[area], alpha=0.3, linewidth=0)
             axes.axhline(ceiling.tau, *span, color=colors[area], linewidth=2)

@@ -105,13 +105,13 @@ def _best_layers(analysis: Analysis) -> str:
     lines = []
     for group in analysis.groups:
         low, high = group.interval
-        for place, area in enumerate(group.areas):
-            taus, ceiling = group.best_taus[:, place], analysis.ceilings[area].tau
+        for column, area in enumerate(group.areas):
+            taus, ceiling = group.best_taus[:, column], analysis.ceilings[area].tau
             lines.append(
                 [
                     *(group.name, area, _first(group.best_layers(area)), mean_and_std(taus.tolist(), _TAU)),
-                    interval(low[place], high[place], _TAU),
-                    number(group.held_out[place], _TAU),
+                    interval(low[column], high[column], _TAU),
+                    number(group.held_out[column], _TAU),
                     number(group.chance()[0], _TAU),
                     f"{round(100 * taus.mean() / ceiling)} %" if ceiling else NOTHING,
                 ]

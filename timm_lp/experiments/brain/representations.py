@@ -32,28 +32,28 @@ def layer_rsms(network: nn.Module, images: Tensor, layers: Sequence[str] = (), *
     Raises:
         ValueError: If there is no such layer, or what one returns cannot be compared.
     """
-    found: dict[str, Array] = {}
+    rsms: dict[str, Array] = {}
     with ExitStack() as stack:
         for name, module in _chosen(network, layers).items():
-            stack.callback(module.register_forward_hook(_Recorder(name, len(images), centred, found)).remove)
+            stack.callback(module.register_forward_hook(_Recorder(name, len(images), centred, rsms)).remove)
         network.eval()(images)
-    missing = [name for name in layers if name not in found]
+    missing = [name for name in layers if name not in rsms]
     if missing:
         raise ValueError(
             f"`--layers` must name modules that the network runs, got {', '.join(missing)}. Leave them out."
         )
-    if not found:
+    if not rsms:
         raise ValueError(
             "The network must run its convolutions as modules, got none that it calls. Name others by --layers."
         )
-    return found
+    return rsms
 
 
 class _Recorder:
-    """A hook that adds the similarities of a layer's output to the found ones."""
+    """A hook that adds the similarities of a layer's output to those of other layers."""
 
-    def __init__(self, name: str, images: int, centred: bool, found: dict[str, Array]) -> None:
-        self.name, self.images, self.centred, self.found = name, images, centred, found
+    def __init__(self, name: str, images: int, centred: bool, rsms: dict[str, Array]) -> None:
+        self.name, self.images, self.centred, self.rsms = name, images, centred, rsms
         self.calls = 0
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -70,7 +70,7 @@ class _Recorder:
                 f"The network's layers must answer each image with values that are finite and vary, got others from "
                 f"{self.name}. Its weights or its input cannot be used."
             )
-        self.found[self.name if self.calls == 1 else f"{self.name} ({self.calls})"] = rsm
+        self.rsms[self.name if self.calls == 1 else f"{self.name} ({self.calls})"] = rsm
 
 
 def _gram(activities: Tensor) -> tuple[Array, Array, int]:

@@ -54,8 +54,8 @@ class Area:
     @property
     def num_images(self) -> int:
         """Number of the images."""
-        (known,) = (array for array in (self.responses, self.rsm) if array is not None)
-        return len(known)
+        (array,) = (array for array in (self.responses, self.rsm) if array is not None)
+        return len(array)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from ...command import CommandLine
+from ...command import NETWORK_FORMS, CommandLine
 from ...settings import Settings, setting
 from ..data.corruptions import NUM_SEVERITIES, WHERE
 from ..data.presets import DIGITS
@@ -14,14 +14,7 @@ from ..data.presets import DIGITS
 class RobustnessSettings(Settings):
     """Which networks to test, and on which images."""
 
-    networks: list[str] = setting(
-        [],
-        "a trial's folder, a run's output folder for all trials in it, a registered name, hf-hub:ORG/NAME or "
-        "local-dir:FOLDER",
-        nargs="*",
-        metavar="NETWORK",
-        positional=True,
-    )
+    networks: list[str] = setting([], NETWORK_FORMS, nargs="*", metavar="NETWORK", positional=True)
     corruptions: Path | None = setting(
         None, f"published corrupted images; nothing is downloaded: {WHERE}", Path, metavar="DIR"
     )

@@ -75,7 +75,7 @@ def measure(
         for subject in subjects:
             bar.set_description(f"{subject.model} {subject.variant}")
             values = _of_network(subject, pixels, accelerator, folder, bar, batch_size, channels_last)
-            results += [Result(subject, *place, **values[place]) for place in corrupted.parts]
+            results += [Result(subject, *condition, **values[condition]) for condition in corrupted.parts]
     return results
 
 
@@ -91,16 +91,16 @@ class _SharedPixels:
         self._kept: dict[tuple[Any, ...], EvalPixels] = {}
         self._num_bytes = 0
 
-    def get(self, place: tuple[str, int], data_config: dict[str, Any]) -> EvalPixels:
+    def get(self, condition: tuple[str, int], data_config: dict[str, Any]) -> EvalPixels:
         """Return the images of a corruption at a severity.
 
         Args:
-            place: The corruption and the severity.
+            condition: The corruption and the severity.
             data_config: The network's preprocessing.
         """
-        key = (*place, repr(sorted(data_config.items())))
+        key = (*condition, repr(sorted(data_config.items())))
         if key not in self._kept:
-            pixels = EvalPixels(self.parts[place].images, eval_transform(data_config), _CACHE_MIB)
+            pixels = EvalPixels(self.parts[condition].images, eval_transform(data_config), _CACHE_MIB)
             num_bytes = len(pixels) * math.prod(data_config["input_size"])
             if not pixels.kept or self._num_bytes + num_bytes > _SHARED_MIB * 2**20:
                 return pixels
@@ -119,26 +119,26 @@ def _of_network(
     channels_last: bool,
 ) -> dict[tuple[str, int], dict[str, Any]]:
     path = folder / f"{subject.sha256[:16]}.json"
-    (known,) = broadcast_object_list([_read(path, subject) if accelerator.is_main_process else None])
+    (kept,) = broadcast_object_list([_read(path, subject) if accelerator.is_main_process else None])
     precision = accelerator.mixed_precision
     values: dict[tuple[str, int], dict[str, Any]] = {}
-    for place, part in pixels.parts.items():
-        if (key := f"{part.sha256} {precision}") in known:
-            values[place] = known[key]
+    for condition, part in pixels.parts.items():
+        if (key := f"{part.sha256} {precision}") in kept:
+            values[condition] = kept[key]
             bar.update()
     if len(values) == len(pixels.parts):
         return values
     network = subject.load().to(accelerator.device)
     data_config = resolve_model_data_config(network)
-    for place, part in pixels.parts.items():
-        if place in values:
+    for condition, part in pixels.parts.items():
+        if condition in values:
             continue
-        bar.set_postfix_str(f"{place[0]} {place[1]}")
+        bar.set_postfix_str(f"{condition[0]} {condition[1]}")
         metrics: dict[str, Any] = dict.fromkeys(_METRICS)
         try:
             metrics |= evaluate(
                 network,
-                pixels.get(place, data_config),
+                pixels.get(condition, data_config),
                 accelerator,
                 data_config=data_config,
                 batch_size=batch_size,
@@ -146,10 +146,10 @@ def _of_network(
             )
         except DivergedError as error:
             metrics["error"] = str(error)
-            _logger.warning("%s on %s at severity %d: %s.", subject.name, *place, error)
-        values[place] = known[f"{part.sha256} {precision}"] = metrics
+            _logger.warning("%s on %s at severity %d: %s.", subject.name, *condition, error)
+        values[condition] = kept[f"{part.sha256} {precision}"] = metrics
         if accelerator.is_main_process:
-            write_json(path, {"network": subject.sha256, "accuracies": known})
+            write_json(path, {"network": subject.sha256, "accuracies": kept})
         bar.update()
     return values
 
@@ -160,13 +160,13 @@ def _read(path: Path, subject: Candidate) -> dict[str, dict[str, Any]]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        known = dict(content["accuracies"]) if content["network"] == subject.sha256 else {}
-        if not all(map(_is_measured, known.values())):
+        kept = dict(content["accuracies"]) if content["network"] == subject.sha256 else {}
+        if not all(map(_is_measured, kept.values())):
             raise ValueError("it holds accuracies that nothing can have")
     except (ValueError, LookupError, TypeError) as error:
         _logger.warning("%s cannot be read, and its network is tested again: %s", path, error)
         return {}
-    return known
+    return kept
 
 
 def _is_measured(value: Any) -> bool:

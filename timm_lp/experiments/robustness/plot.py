@@ -40,8 +40,8 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
         ).reshape(len(scores.corruptions), len(rows))
         for model, rows in shown.items()
     }
-    differences = {model: _minus_base(own, shown[model]) for model, own in means.items()}
-    largest = max([_LEAST_RANGE, *(float(np.nanmax(np.abs(own), initial=0)) for own in differences.values())])
+    differences = {model: _minus_base(values, shown[model]) for model, values in means.items()}
+    largest = max([_LEAST_RANGE, *(float(np.nanmax(np.abs(values), initial=0)) for values in differences.values())])
     widths = [max(3, len(rows)) for rows in shown.values()]
     figure = Figure(figsize=(3.2 + 0.82 * sum(widths), 1.9 + 0.3 * len(scores.corruptions)), layout="constrained")
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False, width_ratios=widths)[0]
@@ -82,7 +82,7 @@ def _minus_base(means: np.ndarray, rows: list[str]) -> np.ndarray:
 
 
 def _write_numbers(axes: Any, means: np.ndarray, differences: np.ndarray, largest: float) -> None:
-    for (place, row), mean in np.ndenumerate(means):
-        color = "white" if abs(differences[place, row]) > _DARK * largest else "black"
+    for (line, row), mean in np.ndenumerate(means):
+        color = "white" if abs(differences[line, row]) > _DARK * largest else "black"
         text = "failed" if np.isnan(mean) else f"{mean:.1f}"
-        axes.text(row, place, text, ha="center", va="center", fontsize=8, color=color)
+        axes.text(row, line, text, ha="center", va="center", fontsize=8, color=color)

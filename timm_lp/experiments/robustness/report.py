@@ -14,19 +14,6 @@ from ..data.corruptions.published import NAMES
 from .measure import Result
 from .scores import MCE, MCE_RELATIVE, MEAN_ALL, MEAN_COMMON, SIGNIFICANT, SUMMARIES, Scores, column
 
-_COLUMNS = (
-    "network",
-    "model",
-    "variant",
-    "seed",
-    "corruption",
-    "severity",
-    "top1",
-    "mean_per_class",
-    "error",
-    "images",
-    "note",
-)
 DEMONSTRATION = "a demonstration on tiny networks and digits, not a result"
 
 
@@ -58,17 +45,9 @@ def to_markdown(scores: Scores, corrupted: CorruptedSet) -> str:
 
 def to_csv(results: Sequence[Result], corrupted: CorruptedSet) -> str:
     """Return a line for each network on each corruption at each severity, with what the images are."""
-    return csv_text(
-        _COLUMNS,
-        [
-            (
-                *(own.subject.name, own.subject.model, own.subject.variant, own.subject.seed),
-                *(own.corruption, own.severity, own.top1, own.mean_per_class, own.error),
-                *(corrupted.name, corrupted.note),
-            )
-            for own in results
-        ],
-    )
+    about = {"images": corrupted.name, "note": corrupted.note}
+    rows = [{**_row(result), "error": result.error, **about} for result in results]
+    return csv_text(list(rows[0]), rows)
 
 
 def to_json(scores: Scores, corrupted: CorruptedSet, command: str, is_demonstration: bool) -> dict[str, Any]:
@@ -105,27 +84,24 @@ def to_json(scores: Scores, corrupted: CorruptedSet, command: str, is_demonstrat
         "wins": {
             "severity": scores.severities[0],
             "counts": {
-                model: {row: vars(own) for row, own in scores.wins(first, model).items()} for model in scores.models
+                model: {row: vars(wins) for row, wins in scores.wins(first, model).items()} for model in scores.models
             },
         },
-        "results": [
-            {
-                "network": own.subject.name,
-                "model": own.subject.model,
-                "variant": own.subject.variant,
-                "seed": own.subject.seed,
-                "corruption": own.corruption,
-                "severity": own.severity,
-                "top1": own.top1,
-                "mean_per_class": own.mean_per_class,
-            }
-            for own in scores.results
-        ],
+        "results": [_row(result) for result in scores.results],
     }
 
 
-def _as_json(table: Table, row: str, place: str) -> dict[str, float | None]:
-    cell = table.cells[row, place]
+def _row(result: Result) -> dict[str, Any]:
+    subject = result.subject
+    return {
+        **{"network": subject.name, "model": subject.model, "variant": subject.variant, "seed": subject.seed},
+        **{"corruption": result.corruption, "severity": result.severity},
+        **{"top1": result.top1, "mean_per_class": result.mean_per_class},
+    }
+
+
+def _as_json(table: Table, row: str, column: str) -> dict[str, float | None]:
+    cell = table.cells[row, column]
     return {"mean": cell.mean, "std": cell.std, "p_value": cell.p_value, "paired_p_value": cell.paired_p_value}
 
 
@@ -179,11 +155,11 @@ def _summary_table(scores: Scores, model: str) -> str:
 def _win_table(scores: Scores, table: Table) -> str:
     wins = {model: scores.wins(table, model) for model in scores.models}
     lines = []
-    for model, own in wins.items():
-        present = {row for row, place in table.cells if place.startswith(f"{model}/")}
-        lines.append([model, *(_win_cell(row, own, present) for row in table.rows)])
+    for model, of_model in wins.items():
+        present = {row for row, key in table.cells if key.startswith(f"{model}/")}
+        lines.append([model, *(_win_cell(row, of_model, present) for row in table.rows)])
     if len(wins) > 1:
-        totals = [sum(own[row].count for own in wins.values()) for row in table.rows]
+        totals = [sum(of_model[row].count for of_model in wins.values()) for row in table.rows]
         lines.append(["all", *(f"{total:g}" for total in totals)])
     return markdown_rows(["network", *table.rows], lines)
 
@@ -220,10 +196,10 @@ def _test_tables(scores: Scores, corrupted: CorruptedSet) -> list[str]:
     return texts
 
 
-def _best(table: Table, place: str, *, lowest: bool) -> list[str]:
+def _best(table: Table, model: str, *, lowest: bool) -> list[str]:
     if not lowest:
-        return table.best(place)
-    means = {row: mean for row in table.rows if (mean := table.mean(row, place)) is not None}
+        return table.best(model)
+    means = {row: mean for row in table.rows if (mean := table.mean(row, model)) is not None}
     return [row for row, mean in means.items() if mean == min(means.values())]
 
 

@@ -43,8 +43,8 @@ class Scores:
         subjects = list({id(result.subject): result.subject for result in results}.values())
         # Networks without a record have a number each that pairs them with no other.
         self._seeds = {
-            subject: place if subject.seed is None else subject.seed
-            for place, subject in zip(range(-len(subjects), 0), subjects, strict=True)
+            subject: number if subject.seed is None else subject.seed
+            for number, subject in zip(range(-len(subjects), 0), subjects, strict=True)
         }
         self.results = list(results)
         self.models = list(dict.fromkeys(subject.model for subject in subjects))
@@ -98,7 +98,7 @@ class Scores:
         """
         if score not in self._summaries:
             columns = {model: model for model in self.models}
-            values = ((own, own.model, self._summary(own, score)) for own in self.subjects)
+            values = ((subject, subject.model, self._summary(subject, score)) for subject in self.subjects)
             self._summaries[score] = self._tabulate(columns, values)
         return self._summaries[score]
 
@@ -113,11 +113,11 @@ class Scores:
         for row in table.rows:
             count, welch, paired = 0.0, 0, 0
             for name in self.corruptions:
-                best = table.best(place := column(model, name))
+                best = table.best(key := column(model, name))
                 if row not in best:
                     continue
                 count += 1 / len(best)
-                cell, base = table.cells[row, place], table.mean(BASE, place)
+                cell, base = table.cells[row, key], table.mean(BASE, key)
                 above = base is not None and cell.mean is not None and cell.mean > base
                 welch += above and cell.p_value is not None and cell.p_value < SIGNIFICANT
                 paired += above and cell.paired_p_value is not None and cell.paired_p_value < SIGNIFICANT
@@ -126,15 +126,15 @@ class Scores:
 
     def _tabulate(self, columns: dict[str, str], values: Iterable[tuple[Candidate, str, float | None]]) -> Table:
         measurements = [
-            Measurement(subject.variant, place, self._seeds[subject], value, "not measured")
-            for subject, place, value in values
+            Measurement(subject.variant, key, self._seeds[subject], value, "not measured")
+            for subject, key, value in values
         ]
         return tabulate(measurements, self.variants, columns, BASE)
 
     def _mean(self, subject: Candidate, names: Sequence[str], severities: Sequence[int]) -> float | None:
         values = [self._of[subject, name, severity].top1 for name in names for severity in severities]
-        known = [value for value in values if value is not None]
-        return fmean(known) if known and len(known) == len(values) else None
+        measured = [value for value in values if value is not None]
+        return fmean(measured) if measured and len(measured) == len(values) else None
 
     def _summary(self, subject: Candidate, score: str) -> float | None:
         if score == CLEAN:
@@ -146,18 +146,18 @@ class Scores:
             return self._mean(subject, self.corruptions, self.severities)
         if score == MCE:
             return mean_corruption_error(self._errors(subject))
-        of_base = [own for own in self.subjects if (own.model, own.variant) == (subject.model, BASE)]
+        of_base = [one for one in self.subjects if (one.model, one.variant) == (subject.model, BASE)]
         return mean_corruption_error(self._errors(subject), self._mean_errors(of_base))
 
     def _errors(self, subject: Candidate) -> dict[str, list[float | None]]:
         tops = {name: [self._of[subject, name, step].top1 for step in self.severities] for name in self.common}
-        return {name: [None if top is None else 100 - top for top in own] for name, own in tops.items()}
+        return {name: [None if top is None else 100 - top for top in values] for name, values in tops.items()}
 
     def _mean_errors(self, subjects: Sequence[Candidate]) -> dict[str, list[float | None]]:
         """Return the errors by corruption and severity, averaged over networks; those that failed leave gaps."""
         errors = [self._errors(subject) for subject in subjects]
         return {
-            name: [_mean_or_none([own[name][place] for own in errors]) for place in range(len(self.severities))]
+            name: [_mean_or_none([one[name][step] for one in errors]) for step in range(len(self.severities))]
             for name in self.common
         }
 
@@ -187,11 +187,11 @@ def mean_corruption_error(
     Returns:
         The error; None where a value is missing, or base makes no error at all on a corruption.
     """
-    sums = {name: _sum_or_none(own) for name, own in errors.items()}
+    sums = {name: _sum_or_none(values) for name, values in errors.items()}
     if of_base is None:
         parts = [None if total is None else total / len(errors[name]) for name, total in sums.items()]
     else:
-        base = {name: _sum_or_none(own) for name, own in of_base.items()}
+        base = {name: _sum_or_none(values) for name, values in of_base.items()}
         parts = [
             100 * total / divisor if total is not None and (divisor := base[name]) else None
             for name, total in sums.items()
@@ -200,10 +200,10 @@ def mean_corruption_error(
 
 
 def _sum_or_none(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    measured = [value for value in values if value is not None]
+    return sum(measured) if len(measured) == len(values) else None
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    measured = [value for value in values if value is not None]
+    return fmean(measured) if measured else None
