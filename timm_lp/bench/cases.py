@@ -9,12 +9,13 @@ from typing import Any
 import timm
 import torch
 from timm.data import resolve_model_data_config
-from timm.models import is_model, load_model_config_from_hf
+from timm.models import load_model_config_from_hf
 from torch import Tensor, nn
 
 from ..convert import lp_convert, lp_merge
 from ..layers import LpConv2d
 from ..models.loading import CONFIG_FILE, HUB
+from ..models.lp_models import FORM_ARGUMENTS
 from ..models.variants import VARIANTS, split_name
 from ..trials.networks import Subject, find_networks, short_names
 
@@ -158,9 +159,8 @@ class Given:
 
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
         """Return a builder for each form as `Network.forms` does; `lp` is the network, be it with masks or without."""
-        large = f"large_{self.model}"
         forms = {
-            "large": lambda: self._untrained(large if is_model(large) else self.model),
+            "large": lambda: self._untrained(f"large_{self.model}"),
             "base": lambda: self._untrained(self.model),
             "lp": lambda: _load(self.subject),
         }
@@ -195,7 +195,8 @@ def _given(subject: Subject, name: str) -> Given:
     arguments = {"num_classes": network.num_classes, **({"in_chans": channels} if channels != 3 else {})}
     config: Any = network.pretrained_cfg
     model, _ = split_name(config["architecture"])
-    return Given(subject, name, (channels, height, width), model, {**arguments, **_model_args(subject)}, masked)
+    of_base = {key: value for key, value in _model_args(subject).items() if key not in FORM_ARGUMENTS}
+    return Given(subject, name, (channels, height, width), model, {**arguments, **of_base}, masked)
 
 
 def _load(subject: Subject) -> nn.Module:

@@ -28,6 +28,7 @@ _PAPER = "Brain-inspired Lp-Convolution Benefits Large Kernels and Aligns Better
 
 ARCHITECTURES = (*BASES, *SMALL_STEMS.values())
 _ALL_OPTIONS = frozenset().union(*(variant.options for variant in VARIANTS))
+FORM_ARGUMENTS = _ALL_OPTIONS | {"conversion", "merged", "cropped"}  # what base networks do not take
 
 
 def create_variant(
@@ -136,7 +137,7 @@ def _entrypoint(variant: Variant, architecture: Architecture) -> Callable[..., n
     return create
 
 
-__all__ = ["ARCHITECTURES", "create_variant"]
+__all__ = ["ARCHITECTURES", "FORM_ARGUMENTS", "create_variant"]
 
 default_cfgs: dict[str, DefaultCfg] = {}
 

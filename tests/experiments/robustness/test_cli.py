@@ -100,7 +100,8 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def few_corruptions(no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute two corruptions only."""
-    monkeypatch.setattr(computed_images, "COMPUTED", ("fog", "contrast"))
+    for name in {*computable()} - {"fog", "contrast"}:
+        monkeypatch.delitem(CORRUPTIONS, name)
 
 
 @pytest.fixture
