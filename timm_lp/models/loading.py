@@ -21,6 +21,7 @@ _PATIENCE = 5  # seconds for a server's answer
 _LONGEST = 300  # letters of a reason; torch lists every weight that does not fit
 
 CONFIG_FILE = "config.json"  # beside saved weights; it says what timm builds
+WEIGHTS_FILE = "model.safetensors"  # what timm and we call saved weights
 
 
 class UnreachableError(OSError):

@@ -11,7 +11,7 @@ from timm.models import is_model, split_model_name_tag
 from torch import nn
 
 from ..files import TRIAL_FILE, check_trial_folder
-from ..models.loading import CONFIG_FILE, load_network, load_weights
+from ..models.loading import CONFIG_FILE, WEIGHTS_FILE, load_network, load_weights
 from ..models.sudoku import is_sudoku, load_sudoku
 from ..models.variants import BASE, split_name
 from .folder import read_records
@@ -23,7 +23,7 @@ FORMS = (
 )
 
 _HUB, _FOLDER = "hf-hub:", "local-dir:"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what timm saves beside its configuration
+_WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # what timm saves beside its configuration
 _SHOWN = 5  # names of what a folder holds, in a message
 
 _logger = logging.getLogger(__name__)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...trials.record import DataInfo
+from ...trials.record import DataInfo, UnreadableDataError
 from .decoding import decode
 from .digests import NO_IMAGE, DigestCache, image_digests
 
 FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub"
 
 
-class UnreadableImageError(Exception):
+class UnreadableImageError(UnreadableDataError):
     """An image cannot be decoded."""
 
 
