@@ -45,8 +45,8 @@ def one_process() -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-def run_on_two_processes(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a file, or `-m` and a module, with its arguments as the two processes of a group.
+def start_two_processes(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.Popen[str]:
+    """Start a file, or `-m` and a module, with its arguments as the two processes of a group.
 
     torchrun does the same in twice the time, since each of its processes imports everything for itself.
     """
@@ -54,4 +54,12 @@ def run_on_two_processes(*arguments: str | Path, cwd: Path, **variables: str) ->
     ours = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}  # a machine without a GPU
     command = [sys.executable, "-c", START_TWO, *map(str, arguments)]
     environment = {**os.environ, **ours, **variables}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def run_on_two_processes(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Return what the two processes said at their end."""
+    started = start_two_processes(*arguments, cwd=cwd, **variables)
+    output, errors = started.communicate(timeout=600)
+    return subprocess.CompletedProcess(started.args, started.returncode, output, errors)

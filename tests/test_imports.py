@@ -25,7 +25,6 @@ TOOLS = (
 )
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.trials"
-_ALLOCATION = "timm_lp.experiments.allocation"
 _ACCELERATOR = "timm_lp.experiments.accelerator"
 # Rooms need not exist.
 ROOMS = Rooms(
@@ -52,8 +51,7 @@ ROOMS = Rooms(
         "timm_lp.masks": [_TRIALS],
         "timm_lp.bench": [_TRIALS],
         "timm_lp.experiments": (),
-        _ALLOCATION: (),
-        _ACCELERATOR: [_TRIALS, _ALLOCATION],
+        _ACCELERATOR: [_TRIALS],
         "timm_lp.experiments.data": [_TRIALS],
         "timm_lp.experiments.classification": ["timm_lp.experiments.data", _ACCELERATOR],
         "timm_lp.experiments.robustness": ["timm_lp.experiments.classification"],

@@ -53,6 +53,9 @@ ODD = [
     ({"metrics": {"top1": 1e9}}, "from 0 to 100, top1 is 1000000000.0"),
     ({"metrics": {"top1": 50.0, "mean_per_class": -0.1}}, "from 0 to 100, mean_per_class is -0.1"),
     ({"metrics": {"loss": float("inf")}}, "from 0 to infinity, loss is inf"),
+    ({"metrics": {"val_mse": -1.0}}, "from 0 to infinity, val_mse is -1.0"),
+    ({"metrics": {"raw_cc": 1.01}}, "from -1 to 1, raw_cc is 1.01"),
+    ({"metrics": {"cc": float("nan")}}, "from -1 to 1, cc is nan"),
     ({"history": {"loss": [2.0, float("nan")]}}, "`history` and `train_seconds` must be finite"),
     ({"train_seconds": float("inf")}, "`history` and `train_seconds` must be finite"),
     ({"variant": "lp2"}, "`folder` is dtd/resnet18/base-seed1, its variant, seed and network give .*/lp2-seed1"),
@@ -80,6 +83,13 @@ def test_every_field_must_be_there(tmp_path: Path, name: str) -> None:
     path.write_text(json.dumps({key: value for key, value in CONTENT.items() if key != name}))
     with pytest.raises(ValueError, match=rf"got {path}: {name} missing"):
         read_record(path)
+
+
+def test_a_metrics_name_tells_its_range(tmp_path: Path) -> None:
+    path = tmp_path / TRIAL_FILE
+    metrics = {"cc": 1 + 1e-12, "raw_cc": -0.9, "mse": 1e6, "test_loss": 1e6, "top1": 100.0, "loss_share": 100.0}
+    path.write_text(json.dumps({**CONTENT, "metrics": metrics}))
+    assert read_record(path).metrics == metrics
 
 
 def test_whole_numbers_are_numbers(tmp_path: Path) -> None:

@@ -1,19 +1,31 @@
-"""Create the Accelerator, settle the CPU threads of each process, and describe the machine."""
+"""The processes that share the work: their Accelerator, their threads and memory, and the machine that they run on."""
 
+import ctypes
 import logging
 import os
+import platform
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, get_cpu_distributed_information, parse_flag_from_env
+from accelerate.utils import (
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    get_cpu_distributed_information,
+    parse_flag_from_env,
+)
 from torch import Tensor, nn
 
 from ..trials.record import Machine
-from .allocation import keep_freed_memory
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
+_NEVER = 2**31 - 1
+
+_T = TypeVar("_T")
 
 _logger = logging.getLogger(__name__)
 
@@ -21,7 +33,7 @@ _LONGEST_WAIT = timedelta(days=1)  # of the others, while the main process downl
 
 
 def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, **options: Any) -> Accelerator:
-    """Return what distributes the work, on as many threads as its processes shall have; CPUs keep freed memory.
+    """Return what distributes the work. On CPUs, set the threads of this process, and let it keep freed memory.
 
     Args:
         mixed_precision: Number format; the launcher's if None.
@@ -58,12 +70,18 @@ def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, 
     return accelerator
 
 
+def share(value: _T) -> _T:
+    """Return, in each process, the value that the main process gives."""
+    (shared,) = broadcast_object_list([value])
+    return shared
+
+
 def check_one_job(accelerator: Accelerator, launched: int) -> None:
-    """Refuse processes that Accelerate does not join, on Apple's GPUs for instance: each would run everything.
+    """Refuse processes that Accelerate does not join, on Apple's GPUs for instance: each would do all the work.
 
     Args:
         accelerator: Distributes the work.
-        launched: The number of processes, as the launcher tells it.
+        launched: The launcher's number of processes.
 
     Raises:
         ValueError: If there are more than `accelerator` has.
@@ -76,12 +94,12 @@ def check_one_job(accelerator: Accelerator, launched: int) -> None:
 
 
 def _refuse_one_of_several() -> None:
-    """Refuse to be the one process that `accelerate launch --num_processes 2` starts on CPUs.
+    """Refuse to be the single process that `accelerate launch --num_processes 2` starts on CPUs.
 
-    The launcher says where the main process is, as to several, and gives this one no rank.
+    Its launcher sets the main process's address, which only several processes need, but no rank.
 
     Raises:
-        ValueError: If this is one.
+        ValueError: If this process is one.
     """
     if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys() and "RANK" not in os.environ:
         raise ValueError(
@@ -92,9 +110,9 @@ def _refuse_one_of_several() -> None:
 
 
 def _num_threads() -> int:
-    """Return the threads of a process, where a launcher left it one thread its share of the machine's cores.
+    """Return the threads of this process: its share of the machine's cores if a launcher left it a single thread.
 
-    `accelerate launch` and `torchrun` ask for one thread if nobody says how many.
+    `accelerate launch` and `torchrun` set one thread where the user sets no number.
     """
     launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
     if not launched or os.environ.get("OMP_NUM_THREADS") != "1":
@@ -105,14 +123,29 @@ def _num_threads() -> int:
 
 
 def local_world_size() -> int:
-    """Return the number of processes on this machine, as `accelerate launch` and `torchrun` tell it."""
+    """Return the number of processes on this machine, which `accelerate launch` and `torchrun` set."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def keep_gradient_strides(network: nn.Module) -> None:
-    """Give gradients the strides of their parameters, as DistributedDataParallel wants them; their values stay.
+def keep_freed_memory() -> bool:
+    """Let this process reuse the memory of freed tensors; by default glibc hands it back to the system.
 
-    torch's convolutions of contiguous kernels and channels-last images give those of one channel a stride of 1 there.
+    A training step frees what the next one allocates again, and the system fills each page with zeros before it gives
+    it out: 20 to 40 % of a step where maps are large and kernels small.
+
+    Returns:
+        Whether it can: other C libraries and other systems stay unchanged.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    return all(library.mallopt(parameter, _NEVER) for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+
+
+def keep_gradient_strides(network: nn.Module) -> None:
+    """Give gradients the strides of their parameters, which DistributedDataParallel asks for; their values stay.
+
+    For contiguous kernels of one channel and channels-last images, torch returns gradients with another stride.
     """
     for parameter in network.parameters():
         if parameter.requires_grad:
@@ -120,13 +153,68 @@ def keep_gradient_strides(network: nn.Module) -> None:
 
 
 def _with_strides(stride: tuple[int, ...], gradient: Tensor) -> Tensor:
-    """Return a tensor with other strides along the axes of size 1, and itself where others differ too."""
+    """Return a gradient with the given strides if these differ along axes of size 1 alone, and unchanged otherwise."""
     axes = zip(gradient.shape, gradient.stride(), stride, strict=True)
-    same = all(size == 1 or own == other for size, own, other in axes)
+    same = all(size == 1 or has == wanted for size, has, wanted in axes)
     return gradient.as_strided(gradient.shape, stride) if same else gradient
 
 
 def machine_of(accelerator: Accelerator) -> Machine:
-    """Return what it runs on."""
+    """Return the machine that an accelerator works on."""
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type
     return Machine(device, accelerator.num_processes, torch.get_num_threads())
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d with mean and variance over the batches of all processes, on CPUs too.
+
+    torch's `SyncBatchNorm` does this on GPUs alone. All processes must have batches of one size.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized input, `(N, C, H, W)`."""
+        if not self.training:
+            return super().forward(x)
+        processes = dist.get_world_size()
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        mean = _SumOverProcesses.apply(wide.mean(dim=(0, 2, 3))) / processes
+        centred = wide - mean[:, None, None]
+        variance = _SumOverProcesses.apply(centred.square().mean(dim=(0, 2, 3))) / processes
+        self._follow(mean.detach(), variance.detach(), processes * x.numel() // x.shape[1])
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics as BatchNorm2d does, the variance without its bias."""
+        for running, new in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
+            if running is not None:
+                running.lerp_(new.to(running), self.momentum or 0.0)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+
+
+def share_norms(network: nn.Module) -> None:
+    """Let each BatchNorm2d of a network see the batches of all processes, in place; its state stays.
+
+    A training then does not depend on the number of processes.
+    """
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm2d

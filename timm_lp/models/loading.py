@@ -19,6 +19,7 @@ HUB, FOLDER = "hf-hub:", "local-dir:"  # in front of a name, as timm takes it
 _PATIENCE = 5  # seconds for a server's answer
 
 CONFIG_FILE = "config.json"  # beside saved weights; it says what timm builds
+WEIGHTS_FILE = "model.safetensors"  # what timm and we call saved weights
 
 
 class UnreachableError(OSError):

@@ -26,9 +26,9 @@ from ..variants import (
     SUDOKU_VARIANTS,
     variant_prefix,
 )
+from .loading import CONFIG_FILE, WEIGHTS_FILE
 
 ARCHITECTURE = "sudoku"
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
 
 class SudokuNet(nn.Module):

@@ -11,6 +11,8 @@ import torch
 from ..command import first_line
 from ..files import write_bytes
 
+CHECKPOINT_FILE = "checkpoint.pt"  # in a trial's folder
+
 _logger = logging.getLogger(__name__)
 
 
@@ -19,7 +21,7 @@ class CheckpointFile:
 
     Args:
         path: The file.
-        settings: What the trial's result depends on; a state of other settings is not taken up.
+        settings: Everything on which the trial's result depends; the state of a trial with other settings is ignored.
         seconds: Least time between two states, seconds.
     """
 
@@ -32,7 +34,7 @@ class CheckpointFile:
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state in place of the last one; a disk that does not take it is a warning, and the last one stays."""
+        """Write a state in place of the last one, which stays, with a warning, if the disk does not take it."""
         buffer = io.BytesIO()  # torch's own writer hides the reason of a failure
         torch.save({"settings": self._settings, "state": state}, buffer)
         try:
@@ -43,7 +45,7 @@ class CheckpointFile:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last state, or None where there is none that can be taken up."""
+        """Return the last state; None if there is none, it is damaged, or its settings differ."""
         if not self._path.exists():
             return None
         try:

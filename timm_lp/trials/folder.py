@@ -15,6 +15,7 @@ _IN_WORDS = {
     "checkpoint_sha256": "the contents of the checkpoint differ",
 }
 
+_NO_SAVE = "--no-save-"  # how the flags of all commands begin that save no network
 _MOST_NAMES = 5  # in a message
 _NAMED = 4  # folders of a trial's path that its run names, at most
 
@@ -22,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str] = ()) -> TrialRecord | None:
-    """Return the record of a trial that was run before and need not be run again.
+    """Return the record of a trial that has been run and need not run again; None if there is none.
 
     Args:
         folder: The trial's folder.
@@ -54,23 +55,23 @@ def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str
     return record if record.final else None
 
 
-def is_unsaved(record: TrialRecord, weights: Path, flag: str) -> bool:
-    """Tell whether a trial must run again for its network, which it did not save; the log says so.
+def is_unsaved(record: TrialRecord, weights: Path) -> bool:
+    """Tell whether a finished trial must run again because it was asked to save no network; the log says so.
 
     Args:
-        record: The trial's.
-        weights: The file of the network.
-        flag: What the command of such a trial has among its words.
+        record: The trial's record.
+        weights: The file in which its network would lie.
     """
-    missing = record.metrics is not None and not record.held_out and not weights.exists()
-    if missing and flag in shlex.split(record.command):
+    if record.metrics is None or record.held_out or weights.exists():
+        return False
+    flag = next((word for word in shlex.split(record.command) if word.startswith(_NO_SAVE)), None)
+    if flag:
         _logger.warning("%s was run with %s, and runs again to save its network.", record.folder, flag)
-        return True
-    return False
+    return flag is not None
 
 
 def find_data(output_dir: Path, data_sha256: str, taken: Collection[str]) -> tuple[str, DataInfo] | None:
-    """Return what a data set of these contents is called in the trials of an output folder: its folder and its names.
+    """Return the folder and the names that the trials of an output folder give to a data set with these contents.
 
     Args:
         output_dir: Where the trials are.
@@ -82,14 +83,14 @@ def find_data(output_dir: Path, data_sha256: str, taken: Collection[str]) -> tup
             record = read_record(path)
         except ValueError:  # `read_records` says so
             continue
-        known = path == output_dir / record.folder / TRIAL_FILE and record.data_folder not in taken
-        if known and record.data_sha256 == data_sha256:
+        is_here = path == output_dir / record.folder / TRIAL_FILE and record.data_folder not in taken
+        if is_here and record.data_sha256 == data_sha256:
             return record.data_folder, record.dataset
     return None
 
 
 def check_writable(output_dir: Path) -> None:
-    """Make a folder, if there is none, and refuse one that takes no files.
+    """Make the output folder if it is missing, and refuse one that takes no files.
 
     Raises:
         ValueError: If it cannot be made or written to.
@@ -106,7 +107,7 @@ def read_records(output_dir: Path) -> dict[Path, TrialRecord]:
     """Return the records of all trials below a folder, by their files.
 
     Raises:
-        ValueError: If there is none, one cannot be read, or is not that of the trial in whose folder it lies.
+        ValueError: If there is none, or one cannot be read or lies in another trial's folder.
     """
     paths = sorted(output_dir.rglob(TRIAL_FILE))
     for path in paths:
@@ -118,14 +119,14 @@ def read_records(output_dir: Path) -> dict[Path, TrialRecord]:
 
 
 def check_results(missing: Collection[str], asked: str) -> None:
-    """End a run that lacks results, once everything else is written.
+    """End a run without all its results in an error, once everything else is written.
 
     Args:
-        missing: Names of those without a result.
-        asked: How many there should be, and what they are: `"8 trials"`.
+        missing: Names of the missing results.
+        asked: How many results there should be, and of what: `"8 trials"`.
 
     Raises:
-        FailedError: If any is missing.
+        FailedError: If any result is missing.
     """
     if missing:
         first, rest = [*missing][:_MOST_NAMES], len(missing) - _MOST_NAMES
@@ -156,7 +157,7 @@ def check_comparable(
     Raises:
         ValueError: If two do not belong in one table.
     """
-    known: dict[str, tuple[Path, Any]] = {}
+    first: dict[str, tuple[Path, Any]] = {}
     for path, record in records.items():
         named: dict[str, Any] = {"list of settings": sorted(record.settings), "shots": record.shots}
         data, model = record.data_folder, record.model
@@ -172,7 +173,7 @@ def check_comparable(
         named[f"{data}: contents"] = record.data_sha256
         named[record.folder] = str(path)
         for name, value in named.items():
-            other, expected = known.setdefault(name, (path, value))
+            other, expected = first.setdefault(name, (path, value))
             if value != expected:
                 what = "of the same name" if name == record.folder else f"with another {name}"
                 raise ValueError(

@@ -12,14 +12,14 @@ from torch import nn
 
 from ..command import NETWORK_FORMS
 from ..files import TRIAL_FILE, check_trial_folder
-from ..models.loading import CONFIG_FILE, FOLDER, HUB, load_network, load_weights
+from ..models.loading import CONFIG_FILE, FOLDER, HUB, WEIGHTS_FILE, load_network, load_weights
 from ..models.sudoku import ARCHITECTURE as SUDOKU
 from ..models.sudoku import load_sudoku
 from ..models.variants import BASE, split_name
 from .folder import read_records
 from .record import TrialRecord, read_record
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # beside its configuration; timm takes the first that is there
+_WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # beside its configuration; timm takes the first that is there
 _LISTED = 5  # names of what a folder holds, in a message
 _LONGEST = 300  # letters of a reason; torch lists every weight that does not fit
 

@@ -1,4 +1,8 @@
-"""The record that a trial leaves: one schema for the report, the statistics, the cards and every experiment."""
+"""The record that a trial leaves: one schema for the report, the statistics, the cards and every experiment.
+
+The last word of a metric's name tells its range: a `loss` and a mean squared error (`mse`) start at 0, a correlation
+(`cc`) lies between -1 and 1, and every other metric is a percentage.
+"""
 
 import json
 import platform
@@ -16,13 +20,21 @@ from ..start import Start
 
 _T = TypeVar("_T")
 
+_PERCENT = (0.0, 100.0)
+_RANGES = {"loss": (0.0, inf), "mse": (0.0, inf), "cc": (-1.0, 1.0)}  # by the last word of a metric's name
+_ROUNDING = 1e-9  # by which a mean of correlations may pass 1
+
 
 class DivergedError(Exception):
-    """The loss or an output of a network is not a number any more: a failure that a trial's record keeps."""
+    """The loss or an output of a network is not a number any more; a new try would give the same."""
+
+
+class UnreadableDataError(Exception):
+    """Part of a data set cannot be read; a trial may go well once its user has mended that."""
 
 
 class FailedError(RuntimeError):
-    """A run has come to its end, and lacks results that it was asked for."""
+    """A run has ended without all the results that it was asked for."""
 
 
 class DamagedRecordError(ValueError):
@@ -65,7 +77,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """All that is needed to repeat a trial, and what it gave.
+    """Everything needed to repeat a trial, and its results.
 
     Attributes:
         folder: The trial's folder below the output folder, with forward slashes.
@@ -82,17 +94,17 @@ class TrialRecord:
         command: The command that repeats it.
         machine: What it ran on.
         versions: Of the packages that it used, by their names.
-        start: The weights that it started from; None where they are not known.
-        metrics: What was measured at its end, by the metrics' names; None where it failed.
-        error: Why it failed; None where it did not.
+        start: The weights that it started from; None if it failed, or nothing tells which they were.
+        metrics: What was measured at its end, by the metrics' names; None if it failed.
+        error: Why it failed; None if it ended well.
         final: Whether trying again would give the same.
         num_train: Number of training images.
         num_test: Number of images that it was tested on.
         parameters: Number of parameters of the network.
         macs: Multiply-accumulates of its convolutions and matrix products for one image.
         train_seconds: Time of the training, seconds.
-        history: What was measured epoch by epoch, by its name.
-        details: What the experiment keeps beside.
+        history: What was measured epoch by epoch, by name.
+        details: Further figures of the experiment.
     """
 
     folder: str
@@ -127,9 +139,9 @@ class TrialRecord:
         return self.folder.split("/")[0]
 
     def decisive(self) -> dict[str, Any]:
-        """Return all on which the result depends."""
-        own = {name: getattr(self, name) for name in ("model", "variant", "seed", "held_out", "shots", "data_sha256")}
-        return decisive(self.settings, **own)
+        """Return everything on which the result depends."""
+        names = ("model", "variant", "seed", "held_out", "shots", "data_sha256")
+        return decisive(self.settings, **{name: getattr(self, name) for name in names})
 
 
 def decisive(
@@ -142,9 +154,9 @@ def decisive(
     data_sha256: str,
     held_out: bool = False,
 ) -> dict[str, Any]:
-    """Return all on which a trial's result depends, as JSON would hold it; see `TrialRecord` for the arguments."""
-    own = {"model": model, "variant": variant, "seed": seed, "held_out": held_out}
-    return json.loads(json.dumps({**own, **settings, "shots": shots or "all", "data_sha256": data_sha256}))
+    """Return everything on which a trial's result depends, as JSON holds it; `TrialRecord` explains the arguments."""
+    trial = {"model": model, "variant": variant, "seed": seed, "held_out": held_out}
+    return json.loads(json.dumps({**trial, **settings, "shots": shots or "all", "data_sha256": data_sha256}))
 
 
 def trial_folder(data: str, model: str, variant: str, seed: int, swept_lr: float | None = None) -> str:
@@ -207,9 +219,10 @@ def _contradictions(record: TrialRecord) -> Iterator[str]:
     if (record.metrics is None) == (record.error is None):
         yield "it must have either `metrics` or an `error`"
     for name, value in (record.metrics or {}).items():
-        most = inf if name.endswith("loss") else 100  # percent
-        if not (0 <= value <= most and value < inf):
-            yield f"`metrics` must be numbers from 0 to {'infinity' if most == inf else most}, {name} is {value}"
+        least, most = _RANGES.get(name.split("_")[-1], _PERCENT)
+        if not (least - _ROUNDING <= value <= most + _ROUNDING and value < inf):
+            limit = "infinity" if most == inf else f"{most:g}"
+            yield f"`metrics` must be numbers from {least:g} to {limit}, {name} is {value}"
     numbers = [record.train_seconds or 0.0, *(value for values in record.history.values() for value in values)]
     if not all(-inf < number < inf for number in numbers):
         yield "`history` and `train_seconds` must be finite"
@@ -253,11 +266,11 @@ def _fits(content: Any, kind: Any, origin: Any, arguments: tuple[Any, ...]) -> b
 
 
 def _from_json(content: dict[str, Any], kind: type[_T]) -> _T:
-    """Return a dataclass of what `_wrong_fields` found right."""
+    """Return the dataclass whose fields `_wrong_fields` has checked."""
     hints = get_type_hints(kind)
     values = dict(content)
-    for own in fields(kind):  # type: ignore[arg-type] # a dataclass
-        inner = [option for option in (get_args(hints[own.name]) or (hints[own.name],)) if option is not NoneType]
-        if is_dataclass(inner[0]) and values[own.name] is not None:
-            values[own.name] = _from_json(values[own.name], inner[0])  # type: ignore[arg-type] # a class
+    for name in (part.name for part in fields(kind)):  # type: ignore[arg-type] # a dataclass
+        inner = [option for option in (get_args(hints[name]) or (hints[name],)) if option is not NoneType]
+        if is_dataclass(inner[0]) and values[name] is not None:
+            values[name] = _from_json(values[name], inner[0])  # type: ignore[arg-type] # a class
     return kind(**values)

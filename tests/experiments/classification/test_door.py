@@ -23,18 +23,16 @@ def test_the_launcher_adds_nothing_if_it_is_quiet() -> None:
     assert done.stderr.splitlines()[-1] == "timm-lp finetune: `lr` must be at least 1e-12 and finite, got nan."
 
 
-def test_nothing_is_printed_behind_a_run(tmp_path: Path) -> None:
+def test_nothing_is_printed_behind_a_run_and_its_failure(tmp_path: Path) -> None:
     """Libraries that count what is not freed at the exit find nothing."""
-    done = _run(str(DOOR), *SHORT, "--output-dir", str(tmp_path))
+    run = (str(DOOR), *SHORT, "--output-dir", str(tmp_path))
+    done = _run(*run)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith(f"The results are in {tmp_path}: ")
     assert done.stderr.splitlines()[-1].startswith("digits/resnet18/lp2-seed1: 100%")
     assert "leak" not in done.stderr
-
-
-def test_nothing_is_printed_behind_a_failure_in_the_middle(tmp_path: Path) -> None:
     (tmp_path / "results.partial").symlink_to("/dev/full")
-    done = _run(str(DOOR), *SHORT, "--output-dir", str(tmp_path))
+    done = _run(*run)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "timm-lp finetune: [Errno 28] No space left on device; make room there or choose another folder, and run the "

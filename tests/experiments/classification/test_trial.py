@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from timm_lp.experiments.classification.results import trial_record
-from timm_lp.experiments.classification.trial import EvalImages, Outcome, Trial, run_trial
+from timm_lp.experiments.classification.results import figures
+from timm_lp.experiments.classification.trial import EvalImages, Outcome, Trial, decisive_settings, run_trial
 from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import EvalPixels, Normalize, eval_transform
@@ -61,8 +61,8 @@ def test_seeds_settle_images_and_weights() -> None:
 
 def test_speed_counts_the_images_that_were_trained_on() -> None:
     outcome = _run(TRIAL, batch_size=15)
-    record = trial_record(config(**{**SETTINGS, "batch_size": 15}), TRIAL, Accelerator(), outcome)
-    assert record.details["train_images_per_second"] == pytest.approx(15 / outcome.progress.train_seconds)
+    details = figures(config(**{**SETTINGS, "batch_size": 15}), outcome)["details"]
+    assert details["train_images_per_second"] == pytest.approx(15 / outcome.progress.train_seconds)
 
 
 def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:
@@ -113,24 +113,12 @@ def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint.pt").exists()
 
 
-def test_a_trial_does_not_go_on_with_other_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    clean, noise = tmp_path / "clean" / "bugs", tmp_path / "noise" / "bugs"
-    make_parquet(clean, {"train": 3, "test": 2})
-    make_parquet(noise, {"train": 3, "test": 2}, first=200)
-    trials = [Trial(load_data(str(path)), "resnet18", "base", 1) for path in (clean, noise)]
-    own = _run(trials[1], batch_size=6).progress.losses
-    for expected in (False, True):
-        losses = _run(trials[expected], tmp_path, batch_size=6).progress.losses
-        assert (losses == own) is expected
-        assert ("has other settings, and its trial starts again" in caplog.text) is expected
-
-
-def test_a_trial_does_not_go_on_in_another_number_format(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    _run(TRIAL, tmp_path)
+def test_a_checkpoint_is_of_the_images_and_the_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
+    other = Trial(load_data(str(tmp_path / "bugs")), "resnet18", "base", 1)
+    settings = [decisive_settings(config(), trial, Accelerator()) for trial in (TRIAL, other)]
     forget_format()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch --mixed_precision bf16` does
-    outcome = _run(TRIAL, tmp_path)
-    assert "has other settings, and its trial starts again" in caplog.text
-    assert outcome.progress.losses == _run(TRIAL).progress.losses
+    settings.append(decisive_settings(config(), TRIAL, Accelerator()))
+    differ = [{name for name in other if other[name] != settings[0][name]} for other in settings[1:]]
+    assert differ == [{"data_sha256"}, {"mixed_precision"}]

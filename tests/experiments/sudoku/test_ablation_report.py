@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from timm_lp.experiments.sudoku.ablation_plot import draw_ablations
-from timm_lp.experiments.sudoku.ablation_report import Oriented, changes, to_markdown
+from timm_lp.experiments.sudoku.ablation_report import Oriented, changes, draw_ablations, to_markdown
 from timm_lp.masks import conformation_matrix
 from timm_lp.models.sudoku import create_network
 

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.data import load_boards
-from timm_lp.experiments.sudoku.files import write_puzzles
+from timm_lp.experiments.sudoku.data import load_boards, write_puzzles
 
 
 @pytest.fixture(scope="module")

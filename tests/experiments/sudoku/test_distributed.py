@@ -7,14 +7,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tests.distributed import run_on_two_processes
-from timm_lp.experiments.accelerator import create_accelerator
+from timm_lp.experiments.accelerator import create_accelerator, share_norms
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.ablation_run import ablate
+from timm_lp.experiments.sudoku.ablation_report import ablate
+from timm_lp.experiments.sudoku.data import TrainingBatches
 from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_time
 from timm_lp.experiments.sudoku.experiment import Experiment
 from timm_lp.experiments.sudoku.flags import parse_arguments
-from timm_lp.experiments.sudoku.norms import share_norms
-from timm_lp.experiments.sudoku.training import Training, TrainingBatches
+from timm_lp.experiments.sudoku.training import Training
 from timm_lp.models.sudoku import create_network
 
 FLAGS = (

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.files import cached_puzzles, read_puzzles, write_puzzles
+from timm_lp.experiments.sudoku.data import cached_puzzles, read_puzzles, write_puzzles
 
 from .reference import PUZZLE, SOLUTION, board
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from timm_lp.experiments.sudoku.curves import draw_curves
 from timm_lp.experiments.sudoku.report import (
     curves_to_csv,
+    draw_curves,
     measures,
     networks,
     read_trials,

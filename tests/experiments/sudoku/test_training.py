@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.experiments.sudoku.board import Puzzles
+from timm_lp.experiments.sudoku.data import TrainingBatches
 from timm_lp.experiments.sudoku.symmetries import fingerprints
-from timm_lp.experiments.sudoku.training import Training, TrainingBatches
+from timm_lp.experiments.sudoku.training import Training
 from timm_lp.models.sudoku import SudokuNet, create_network
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -6,31 +7,47 @@ import torch
 from accelerate import Accelerator
 
 from timm_lp.experiments.sudoku.config import SudokuConfig
-from timm_lp.experiments.sudoku.data import load_boards
-from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_time
-from timm_lp.experiments.sudoku.training import Training, TrainingBatches
-from timm_lp.experiments.sudoku.trial import CHECKPOINT_FILE, Outcome, Trial, in_percent, run_trial
+from timm_lp.experiments.sudoku.data import Boards, TrainingBatches, load_boards
+from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_time, in_percent
+from timm_lp.experiments.sudoku.training import Outcome, Training, run_trial
 from timm_lp.models.sudoku import create_network
+from timm_lp.trials.checkpoint import CheckpointFile
 from timm_lp.trials.record import DivergedError
+from timm_lp.trials.runner import OnProgress
 
 BOARDS = {"path": None, "puzzles": 30, "test_puzzles": 5, "seed": 0}  # 6 batches of 4 an epoch, and a puzzle is left
 
 
+class Trial(NamedTuple):
+    """The first arguments of `run_trial`."""
+
+    config: SudokuConfig
+    boards: Boards
+    variant: str
+    seed: int
+
+
 def _trial(variant: str = "lp2", seed: int = 1, **settings: object) -> Trial:
     usual = {"channels": 4, "depth": 2, "input": "one-hot", "batch_size": 4, "epochs": 3, "lr": 0.01}
-    usual |= {"stepwise_puzzles": 2, "checkpoint_seconds": 0}
-    return Trial(SudokuConfig(**{**usual, **settings}), load_boards(**BOARDS), variant, seed)
+    return Trial(
+        SudokuConfig(**{**usual, "stepwise_puzzles": 2, **settings}), load_boards(**BOARDS), variant, seed
+    )
 
 
-def _run(trial: Trial, folder: Path | None = None) -> tuple[Outcome, list[int]]:
+def _run(trial: Trial, checkpoint: Path | None = None, on_progress: OnProgress = lambda *_: None) -> Outcome:
+    file = None if checkpoint is None else CheckpointFile(checkpoint, {}, 0)
+    return run_trial(*trial, Accelerator(cpu=True), on_progress, file)
+
+
+def _seen(trial: Trial, checkpoint: Path | None = None) -> tuple[Outcome, list[int]]:
+    """Run a trial, and return the puzzles seen at each look at the loss too."""
     seen: list[int] = []
-    outcome = run_trial(trial, Accelerator(cpu=True), lambda puzzles, loss: seen.append(puzzles), folder)
-    return outcome, seen
+    return _run(trial, checkpoint, lambda puzzles, loss: seen.append(puzzles)), seen
 
 
 def test_the_last_state_is_tested_and_each_epoch_is_kept() -> None:
     trial = _trial()
-    outcome, seen = _run(trial)
+    outcome, seen = _seen(trial)
     assert outcome.history["puzzles"] == [24, 48, 72]
     assert seen[-1] == 72
     assert outcome.history["seconds"] == sorted(outcome.history["seconds"])
@@ -46,7 +63,7 @@ def test_the_last_state_is_tested_and_each_epoch_is_kept() -> None:
 
 def test_trains_as_the_training_does_step_by_step() -> None:
     trial = _trial(puzzles_seen=30)  # 8 steps, of which 2 in the second epoch
-    outcome, _ = _run(trial)
+    outcome = _run(trial)
     assert outcome.history["puzzles"] == [24, 32]
     torch.manual_seed(trial.seed)
     network = create_network("lp2", channels=4, depth=2, inputs="one-hot")
@@ -61,27 +78,21 @@ def test_trains_as_the_training_does_step_by_step() -> None:
 @pytest.mark.parametrize("after", [24, 48, 72])
 def test_goes_on_from_the_checkpoint_to_the_same_numbers(tmp_path: Path, after: int) -> None:
     trial = _trial(schedule="cosine")
-    whole, _ = _run(trial)
+    whole = _run(trial)
 
     def stop(puzzles: int, loss: float) -> None:
         if puzzles == after:
             raise KeyboardInterrupt
 
+    path = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
-        run_trial(trial, Accelerator(cpu=True), stop, tmp_path)
-    assert (tmp_path / CHECKPOINT_FILE).exists() == (after > 24)
-    resumed, seen = _run(trial, tmp_path)
+        _run(trial, path, stop)
+    assert path.exists() == (after > 24)
+    resumed, seen = _seen(trial, path)
     assert seen[0] == max(24, after - 24)
     assert resumed.metrics == whole.metrics
     same = [name for name in whole.history if name != "seconds"]
     assert [resumed.history[name] for name in same] == [whole.history[name] for name in same]
-
-
-def test_the_state_of_another_trial_is_not_taken_up(tmp_path: Path) -> None:
-    _run(_trial(), tmp_path)
-    assert _run(_trial(), tmp_path)[1] == [72]
-    for other in (_trial(seed=2), _trial("large"), _trial(lr=0.02)):
-        assert _run(other, tmp_path)[1][0] == 24
 
 
 def test_a_loss_that_is_no_number_ends_the_trial() -> None:
@@ -103,11 +114,11 @@ def test_a_test_that_is_no_number_ends_the_trial(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_puzzle_is_filled_cell_by_cell_where_none_is_asked_for() -> None:
-    outcome, _ = _run(_trial("base", stepwise_puzzles=0, epochs=1))
+    outcome = _run(_trial("base", stepwise_puzzles=0, epochs=1))
     assert not [name for name in outcome.metrics if name.startswith("stepwise_")]
 
 
 def test_the_variants_of_a_seed_see_the_same_puzzles_and_start_as_one_function() -> None:
-    runs = [_run(_trial(variant, epochs=1, lr=1e-12))[0] for variant in ("base", "large", "lp2", "lp256f")]
+    runs = [_run(_trial(variant, epochs=1, lr=1e-12)) for variant in ("base", "large", "lp2", "lp256f")]
     for outcome in runs[1:]:
         assert outcome.history["train_loss"] == pytest.approx(runs[0].history["train_loss"], rel=1e-5)

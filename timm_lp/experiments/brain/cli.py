@@ -1,6 +1,7 @@
 """The command line of the comparisons with the brain."""
 
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,8 @@ import torch
 from ...command import failures_in_one_line, require_packages
 from ...files import write_text
 from ...reporting import where_results_lie, write_page
+from ...trials.folder import check_results, failed_trials
+from ...trials.record import TrialRecord
 from .alignment import sample_images
 from .analysis import Analysis, analyse, result_rows
 from .flags import COMMANDS, Mmv1Settings, PrepareSettings, RsaSettings, parse_arguments
@@ -110,12 +113,22 @@ def _mmv1(options: Mmv1Settings) -> None:
         mice, source = map(read_mouse, _folders(options.data, options.mice)), "Xu et al. (2024), OSF MSP3A"
     accelerator = create_accelerator(mixed_precision=None, cpu_threads=None)
     variants = list(dict.fromkeys([BEHAVIOUR, *options.variants]))
-    results = run_benchmark(
-        mice, variants, options.seeds, settings, accelerator, options.output_dir, synthetic=options.synthetic
+    data = ["--synthetic"] if options.synthetic else ["--data", str(options.data)]
+    records = run_benchmark(
+        mice,
+        variants,
+        options.seeds,
+        settings,
+        accelerator,
+        options.output_dir,
+        synthetic=options.synthetic,
+        command=shlex.join([*COMMANDS["mmv1"].program.split(), *data]),
     )
     if accelerator.is_main_process:
-        _save_predictions(results, source, options.output_dir)
+        _save_predictions(records, source, options.output_dir)
     accelerator.end_training()
+    if accelerator.is_main_process:
+        check_results(failed_trials(records), f"{len(records)} trials")
 
 
 def _folders(data: Path, mice: Sequence[str]) -> list[Path]:
@@ -129,12 +142,12 @@ def _folders(data: Path, mice: Sequence[str]) -> list[Path]:
     return [folder for folder in folders if not mice or folder.name in mice]
 
 
-def _save_predictions(results: Sequence[dict[str, Any]], source: str, folder: Path) -> None:
+def _save_predictions(records: Sequence[TrialRecord], source: str, folder: Path) -> None:
     """Write the results of all mice, and print the table."""
     from .mmv1 import report
 
-    rows = report.result_rows(results, source)
-    _write(report.to_markdown(results, source), rows, [], partial(report.plot, results), folder)
+    rows = report.result_rows(records, source)
+    _write(report.to_markdown(records, source), rows, [], partial(report.plot, records), folder)
 
 
 def _save(analysis: Analysis, folder: Path) -> None:

@@ -1,34 +1,35 @@
 """The benchmark: every variant on every data set with every seed, each trial in a folder of its own."""
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from ...files import TRIAL_FILE, write_json
 from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
-from ...trials.folder import check_writable, find_data, find_finished, is_unsaved
-from ...trials.record import DivergedError, TrialRecord, as_json
-from ..data.decoding import UnreadableImageError
+from ...trials.folder import check_writable, find_data, find_finished
+from ...trials.record import TrialRecord
+from ...trials.runner import OnProgress, Runner, Task
+from ..accelerator import share
 from ..data.images import DataSet
 from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw
+from .batches import images_at_once, whole_batch_size
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_start, check_variant, smallest_map
-from .results import WEIGHTS_FILE, save_model, trial_record
-from .tracking import Curves
-from .training import Progress, images_at_once, whole_batch_size
-from .trial import CHECKPOINT_FILE, EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
+from .results import figures, save_model, trial_record
+from .training import Progress
+from .trial import EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial, trial_settings
+
+_TRACKED_AS = "timm-lp-finetune"  # what trackers call the project
 
 _logger = logging.getLogger(__name__)
 
@@ -47,9 +48,9 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
     folders = [data.folder for data in datasets]
     if len(set(folders)) < len(folders):
         raise ValueError(f"`dataset` must not name two with the same folder, got {', '.join(folders)}.")
-    for data, own, num_shared in zip(datasets, loaded, shared, strict=True):
-        if data.folder != own.folder and accelerator.is_main_process:
-            _logger.info("%s has the contents of %s, and goes on as that.", own.info.name, data.info.name)
+    for data, read, num_shared in zip(datasets, loaded, shared, strict=True):
+        if data.folder != read.folder and accelerator.is_main_process:
+            _logger.info("%s has the contents of %s, and goes on as that.", read.info.name, data.info.name)
         if num_shared and accelerator.is_main_process:
             _logger.warning(
                 "%s: %d of %d test images are among the training images too.",
@@ -69,11 +70,11 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
 
 
 def _under_earlier_name(output_dir: Path, data: DataSet, taken: Collection[str]) -> DataSet:
-    """Return a data set by the name that it had in the trials of an output folder: its own folder may be renamed."""
+    """Return a data set by the name that it has in the trials of an output folder, where its folder was renamed."""
     if data.location is None or (output_dir / data.folder).exists():
         return data
-    known = find_data(output_dir, data.contents.sha256, taken)
-    return data if known is None else replace(data, folder=known[0], info=known[1])
+    earlier = find_data(output_dir, data.contents.sha256, taken)
+    return data if earlier is None else replace(data, folder=earlier[0], info=earlier[1])
 
 
 class Benchmark:
@@ -93,6 +94,7 @@ class Benchmark:
         self.config, self.accelerator = config, accelerator
         self.output_dir = Path(config.output_dir)
         self.records: list[TrialRecord] = []
+        self._runner = Runner(self.output_dir, accelerator, share)
         variants = dict.fromkeys([*config.variants, *([BASE] if config.lr_sweep else [])])
         for model, variant in product(config.model, variants):
             check_variant(config, model, variant, images_at_once(config, accelerator))
@@ -105,7 +107,7 @@ class Benchmark:
         for data, model in product(self.datasets, config.model):
             swept_trials = [trial for lr in config.lr_sweep for trial in self._sweep(data, model, lr)]
             for trial in [*self._trials(data, model), *swept_trials]:
-                if self._find_finished(config, trial, but=swept) is None:
+                if not self._check_finished(trial, but=swept):
                     unfinished[model, trial.variant] = None
         for model, variant in unfinished:
             check_start(config, model, variant)
@@ -126,7 +128,7 @@ class Benchmark:
     def run(self) -> list[TrialRecord]:
         """Run every trial that has no record yet, and return the records of all.
 
-        Each trial's folder under `config.output_dir` gets `trial.json` and the model as timm's `local-dir:` loads it.
+        Each trial's folder under `config.output_dir` gets `trial.json` and a model that timm's `local-dir:` loads.
         """
         with self._progress() as bar:
             for data in self.datasets:
@@ -143,10 +145,14 @@ class Benchmark:
     def _sweep(self, data: DataSet, model: str, lr: float) -> list[Trial]:
         return [Trial(data, model, BASE, seed, held_out=True, lr=lr) for seed in self.config.seeds]
 
-    def _find_finished(self, config: FinetuneConfig, trial: Trial, but: Collection[str] = ()) -> TrialRecord | None:
-        expected = decisive_settings(config, trial, self.accelerator)
-        record = find_finished(self.output_dir / trial.folder, expected, but)
-        return None if record is None else replace(record, dataset_argument=trial.data.argument)
+    def _check_finished(self, trial: Trial, but: Collection[str]) -> bool:
+        """Tell whether a trial is finished.
+
+        Raises:
+            ValueError: If its folder holds another one.
+        """
+        expected = decisive_settings(self.config, trial, self.accelerator)
+        return find_finished(self.output_dir / trial.folder, expected, but) is not None
 
     def _with_lr(self, images: EvalImages, model: str, bar: tqdm) -> FinetuneConfig:
         """Return the settings with the learning rate at which the base network does best on held-out images.
@@ -177,60 +183,36 @@ class Benchmark:
         return replace(self.config, lr=lr, lr_sweep=[])
 
     def _run(self, config: FinetuneConfig, trial: Trial, images: EvalImages, bar: tqdm) -> TrialRecord:
-        """Return a trial's record: the one that it has, or else that of running it."""
-        folder = self.output_dir / trial.folder
-        done = self._find_finished(config, trial) if self._is_main else None
-        if done and config.save_models and is_unsaved(done, folder / WEIGHTS_FILE, "--no-save-models"):
-            done = None
-        (done,) = broadcast_object_list([done])
-        if done is not None:
-            bar.update(config.epochs)
-            self.records.append(done)
-            return done
-        bar.set_description(trial.folder.as_posix())
-        reached = bar.n
-        outcome, error, final = None, None, True
-        curves = Curves(config, trial, self.accelerator)
+        """Return a trial's record: the one in its folder, or else that of running it now."""
 
-        def on_epoch(progress: Progress) -> None:
-            bar.set_postfix(loss=f"{progress.losses[-1]:.3f}", refresh=False)
-            bar.update(reached + progress.epochs - bar.n)
-            curves.follow(progress)
+        def train(folder: Path, on_progress: OnProgress) -> Outcome:
+            tracked = TrackedTrial(config, trial, self.accelerator)
+            metrics: dict[str, float] | None = None
 
-        try:
-            outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder)
-        except DivergedError as failure:
-            error = str(failure)
-        except UnreadableImageError as failure:
-            error, final = f"{trial.data.info.name}: {failure}", False
-        except torch.OutOfMemoryError as failure:
-            if self.accelerator.num_processes > 1:
-                raise  # the other processes are in the middle of the trial
-            error, final = f"the device's memory is full: {str(failure).splitlines()[0]}", False
-        record = trial_record(config, trial, self.accelerator, outcome, error, final)
-        if self._is_main:
-            record = self._keep(record, outcome, trial, folder)
-        curves.end(record.metrics)
-        (record,) = broadcast_object_list([record])
-        bar.update(reached + config.epochs - bar.n)
-        self.records.append(record)
-        self.accelerator.free_memory()
-        self.accelerator.wait_for_everyone()
-        return record
+            def on_epoch(progress: Progress) -> None:
+                on_progress(progress.epochs, progress.losses[-1])
+                tracked.follow(progress)
 
-    def _keep(self, record: TrialRecord, outcome: Outcome | None, trial: Trial, folder: Path) -> TrialRecord:
-        """Write what a trial leaves; a disk that does not take it is the trial's failure."""
-        try:
-            if outcome and self.config.save_models and not trial.held_out:
-                save_model(folder, outcome, self.config.kwargs_of(trial.model), trial.data.train.class_names)
-            write_json(folder / TRIAL_FILE, as_json(record))
-            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        except OSError as failure:
-            error = f"its result could not be written: {failure}"
-            record = replace(record, metrics=None, error=error, final=False)
-        if record.error:
-            _logger.warning("%s failed: %s.", record.folder, record.error.rstrip("."))
-        return record
+            try:
+                outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder)
+                metrics = outcome.metrics
+            finally:
+                tracked.end(metrics)
+            return outcome
+
+        def save(folder: Path, outcome: Outcome) -> None:
+            save_model(folder, outcome, config.kwargs_of(trial.model), trial.data.train.class_names)
+
+        task = Task(
+            record=trial_record(config, trial, self.accelerator),
+            expected=decisive_settings(config, trial, self.accelerator),
+            length=config.epochs,
+            train=train,
+            figures=partial(figures, config),
+            save=save if config.save_models and not trial.held_out else None,
+        )
+        self.records.append(self._runner.run(task, bar))
+        return self.records[-1]
 
     @property
     def _is_main(self) -> bool:
@@ -244,6 +226,51 @@ class Benchmark:
         total = count * self.config.epochs
         with tqdm(total=total, unit="epoch", disable=not self._is_main, dynamic_ncols=True) as bar:
             yield bar
+
+
+class TrackedTrial:
+    """A trial's run in the tracker: each epoch is a step, from 0. Without a tracker it does nothing.
+
+    Args:
+        config: Settings.
+        trial: The trial.
+        accelerator: Has the tracker.
+    """
+
+    def __init__(self, config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> None:
+        self._accelerator, self._is_followed = accelerator, config.track_accuracy
+        self._steps = 0
+        self._last = config.epochs - 1
+        if config.tracker is None:
+            return
+        name = trial.folder.as_posix()
+        settings = trial_settings(config, trial.model, accelerator)
+        words = {key: str(value) for key, value in settings.items()}
+        # TensorBoard knows a run by its folder, and wandb by its name.
+        project = _TRACKED_AS if config.tracker == "wandb" else f"{_TRACKED_AS}/{name}"
+        accelerator.init_trackers(project, init_kwargs={"wandb": {"name": name, "config": words}})
+
+    def follow(self, progress: Progress) -> None:
+        """Log the new epochs: the last one, or all up to where a trial is resumed."""
+        followed = progress.top1 if len(progress.top1) == progress.epochs else []
+        for step in range(self._steps, progress.epochs):
+            values = {"loss": progress.losses[step]}
+            if followed:
+                values["top1"] = followed[step]
+            elif self._is_followed and step == progress.epochs - 1:  # an earlier part was not followed
+                values["top1"] = progress.top1[-1]
+            self._accelerator.log(values, step=step)
+        self._steps = progress.epochs
+
+    def end(self, metrics: Mapping[str, float] | None) -> None:
+        """Log the metrics of a trial, None if it failed, and close its run."""
+        if metrics and self._accelerator.trackers:
+            followed = {"top1"} if self._is_followed else set()  # its last step is there
+            values = {name: value for name, value in metrics.items() if name not in followed}
+            self._accelerator.log(values, step=self._last)
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
+        self._accelerator.trackers = []
 
 
 def _count(item: tuple[str, int]) -> int:

@@ -167,7 +167,7 @@ class FinetuneConfig(Settings):
         check_lists(self, "model", "variants", "seeds", "dataset", *(["lr_sweep"] if self.lr_sweep else []))
 
     def _give_small_stems(self) -> None:
-        """Name the networks with a small stem in place of the others, so that whoever reads the settings sees them."""
+        """Put the names of the networks with a small stem in place of the others, so that the settings show them."""
         from ...models.small_stem import with_small_stem
 
         names = {model: with_small_stem(model) for model in self.model}
@@ -181,7 +181,7 @@ class FinetuneConfig(Settings):
             object.__setattr__(self, setting_name, value)
 
     def _check_model_kwargs(self) -> None:
-        """Refuse arguments that the benchmark or another setting decides, and truth values in other languages."""
+        """Refuse arguments that the data set or another setting decides, and truth values of other languages."""
         decided = (*_DECIDED, *self.network_arguments)
         for model in self.model:
             if not isinstance(self.model_kwargs.get(model, {}), dict):
@@ -207,10 +207,10 @@ class FinetuneConfig(Settings):
 
         try:
             validate_repo_id(repo)
-            known = "/" in repo and repo.isascii()  # which older clients do not check
+            is_valid = "/" in repo and repo.isascii()  # older clients check neither
         except HFValidationError:
-            known = False
-        if not known:
+            is_valid = False
+        if not is_valid:
             raise ValueError(f"`push_to_hub` must be org/name as the Hub allows it, got {repo!r}.")
         if len(self.dataset) > 1 or len(self.model) > 1 or not self.save_models:
             raise ValueError(
@@ -219,7 +219,7 @@ class FinetuneConfig(Settings):
             )
 
     def kwargs_of(self, model: str) -> dict[str, Any]:
-        """Return the further arguments of one of the models: those of all, and its own; other models' are left out."""
+        """Return the further arguments of one of the models: those of all models, and those under its name."""
         shared = {name: value for name, value in self.model_kwargs.items() if not self._is_network(name)}
         return {**shared, **self.model_kwargs.get(model, {})}
 
@@ -237,7 +237,7 @@ class FinetuneConfig(Settings):
 
     @property
     def network_arguments(self) -> dict[str, Any]:
-        """Arguments of the networks that have settings of their own, where they are given."""
+        """Arguments of the networks that separate settings give."""
         settings = {name: getattr(self, name) for name in ("drop_rate", "drop_path_rate", "zero_init_last")}
         return {name: value for name, value in settings.items() if value is not None}
 

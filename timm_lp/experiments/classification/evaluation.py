@@ -28,8 +28,8 @@ def evaluate(
     Args:
         network: The network, on `accelerator`'s device and without its wrappers; it is left in evaluation mode.
         pixels: The images with their classes.
-        accelerator: Distributes the work, and has the number format; splits batches, as `create_accelerator` makes it.
-        data_config: The network's preprocessing, of which `mean` and `std` count here; its own if not given.
+        accelerator: Distributes the work and has the number format; it must split batches (`split_batches`).
+        data_config: The preprocessing, of which `mean` and `std` count here; the network's if not given.
         batch_size: Images of a batch over all processes.
         num_workers: Processes that load images for each process.
         channels_last: Whether the images have the channels last in memory.
@@ -69,14 +69,14 @@ def accuracies(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> d
 def _predict(
     network: nn.Module, loader: DataLoader, count: int, normalize: Normalize, accelerator: Accelerator
 ) -> np.ndarray:
-    """Return the predicted class of every image, each process having seen its share."""
+    """Return the predicted class of every image, of which each process sees its share."""
     network.eval()
     predicted = np.full(count, -1, dtype=np.int64)
     for pixels, positions in accelerator.prepare(loader):
         with accelerator.autocast():
             logits = network(normalize(pixels))
         classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
-        # The last batch is filled up with images that were there before; they land in the same places.
+        # The last batch is filled up with images of earlier ones; their predictions are the same.
         classes, positions = accelerator.gather((classes, positions))
         predicted[positions.cpu().numpy()] = classes.cpu().numpy()
     if (predicted < 0).any():

@@ -43,7 +43,7 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
         size = preprocessing(config, network)["input_size"]
         try:
             network.train()(torch.empty(num_images, *size))
-        except Exception as error:  # whatever its code stumbles over
+        except Exception as error:  # a network's code may raise anything
             raise ValueError(
                 f"`img_size`, `batch_size` and `model_kwargs` must fit {variant} of {model}, got "
                 f"{size[1]}x{size[2]} pixels: {_reason(error)}"
@@ -57,7 +57,7 @@ def _check_weights(config: FinetuneConfig, name: str) -> None:
 
 
 def check_start(config: FinetuneConfig, model: str, variant: str) -> None:
-    """Refuse a start from timm's weights where they cannot be had, before anything is trained.
+    """Refuse to start from timm's weights if they cannot be had, before anything is trained.
 
     Raises:
         OSError: If they are neither cached nor within reach.
@@ -69,10 +69,10 @@ def check_start(config: FinetuneConfig, model: str, variant: str) -> None:
 def smallest_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
     """Return the height and width, pixels, of the smallest map that a convolution of a base network's features sees.
 
-    None where the network does not tell its features from its classifier.
+    None if the network has no `forward_features`, and so does not tell its features from its classifier.
 
     Args:
-        config: Settings, which its images' size is among.
+        config: Settings, with the size of the images.
         model: The base network.
     """
     with torch.device("meta"):
@@ -132,7 +132,7 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
         )
     except UnreachableError:
         raise
-    except Exception as error:  # whatever timm's networks stumble over when an argument does not fit
+    except Exception as error:  # timm's networks raise anything when an argument does not fit
         names = ", ".join(f"`{name}`" for name in ("model", "model_kwargs", *config.network_arguments, "pretrained"))
         raise ValueError(f"{names} and `checkpoint` must fit {named.model}, got {_reason(error)}") from error
     if overlay is not None:
@@ -149,13 +149,13 @@ def _reason(error: Exception) -> str:
 
 
 def preprocessing(config: FinetuneConfig, network: nn.Module) -> dict[str, Any]:
-    """Return the network's own preprocessing with what the settings change of it, as timm's transforms take it."""
+    """Return the network's preprocessing with the changes of the settings, as timm's transforms take it."""
     overrides = {"img_size": config.img_size, "crop_pct": config.crop_pct}
     return resolve_data_config({key: value for key, value in overrides.items() if value is not None}, model=network)
 
 
 def _reinitialize(network: nn.Module, small: nn.Module) -> None:
-    """Give the convolutions that are larger than those of `small` torch's random weights."""
+    """Give torch's random weights to the convolutions that are larger than those of `small`."""
     sizes = {name: module.weight.shape for name, module in small.named_modules() if isinstance(module, nn.Conv2d)}
     convs = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
     enlarged = [conv for name, conv in convs.items() if conv.weight.shape != sizes.get(name)]

@@ -1,4 +1,4 @@
-"""The optimizer and the learning rate's schedule, timm's both; masks in groups of their own."""
+"""timm's optimizers and schedules of the learning rate, with separate parameter groups for masks."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from ...command import first_line
 from ...layers import LpConv2d
 from .config import FinetuneConfig
 
-# Those whose fused form takes the same steps up to rounding, in less than half of the time.
+# Their fused forms take the same steps up to rounding, in less than half of the time.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 _FUSED_DEVICES = {"cpu", "cuda"}
 
@@ -32,8 +32,8 @@ def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.
     arguments: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     devices = {parameter.device.type for parameter in network.parameters()}
     try:
-        own = get_optimizer_class(config.opt.lower().rpartition("_")[-1], bind_defaults=False)
-        if own in _FUSED and devices <= _FUSED_DEVICES:
+        kind = get_optimizer_class(config.opt.lower().rpartition("_")[-1], bind_defaults=False)
+        if kind in _FUSED and devices <= _FUSED_DEVICES:
             arguments["fused"] = True
         optimizer = create_optimizer_v2(
             network,
@@ -55,10 +55,10 @@ def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.
 
 
 def parameter_groups(config: FinetuneConfig, network: nn.Module) -> list[dict[str, Any]]:
-    """Return timm's parameter groups, with each group's mask parameters in a group of their own.
+    """Return timm's parameter groups, with the masks of each in a separate group.
 
-    A mask's group has no weight decay, and its layer's learning rate times `config.mask_lr_scale` (timm's schedulers
-    read `lr_scale`).
+    Masks have no weight decay, and the learning rate of their layer times `config.mask_lr_scale`; timm's schedulers
+    read `lr_scale`.
     """
     arguments: dict[str, Any] = {"weight_decay": config.weight_decay}
     if hasattr(network, "no_weight_decay"):
@@ -71,18 +71,18 @@ def parameter_groups(config: FinetuneConfig, network: nn.Module) -> list[dict[st
     masks = {id(parameter) for layer in layers for parameter in (layer.C, layer.log2p)}
     split = []
     for group in groups:
-        own = [parameter for parameter in group["params"] if id(parameter) in masks]
+        of_masks = [parameter for parameter in group["params"] if id(parameter) in masks]
         others = [parameter for parameter in group["params"] if id(parameter) not in masks]
         if others:
             split.append({**group, "params": others})
-        if own:
+        if of_masks:
             scale = group.get("lr_scale", 1.0) * config.mask_lr_scale
-            split.append({**group, "params": own, "weight_decay": 0.0, "lr_scale": scale})
+            split.append({**group, "params": of_masks, "weight_decay": 0.0, "lr_scale": scale})
     return split
 
 
 def create_scheduler(config: FinetuneConfig, optimizer: torch.optim.Optimizer, updates_per_epoch: int) -> Scheduler:
-    """Return timm's cosine schedule behind a linear warm-up, stepped with each update."""
+    """Return timm's cosine schedule after a linear warm-up, which changes with each update."""
     warmup_epochs = min(config.warmup_epochs, config.epochs // 2)
     scheduler, _ = create_scheduler_v2(
         optimizer,

@@ -1,4 +1,4 @@
-"""The report that is made of the trials' records, at any time: tables, a CSV file, a plot."""
+"""The report on the trials of an output folder, made from their records at any time: tables, a CSV file, a plot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -7,28 +7,21 @@ from statistics import fmean
 
 from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, number, write_page
+from ...trials import plots
 from ...trials.folder import check_comparable, read_records
 from ...trials.plots import plot_table
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
 from ..data.presets import PRESETS
-from .curves import draw_curves
 
 _TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}
 _FIELDS = ("model", "variant", "seed", "error", "parameters", "macs", "train_seconds")
 _COLUMNS = (
-    "dataset",
-    "model",
-    "variant",
-    "seed",
-    *_TITLES,
-    "train_top1",
-    "error",
-    "parameters",
-    "macs",
-    "train_seconds",
+    *("dataset", "model", "variant", "seed", *_TITLES, "train_top1"),
+    *("error", "parameters", "macs", "train_seconds"),
 )
+_PANELS = {"loss": "training loss", "top1": "top-1 on the test images (%)"}  # of the curves
 
 # Settings that may differ in one table: anywhere, between networks, between networks and data sets.
 _READING = ("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
@@ -59,7 +52,7 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
         output_dir: Where to.
         records: The trials.
     """
-    curves = {
+    drawn = {
         f"{folder}/curves.png": partial(draw_curves, group, title=f"{_network(group[0])} on {group[0].dataset.name}")
         for folder, group in _followed(records).items()
     }
@@ -68,8 +61,27 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
         "report",
         to_markdown(records),
         tables={"report.csv": to_csv(records)},
-        pictures={"report.png": partial(plot_table, accuracies(records), label="top-1 accuracy (%)"), **curves},
+        pictures={"report.png": partial(plot_table, accuracies(records), label="top-1 accuracy (%)"), **drawn},
     )
+
+
+def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
+    """Draw the mean loss of each epoch, on augmented images, and the accuracy after it.
+
+    Args:
+        records: Trials of one network on one data set whose accuracy was followed, in the order of the legend; failed
+            ones are left out.
+        path: Where to write the picture; the ending chooses the format.
+        title: What stands above.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    numbered = {
+        variant: [{"epoch": [*map(float, range(1, len(history["loss"]) + 1))], **history} for history in histories]
+        for variant, histories in plots.curves_of(records).items()
+    }
+    plots.draw_curves(numbered, path, title, x={"epoch": "epochs"}, panels=_PANELS)
 
 
 def to_markdown(records: Sequence[TrialRecord]) -> str:
@@ -114,7 +126,7 @@ def accuracies(records: Iterable[TrialRecord], metric: str = "top1") -> Table:
 
 
 def _followed(records: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
-    """Return the trials whose accuracy was followed, by data set and network and in the order of the variants."""
+    """Return the trials with accuracies of each epoch, by data set and network, in the order of the variants."""
     groups: dict[str, list[TrialRecord]] = {}
     for record in sorted(records, key=lambda record: (variant_order(record.variant), record.seed)):
         epochs, followed = (len(record.history.get(name, ())) for name in ("loss", "top1"))
@@ -128,7 +140,7 @@ def _column(record: TrialRecord) -> str:
 
 
 def _columns(records: Sequence[TrialRecord]) -> dict[str, str]:
-    """Return what the columns are called: by what is not the same in all of them."""
+    """Return the titles of the columns: the data set, the network, or both, where they differ."""
     presets = list(PRESETS)
 
     def order(record: TrialRecord) -> tuple[int, str]:
@@ -208,26 +220,26 @@ def _accuracy_tables(table: Table, title: str, records: Sequence[TrialRecord], c
 def _costs_by_row(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
     """Return the parameters, the MACs and the time of a training of each variant of one network.
 
-    And where accuracy was followed, that on the training images.
+    Where accuracy was followed, the accuracy on the training images too, without augmentation.
     """
     parameters, macs, seconds, *trained = (numbers for _, numbers, _ in _costs_by_cell(records))
     rows = dict.fromkeys(row for row, _ in parameters)
-    of_row = {row: [place for place in parameters if place[0] == row] for row in rows}
+    cells_of = {row: [cell for cell in parameters if cell[0] == row] for row in rows}
     columns = {
-        "parameters": {row: number(parameters[places[0]], ",") for row, places in of_row.items()},
-        "MACs (M)": {row: number(macs[places[0]], ",.1f") for row, places in of_row.items()},
-        "training (s)": {row: number(_mean_over(seconds, places), ".1f") for row, places in of_row.items()},
+        "parameters": {row: number(parameters[cells[0]], ",") for row, cells in cells_of.items()},
+        "MACs (M)": {row: number(macs[cells[0]], ",.1f") for row, cells in cells_of.items()},
+        "training (s)": {row: number(_mean_over(seconds, cells), ".1f") for row, cells in cells_of.items()},
     }
     for numbers in trained:
-        known = {row: number(_mean_over(numbers, places), ".2f") for row, places in of_row.items()}
-        columns["training images (%)"] = known
+        means = {row: number(_mean_over(numbers, cells), ".2f") for row, cells in cells_of.items()}
+        columns["training images (%)"] = means
     return columns
 
 
-def _mean_over(numbers: Mapping[tuple[str, str], float], places: Sequence[tuple[str, str]]) -> float | None:
-    """Return the mean of what is known at some places."""
-    known = [numbers[place] for place in places if place in numbers]
-    return fmean(known) if known else None
+def _mean_over(numbers: Mapping[tuple[str, str], float], cells: Sequence[tuple[str, str]]) -> float | None:
+    """Return the mean over the cells that have a number; None if none has."""
+    there = [numbers[cell] for cell in cells if cell in numbers]
+    return fmean(there) if there else None
 
 
 def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tuple[str, str], float], str]]:
@@ -235,13 +247,14 @@ def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tu
     for record in records:
         if record.metrics and not record.held_out:
             done.setdefault((record.variant, _column(record)), []).append(record)
-    parameters = {place: group[0].parameters or 0 for place, group in done.items()}
-    macs = {place: (group[0].macs or 0) / 1e6 for place, group in done.items()}
-    seconds = {place: fmean(record.train_seconds or 0.0 for record in group) for place, group in done.items()}
+    parameters = {cell: group[0].parameters or 0 for cell, group in done.items()}
+    macs = {cell: (group[0].macs or 0) / 1e6 for cell, group in done.items()}
+    seconds = {cell: fmean(record.train_seconds or 0.0 for record in group) for cell, group in done.items()}
+    followed = {cell: [(record.metrics or {}).get("train_top1") for record in group] for cell, group in done.items()}
     trained = {
-        place: fmean(known)
-        for place, group in done.items()
-        if (known := [own["train_top1"] for own in (record.metrics or {} for record in group) if "train_top1" in own])
+        cell: fmean(values)
+        for cell, group in followed.items()
+        if (values := [value for value in group if value is not None])
     }
     return [
         ("Parameters", parameters, ","),
@@ -252,7 +265,7 @@ def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tu
 
 
 def _test_tables(table: Table, records: Sequence[TrialRecord]) -> list[str]:
-    """Return the differences from base with their p-values; nothing where nothing could be tested."""
+    """Return the differences from base with their p-values; nothing if no variant could be tested."""
     welch, paired = count_tests(table)
     if not welch + paired:
         return []
@@ -264,7 +277,7 @@ def _test_tables(table: Table, records: Sequence[TrialRecord]) -> list[str]:
 
 
 def _rates(records: Iterable[TrialRecord]) -> str:
-    """Return which learning rates were tried on held-out images, and the mean over the seeds of what came of it."""
+    """Return the learning rates that were tried on held-out images, with their accuracies, means over the seeds."""
     tried: dict[str, dict[float, list[float | None]]] = {}
     records = list(records)
     several = len(_models(records)) > 1
@@ -281,5 +294,5 @@ def _rates(records: Iterable[TrialRecord]) -> str:
 
 
 def _mean_or_failed(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return "failed" if len(known) < len(values) else f"{fmean(known):.2f}"
+    reached = [value for value in values if value is not None]
+    return "failed" if len(reached) < len(values) else f"{fmean(reached):.2f}"

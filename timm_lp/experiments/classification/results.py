@@ -1,4 +1,4 @@
-"""Write what a trial leaves on disk: its record, its model, and the results for its model's card."""
+"""What a trial leaves: its record, its model, and the results for its model's card."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +12,7 @@ from timm.models import save_for_hf
 
 from ...files import failures_name, write_json
 from ...models.complexity import count_macs, count_parameters
+from ...models.loading import WEIGHTS_FILE
 from ...models.variants import parse_variant
 from ...start import Start, pretrained_start
 from ...trials.record import TrialRecord, versions_of
@@ -21,38 +22,26 @@ from .config import FinetuneConfig
 from .flags import command_line
 from .trial import Outcome, Trial, trial_settings
 
-WEIGHTS_FILE = "model.safetensors"  # of a saved model, as timm calls it
-
-# What draws, decodes, augments and computes.
+# They draw, decode, augment and compute.
 _PACKAGES = ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow")
 
 
-def trial_record(
-    config: FinetuneConfig,
-    trial: Trial,
-    accelerator: Accelerator,
-    outcome: Outcome | None = None,
-    error: str | None = None,
-    final: bool = True,
-) -> TrialRecord:
-    """Return all that is needed to repeat a trial, and what it gave.
+def trial_record(config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> TrialRecord:
+    """Return everything needed to repeat a trial: its record without results.
 
     Args:
         config: Settings.
         trial: The trial.
-        accelerator: Distributed the work.
-        outcome: What it gave, None where it failed.
-        error: Why it failed.
-        final: Whether trying again would give the same.
+        accelerator: Distributes the work.
     """
-    own = {
+    alone = {
         "model": [trial.model],
         "model_kwargs": config.kwargs_of(trial.model),
         "variants": [trial.variant],
         "dataset": [trial.data.argument],
         "seeds": [trial.seed],
     }
-    record = TrialRecord(
+    return TrialRecord(
         folder=trial.folder.as_posix(),
         dataset=trial.data.info,
         dataset_argument=trial.data.argument,
@@ -64,20 +53,19 @@ def trial_record(
         shots=config.shots or None,
         held_out=trial.held_out,
         settings=trial_settings(config, trial.model, accelerator),
-        command=command_line(config, **own, lr_sweep=[]),
+        command=command_line(config, **alone, lr_sweep=[]),
         machine=machine_of(accelerator),
         versions=versions_of(*_PACKAGES),
-        error=error,
-        final=final,
     )
-    return record if outcome is None else replace(record, start=_start(config, outcome), **_figures(config, outcome))
 
 
-def _figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
+def figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
+    """Return the fields of a trial's record that its outcome fills."""
     progress, drawn = outcome.progress, outcome.drawn
     num_train = len(drawn.train)
     num_used = num_train - num_train % min(config.batch_size, num_train)  # an incomplete batch is left out
     return {
+        "start": _start(config, outcome),
         "metrics": outcome.metrics,
         "num_train": num_train,
         "num_test": outcome.num_test,
@@ -97,7 +85,7 @@ def _figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
 
 
 def _start(config: FinetuneConfig, outcome: Outcome) -> Start | None:
-    """Return where the network's weights started from, None where that is not known."""
+    """Return the weights from which a network started; None if nothing tells which they were."""
     if not config.pretrained and config.checkpoint is None:
         return Start("random")
     start = pretrained_start(getattr(outcome.model, "pretrained_cfg", {}))
@@ -133,7 +121,7 @@ def write_results(output_dir: Path, records: Sequence[TrialRecord], config: Fine
 
 
 def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], class_names: list[str]) -> None:
-    """Save a trained model as `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
+    """Save a trained model so that `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
     keys = ("input_size", "interpolation", "mean", "std", "crop_pct")
     model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
     model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 from ..data.loading import load_data
 from ..data.pixels import TrainPixels
 from ..data.sampling import draw
+from .batches import images_at_once
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_variant, create_network, preprocessing
-from .training import Training, images_at_once
+from .training import Training
 from .trial import augmentations
 
 _WARMUP = 3
@@ -77,7 +78,7 @@ def _rate(batches: Iterator[Any], use: Any, accelerator: Accelerator) -> float:
         for pixels, labels in islice(batches, _ROUND):
             use(pixels, labels, 1)
             images += len(labels)
-        # One process decides: a process that goes on alone waits for the others' gradients for ever.
+        # One process decides: one that goes on alone would wait for the others' gradients for ever.
         (done,) = broadcast_object_list([time.perf_counter() - start > _SECONDS])
     _wait(accelerator)
     return accelerator.num_processes * images / (time.perf_counter() - start)

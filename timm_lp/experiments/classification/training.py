@@ -1,7 +1,6 @@
-"""Train a network: updates, epochs, checkpoints and the moving average."""
+"""Train a network: epochs of updates, checkpoints, and the moving average of its weights."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,17 +14,14 @@ from accelerate.utils import broadcast, broadcast_object_list
 from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3, random_seed
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ...trials.checkpoint import CheckpointFile
 from ...trials.record import DivergedError
-from ..accelerator import keep_gradient_strides, local_world_size
+from ..accelerator import keep_gradient_strides
 from ..data.pixels import EpochSampler, Normalize, TrainPixels
-from .augmentation import BatchAugmentation, create_criterion
+from .batches import BatchAugmentation, create_criterion, train_loader
 from .config import FinetuneConfig
 from .optimizer import create_optimizer, create_scheduler
-
-_MAX_WORKERS = 8
 
 
 @dataclass
@@ -33,12 +29,12 @@ class Progress:
     """How far a training is.
 
     Attributes:
-        epochs: Epochs that are done.
-        losses: Mean loss of each.
-        rates: Learning rate at the end of each.
-        top1: Accuracy after each, percent, where it is followed.
+        epochs: Finished epochs.
+        losses: Mean loss of each epoch.
+        rates: Learning rate at the end of each epoch.
+        top1: Accuracy on the test images after each epoch, percent; empty if it is not followed.
         train_seconds: Time of the training so far, seconds.
-        data_wait_seconds: Part of it that was spent waiting for images, seconds.
+        data_wait_seconds: Part of that time spent waiting for images, seconds.
     """
 
     epochs: int = 0
@@ -90,7 +86,7 @@ class Training:
             accelerator.scaler = torch.amp.GradScaler(accelerator.device.type)  # or the last trial's goes on
         if accelerator.num_processes > 1:
             keep_gradient_strides(network)
-        loader = _train_loader(config, images, self._sampler, accelerator)
+        loader = train_loader(config, images, self._sampler, accelerator)
         self._model, self._optimizer, self.loader = accelerator.prepare(
             network, create_optimizer(config, network), loader
         )
@@ -109,7 +105,7 @@ class Training:
         """Train to the end, from the last checkpoint if there is one.
 
         Args:
-            checkpoint: Where the state is kept on the way.
+            checkpoint: Keeps the state between epochs; None to keep none.
             on_epoch: Called after each epoch.
             test: Returns a network's accuracy, percent; called after each epoch.
 
@@ -137,7 +133,7 @@ class Training:
         return self._synchronized()
 
     def _synchronized(self) -> nn.Module:
-        """Return the network to test, in all processes with the BatchNorm statistics of the first."""
+        """Return the network to test, with the first process's BatchNorm statistics in all processes."""
         network = self._ema.module if self._ema else self.network
         for buffer in network.buffers():
             buffer.copy_(broadcast(buffer))
@@ -188,7 +184,7 @@ class Training:
         return total
 
     def _rate(self) -> float:
-        """Return the learning rate of the layers that have the whole of it."""
+        """Return the learning rate of layers that are not scaled down."""
         group = self._optimizer.param_groups[0]
         return group["lr"] / group.get("lr_scale", 1.0)
 
@@ -204,58 +200,3 @@ class Training:
         self.progress = Progress(**state["progress"])
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
-
-
-def _train_loader(
-    config: FinetuneConfig, images: TrainPixels, sampler: EpochSampler, accelerator: Accelerator
-) -> DataLoader:
-    """Return whole batches over all processes; `accelerator.prepare` gives each process its share of each."""
-    workers = num_workers(config, accelerator)
-    return DataLoader(
-        images,
-        batch_size=whole_batch_size(config, len(images), accelerator),
-        sampler=sampler,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # starting workers would draw from that of drop path
-        pin_memory=accelerator.device.type == "cuda",
-    )
-
-
-def whole_batch_size(config: FinetuneConfig, num_images: int, accelerator: Accelerator) -> int:
-    """Return the images of a batch over all processes, no more than there are.
-
-    Raises:
-        ValueError: If they cannot be divided among the processes and their accumulation steps.
-    """
-    batch_size = min(config.batch_size, num_images)
-    parts = accelerator.num_processes * config.grad_accum_steps
-    if batch_size % parts:
-        way = f"Use --batch-size {batch_size // parts * parts}" if batch_size > parts else "Use fewer of them"
-        raise ValueError(
-            f"`batch_size` must be a multiple of {accelerator.num_processes} processes x {config.grad_accum_steps} "
-            f"accumulation steps, got {batch_size} of {num_images} training images. {way}."
-        )
-    share = batch_size // accelerator.num_processes
-    if config.mixes and share % 2:
-        raise ValueError(
-            f"`mixup` and `cutmix` must have an even number of images to mix, got {share} of a batch in each process. "
-            f"Use --batch-size {(share - 1) * accelerator.num_processes or 2 * accelerator.num_processes}."
-        )
-    return batch_size
-
-
-def images_at_once(config: FinetuneConfig, accelerator: Accelerator) -> int:
-    """Return the images over which a BatchNorm layer averages: on GPUs those of all processes."""
-    processes = 1 if accelerator.device.type == "cuda" else accelerator.num_processes
-    return max(1, config.batch_size // (processes * config.grad_accum_steps))
-
-
-def num_workers(config: FinetuneConfig, accelerator: Accelerator) -> int:
-    """Return how many processes load the images of each process: none on CPUs, where they would compete for cores."""
-    if config.workers is not None:
-        return config.workers
-    if accelerator.device.type == "cpu":
-        return 0
-    return min(_MAX_WORKERS, (os.cpu_count() or 1) // local_world_size())

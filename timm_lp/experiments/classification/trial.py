@@ -12,17 +12,16 @@ from accelerate import Accelerator
 from timm.utils import random_seed
 from torch import nn
 
-from ...trials.checkpoint import CheckpointFile
+from ...trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
 from ...trials.record import decisive, trial_folder
 from ..data.images import DataSet
 from ..data.pixels import EvalPixels, TrainPixels, Transform, eval_transform, train_transform
 from ..data.sampling import Draw, draw
+from .batches import num_workers
 from .config import FinetuneConfig
 from .evaluation import evaluate
 from .networks import create_network, preprocessing
-from .training import Progress, Training, num_workers
-
-CHECKPOINT_FILE = "checkpoint.pt"
+from .training import Progress, Training
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Trial:
         model: The base network.
         variant: Name of the variant.
         seed: Seed of the trial.
-        held_out: Whether it is tested on held-out training images, to choose the learning rate, and not on the test.
-        lr: The learning rate that is tried, None where it is the settings'.
+        held_out: Whether it is tested on held-out training images, to choose the learning rate.
+        lr: The learning rate that it tries; None for the one of the settings.
     """
 
     data: DataSet
@@ -57,11 +56,11 @@ class Outcome:
 
     Attributes:
         model: The trained network, without Accelerate's wrappers.
-        data_config: The preprocessing that it was tested with.
-        metrics: `top1` and `mean_per_class` after the last epoch, percent. `train_top1` too, where accuracy is
-            followed: that on the training images, seen as the test images are.
-        num_test: Number of images that it was tested on.
-        drawn: The images that it was trained on.
+        data_config: The preprocessing of the test.
+        metrics: `top1` and `mean_per_class` after the last epoch, percent; where accuracy is followed, also
+            `train_top1`, the accuracy on the training images, without augmentation.
+        num_test: Number of test images.
+        drawn: The training images.
         progress: Losses and times of the training.
         test_seconds: Time of the test, seconds.
         peak_memory_mib: Largest memory of the device, or of the process so far where that is the CPU, MiB.
@@ -79,13 +78,13 @@ class Outcome:
 
 @dataclass
 class EvalImages:
-    """A data set's test images, which are decoded for its first trial and kept for the others."""
+    """A data set's test images, decoded for its first trial and kept for the others."""
 
     data: DataSet
     _pixels: dict[str, EvalPixels] = field(default_factory=dict)
 
     def pixels(self, data_config: dict[str, Any], limit_mib: float) -> EvalPixels:
-        """Return them as a network sees them but for the normalization.
+        """Return the images as a network sees them, but not normalized.
 
         Args:
             data_config: The network's preprocessing.
@@ -113,7 +112,7 @@ def run_trial(
         test_images: The data set's test images.
         accelerator: Distributes the work.
         on_epoch: Called after each epoch.
-        folder: Where the trial's state is kept on the way; None to keep none.
+        folder: Keeps the trial's checkpoint; None to keep none.
 
     Raises:
         DivergedError: If the loss or an output becomes infinite or not a number.
@@ -129,7 +128,7 @@ def run_trial(
     train, test = drawn.train, test_images
     if trial.held_out:
         kept = set(drawn.held_out.indices) if drawn.held_out.sources is train.sources else set()
-        train = train.subset([place for place, index in enumerate(train.indices) if index not in kept])
+        train = train.subset([number for number, index in enumerate(train.indices) if index not in kept])
         drawn = replace(drawn, train=train)
         test = EvalImages(_with_test(trial.data, drawn))
     tested = test.pixels(data_config, config.cache_mib)
@@ -188,7 +187,7 @@ def trial_settings(config: FinetuneConfig, model: str, accelerator: Accelerator)
 
 
 def decisive_settings(config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> dict[str, Any]:
-    """Return all on which a trial's result depends; a file by its contents.
+    """Return everything on which a trial's result depends; a file by its contents.
 
     Args:
         config: Settings.
@@ -222,7 +221,7 @@ def check_held_out(data: DataSet, drawn: Draw) -> None:
 
 
 def _with_test(data: DataSet, drawn: Draw) -> DataSet:
-    """Return a data set that is tested on the held-out images."""
+    """Return a data set with the held-out images as its test."""
     check_held_out(data, drawn)
     return DataSet(data.info, data.folder, data.train, drawn.held_out)
 

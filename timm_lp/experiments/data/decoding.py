@@ -11,12 +11,14 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
+from ...trials.record import UnreadableDataError
+
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # in which Pillow's mode I holds 0 to 65535
 _CHUNK = 64  # images that a thread decodes at once
 _MIB = 2**20
 
 
-class UnreadableImageError(Exception):
+class UnreadableImageError(UnreadableDataError):
     """An image cannot be decoded."""
 
 

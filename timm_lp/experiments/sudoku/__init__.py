@@ -6,11 +6,11 @@ from ...lazy import lazy_names
 
 if TYPE_CHECKING:
     from ...models.sudoku import load_sudoku
+    from .board import score
     from .generation import generate_puzzles
-    from .metrics import score
 
 __all__ = ["generate_puzzles", "load_sudoku", "score"]
 
-_HOMES = {"generate_puzzles": ".generation", "load_sudoku": "...models.sudoku", "score": ".metrics"}
+_HOMES = {"generate_puzzles": ".generation", "load_sudoku": "...models.sudoku", "score": ".board"}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

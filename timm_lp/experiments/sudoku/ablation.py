@@ -1,8 +1,8 @@
-"""What a network loses without its oriented masks (Figures 5c and 10).
+"""Which masks are oriented, and what a network loses without them (Figures 5c and 10).
 
 Conventions: the angle theta of a mask counts from the width axis, counter-clockwise as displayed, in [0, 180) degrees.
 At 90 degrees a mask is long along the height, and sees a column; at 0 degrees it sees a row. An ablated channel has a
-masked kernel of zeros, so nothing of the layer's input reaches it; its bias and its norm stay.
+masked kernel of zeros: it sees nothing of the layer's input, and keeps its bias and its norm.
 """
 
 import math
@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
+
+from ...layers import LpConv2d
+from ...masks import conformation
+from ...models.sudoku import SudokuNet
 
 COLUMNS, ROWS = 90.0, 0.0  # theta of the masks that see them, degrees
 MIN_GAMMA = 3.0
@@ -29,9 +33,9 @@ class Ablation(NamedTuple):
     Attributes:
         layers: First and last layer, counted from 1.
         kind: `"near 90"`, `"near 0"` or `"random"`.
-        half_width: Largest distance of theta from the angle, degrees; for random channels that of the oriented ones
-            of which they are as many in each layer.
-        draw: Number of the draw of random channels, from 0; None for oriented ones.
+        half_width: Largest distance of theta from the angle, degrees; for random channels, the half width of the
+            window around 90 degrees with as many channels in each layer.
+        draw: Number of the random sample, from 0; None for oriented channels.
         channels: The channels, for each of the network's layers.
     """
 
@@ -56,19 +60,19 @@ def ablated(convs: Sequence[nn.Conv2d], channels: Channels) -> Iterator[None]:
     given, needed = [len(chosen) for chosen in channels], [conv.out_channels for conv in convs]
     if given != needed:
         raise ValueError(f"`channels` must fit the layers' {needed} channels, got {given}.")
-    places = [torch.from_numpy(np.flatnonzero(chosen)) for chosen in channels]
-    kept = [conv.weight.detach()[place.to(conv.weight.device)] for conv, place in zip(convs, places, strict=True)]
-    _write(convs, places, [torch.zeros_like(kernels) for kernels in kept])
+    indices = [torch.from_numpy(np.flatnonzero(chosen)).to(convs[0].weight.device) for chosen in channels]
+    kept = [conv.weight.detach()[index] for conv, index in zip(convs, indices, strict=True)]
+    _write(convs, indices, [torch.zeros_like(kernels) for kernels in kept])
     try:
         yield
     finally:
-        _write(convs, places, kept)
+        _write(convs, indices, kept)
 
 
 @torch.no_grad()
-def _write(convs: Sequence[nn.Conv2d], places: list[torch.Tensor], kernels: list[torch.Tensor]) -> None:
-    for conv, place, kernel in zip(convs, places, kernels, strict=True):
-        conv.weight[place.to(conv.weight.device)] = kernel
+def _write(convs: Sequence[nn.Conv2d], indices: list[torch.Tensor], kernels: list[torch.Tensor]) -> None:
+    for conv, index, kernel in zip(convs, indices, kernels, strict=True):
+        conv.weight[index] = kernel
 
 
 def gamma_threshold(gammas: Sequence[np.ndarray], min_gamma: float = MIN_GAMMA) -> float:
@@ -85,6 +89,29 @@ def gamma_threshold(gammas: Sequence[np.ndarray], min_gamma: float = MIN_GAMMA) 
     if largest[0] > min_gamma:
         return min_gamma
     return float(largest[min(math.ceil(_LARGEST_SHARE * len(largest)), len(largest) - 1)])
+
+
+class Oriented(NamedTuple):
+    """The masks of a network.
+
+    Attributes:
+        name: The trial's folder.
+        gammas: Distortion of the masks of each layer, shape `(O,)` each.
+        thetas: Their theta, degrees; NaN where there is none.
+        threshold: Distortion above which a mask counts as oriented.
+    """
+
+    name: str
+    gammas: list[np.ndarray]
+    thetas: list[np.ndarray]
+    threshold: float
+
+    @classmethod
+    def of(cls, name: str, network: SudokuNet, min_gamma: float) -> "Oriented":
+        """Return the masks of a network with Lp-convolutions."""
+        shapes = [conformation(conv.C) for conv in network.convs if isinstance(conv, LpConv2d)]
+        gammas, thetas = ([shape[part].numpy() for shape in shapes] for part in (1, 2))
+        return cls(name, gammas, thetas, gamma_threshold(gammas, min_gamma))
 
 
 def oriented(
@@ -128,8 +155,8 @@ def ablations(
         thetas: Their theta, degrees; NaN where there is none.
         threshold: See `gamma_threshold`.
         half_widths: Half the width of each window, degrees.
-        draws: How often random channels are drawn.
-        seed: Seed of the draws.
+        draws: Number of samples of random channels.
+        seed: Seed of the samples.
     """
     rng = np.random.default_rng(seed)
     ranks = [[rng.permutation(len(gamma)) for gamma in gammas] for _ in range(draws)]
@@ -152,15 +179,15 @@ def measure_ablations(
 
     Args:
         convs: The network's layers.
-        chosen: The ablations; one that ablates the same channels as another is measured once.
-        evaluate: Returns the score of the network as it is.
+        chosen: The ablations; those of the same channels are measured once.
+        evaluate: Returns the score of the network in its present state.
     """
-    known: dict[bytes, dict[str, float]] = {}
+    measured: dict[bytes, dict[str, float]] = {}
     for ablation in chosen:
         channels = np.concatenate(ablation.channels)
-        if channels.tobytes() not in known:
+        if channels.tobytes() not in measured:
             with ablated(convs, ablation.channels):
-                known[channels.tobytes()] = evaluate()
+                measured[channels.tobytes()] = evaluate()
         first, last = ablation.layers
         yield {
             "layers": f"{first}-{last}",
@@ -168,5 +195,5 @@ def measure_ablations(
             "half_width": ablation.half_width,
             "draw": ablation.draw,
             "channels": int(channels.sum()),
-            **known[channels.tobytes()],
+            **measured[channels.tobytes()],
         }

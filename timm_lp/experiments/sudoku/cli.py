@@ -10,12 +10,11 @@ from ...command import failures_in_one_line, imports_not_collected
 from ...trials.folder import check_results, failed_trials
 from ...trials.record import TrialRecord
 from ..accelerator import create_accelerator
-from .ablation_run import ablate
+from .ablation_report import ablate
 from .config import SudokuConfig
 from .experiment import Experiment
 from .flags import COMMAND, command_line
-from .mask_report import report_masks
-from .report import read_trials, to_markdown, write_report
+from .report import read_trials, report_masks, to_markdown, write_report
 
 
 @failures_in_one_line(COMMAND.program, "The same command goes on from here.")

@@ -81,6 +81,15 @@ class SudokuConfig(Settings):
             return math.ceil(self.puzzles_seen / self.batch_size)
         return self.epochs * steps_per_epoch
 
+    @property
+    def model(self) -> str:
+        """Name of the base network."""
+        return f"sudoku{self.channels}x{self.depth}-{self.input}"
+
+    def network_arguments(self, variant: str) -> dict[str, Any]:
+        """Return the arguments with which `create_network` makes a variant."""
+        return {"variant": variant, "channels": self.channels, "depth": self.depth, "inputs": self.input}
+
     def trial_settings(self) -> dict[str, Any]:
         """Return the settings on which a trial's result depends, but for its data, its variant and its seed."""
         return {name: value for name, value in asdict(self).items() if name not in _ELSEWHERE}

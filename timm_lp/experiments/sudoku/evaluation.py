@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from .board import Puzzles
-from .metrics import score
+from .board import Puzzles, score
+
+STEPWISE = "stepwise_"  # in front of the measures of puzzles that are filled one cell at a time
+TEST_BATCH = 500  # puzzles of the test that a process looks at together
 
 
 def cell_losses(logits: Tensor, solutions: Tensor) -> Tensor:
@@ -23,9 +25,9 @@ def cell_losses(logits: Tensor, solutions: Tensor) -> Tensor:
 
 
 def evaluate(network: nn.Module, data: Puzzles, *, batch_size: int, accelerator: Accelerator) -> dict[str, float]:
-    """Return the `score` of what a network says of all cells at a look, and its mean `loss` over the cells.
+    """Return the `score` of a network that fills all cells at a look, and its mean `loss` over the cells.
 
-    The givens are not copied: their cells count as the network fills them.
+    The givens are not copied: the network's digits count in their cells too.
 
     Args:
         network: The network; it is put in evaluation mode.
@@ -45,7 +47,7 @@ def evaluate(network: nn.Module, data: Puzzles, *, batch_size: int, accelerator:
 def evaluate_one_at_a_time(
     network: nn.Module, data: Puzzles, *, batch_size: int, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Return the `score` of puzzles that a network fills cell by cell, the surest first.
+    """Return the `score` of puzzles that a network fills one cell at a time, the surest first.
 
     Args:
         network: The network; it is put in evaluation mode.
@@ -87,10 +89,10 @@ def _share_out(
     batch_size: int,
     accelerator: Accelerator,
 ) -> list[np.ndarray]:
-    """Compute something for each puzzle, each process for its share, and return the whole to all.
+    """Compute something for each puzzle, each process for its share, and return the results of all to each.
 
     Args:
-        network: Is put in evaluation mode.
+        network: The network; it is put in evaluation mode.
         compute: Maps a batch of puzzles and their solutions to tensors with as many rows.
         data: The puzzles.
         batch_size: Puzzles at a time, in each process.
@@ -99,19 +101,24 @@ def _share_out(
     network.eval()
     total = len(data.puzzles)
     puzzles, solutions = (torch.from_numpy(part) for part in data)
-    # All processes have as many; the first puzzles come twice where they would not.
-    own = torch.arange(accelerator.process_index, total + -total % accelerator.num_processes, accelerator.num_processes)
-    own %= total
+    # All processes compute as many: if the puzzles do not divide evenly, the first ones are computed twice.
+    processes = accelerator.num_processes
+    share = torch.arange(accelerator.process_index, total + -total % processes, processes) % total
     parts = []
-    for places in own.split(batch_size):
+    for indices in share.split(batch_size):
         with accelerator.autocast():
-            parts.append(compute(*(part[places].to(accelerator.device) for part in (puzzles, solutions))))
+            parts.append(compute(*(part[indices].to(accelerator.device) for part in (puzzles, solutions))))
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    places, *columns = accelerator.gather([own.to(accelerator.device), *columns])
-    order = places.cpu().numpy()
+    indices, *columns = accelerator.gather([share.to(accelerator.device), *columns])
+    order = indices.cpu().numpy()
     whole = []
     for column in columns:
-        found = column.cpu().numpy()
-        whole.append(np.empty((total, *found.shape[1:]), dtype=found.dtype))
-        whole[-1][order] = found
+        values = column.cpu().numpy()
+        whole.append(np.empty((total, *values.shape[1:]), dtype=values.dtype))
+        whole[-1][order] = values
     return whole
+
+
+def in_percent(measures: dict[str, float]) -> dict[str, float]:
+    """Return measures with fractions as percentages; the loss stays."""
+    return {name: value if name == "loss" else 100 * value for name, value in measures.items()}

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from ...files import TRIAL_FILE, write_json
-from ...models.sudoku import WEIGHTS_FILE, save_network
+from ...models.sudoku import save_network
 from ...start import Start
-from ...trials.folder import check_writable, find_finished, is_unsaved
-from ...trials.record import DivergedError, TrialRecord, as_json, versions_of
-from ..accelerator import machine_of
+from ...trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
+from ...trials.folder import check_writable, find_finished
+from ...trials.record import TrialRecord, trial_folder, versions_of
+from ...trials.runner import OnProgress, Runner, Task
+from ...variants import BASE
+from ..accelerator import machine_of, share
 from .config import SudokuConfig
-from .data import load_boards
+from .data import TrainingBatches, load_boards
 from .flags import command_line
-from .training import TrainingBatches, check_processes
-from .trial import CHECKPOINT_FILE, Outcome, Trial, run_trial
+from .training import Outcome, check_processes, run_trial
 
 _logger = logging.getLogger(__name__)
 
@@ -45,9 +45,10 @@ class Experiment:
         batches = TrainingBatches(boards.training, config.batch_size, seed=0)
         self._puzzles = config.batch_size * config.num_steps(batches.steps_per_epoch)
         self._sha256 = boards.sha256()
-        self.trials = [Trial(config, boards, variant, seed) for seed in config.seeds for variant in config.variants]
-        for trial in self.trials:
-            self._find_finished(trial)
+        self._boards = boards
+        self._tasks = [self._task(variant, seed) for seed in config.seeds for variant in config.variants]
+        for task in self._tasks:
+            find_finished(self.output_dir / task.record.folder, task.expected)
         if accelerator.is_main_process:
             check_writable(self.output_dir)
             left = len(boards.training.puzzles), len(boards.test.puzzles)
@@ -56,88 +57,53 @@ class Experiment:
     def run(self) -> list[TrialRecord]:
         """Run every trial that has no record yet, and return the records of all.
 
-        Each trial's folder under `config.output_dir` gets `trial.json` and the network as `load_sudoku` loads it.
+        Each trial's folder under `config.output_dir` gets `trial.json` and a network that `load_sudoku` loads.
         """
-        total = self._puzzles * len(self.trials)
+        runner = Runner(self.output_dir, self.accelerator, share)
+        total = self._puzzles * len(self._tasks)
         disable = not self.accelerator.is_main_process
         with tqdm(total=total, unit="puzzle", unit_scale=True, disable=disable, dynamic_ncols=True) as bar:
-            return [self._run(trial, bar) for trial in self.trials]
+            return [runner.run(task, bar) for task in self._tasks]
 
-    def _find_finished(self, trial: Trial) -> TrialRecord | None:
-        return find_finished(self.output_dir / trial.folder, trial.decisive(self._sha256))
-
-    def _run(self, trial: Trial, bar: tqdm) -> TrialRecord:
-        """Return a trial's record: the one that it has, or else that of running it."""
-        main = self.accelerator.is_main_process
-        record = self._find_finished(trial) if main else None
-        weights = self.output_dir / trial.folder / WEIGHTS_FILE
-        if record and self.config.save_networks and is_unsaved(record, weights, "--no-save-networks"):
-            record = None
-        (record,) = broadcast_object_list([record])
-        start = bar.n
-        if record is None:
-            record = self._run_anew(trial, bar)
-        bar.update(start + self._puzzles - bar.n)
-        return record
-
-    def _run_anew(self, trial: Trial, bar: tqdm) -> TrialRecord:
-        folder, start = self.output_dir / trial.folder, bar.n
-        bar.set_description(trial.folder.name)
-
-        def on_progress(puzzles: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update(start + puzzles - bar.n)
-
-        outcome, error = None, None
-        try:
-            outcome = run_trial(trial, self.accelerator, on_progress, folder)
-        except DivergedError as failure:
-            error = str(failure)
-        record = self._record(trial, outcome, error)
-        if self.accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            if outcome and self.config.save_networks:
-                save_network(folder, outcome.network, trial.arguments)
-            write_json(folder / TRIAL_FILE, as_json(record))
-            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-            if error:
-                _logger.warning("%s failed: %s.", record.folder, error)
-        (record,) = broadcast_object_list([record])
-        self.accelerator.free_memory()
-        self.accelerator.wait_for_everyone()
-        return record
-
-    def _record(self, trial: Trial, outcome: Outcome | None, error: str | None) -> TrialRecord:
-        """Return all that is needed to repeat a trial, and what it gave."""
-        config, boards, variant = trial.config, trial.boards, trial.variant
-        figures: dict[str, Any] = {}
-        if outcome is not None:
-            seconds = outcome.history["seconds"][-1]
-            figures = {
-                "metrics": outcome.metrics,
-                "parameters": sum(parameter.numel() for parameter in outcome.network.parameters()),
-                "train_seconds": seconds,
-                "history": outcome.history,
-                "details": {"puzzles_per_second": self._puzzles / seconds, "test_seconds": outcome.test_seconds},
-            }
-        return TrialRecord(
-            folder=trial.folder.as_posix(),
+    def _task(self, variant: str, seed: int) -> Task[Outcome]:
+        config, boards = self.config, self._boards
+        record = TrialRecord(
+            folder=trial_folder(boards.folder, config.model, variant, seed),
             dataset=boards.info,
             dataset_argument=boards.path or boards.name,
             data_sha256=self._sha256,
-            model=trial.model,
+            model=config.model,
             variant=variant,
-            network=trial.model if variant == "base" else f"{variant}_{trial.model}",
-            seed=trial.seed,
+            network=config.model if variant == BASE else f"{variant}_{config.model}",
+            seed=seed,
             shots=None,
             held_out=False,
             settings=config.trial_settings(),
-            command=command_line(config, variants=[variant], seeds=[trial.seed]),
+            command=command_line(config, variants=[variant], seeds=[seed]),
             machine=machine_of(self.accelerator),
             versions=versions_of("torch", "accelerate", "numpy"),
             start=Start("random"),
-            error=error,
             num_train=len(boards.training.puzzles),
             num_test=len(boards.test.puzzles),
-            **figures,
         )
+        decisive = record.decisive()
+
+        def train(folder: Path, on_progress: OnProgress) -> Outcome:
+            checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, decisive, config.checkpoint_seconds)
+            return run_trial(config, boards, variant, seed, self.accelerator, on_progress, checkpoint)
+
+        def save(folder: Path, outcome: Outcome) -> None:
+            save_network(folder, outcome.network, config.network_arguments(variant))
+
+        return Task(record, decisive, self._puzzles, train, self._figures, save if config.save_networks else None)
+
+    def _figures(self, outcome: Outcome) -> dict[str, Any]:
+        """Return the fields of a record that an outcome fills."""
+        seconds = outcome.history["seconds"][-1]
+        return {
+            "metrics": outcome.metrics,
+            "parameters": sum(parameter.numel() for parameter in outcome.network.parameters()),
+            "train_seconds": seconds,
+            "history": outcome.history,
+            "details": {"puzzles_per_second": self._puzzles / seconds, "test_seconds": outcome.test_seconds},
+        }

@@ -1,7 +1,7 @@
 """Puzzles made on the spot, with the statistics of the published set (bryanpark/sudoku on Kaggle).
 
-A cell is cleared only where the rules of the game give its digit back: it is a hidden single, the only place that is
-left for its digit in a unit. So each puzzle has one solution, and no solver has to show it.
+A cell is cleared only if the rules of the game give its digit back: it is a hidden single, the only cell of a unit that
+is left for its digit. So each puzzle has one solution, and no solver has to show it.
 """
 
 import numpy as np
@@ -69,18 +69,18 @@ def _full_grids(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def _try_to_fill(n: int, rng: np.random.Generator) -> np.ndarray:
     """Fill `n` empty grids at once, the cells with the fewest candidates first; return those that went well."""
-    places = np.arange(n)
+    boards = np.arange(n)
     candidates = np.full((n, 81), _BITS.sum(), dtype=np.int16)
     grids = np.zeros((n, 81), dtype=np.int8)
     went_well = np.ones(n, dtype=bool)
     for _ in range(81):
         ties = rng.random((n, 81), dtype=np.float32)
         cells = (np.where(grids == 0, _COUNTS[candidates], 10) + 0.5 * ties).argmin(axis=1)
-        allowed = (candidates[places, cells, None] & _BITS) != 0
+        allowed = (candidates[boards, cells, None] & _BITS) != 0
         went_well &= allowed.any(axis=1)
         digits = np.where(allowed, rng.random((n, 9), dtype=np.float32), -1).argmax(axis=1)
-        grids[places, cells] = digits + 1
-        candidates[places[:, None], _PEERS[cells]] &= ~_BITS[digits, None]
+        grids[boards, cells] = digits + 1
+        candidates[boards[:, None], _PEERS[cells]] &= ~_BITS[digits, None]
     return grids[went_well]
 
 
@@ -101,26 +101,26 @@ def _clear(digits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Returns:
         Booleans, shape `(n, 81)`.
     """
-    places = np.arange(len(digits))
+    boards = np.arange(len(digits))
     given = np.ones(digits.shape, dtype=bool)
     holds = np.ones((len(digits), 27, 9), dtype=bool)  # which units hold which digits among the givens
     for cells in rng.random(digits.shape, dtype=np.float32).argsort(axis=1).T:
-        digit = digits[places, cells]
+        digit = digits[boards, cells]
         units = UNITS_OF_CELLS[:, cells]
-        given[places, cells] = False
-        holds[places, units, digit] = False
-        row, column, box = (_places_left(unit, digit, given, holds) == 1 for unit in units)
+        given[boards, cells] = False
+        holds[boards, units, digit] = False
+        row, column, box = (_cells_left(unit, digit, given, holds) == 1 for unit in units)
         stays = ~(row | column | (box & _LOOKS_AT_BOX[cells]))
-        given[places, cells] = stays
-        holds[places, units, digit] = stays
+        given[boards, cells] = stays
+        holds[boards, units, digit] = stays
     return given
 
 
-def _places_left(unit: np.ndarray, digit: np.ndarray, given: np.ndarray, holds: np.ndarray) -> np.ndarray:
+def _cells_left(unit: np.ndarray, digit: np.ndarray, given: np.ndarray, holds: np.ndarray) -> np.ndarray:
     """Return how many blank cells of a unit the givens leave to a digit, for each board; unit, digit: shape `(n,)`."""
-    places = np.arange(len(unit))
+    boards = np.arange(len(unit))
     cells = CELLS_OF_UNITS[unit]
-    left = ~given[places[:, None], cells]
+    left = ~given[boards[:, None], cells]
     for kind in range(len(KINDS)):
-        left &= ~holds[places[:, None], UNITS_OF_CELLS[kind][cells], digit[:, None]]
+        left &= ~holds[boards[:, None], UNITS_OF_CELLS[kind][cells], digit[:, None]]
     return left.sum(axis=1)

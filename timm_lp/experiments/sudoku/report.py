@@ -1,19 +1,22 @@
-"""The report that is made of the trials' records, at any time: tables, CSV files, the curves."""
+"""The reports on the trials of an output folder, made at any time: tables, CSV files, the curves, and the masks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
+from ...masks.networks import load_groups
+from ...masks.output import write_masks
 from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, number, write_page
+from ...trials import plots
 from ...trials.folder import check_comparable, read_records
+from ...trials.networks import Subject, find_networks
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.summary import RESULTS_FILE, summarize
 from ...trials.tables import accuracy_table, count_tests, difference_table
-from .curves import draw_curves
-from .trial import STEPWISE
+from .evaluation import STEPWISE
 
 _MEASURES = ("row", "column", "box", "sudoku", "number", "blank", "exact")
 _TESTED = ("row", "column", "box", "blank")
@@ -24,6 +27,16 @@ _COLUMNS = (
     *("error", "parameters", "train_seconds", "puzzles_per_second"),
 )
 _CURVES = ("puzzles", "seconds", "train_loss", "loss", *_MEASURES)
+_PANELS = {
+    "loss": "loss on the test",
+    "blank": "blank cells right (%)",
+    "row": "rows valid (%)",
+    "column": "columns valid (%)",
+    "box": "boxes valid (%)",
+    "sudoku": "boards valid (%)",
+}
+_PERCENT = (("blank",), ("row", "column", "box"), ("sudoku",))
+_X = {"puzzles": "puzzles seen", "seconds": "seconds of training"}
 
 
 def read_trials(output_dir: Path) -> list[TrialRecord]:
@@ -32,15 +45,21 @@ def read_trials(output_dir: Path) -> list[TrialRecord]:
     Raises:
         ValueError: If there is none, one cannot be read, or two do not belong in one table.
     """
-    return [record for _, record in trials_in(output_dir)]
-
-
-def trials_in(output_dir: Path) -> list[tuple[Path, TrialRecord]]:
-    """Return the same, each behind the folder in which it lies now."""
     records = read_records(output_dir)
     check_comparable(records, of_cell={name for record in records.values() for name in record.settings})
-    folders = {record.folder: path.parent for path, record in records.items()}
-    return [(folders[record.folder], record) for group in networks(list(records.values())) for record in group]
+    return [record for group in networks(list(records.values())) for record in group]
+
+
+def trained_networks(output_dir: Path) -> list[Subject]:
+    """Return the saved networks of the same trials, in the same order; failed trials have none.
+
+    Raises:
+        ValueError: If there is none, one did not save its network, or two do not belong in one table.
+    """
+    records = read_trials(output_dir)
+    subjects = find_networks([str(output_dir)], see_images=False).networks
+    by_folder = {subject.record.folder: subject for subject in subjects if subject.record}
+    return [by_folder[record.folder] for record in records if record.folder in by_folder]
 
 
 def networks(records: Sequence[TrialRecord]) -> Iterator[list[TrialRecord]]:
@@ -73,6 +92,38 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str 
     )
 
 
+def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
+    """Draw each measure over the puzzles seen and over the time of the training (Figure 4b); valid boards if any are.
+
+    Args:
+        records: Trials of one network, in the order of the legend; failed ones are left out.
+        path: Where to write the picture; the ending chooses the format.
+        title: What stands above.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    drawn = plots.curves_of(records)
+    any_valid = any(max(history["sudoku"]) > 0 for histories in drawn.values() for history in histories)
+    panels = {name: label for name, label in _PANELS.items() if name != "sudoku" or any_valid}
+    plots.draw_curves(drawn, path, title, x=_X, panels=panels, percent=_PERCENT)
+
+
+def report_masks(output_dir: Path) -> str:
+    """Write what the masks of all saved networks look like, and return the tables (Figures 5b and 9, Tables 6 and 7).
+
+    Args:
+        output_dir: Holds the trials; its folder `masks` gets the tables and pictures, seeds together.
+
+    Raises:
+        ValueError: If no trial of a variant with masks ended well, or one did not save its network.
+    """
+    subjects = [subject for subject in trained_networks(output_dir) if subject.variant.startswith("lp")]
+    if not subjects:
+        raise ValueError(f"`output_dir` must hold a trial with masks that ended well, got {output_dir} without one.")
+    return write_masks(load_groups([subject.name for subject in subjects]), output_dir / "masks")
+
+
 def to_markdown(records: Sequence[TrialRecord]) -> str:
     """Return the tables as Markdown: for each network its variants' measures, the tests against base, what failed."""
     return "\n\n".join(part for group in networks(records) for part in _network_parts(group))
@@ -82,9 +133,9 @@ def to_csv(records: Iterable[TrialRecord]) -> str:
     """Return a line for each trial, measures in percent."""
     lines = []
     for record in records:
-        own = {"data": record.dataset.id, "network": record.model, "error": record.error}
+        names = {"data": record.dataset.id, "network": record.model, "error": record.error}
         figures = {name: getattr(record, name) for name in ("variant", "seed", "parameters", "train_seconds")}
-        lines.append({**own, **figures, **(record.metrics or {}), **record.details})
+        lines.append({**names, **figures, **(record.metrics or {}), **record.details})
     return csv_text(_COLUMNS, lines)
 
 
@@ -92,9 +143,9 @@ def curves_to_csv(records: Iterable[TrialRecord]) -> str:
     """Return a line for each epoch of each trial, measures in percent."""
     lines = []
     for record in records:
-        own = {"network": record.model, "variant": record.variant, "seed": record.seed}
+        names = {"network": record.model, "variant": record.variant, "seed": record.seed}
         for values in zip(*(record.history[name] for name in _CURVES if record.history), strict=True):
-            lines.append({**own, **dict(zip(_CURVES, values, strict=True))})
+            lines.append({**names, **dict(zip(_CURVES, values, strict=True))})
     return csv_text(("network", "variant", "seed", *_CURVES), lines)
 
 
@@ -118,11 +169,11 @@ def measures(records: Sequence[TrialRecord], columns: dict[str, str]) -> Table:
 def title(records: Sequence[TrialRecord]) -> str:
     """Return what the trials of a network have in common, in a line."""
     first, seeds = records[0], len({record.seed for record in records})
-    own = first.settings
-    size = f"{own['channels']} channels x {own['depth']} layers"
+    settings = first.settings
+    size = f"{settings['channels']} channels x {settings['depth']} layers"
     seen = next((f"{record.history['puzzles'][-1]:,.0f}" for record in records if record.history), "no")
     return (
-        f"{size}, {own['input']} input, {counted(seeds, 'seed')}, {seen} puzzles seen "
+        f"{size}, {settings['input']} input, {counted(seeds, 'seed')}, {seen} puzzles seen "
         f"({first.num_train:,} {first.dataset.name}), {first.num_test:,} others to test with"
     )
 
@@ -160,9 +211,9 @@ def _costs(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
     for record in records:
         if record.metrics:
             done.setdefault(record.variant, []).append(record)
-    seconds = {row: fmean(record.train_seconds or 0.0 for record in own) for row, own in done.items()}
+    seconds = {row: fmean(record.train_seconds or 0.0 for record in group) for row, group in done.items()}
     return {
-        "loss": {row: f"{fmean((record.metrics or {})['loss'] for record in own):.3f}" for row, own in done.items()},
-        "parameters": {row: number(own[0].parameters, ",") for row, own in done.items()},
+        "loss": {row: f"{fmean((trial.metrics or {})['loss'] for trial in group):.3f}" for row, group in done.items()},
+        "parameters": {row: number(group[0].parameters, ",") for row, group in done.items()},
         "training (s)": {row: f"{value:.1f}" for row, value in seconds.items()},
     }

@@ -20,8 +20,8 @@ class Symmetries(NamedTuple):
 
     Attributes:
         digits: What each digit becomes, shape `(n, 10)`; blank cells stay so.
-        rows: The row that comes to each place, shape `(n, 9)`.
-        columns: The column that comes to each place, shape `(n, 9)`.
+        rows: The row that moves to each row, shape `(n, 9)`.
+        columns: The column that moves to each column, shape `(n, 9)`.
         transposed: Whether rows and columns are swapped in the end, shape `(n,)`.
     """
 
@@ -31,7 +31,7 @@ class Symmetries(NamedTuple):
     transposed: Tensor
 
     def take(self, indices: Tensor) -> "Symmetries":
-        """Return the symmetries at these places."""
+        """Return the symmetries at these indices."""
         return Symmetries(*(part[indices] for part in self))
 
     def to(self, device: torch.device) -> "Symmetries":
@@ -109,9 +109,9 @@ def _cycle_codes(grids: np.ndarray) -> np.ndarray:
 
     It is the sum of the squared lengths, which tells the eight ways in which 9 digits without a fixed one can cycle.
     """
-    places = grids.argsort(axis=2)  # where each digit stands in each row
+    positions = grids.argsort(axis=2)  # of each digit in each row
     step = np.take_along_axis(
-        np.broadcast_to(grids[:, None] - 1, (len(grids), 9, 9, 9)), places[:, :, None].repeat(9, axis=2), axis=3
+        np.broadcast_to(grids[:, None] - 1, (len(grids), 9, 9, 9)), positions[:, :, None].repeat(9, axis=2), axis=3
     )  # (n, i, j, d): the digit in row j that stands over digit d of row i
     digits = np.arange(9)
     reached, lengths = step, np.zeros(step.shape, dtype=np.uint8)

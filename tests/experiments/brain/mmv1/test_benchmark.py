@@ -1,7 +1,7 @@
 import csv
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,106 +14,69 @@ from timm_lp.experiments.brain import cli
 from timm_lp.experiments.brain.mmv1 import synthetic
 from timm_lp.experiments.brain.mmv1.benchmark import run_benchmark
 from timm_lp.experiments.brain.mmv1.data import Mouse
-from timm_lp.experiments.brain.mmv1.report import by_mouse, to_markdown
-from timm_lp.experiments.brain.mmv1.synthetic import SETTINGS, synthetic_mouse
-from timm_lp.experiments.brain.mmv1.training import Settings, run_trial
+from timm_lp.experiments.brain.mmv1.report import by_mouse, plot, result_rows, to_markdown
+from timm_lp.experiments.brain.mmv1.synthetic import synthetic_mouse
+from timm_lp.experiments.brain.mmv1.training import Settings
+from timm_lp.trials.record import TrialRecord
 
+from ....trials.records import record
+from .mice import QUICK, small_mouse
 from .test_data import arrays
 
-QUICK = replace(SETTINGS, epochs=2, channels=(2, 2, 2), hidden=4)
 
+def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
+    def run(mice: list[Mouse], settings: Settings = QUICK) -> list[TrialRecord]:
+        command, accelerator = "timm-lp brain mmv1 --synthetic", Accelerator(cpu=True)
+        return run_benchmark(
+            mice, ["behaviour"], [0, 1], settings, accelerator, tmp_path, synthetic=True, command=command
+        )
 
-@pytest.fixture
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
-def _mouse(number: int = 0) -> Mouse:
-    return synthetic_mouse(number, segments=2, train=40, test=60, neurons=3)
-
-
-def test_a_trial_is_that_of_its_seed(accelerator: Accelerator) -> None:
-    one, same, other = (run_trial(_mouse(), "base", seed, QUICK, accelerator) for seed in (0, 0, 1))
-    assert one == same
-    assert one["losses"] != other["losses"]
-    assert len(one["losses"]) == 2
-    assert np.isfinite([one["cc"], one["mse"], one["raw_cc"]]).all()
-
-
-def test_training_ends_after_epochs_without_progress(accelerator: Accelerator) -> None:
-    settings = replace(QUICK, epochs=40, patience=2, lr=0.02)
-    losses = run_trial(_mouse(), "behaviour", 0, settings, accelerator)["losses"]
-    best = int(np.argmin([validation for _, validation in losses]))
-    assert len(losses) == min(settings.epochs, best + 1 + settings.patience)
-
-
-def test_tests_the_weights_that_were_best_in_validation(accelerator: Accelerator) -> None:
-    settings = replace(QUICK, epochs=30, patience=3, lr=0.02)
-    long = run_trial(_mouse(), "behaviour", 0, settings, accelerator)
-    best = int(np.argmin([validation for _, validation in long["losses"]])) + 1
-    short = run_trial(_mouse(), "behaviour", 0, replace(settings, epochs=best), accelerator)
-    assert [short[name] for name in ("cc", "mse", "raw_cc")] == [long[name] for name in ("cc", "mse", "raw_cc")]
-
-
-def test_refuses_recordings_that_are_too_short(accelerator: Accelerator) -> None:
-    mouse = synthetic_mouse(0, segments=1, train=40, test=5, neurons=3)
-    with pytest.raises(ValueError, match="synthetic-0 must have windows of 4 bins, got none for test"):
-        run_trial(mouse, "behaviour", 0, QUICK, accelerator)
-
-
-def test_refuses_a_loss_that_is_no_number(accelerator: Accelerator) -> None:
-    with pytest.raises(ValueError, match=r"must stay finite, got a loss of NaN or infinity\. Lower --lr\."):
-        run_trial(_mouse(), "behaviour", 0, replace(QUICK, lr=1e30), accelerator)
-
-
-def test_the_defaults_are_the_published_ones() -> None:
-    assert Settings() == Settings(4, 50, 5, 256, 2e-4, 1.0, (128, 64, 32), 512)
-
-
-def test_a_run_goes_on_where_it_ended(tmp_path: Path, accelerator: Accelerator) -> None:
-    def run(mice: list[Mouse], settings: Settings = QUICK) -> list[dict]:
-        return run_benchmark(mice, ["behaviour"], [0, 1], settings, accelerator, tmp_path, synthetic=True)
-
-    first = run([_mouse()])
-    path = tmp_path / "synthetic-0" / "behaviour" / "seed1.json"
+    first = run([small_mouse()])
+    path = tmp_path / "synthetic-0" / "mmv1" / "behaviour-seed1" / "trial.json"
     kept = json.loads(path.read_text())
-    assert kept == json.loads(json.dumps(first[1]))
-    path.write_text(json.dumps({**kept, "cc": 0.7}))
-    both = run([_mouse(), _mouse(1)])
-    assert [(r["mouse"], r["seed"]) for r in both] == [(f"synthetic-{m}", s) for m in range(2) for s in range(2)]
-    assert both[1]["cc"] == 0.7
-    with pytest.raises(ValueError, match=r"must not hold trials with other settings, got .*seed0\.json\. Choose"):
-        run([_mouse()], replace(QUICK, lr=0.1))
-    with pytest.raises(ValueError, match="must not hold trials with other data_sha256, got"):
-        run([replace(_mouse(2), name="synthetic-0")])
-    path.write_text("{}")
-    with pytest.raises(ValueError, match=r"`--output-dir` must hold trials of this command, got .*seed1\.json"):
-        run([_mouse()])
-    for name, value in (("cc", float("nan")), ("raw_cc", 1e9), ("mse", -1.0), ("mse", float("inf"))):
-        path.write_text(json.dumps({**kept, name: value}))
-        with pytest.raises(
-            ValueError, match=rf"must hold trials as they were run, got .*seed1\.json with {name} {value}"
-        ):
-            run([_mouse()])
-    path.write_text(json.dumps({**kept, "cc": None}))
-    with pytest.raises(ValueError, match=r"`--output-dir` must hold trials of this command, got .*seed1\.json"):
-        run([_mouse()])
-    path.write_bytes((path.parent / "seed0.json").read_bytes())
-    with pytest.raises(ValueError, match=r"must not hold trials with other seed, got .*seed1\.json\. Choose"):
-        run([_mouse()])
+    assert kept["metrics"] == first[1].metrics
+    assert kept["settings"] == json.loads(json.dumps({**asdict(QUICK), "synthetic": True}))
+    assert kept["command"].endswith("--synthetic --variants behaviour --seeds 1 --frames 4 --epochs 2 --batch-size 32 "
+        "--lr 0.003")  # fmt: skip
+    assert [len(kept["history"][name]) for name in ("train_loss", "loss")] == [2, 2]
+    path.write_text(json.dumps({**kept, "metrics": {**kept["metrics"], "cc": -0.7}}))
+    both = run([small_mouse(), small_mouse(1)])
+    assert [r.folder for r in both] == [f"synthetic-{m}/mmv1/behaviour-seed{s}" for m in range(2) for s in range(2)]
+    assert both[1].metrics["cc"] == -0.7
+    with pytest.raises(ValueError, match=r"must not hold trials with other settings, .*: lr 0\.003 instead of 0\.1"):
+        run([small_mouse()], replace(QUICK, lr=0.1))
+    with pytest.raises(ValueError, match="the contents of the data set differ"):
+        run([replace(small_mouse(2), name="synthetic-0")])
+
+
+def test_a_trial_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    earlier = tmp_path / "synthetic-0" / "behaviour" / "seed0.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("{}")
+    with pytest.raises(ValueError, match=rf"must hold trials of this version of timm-lp, got {earlier} of an earlier"):
+        run_benchmark(
+            [small_mouse()], ["behaviour"], [0], QUICK, Accelerator(cpu=True), tmp_path, synthetic=True, command=""
+        )
+
+
+def _record(mouse: str, variant: str, seed: int, cc: float | None) -> TrialRecord:
+    failed = {"metrics": None, "error": "the loss became nan"}
+    ended_well = {"metrics": {"cc": cc, "mse": 0.1, "raw_cc": (cc or 0) / 2 - seed / 100}, "parameters": 1}
+    trial = record(variant, seed, None, dataset=mouse, model="mmv1")
+    name = replace(trial.dataset, name=mouse)
+    return replace(trial, dataset=name, settings={"synthetic": False}, **(failed if cc is None else ended_well))
 
 
 def test_the_table_pairs_the_mice() -> None:
     cc = {"base": [0.3, 0.5, 0.4], "lp2": [0.36, 0.52, 0.41], "behaviour": [0.1, 0.1, 0.1]}
-    results = [
-        {"mouse": f"m{n}", "variant": variant, "seed": seed, "synthetic": False, "cc": value + seed / 50}
-        | {"mse": 0.1, "raw_cc": value / 2, "parameters": 1}
+    records = [
+        _record(f"m{n}", variant, seed, value + seed / 50)
         for variant, values in cc.items()
         for n, value in enumerate(values)
         for seed in range(2)
     ]
-    assert by_mouse(results, "cc")["lp2"] == pytest.approx(np.array(cc["lp2"]) + 0.01)
-    text = to_markdown(results, "a source")
+    assert by_mouse(records, "cc")["lp2"] == pytest.approx(np.array(cc["lp2"]) + 0.01)
+    text = to_markdown(records, "a source")
     assert "SYNTHETIC" not in text
     (line,) = (line for line in text.splitlines() if line.startswith("| lp2"))
     mice = [line for line in text.splitlines() if line.startswith("| m") and "| lp2" in line]
@@ -126,16 +89,33 @@ def test_the_table_pairs_the_mice() -> None:
         ["m1", "lp2", "0.530", "0.1000", "0.260"],
         ["m2", "lp2", "0.420", "0.1000", "0.205"],
     ]
-    without_base = to_markdown([result for result in results if result["variant"] == "lp2"], "a source")
+    without_base = to_markdown([trial for trial in records if trial.variant == "lp2"], "a source")
     assert "| -" in without_base
+
+
+def test_a_failed_trial_leaves_the_others_their_means(tmp_path: Path) -> None:
+    cc = {("m0", "base"): 0.3, ("m1", "base"): 0.5, ("m0", "lp2"): 0.4, ("m1", "lp2"): None, ("m0", "lp4"): None}
+    records = [_record(*place, 0, value) for place, value in cc.items()]
+    text = to_markdown(records, "a source")
+    table = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ") and "| m" not in line]
+    rows = {name.strip(): [cell.strip() for cell in cells] for name, *cells in table}
+    assert rows["base"][0] == "0.400 (0.141)"
+    assert rows["lp2"][0] == "0.400"
+    assert rows["lp2"][3:] == ["+0.100", "-"]
+    assert rows["lp4"] == ["-"] * 5
+    failed = [f"Failed: {trial}, seed 0: the loss became nan" for trial in ("lp2 on m1", "lp4 on m0")]
+    assert text.splitlines()[-2:] == failed
+    assert result_rows(records, "a source")[3]["cc"] is None
+    plot(records, tmp_path / "plot.png")
 
 
 def test_the_command_compares_variants_on_synthetic_mice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(synthetic, "synthetic_mouse", _mouse)
+    monkeypatch.setattr(synthetic, "synthetic_mouse", small_mouse)
     monkeypatch.setattr(synthetic, "SETTINGS", QUICK)
-    cli.main(["mmv1", "--synthetic", "--variants", "base", "lp2", "--epochs", "1", "--output-dir", str(tmp_path)])
+    run = ["mmv1", "--synthetic", "--variants", "base", "lp2", "--epochs", "1", "--output-dir", str(tmp_path)]
+    cli.main(run)
     printed = capsys.readouterr().out
     assert "# V1 activity prediction: SYNTHETIC mice, no measurement" in printed
     rows = json.loads((tmp_path / "results.json").read_text())
@@ -143,6 +123,9 @@ def test_the_command_compares_variants_on_synthetic_mice(
         (f"synthetic-{mouse}", variant) for mouse in range(2) for variant in ("behaviour", "base", "lp2")
     ]
     assert all(row["synthetic"] and row["source"] == "made up by timm-lp" for row in rows)
+    with pytest.raises(SystemExit, match=r"6 of 6 trials failed: synthetic-0/mmv1/behaviour-seed0, .* and 1 more"):
+        cli.main([*run[:-1], str(tmp_path / "diverged"), "--lr", "1e30"])
+    assert "Failed: base on synthetic-0, seed 0: the loss of the validation became" in capsys.readouterr().out
     with (tmp_path / "results.csv").open() as stream:
         assert [float(row["cc"]) for row in csv.DictReader(stream)] == [row["cc"] for row in rows]
     assert (tmp_path / "results.png").stat().st_size > 10_000

@@ -90,9 +90,9 @@ def test_windows_are_followed_by_the_spikes_and_stay_in_their_segment() -> None:
 
 def test_the_end_of_each_segment_validates() -> None:
     mouse = mouse_of("m", [arrays(0), arrays(1, bins=9)], [arrays(3)])
-    training, validation = (Windows(mouse.train, 4, part).places for part in ("training", "validation"))
+    training, validation = (Windows(mouse.train, 4, part).starts for part in ("training", "validation"))
     assert training == [*((0, start) for start in range(16)), *((1, start) for start in range(4))]
-    assert sorted(training + validation) == Windows(mouse.train, 4).places
+    assert sorted(training + validation) == Windows(mouse.train, 4).starts
 
 
 @pytest.mark.parametrize(

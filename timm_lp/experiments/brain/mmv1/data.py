@@ -84,20 +84,20 @@ class Windows(Dataset):
         self, segments: Sequence[Segment], frames: int, part: Literal["all", "training", "validation"] = "all"
     ) -> None:
         self.segments, self.frames = segments, frames
-        self.places: list[tuple[int, int]] = []
+        self.starts: list[tuple[int, int]] = []
         for number, segment in enumerate(segments):
             windows = max(0, len(segment) - frames)
             border = int(windows * (1 - _VALIDATION))
             chosen = {"all": (0, windows), "training": (0, border), "validation": (border, windows)}[part]
-            self.places += [(number, start) for start in range(*chosen)]
+            self.starts += [(number, start) for start in range(*chosen)]
 
     def __len__(self) -> int:
         """Return the number of the windows."""
-        return len(self.places)
+        return len(self.starts)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return video `(frames, H, W)`, behaviour `(frames, 66)` and spikes `(neurons,)`."""
-        number, start = self.places[index]
+        number, start = self.starts[index]
         segment, stop = self.segments[number], start + self.frames
         return segment.video[start:stop], segment.behaviour[start:stop], segment.spikes[stop]
 
@@ -148,9 +148,9 @@ def behaviour_features(variables: NDArray[np.floating]) -> NDArray[np.float32]:
     Returns:
         Shape `(T, 66)`.
     """
-    known = np.nan_to_num(variables.astype(np.float64))
-    changes = np.diff(known[:, 1:], axis=0, prepend=np.zeros((1, known.shape[1] - 1)))
-    linear = np.concatenate([known, changes], axis=1)
+    finite = np.nan_to_num(variables.astype(np.float64))
+    changes = np.diff(finite[:, 1:], axis=0, prepend=np.zeros((1, finite.shape[1] - 1)))
+    linear = np.concatenate([finite, changes], axis=1)
     products = [linear[:, one] * linear[:, other] for one, other in combinations(range(linear.shape[1]), 2)]
     return np.concatenate([linear, np.stack(products, axis=1)], axis=1).astype(np.float32)
 

@@ -46,7 +46,7 @@ def warp(frames: Tensor, shifts: Tensor) -> Tensor:
     height, width = frames.shape[2:]
     angle = torch.deg2rad(shifts[:, 2])
     cos, sin = torch.cos(angle), torch.sin(angle)
-    # In pixels: a place is taken from where the inverse of the rotation and shift leads.
+    # In pixels: each takes its value from where the inverse of the rotation and shift leads.
     x, y = shifts[:, 0] * width, shifts[:, 1] * height
     to_x, to_y = 2 / (width - 1), 2 / (height - 1)  # from pixels to grid_sample's units
     rows = [
@@ -60,8 +60,7 @@ def warp(frames: Tensor, shifts: Tensor) -> Tensor:
 class MMV1(nn.Module):
     """Predicts the spike counts of neurons from a few frames of video and behaviour.
 
-    The norms see all frames of a batch at once, those of the published network one place of the sequence after the
-    other.
+    The norms see all frames of a batch at once; those of the published network see the frames one after the other.
 
     Args:
         neurons: Number of the neurons.
@@ -136,23 +135,23 @@ def build_network(
     check_variant(variant)
     network = MMV1(neurons, frame_size, channels, hidden, video=variant != BEHAVIOUR)
     prefix = variant_prefix(variant)
-    for known in VARIANTS:
-        if known.prefix == prefix:
-            lp_convert(network, **{**known.conversion, **({"preserve": False} if variant == prefix + PAPER else {})})
+    for form in VARIANTS:
+        if form.prefix == prefix:
+            lp_convert(network, **{**form.conversion, **({"preserve": False} if variant == prefix + PAPER else {})})
     return network
 
 
 def check_variant(variant: str) -> None:
-    """Refuse a variant that there is not.
+    """Refuse a name that no variant has.
 
     Raises:
-        ValueError: If there is none of this name.
+        ValueError: If it is such a name.
     """
-    known = [BASE, BEHAVIOUR, *(form.prefix for form in VARIANTS)]
+    whole = [BASE, BEHAVIOUR, *(form.prefix for form in VARIANTS)]
     damped = [form.prefix + PAPER for form in VARIANTS if form.masked]
-    if variant not in (*known, *damped):
+    if variant not in (*whole, *damped):
         raise ValueError(
-            f"`--variants` must be of {', '.join(known)}, those with masks also with {PAPER}, got {variant!r}."
+            f"`--variants` must be of {', '.join(whole)}, those with masks also with {PAPER}, got {variant!r}."
         )
 
 

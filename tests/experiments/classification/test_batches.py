@@ -1,4 +1,5 @@
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from timm.data.random_erasing import RandomErasing
 from timm.loss import SoftTargetCrossEntropy
 from timm.utils import random_seed
 
-from timm_lp.experiments.classification.augmentation import BatchAugmentation, create_criterion
+from timm_lp.experiments.classification.batches import BatchAugmentation, create_criterion, num_workers
 
 from ..networks import config
 
@@ -78,3 +79,12 @@ def test_what_is_drawn_follows_the_generators() -> None:
     assert not torch.equal(
         one, BatchAugmentation(config(cutmix=1.0), 10, torch.device("cpu"))(IMAGES.clone(), LABELS)[0]
     )
+
+
+def test_loading_processes_share_the_machines_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On two machines with 8 GPUs and 64 cores each, a GPU has 8 of the cores, not 4."""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    on_gpus = SimpleNamespace(device=torch.device("cuda"), num_processes=16)
+    assert num_workers(config(), on_gpus) == 8
+    assert num_workers(config(workers=3), on_gpus) == 3

@@ -1,0 +1,270 @@
+"""Which trials a benchmark runs, and which it takes over; what it says of its data and its learning rates."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from timm_lp.experiments.classification import benchmark
+from timm_lp.experiments.classification.benchmark import Benchmark
+from timm_lp.experiments.classification.cli import create_accelerator
+from timm_lp.experiments.classification.config import FinetuneConfig
+from timm_lp.experiments.classification.report import to_markdown
+from timm_lp.experiments.classification.trial import Outcome, Trial, run_trial
+from timm_lp.files import TRIAL_FILE
+from timm_lp.trials.record import TrialRecord
+
+from ..images import make_folder, make_parquet, make_split_file
+from ..networks import config
+
+SHORT: dict[str, Any] = {"variants": ["base"], "seeds": [1], "shots": 4, "epochs": 1, "batch_size": 4, "lr": 0.01}
+Start = Callable[..., Benchmark]
+
+
+@pytest.fixture
+def start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Start:
+    """Return what makes a benchmark of a tiny network, in one output folder, and logs as the command does."""
+    caplog.set_level("INFO", "timm_lp.experiments")
+
+    def create(**settings: object) -> Benchmark:
+        chosen = config(**{**SHORT, "output_dir": str(tmp_path / "out"), **settings})
+        return Benchmark(chosen, create_accelerator(chosen))
+
+    return create
+
+
+def _bugs(root: Path, kind: str = "folder", first: int = 0, count: int = 4) -> str:
+    """Write a data set of one of the kinds that lie on this machine, and return what `--dataset` calls it."""
+    if kind == "split file":
+        return str(make_split_file(root, {"train": count, "val": 2, "test": 2}, first=first))
+    if kind == "parquet":
+        make_parquet(root / "bugs", {"train": count, "test": 2}, first=first)
+    else:
+        make_folder(root / "bugs", "train", ("dark", "light"), count, first)
+        make_folder(root / "bugs", "test", ("dark", "light"), 2, first + 50)
+    return str(root / "bugs")
+
+
+def _times(folder: Path) -> dict[str, int]:
+    """Return when each trial below a folder was recorded."""
+    return {path.parent.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob(TRIAL_FILE)}
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "split file"])
+def test_a_data_set_is_told_by_its_contents(start: Start, tmp_path: Path, kind: str) -> None:
+    dataset = _bugs(tmp_path / "here", kind)
+    start(dataset=[dataset]).run()
+    before = _times(tmp_path / "out")
+    (tmp_path / "here").rename(tmp_path / "there")
+    for file in (tmp_path / "there").rglob("*.p*"):
+        os.utime(file)
+        (file.parent / "notes.md").touch()
+    moved = str(tmp_path / "there" / Path(dataset).name)
+    (found,) = start(dataset=[moved]).run()
+    assert (found.dataset_argument, _times(tmp_path / "out")) == (moved, before)
+    for name, first, count in (("noise", 200, 4), ("more", 0, 5)):
+        with pytest.raises(ValueError, match=r"settings, got \S+trial\.json: the contents of the data set differ\."):
+            start(dataset=[_bugs(tmp_path / name, kind, first, count)])
+
+
+def test_a_data_set_may_be_renamed(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = Path(_bugs(tmp_path))
+    start(dataset=[str(dataset)]).run()
+    before = _times(tmp_path / "out")
+    records = start(dataset=[str(dataset.rename(tmp_path / "insects"))], variants=["base", "lp2"]).run()
+    assert [record.folder for record in records] == [f"bugs/resnet18/{name}-seed1" for name in ("base", "lp2")]
+    assert _times(tmp_path / "out").items() >= before.items()
+    assert "insects has the contents of bugs, and goes on as that." in caplog.text
+    with pytest.raises(ValueError, match="the contents of the data set differ"):
+        start(dataset=[_bugs(tmp_path / "other", first=200)])
+
+
+def test_two_data_sets_of_the_same_contents_stay_two(start: Start, tmp_path: Path) -> None:
+    """A run of both that ended after the first goes on with the second."""
+    dataset = _bugs(tmp_path)
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    start(dataset=[dataset]).run()
+    start(dataset=[dataset, str(copy)]).run()
+    assert _times(tmp_path / "out").keys() == {"bugs/resnet18/base-seed1", "copy/resnet18/base-seed1"}
+
+
+def test_data_sets_must_have_folders_of_their_own(start: Start, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`dataset` must not name two with the same folder, got bugs, bugs"):
+        start(dataset=[_bugs(tmp_path / "a"), _bugs(tmp_path / "b")])
+
+
+def test_a_last_map_of_one_pixel_is_said(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = _bugs(tmp_path)
+    start(dataset=[dataset])
+    assert caplog.text.count("resnet18: its last kernels see a map of a single pixel, around which they meet") == 1
+    assert "Give a larger --img-size, or --small-stem." in caplog.text
+    caplog.clear()
+    start(dataset=[dataset], small_stem=True)
+    start(dataset=["digits"])
+    assert "a single pixel" not in caplog.text
+
+
+def test_training_images_in_the_test_are_said(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = Path(_bugs(tmp_path))
+    shutil.copy(dataset / "train" / "dark" / "0.png", dataset / "test" / "light")
+    start(dataset=[str(dataset)])
+    assert caplog.text.count("bugs: 1 of 4 test images are among the training images too.") == 1
+
+
+def test_small_classes_are_said_and_counted(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"variants": ["lp2"], "workers": 1, "channels_last": True, "batch_size": 6}
+    (record,) = start(dataset=[_bugs(tmp_path, count=3)], **settings).run()
+    assert "bugs: 2 of 2 classes have fewer than 4 training images and give all they have (dark 3, the" in caplog.text
+    assert record.details["short_classes"] == {"dark": 3, "light": 3}
+    saved = timm.create_model(f"local-dir:{tmp_path / 'out' / record.folder}", pretrained=True)
+    assert (saved.num_classes, record.num_test, record.num_train) == (2, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr_sweep": [0.1]}, "`lr_sweep` must have images to choose with, got none of bugs beyond"),
+        ({"grad_accum_steps": 5, "batch_size": 20}, "`batch_size` must be a multiple of .*, got 8 of 8 training"),
+        ({"batch_size": 1}, r"`batch_size` .*must fit base of resnet18, got 32x32 pixels: ValueError"),
+        ({"batch_size": 1, "variants": ["lp2"], "lr_sweep": [0.1]}, r"must fit .* of resnet18, got 32x32 pixels: "),
+        ({"checkpoint": "missing.pth"}, r"`checkpoint` must be a file, got 'missing\.pth'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
+    start: Start, tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        start(**{"dataset": ["digits", _bugs(tmp_path)], **settings})
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_programs_file_of_the_sweep_is_refused_before_the_training(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "digits" / "resnet18" / "lr-sweep" / "lr0.2-seed1" / TRIAL_FILE
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=rf"must hold trials of this version of timm-lp, got {path}: "):
+        start(lr_sweep=[0.1, 0.2])
+
+
+def test_a_checkpoint_may_be_moved_and_no_other_takes_its_place(start: Start, tmp_path: Path) -> None:
+    network = timm.create_model("resnet18", num_classes=10, **config().kwargs_of("resnet18"))
+    paths = [tmp_path / f"{name}.safetensors" for name in ("first", "moved", "other")]
+    save_file(network.state_dict(), paths[0])
+    start(checkpoint=str(paths[0])).run()
+    before = _times(tmp_path / "out")
+    start(checkpoint=str(shutil.copy(paths[0], paths[1]))).run()
+    assert _times(tmp_path / "out") == before
+    save_file({name: tensor + 1 for name, tensor in load_file(paths[0]).items()}, paths[2])
+    with pytest.raises(ValueError, match=r"got \S+trial\.json: the contents of the checkpoint differ\. Choose another"):
+        start(checkpoint=str(paths[2]))
+
+
+@pytest.fixture
+def accuracies_by_rate(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
+    """Return where to say which accuracy a learning rate shall give, instead of what a training happens to learn."""
+    by_rate: dict[float, float] = {}
+
+    def run(settings: FinetuneConfig, trial: Trial, *arguments: Any) -> Outcome:
+        outcome = run_trial(settings, trial, *arguments)
+        top1 = by_rate.get(settings.lr, 0.0) + trial.seed
+        return replace(outcome, metrics={**outcome.metrics, "top1": top1})
+
+    monkeypatch.setattr(benchmark, "run_trial", run)
+    return by_rate
+
+
+def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
+    start: Start, tmp_path: Path, accuracies_by_rate: dict[float, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    accuracies_by_rate.update({1e-9: 50.0, 0.01: 60.0})
+    sweep = {"lr_sweep": [1e-9, 0.01, 1e30], "seeds": [1, 2], "tracker": "tensorboard"}
+    records = start(**sweep, variants=["lp2"], batch_size=20, epochs=2, warmup_epochs=0, lr=0.5).run()
+    tested = [record for record in records if not record.held_out]
+    assert [(record.variant, record.settings["lr"]) for record in tested] == [("lp2", 0.01)] * 2
+    swept = [record for record in records if record.held_out and record.settings["lr"] == 0.01]
+    assert [(record.num_test, record.variant) for record in swept] == [(40, "base")] * 2
+    assert swept[0].details["indices"] != swept[1].details["indices"]
+    assert "1e-09: 51.50, 0.01: 61.50, 1e+30: failed" in to_markdown(records)
+    assert "rate of the sweep" not in caplog.text
+    runs = _logged(tmp_path / "out" / "timm-lp-finetune")
+    assert runs.keys() == _times(tmp_path / "out").keys()
+    for name, curves in runs.items():
+        if "lr1e+30" not in name:
+            assert [step for step, _ in curves["loss"]] == [0, 1], name
+            assert [step for step, _ in curves["top1"]] == [1], name
+
+
+@pytest.mark.parametrize(("best", "end"), [(1e-3, "lowest"), (0.01, "highest")])
+def test_a_rate_at_the_end_of_the_sweep_is_said(
+    start: Start, accuracies_by_rate: dict[float, float], caplog: pytest.LogCaptureFixture, best: float, end: str
+) -> None:
+    accuracies_by_rate[best] = 60.0
+    start(lr_sweep=[1e-3, 0.01], shots=1, batch_size=10).run()
+    assert f"digits: learning rate {best:g} (top-1 61.00 % on held-out images)." in caplog.text
+    assert f"digits: that is the {end} rate of the sweep; a wider one may find a better." in caplog.text
+
+
+def test_no_rate_that_trains_is_said(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = {"lr_sweep": [1e30], "warmup_epochs": 0, "epochs": 2, "shots": 2, "batch_size": 10}
+    assert start(**sweep).run()[-1].settings["lr"] == 0.01
+    assert "digits: no rate of the sweep could be tried; going on with 0.01" in caplog.text
+
+
+def test_accuracy_that_is_followed_is_a_curve_of_its_trial(start: Start, tmp_path: Path) -> None:
+    (record,) = start(epochs=2, track_accuracy=True, tracker="tensorboard", shots=2, batch_size=10).run()
+    (curves,) = _logged(tmp_path / "out" / "timm-lp-finetune").values()
+    assert curves.keys() == {"loss", "top1", "mean_per_class", "train_top1"}
+    for name in ("loss", "top1"):
+        assert curves[name] == [(step, pytest.approx(value)) for step, value in enumerate(record.history[name])]
+    assert curves["train_top1"] == [(1, pytest.approx(_metrics(record)["train_top1"]))]
+
+
+def _metrics(record: TrialRecord) -> dict[str, float]:
+    assert record.metrics, record.error
+    return record.metrics
+
+
+def _logged(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Return the steps and values that TensorBoard got, by run and by curve."""
+    runs: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for path in folder.rglob("events.out.tfevents.*"):
+        curves = runs.setdefault(path.parent.relative_to(folder).as_posix(), {})
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                curves.setdefault(value.tag, []).append((event.step, value.tensor.float_val[0]))
+    return runs
+
+
+def test_an_unreadable_image_fails_its_data_set_alone(start: Start, tmp_path: Path) -> None:
+    names = [_bugs(tmp_path / name) for name in ("bad", "good")]
+    good = str(Path(names[1]).rename(tmp_path / "good" / "birds"))
+    broken = tmp_path / "bad" / "bugs" / "test" / "dark" / "1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    failed, ended_well = start(dataset=[names[0], good]).run()
+    assert (failed.final, ended_well.error) == (False, None)
+    assert str(failed.error).startswith("bugs: image 1 (")
+    broken.write_bytes(whole)
+    mended, _ = start(dataset=[names[0], good]).run()
+    assert mended.error is None
+
+
+def test_a_trial_leaves_its_network_out_where_it_is_asked_to(start: Start, tmp_path: Path) -> None:
+    settings = {"shots": 1, "batch_size": 10}
+    (unsaved,) = start(**settings, save_models=False).run()
+    assert "--no-save-models" in unsaved.command
+    assert [path.name for path in (tmp_path / "out" / unsaved.folder).iterdir()] == [TRIAL_FILE]
+    (saved,) = start(**settings).run()
+    assert timm.create_model(f"local-dir:{tmp_path / 'out' / saved.folder}", pretrained=True).num_classes == 10
+    assert saved.metrics == unsaved.metrics
+    assert json.loads((tmp_path / "out" / saved.folder / TRIAL_FILE).read_text())["command"] == saved.command

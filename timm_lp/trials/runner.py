@@ -1,0 +1,138 @@
+"""Run the trials of an experiment: take over those that are finished; train, record and write the others."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from ..command import first_line
+from ..files import TRIAL_FILE, write_json
+from ..models.loading import WEIGHTS_FILE
+from .checkpoint import CHECKPOINT_FILE
+from .folder import find_finished, is_unsaved
+from .record import DivergedError, TrialRecord, UnreadableDataError, as_json
+
+OnProgress = Callable[[int, float], None]  # takes how far a training is, in the bar's unit, and its loss
+
+_T = TypeVar("_T")
+
+_logger = logging.getLogger(__name__)
+
+
+class Processes(Protocol):
+    """The processes that run each trial together, as Accelerate's `Accelerator` shows them to one of them."""
+
+    is_main_process: bool
+    num_processes: int
+
+    def free_memory(self) -> Any:
+        """Free the memory that a trial took."""
+
+    def wait_for_everyone(self) -> None:
+        """Wait until all processes are here."""
+
+
+@dataclass(frozen=True)
+class Task(Generic[_T]):
+    """A trial that is asked for.
+
+    Attributes:
+        record: Its record without results.
+        expected: What the record of a finished trial must say, as `decisive` returns it.
+        length: How far its training goes, in the bar's unit.
+        train: Trains and tests the network, and returns its outcome; it keeps its checkpoint in the folder.
+        figures: Returns the fields of the record that an outcome fills.
+        save: Writes the outcome's network into the folder; None to save none.
+    """
+
+    record: TrialRecord
+    expected: dict[str, Any]
+    length: int
+    train: Callable[[Path, OnProgress], _T]
+    figures: Callable[[_T], dict[str, Any]]
+    save: Callable[[Path, _T], None] | None = None
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs trials, one after the other.
+
+    Attributes:
+        output_dir: Has a folder for each trial.
+        processes: They run each trial together; the main process reads and writes the records.
+        share: Returns, in each process, the value that the main process gives.
+    """
+
+    output_dir: Path
+    processes: Processes
+    share: Callable[[TrialRecord | None], TrialRecord | None]
+
+    def run(self, task: Task[_T], bar: tqdm) -> TrialRecord:
+        """Return a trial's record: the one in its folder, or else that of running it now.
+
+        Args:
+            task: The trial.
+            bar: Shows how far the training is; at the end it is `task.length` further.
+
+        Raises:
+            ValueError: If the folder holds a trial with other settings.
+        """
+        start = bar.n
+        found = self.share(self._find(task) if self.processes.is_main_process else None)
+        record = self._run(task, bar) if found is None else found
+        bar.update(start + task.length - bar.n)
+        return record
+
+    def _find(self, task: Task[_T]) -> TrialRecord | None:
+        folder = self.output_dir / task.record.folder
+        record = find_finished(folder, task.expected)
+        if record is None or (task.save and is_unsaved(record, folder / WEIGHTS_FILE)):
+            return None
+        return replace(record, dataset_argument=task.record.dataset_argument)  # a data set may have moved
+
+    def _run(self, task: Task[_T], bar: tqdm) -> TrialRecord:
+        folder, start = self.output_dir / task.record.folder, bar.n
+        bar.set_description(task.record.folder)
+
+        def on_progress(done: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update(start + done - bar.n)
+
+        outcome, error, final = None, None, True
+        try:
+            outcome = task.train(folder, on_progress)
+        except DivergedError as failure:
+            error = str(failure)
+        except UnreadableDataError as failure:
+            error, final = f"{task.record.dataset.name}: {failure}", False
+        except torch.OutOfMemoryError as failure:
+            if self.processes.num_processes > 1:
+                raise  # the other processes are in the middle of the trial
+            error, final = f"the device's memory is full: {first_line(failure)}", False
+        figures = {"error": error, "final": final} if outcome is None else task.figures(outcome)
+        record = replace(task.record, **figures)
+        if self.processes.is_main_process:
+            record = self._write(task, outcome, record, folder)
+        record = self.share(record) or record
+        self.processes.free_memory()
+        self.processes.wait_for_everyone()
+        return record
+
+    def _write(self, task: Task[_T], outcome: _T | None, record: TrialRecord, folder: Path) -> TrialRecord:
+        """Write the network and the record; if the disk does not take them, the trial has failed."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if task.save and outcome is not None:
+                task.save(folder, outcome)
+            write_json(folder / TRIAL_FILE, as_json(record))
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        except OSError as failure:
+            error = f"its result could not be written: {failure}"
+            record = replace(record, metrics=None, error=error, final=False)
+        if record.error:
+            _logger.warning("%s failed: %s.", record.folder, record.error.rstrip("."))
+        return record
