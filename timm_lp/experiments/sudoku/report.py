@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ...masks.networks import load_groups
-from ...masks.output import write_masks
+from ...masks.report import write_masks
 from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, number, write_page
 from ...trials import plots
