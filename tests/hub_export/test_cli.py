@@ -68,7 +68,7 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
     ("command", "message"),
     [
         ("verify {folder}", "there is no manifest.json"),
-        ("stage nothing {folder}/new", "got 'nothing', which is neither a name that timm knows nor a file or folder"),
+        ("stage nothing {folder}/new", "got 'nothing', which is neither a name that timm has nor a file or folder"),
         ("stage resnet18.a1_in1k {folder}/new", "has no repository resnet18.a1_in1k, or it is private"),
         ('stage nothing {folder}/new --model-args {{"num_classes":1}}', "nothing cannot be built with these"),
         ("push {staged} network", "`repo_id` must be 'owner/name', got 'network'"),

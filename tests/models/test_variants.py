@@ -23,7 +23,7 @@ def test_variant_names(variant: str, expected: NamedVariant) -> None:
         ("resnet18", "large-paper", "got 'large-paper' of"),
         ("resnet18", "lp2-reinit", "got 'lp2-reinit' of"),
         ("resnet18", "base-paper", "got 'base-paper' of"),
-        ("mobilenetv3_small_100", "lp2", "Variants of mobilenetv3_small_100: base;"),
+        ("mobilenetv3_small_100", "lp3", "Variants of mobilenetv3_small_100: base, large, lp2"),
         ("resnet17", "base", "Variants of resnet17: none, it is unknown;"),
     ],
 )

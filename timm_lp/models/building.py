@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg, model_entrypoi
 from timm.models._prune import adapt_model_from_file
 from torch import nn
 
-from .checkpoint import StateDict, has_masks
+from .checkpoint import RenameFn, StateDict, has_masks
 
 FilterFn = Callable[[Mapping[str, Any], nn.Module], StateDict]
 
@@ -32,6 +32,7 @@ class _Form:
         name: Registered name of the form, whose configurations say where its weights are.
         change: Makes it of the base network.
         filter_fn: Makes weights fit it, or refuses them; None for what the base network's entry does.
+        rename: Gives weights of other libraries timm's names before that.
         pretrained_cfg: What the caller gave for the form.
         is_built: Whether timm's builder was asked for it.
     """
@@ -39,6 +40,7 @@ class _Form:
     name: str
     change: Callable[[nn.Module], nn.Module]
     filter_fn: FilterFn | None
+    rename: RenameFn | None
     pretrained_cfg: Any
     is_built: bool = False
 
@@ -51,6 +53,7 @@ def build_form(
     name: str,
     change: Callable[[nn.Module], nn.Module],
     filter_fn: FilterFn | None = None,
+    rename: RenameFn | None = None,
     *,
     pretrained: bool = False,
     **kwargs: Any,
@@ -62,14 +65,15 @@ def build_form(
         name: Registered name of the form.
         change: Makes the form of the base network, which has random weights then.
         filter_fn: Makes weights fit the form, or refuses them; None for what the base network's entry does.
+        rename: Gives weights of other libraries timm's names before that.
         pretrained: Whether to load weights.
         **kwargs: What the base network's entry takes.
     """
     outer = _asked.get()
-    form = _Form(name, change, filter_fn, kwargs.get("pretrained_cfg"))
+    form = _Form(name, change, filter_fn, rename, kwargs.get("pretrained_cfg"))
     if outer is not None:  # a form of a form
         outer.is_built = True
-        form = _Form(outer.name, _in_turn(change, outer.change), outer.filter_fn, outer.pretrained_cfg)
+        form = replace(outer, change=_in_turn(change, outer.change), is_built=False)
     entry = model_entrypoint(base)
     _stand_in(entry.__module__)
     token = _asked.set(form)
@@ -116,6 +120,8 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
         return form.change(build_base(**model_kwargs))
 
     def filter_fn(state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
+        state_dict = dict(state_dict.get("model", state_dict))  # under which the authors save it
+        state_dict = form.rename(state_dict) if form.rename else state_dict
         if of_base is not None and not has_masks(state_dict):
             with torch.device("meta"):
                 state_dict = _filtered(of_base, state_dict, build_base(**given))

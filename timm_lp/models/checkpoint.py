@@ -112,7 +112,6 @@ def checkpoint_filter_fn(
     state_dict: Mapping[str, Any],
     model: nn.Module,
     *,
-    rename: RenameFn | None = None,
     kernel_scale: int = 2,
     preserve: bool = True,
 ) -> StateDict:
@@ -124,9 +123,8 @@ def checkpoint_filter_fn(
     drops the classifier for another `num_classes`, so neither counts as a difference here.
 
     Args:
-        state_dict: The checkpoint, or a dictionary with it under `model` as the authors save it.
+        state_dict: The checkpoint, under timm's names.
         model: The converted model, as `build_model_with_cfg` passes it.
-        rename: Gives the names of the authors' base library (torchvision) timm's form; leaves others alone.
         kernel_scale: With which the model was converted.
         preserve: Whether to divide embedded kernels by their masks, see `LpConv2d.from_conv2d`.
 
@@ -136,8 +134,7 @@ def checkpoint_filter_fn(
     Raises:
         RuntimeError: If keys are missing or unexpected, or shapes differ; the message lists them.
     """
-    weights: StateDict = dict(state_dict.get("model", state_dict))
-    weights = rename(weights) if rename else weights
+    weights = dict(state_dict)
     if not has_masks(weights):
         weights = _embed(weights, model, kernel_scale, preserve)
     _check(weights, model)
@@ -145,8 +142,8 @@ def checkpoint_filter_fn(
 
 
 def has_masks(state_dict: Mapping[str, Any]) -> bool:
-    """Tell whether a checkpoint, or the one under `model` in a dictionary, is of a network with masks."""
-    return any(key.rpartition(".")[2] in _MASK_NAMES for key in state_dict.get("model", state_dict))
+    """Tell whether a checkpoint is of a network with masks."""
+    return any(key.rpartition(".")[2] in _MASK_NAMES for key in state_dict)
 
 
 def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bool) -> StateDict:

@@ -89,11 +89,9 @@ def create_variant(
         name,
         convert,
         partial(
-            checkpoint_filter_fn,
-            rename=architecture.rename,
-            kernel_scale=arguments["kernel_scale"],
-            preserve=arguments.get("preserve", True),
+            checkpoint_filter_fn, kernel_scale=arguments["kernel_scale"], preserve=arguments.get("preserve", True)
         ),
+        architecture.rename,
         pretrained=pretrained,
         **kwargs,
     )
