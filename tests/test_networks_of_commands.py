@@ -58,7 +58,7 @@ ARGUMENTS = {
 NO_IMAGES = r"`NETWORK` must be a network that sees images, got '.*', a Sudoku network\."
 REFUSED = {
     **{(command, "Sudoku trial"): NO_IMAGES for command in MAINS if command not in ("masks", "sudoku --masks")},
-    ("hub stage", "run"): r"`NETWORK` must be ",  # one network: a run has several
+    ("hub stage", "run"): r"`model` must be one network, got .*, the folder of .*Name one of them",
     **{("sudoku --masks", kind): r"must (be|hold) " for kind in KINDS if kind not in ("trial", "run", "Sudoku trial")},
 }
 BY_DEFAULT = {

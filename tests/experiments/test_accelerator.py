@@ -111,6 +111,7 @@ def test_several_processes_on_cpus_are_one_job(script: Path, launcher: tuple[str
     assert _processes(errors) == [f"process {number} of 2, {threads} threads" for number in range(2)]
 
 
+@pytest.mark.exhaustive
 def test_two_nodes_are_one_job(script: Path) -> None:
     place = ("--nnodes", "2", "--master_addr", "127.0.0.1", "--master_port", str(_free_port()), "--node_rank")
     nodes = [_start(*TORCHRUN, "1", *place, node, script) for node in ("0", "1")]

@@ -166,6 +166,7 @@ def test_one_of_two_processes_reads_the_images(script: Script) -> None:
     assert len({sha256 for _, sha256 in lines}) == 1
 
 
+@pytest.mark.exhaustive
 def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None:
     """Though the second waits for the first's download, and may wait long."""
     run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]

@@ -291,6 +291,7 @@ def test_the_demonstration_says_that_it_is_one(
     assert f"{trial.metrics['top1']:.2f}" in text  # type: ignore[index] # it ended well
 
 
+@pytest.mark.exhaustive  # classification's two processes use the same functions
 def test_two_processes_measure_the_same(run: Path, computed: tuple[str, str, Path], tmp_path: Path) -> None:
     networks = [run / "bugs" / "resnet18" / f"{variant}-seed1" for variant in ("base", "lp2")]
     done = run_on_two_processes(

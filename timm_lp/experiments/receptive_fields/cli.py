@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = COMMAND.parse(arguments)
     synthetic = options.is_example
+    fields, sources = _read(options)
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    measured = run(options)
+    measured = _measure(options, fields, sources)
     text = to_markdown(measured.fits, synthetic=synthetic)
     pictures = {picture.name: picture for picture in _pictures(measured, synthetic=synthetic)}
     shown = [f"![{picture.title}]({name})" for name, picture in pictures.items()]
@@ -145,10 +146,17 @@ def run(options: FieldsSettings) -> Measured:
         ValueError: If a file, folder or network is not what it must be, or no field is left to fit.
         OSError: If one cannot be read.
     """
+    return _measure(options, *_read(options))
+
+
+def _read(options: FieldsSettings) -> tuple[list[Field], list[NetworkSource]]:
     fields = [] if options.offsets is None else read_fields(options.offsets, _tap(options))
-    sources = _network_sources(options)
+    return fields, _network_sources(options)
+
+
+def _measure(options: FieldsSettings, fields: list[Field], sources: list[NetworkSource]) -> Measured:
     if options.is_example:
-        fields += synthetic_fields(options.num_images, options.seed)
+        fields = fields + synthetic_fields(options.num_images, options.seed)
     panels: dict[str, KernelPanel] = {}
     with tqdm(total=sum(len(source.inputs) for source in sources), desc="synapses", unit="input") as progress:
         for source in sources:
@@ -156,7 +164,7 @@ def run(options: FieldsSettings) -> Measured:
             for name, synapses in source.synapses():
                 counts[name] = synapses
                 progress.update()
-            fields += _fields_of(source, counts, options.unit)
+            fields = fields + _fields_of(source, counts, options.unit)
             panel = panels.setdefault(
                 source.network, KernelPanel(source.network, source.convolution.kernel.double().numpy(), {})
             )
