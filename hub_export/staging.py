@@ -266,7 +266,11 @@ def _finish_config(
     config = json.loads(path.read_text(encoding="utf-8"))
     # transformers passes `num_classes` itself, and timm takes the one at the root.
     dropped = {"num_classes", *(_MASK_ARGS if merged else ())}
-    config["model_args"] = {key: value for key, value in config.get("model_args", {}).items() if key not in dropped}
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in dropped}
+    if merged and "conversion" in arguments:
+        note = arguments["conversion"]
+        arguments["conversion"] = {**{key: note[key] for key in ("layers", "kernel_scale")}, "masked": False}
+    config["model_args"] = arguments
     for key in ("label_names", "license", *(() if timm_weights else _OF_WEIGHTS)):
         config["pretrained_cfg"].pop(key, None)
     if license is not None:

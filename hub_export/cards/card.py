@@ -1,5 +1,6 @@
 """A model's card: the README.md of its repository."""
 
+from dataclasses import replace
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -84,7 +85,7 @@ def render_card(
         label_list=sections.label_list(label_names or []),
         num_classes=num_classes,
         limits=sections.limits(num_classes, base, evaluations),
-        source=architecture_facts()["architectures"][name.architecture]["source"],
+        source=architecture_facts()["architectures"].get(name.architecture, {}).get("source"),
     )
 
 
@@ -109,7 +110,17 @@ def fill_repo_id(card: str, repo_id: str) -> str:
 
 def _name_of(model: nn.Module) -> ModelName:
     config: Any = getattr(model, "pretrained_cfg", {})
-    return parse_name(config.get("architecture", type(model).__name__))
+    name = parse_name(config.get("architecture", type(model).__name__))
+    conversion = get_model_args(model).get("conversion")  # of a network that was converted by hand
+    if conversion is None:
+        return name
+    start = f"p starting at {conversion['p_init']:g}" if conversion["masked"] else "without masks"
+    return replace(
+        name,
+        enlarged=conversion["kernel_scale"] > 1,
+        frozen=conversion.get("trainable_mask") is False,
+        summary=f"{len(conversion['layers'])} layers converted by lp_convert, {start}",
+    )
 
 
 def _metadata(

@@ -29,7 +29,7 @@ from timm_lp.trials.record import TrialRecord
 
 from .evaluation import Evaluation, Trials
 from .provenance import BaseWeights, base_text, forbids_commerce, licence_text
-from .templates import PAPER_URL, ModelName, architecture_facts, by, giga, is_ours, one_line, table
+from .templates import PAPER_URL, ModelName, by, giga, is_ours, linked_title, one_line, table
 
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"
 
@@ -44,8 +44,8 @@ def description(
     model: nn.Module, name: ModelName, merged: bool, evaluations: Sequence[Evaluation], seed: int | None
 ) -> str:
     """Return what the model is, in a few sentences."""
-    network = architecture_facts()["architectures"][name.architecture]
-    base = f"[{network['title']}]({network['source']['url']})"
+    base, arguments = linked_title(name.architecture), get_model_args(model)
+    layers = arguments["conversion"]["layers"] if "conversion" in arguments else None
     if name.variant == BASE:
         text = f"{base} as it is, without Lp-convolutions: what those with them are compared with."
     elif name.variant == "large" and not merged:
@@ -56,11 +56,12 @@ def description(
     else:
         grown = "made about twice as large and " if name.enlarged else ""
         text = (
-            f"{base} with Lp-convolutions ({_PAPER}): each kernel of its feature extractor is {grown}multiplied by a "
+            f"{base} with Lp-convolutions ({_PAPER}): each kernel of "
+            f"{f'{len(layers)} of its convolutions' if layers else 'its feature extractor'} is {grown}multiplied by a "
             f"smooth mask, one for each output channel, whose shape and exponent p are "
             f"{'fixed' if _has_frozen_masks(model, name) else 'parameters'}."
         )
-    if merged:
+    if merged or arguments.get("merged"):
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
     best = [_top1(e, seed) for e in evaluations if e.metric == "top1" and e.values]
     return f"{text} Top-1: {', '.join(best)}, see below." if best else text

@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
-from timm.models import model_entrypoint
+from timm.models import is_model, model_entrypoint
 
 from timm_lp.models import ARCHITECTURES
-from timm_lp.models.variants import BASE, VARIANTS
+from timm_lp.models.architectures import Architecture
+from timm_lp.models.variants import VARIANTS, split_name
 from timm_lp.reporting import markdown_rows
 
 BASE_SUMMARY = "the network as it is"
@@ -91,20 +92,24 @@ def parse_name(name: str) -> ModelName:
         name: The name, without a tag.
 
     Raises:
-        ValueError: If neither we nor the base networks of ours have such a name.
+        ValueError: If timm knows no such name.
     """
-    for architecture in ARCHITECTURES:
-        enlarged = architecture.kernel_scale > 1
-        if name == architecture.name:
-            return ModelName(name, BASE, architecture.name, enlarged, False, BASE_SUMMARY)
-        for variant in VARIANTS:
-            if name == f"{variant.prefix}_{architecture.name}":
-                frozen = variant.conversion.get("trainable_mask") is False
-                return ModelName(name, variant.prefix, architecture.name, enlarged, frozen, variant.summary)
-    raise ValueError(
-        f"`model` must be one of timm_lp's registered models or their base networks, got {name!r}. "
-        "timm.list_models('lp*') lists them."
-    )
+    if not is_model(name):
+        raise ValueError(
+            f"`model` must be a network that timm.create_model builds, got {name!r}, which timm does not know. "
+            "timm.models.register_model makes it known."
+        )
+    base, prefix = split_name(name)
+    known = next((architecture for architecture in ARCHITECTURES if architecture.name == base), Architecture(base))
+    variant = next((variant for variant in VARIANTS if variant.prefix == prefix), None)
+    frozen = variant is not None and variant.conversion.get("trainable_mask") is False
+    return ModelName(name, prefix, base, known.kernel_scale > 1, frozen, variant.summary if variant else BASE_SUMMARY)
+
+
+def linked_title(architecture: str) -> str:
+    """Return a base network's title with a link to its source; of a network of timm that the paper lacks, its name."""
+    facts = architecture_facts()["architectures"].get(architecture)
+    return f"[{facts['title']}]({facts['source']['url']})" if facts else f"`{architecture}` of timm"
 
 
 def is_ours(name: str) -> bool:

@@ -2,6 +2,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,9 +18,9 @@ from timm.models import save_for_hf
 from torch import nn
 
 from hub_export import VerificationError, stage, verify
-from timm_lp import lp_convert
+from timm_lp import lp_convert, lp_merge
 
-from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, images
+from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, images, randomize
 from .conftest import LABELS
 from .test_verification import make_hostile
 
@@ -76,6 +77,41 @@ def test_a_merged_network_is_a_plain_one_that_computes_the_same(name: str, tmp_p
     assert not any(type(module).__module__.startswith("timm_lp.layers") for module in loaded.modules())
     assert_same(logits(loaded), logits(model))
     assert not any(key.endswith((".C", ".log2p")) for key in load_file(folder / "model.safetensors"))
+
+
+def depthwise(module: nn.Module, fqn: str) -> bool:
+    return "conv_dw" in fqn
+
+
+def converted(**arguments: Any) -> nn.Module:
+    network = timm.create_model("mobilenetv3_small_050", num_classes=NUM_CLASSES)
+    return randomize(lp_convert(network, filter_fn=depthwise, **arguments)).eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "sentence"),
+    [
+        (lambda: converted(p_init=4.0), {}, "each kernel of 11 of its convolutions is made about twice as large and"),
+        (lambda: converted(p_init=16.0), {"merged": True}, "Here the masks are folded into plain convolutions"),
+        (lambda: lp_merge(converted(p_init=16.0), crop=True), {}, "Here the masks are folded into plain convolutions"),
+        (lambda: converted(masked=False), {}, "`mobilenetv3_small_050` of timm with the large kernels of"),
+        (lambda: converted(trainable_mask=False, kernel_scale=1), {}, "multiplied by a smooth mask, .* p are fixed"),
+        (lambda: timm.create_model("lp2_test_resnet").eval(), {}, "each kernel of its feature extractor"),
+        (lambda: timm.create_model("test_resnet").eval(), {}, "`test_resnet` of timm as it is"),
+    ],
+)
+@torch.no_grad()
+def test_any_network_of_timm(
+    build: Callable[[], nn.Module], arguments: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    model = build()
+    folder = stage(model, tmp_path / "any", **arguments)
+    verify(folder)
+    some = torch.randn(2, 3, 64, 64)
+    assert_same(load(folder).eval()(some), model.eval()(some))
+    card = (folder / "README.md").read_text().replace("\n", " ")
+    assert re.search(sentence, card)
+    assert "Base network:" not in card
 
 
 def test_variants_keep_their_options(tmp_path: Path) -> None:
@@ -197,8 +233,8 @@ def with_weights(name: str, value: float) -> nn.Module:
     return model
 
 
-def mobilenet() -> nn.Module:
-    return lp_convert(timm.create_model("mobilenetv3_small_050", num_classes=NUM_CLASSES))
+def unknown() -> nn.Module:
+    return timm.create_model("test_resnet", pretrained_cfg_overlay={"architecture": "sofa"})
 
 
 def changed_by_hand() -> nn.Module:
@@ -237,7 +273,7 @@ def changed_by_hand() -> nn.Module:
             {},
             r"must have finite weights, got nan or inf in bn1\.running_var",
         ),
-        (mobilenet, {}, "must be one of timm_lp's registered models"),
+        (unknown, {}, "must be a network that timm.create_model builds, got 'sofa', which timm does not know"),
         (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
     ],
 )

@@ -11,6 +11,7 @@ from torch import nn
 
 from hub_export import list_networks, pull, push, stage
 from hub_export.upload import preview
+from timm_lp import lp_convert
 
 from ..hub_server import HubServer
 from ..hub_server.repository import Blob
@@ -23,6 +24,17 @@ def published(hub: HubServer, revision: str = "main") -> dict[str, bytes]:
     commit = hub.repositories["models", REPO].find(revision)
     assert commit is not None
     return {path: blob.content for path, blob in commit.files.items()}
+
+
+def test_a_network_that_was_converted_by_hand_goes_there_and_back(hub: HubServer, tmp_path: Path) -> None:
+    """The README's own example, continued."""
+    model = timm.create_model("mobilenetv3_small_050", num_classes=5)
+    model = lp_convert(model, p_init=4.0).eval()
+    push(stage(model, tmp_path / "mobilenet"), REPO)
+    back = timm.create_model(f"local-dir:{pull(REPO, folder=tmp_path / 'back')}", pretrained=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(back(images), model(images))
+    assert torch.equal(timm.create_model(f"hf-hub:{REPO}", pretrained=True).eval()(images), model(images))
 
 
 def test_one_commit_that_comes_back(

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from timm.models import (
     DefaultCfg,
@@ -103,8 +103,11 @@ def create_variant(
 def _merged(network: nn.Module, cropped: Mapping[str, Sequence[int]]) -> nn.Module:
     """Return a network in the form that `lp_merge` gave another of its kind, whose weights are loaded next."""
     network = lp_merge(network.eval()).train()
+    convs = {fqn: module for fqn, module in network.named_modules() if isinstance(module, nn.Conv2d)}
     for fqn, kernel_size in cropped.items():
-        network.set_submodule(fqn, crop_conv2d_to(cast(nn.Conv2d, network.get_submodule(fqn)), tuple(kernel_size)))
+        if fqn not in convs:
+            raise ValueError(f"`cropped` must name convolutions of {type(network).__name__}, got {fqn!r}.")
+        network.set_submodule(fqn, crop_conv2d_to(convs[fqn], tuple(kernel_size)))
     return network
 
 

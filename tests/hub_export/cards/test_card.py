@@ -487,8 +487,9 @@ class TestText:
             render(label_names=["a", "b"])
 
     def test_unknown_model(self) -> None:
-        with pytest.raises(ValueError, match=r"`model` must be one of timm_lp's registered models .* got 'resnet26'"):
-            render(timm.create_model("resnet26", device="meta"))
+        overlay = {"architecture": "sofa"}
+        with pytest.raises(ValueError, match=r"timm\.create_model builds, got .sofa., which timm"):
+            render(timm.create_model("test_resnet", device="meta", pretrained_cfg_overlay=overlay))
 
     def test_limits(self, card: str) -> None:
         assert "one of 3 classes" in card
