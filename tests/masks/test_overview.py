@@ -8,10 +8,23 @@ from PIL import Image
 from torch import nn
 
 from timm_lp import LpConv2d
+from timm_lp.masks import show, table
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 
 from .networks import TINY, trained
+
+
+def test_a_network_in_memory(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), LpConv2d(4, 2, 5))
+    draw_overview(layer_masks(model), tmp_path / "written.png")
+    show(model).savefig(tmp_path / "shown.png", dpi=100, metadata={"Software": None})
+    assert (tmp_path / "shown.png").read_bytes() == (tmp_path / "written.png").read_bytes()
+    lines = table(model).splitlines()
+    assert [line.split("|")[1:4] for line in lines[2:]] == [[" 1     ", " 5x5    ", "     2 "]]
+    for function in (show, table):
+        with pytest.raises(ValueError, match="`model` must have LpConv2d layers, got Conv2d without"):
+            function(nn.Conv2d(3, 4, 3))
 
 
 def test_pictures_before_and_after_training(tmp_path: Path) -> None:

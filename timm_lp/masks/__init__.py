@@ -6,7 +6,11 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._conformation import Conformation, conformation, conformation_matrix
+    from .overview import show
+    from .report import table
 
-__all__ = ["Conformation", "conformation", "conformation_matrix"]
+__all__ = ["Conformation", "conformation", "conformation_matrix", "show", "table"]
 
-__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "._conformation"))
+_HOMES = {"show": ".overview", "table": ".report"}
+
+__getattr__, __dir__ = lazy_names(__name__, {**dict.fromkeys(__all__, "._conformation"), **_HOMES})

@@ -4,14 +4,17 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..files import write_figure
 from .gallery import evenly
-from .statistics import LayerMasks, Spread
+from .statistics import LayerMasks, Spread, all_masks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MAX_DRAWN_LAYERS = 24
 _GALLERY_COLUMNS = 8
@@ -20,14 +23,41 @@ _GAP = 0.08  # between two masks, as a fraction of a mask
 _EXAMPLES = ("narrowest", "median", "widest", "longest", "lowest p", "highest p")
 
 
-def draw_overview(layers: Sequence[LayerMasks], path: str | Path) -> None:
-    """Draw a network's masks: p, sigma and gamma from layer to layer, and six telling masks of each layer.
+def show(model: nn.Module) -> "Figure":
+    """Return a picture of the masks of a network in memory, of any library; notebooks show it.
 
-    Beyond 24 layers, the masks are those of 24 layers from first to last.
+    It has p, sigma and gamma from layer to layer, and six telling masks of each layer; beyond 24 layers, those of 24
+    layers from first to last. `show(model).savefig("masks.png")` writes it.
+
+    Args:
+        model: A network with `LpConv2d` layers.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If it has no masks, or one is not finite.
+    """
+    return plot_overview(all_masks(model))
+
+
+def draw_overview(layers: Sequence[LayerMasks], path: str | Path) -> None:
+    """Write the picture of `show` to a file.
 
     Args:
         layers: The masks of each layer.
         path: Where to write the picture; the ending chooses the format.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If there are none.
+    """
+    write_figure(path, plot_overview(layers), dpi=100, metadata={"Software": None})
+
+
+def plot_overview(layers: Sequence[LayerMasks]) -> "Figure":
+    """Return the picture of `show`.
+
+    Args:
+        layers: The masks of each layer.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -54,7 +84,7 @@ def draw_overview(layers: Sequence[LayerMasks], path: str | Path) -> None:
         bottom.suptitle(heading, fontsize=11)
         _draw_profiles(top, layers)
         _draw_examples(bottom.subplots(rows, columns, squeeze=False), drawn)
-    write_figure(path, figure, dpi=100, metadata={"Software": None})
+    return figure
 
 
 def _draw_gallery(figure: Any, layers: Sequence[LayerMasks]) -> None:

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from tqdm import tqdm
 
 from ..reporting import NOTHING, csv_text, markdown_rows, write_page
 from .gallery import draw_gallery, draw_shapes
 from .networks import Group
 from .plots import plot_conformation, plot_p
-from .statistics import BY_CHANCE, ELONGATED, NEAR, ORIENTED, LayerMasks, LayerSummary, summarize
+from .statistics import BY_CHANCE, ELONGATED, NEAR, ORIENTED, LayerMasks, LayerSummary, all_masks, summarize
 
 DEMONSTRATION_NOTE = (
     "A demonstration: untrained networks whose masks were moved at random. Nothing was learned, so nothing can be "
@@ -66,6 +67,18 @@ def summaries(group: Group) -> list[LayerSummary]:
     if len(lines) > 1 and len({layer.p_init for layer in group.layers}) == 1:
         lines.append(summarize(group.layers, _ALL))
     return lines
+
+
+def table(model: nn.Module) -> str:
+    """Return the numbers of the masks of a network in memory, layer by layer, as Markdown.
+
+    Args:
+        model: A network with `LpConv2d` layers, of any library.
+
+    Raises:
+        ValueError: If it has no masks, or one is not finite.
+    """
+    return _layer_table(Group(type(model).__name__, (), all_masks(model)))
 
 
 def to_markdown(groups: Sequence[Group]) -> str:

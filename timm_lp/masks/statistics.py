@@ -182,6 +182,18 @@ def layer_masks(model: nn.Module) -> list[LayerMasks]:
     return [_masks_of(fqn, layer) for fqn, layer in model.named_modules() if isinstance(layer, LpConv2d)]
 
 
+def all_masks(model: nn.Module) -> list[LayerMasks]:
+    """Return what `layer_masks` returns, if that is anything.
+
+    Raises:
+        ValueError: If the network has no masks, or one is not finite.
+    """
+    layers = layer_masks(model)
+    if not layers:
+        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
+    return layers
+
+
 def pool(networks: Sequence[Sequence[LayerMasks]]) -> list[LayerMasks]:
     """Return the masks of several networks together, layer by layer.
 
