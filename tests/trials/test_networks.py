@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,8 @@ def test_what_is_no_network_is_said(
 def test_trials_that_left_no_network_are_said(tmp_path: Path) -> None:
     failed = write_trial(tmp_path / "failed", record("lp2", 1, None, error="the loss became nan"))
     held_out = write_trial(tmp_path / "held_out", record("base", 1, 55.0, held_out=True))
-    unsaved = write_trial(tmp_path / "unsaved", record("lp2", 1, 50.0))
+    command = "timm-lp finetune --no-save-models"
+    unsaved = write_trial(tmp_path / "unsaved", replace(record("lp2", 1, 50.0), command=command))
     puzzles = write_trial(tmp_path / "puzzles", record("lp2", 1, 50.0, model="sudoku4x1-scalar"))
     (puzzles / "config.json").write_text("{}")
     for name, sentence in (
@@ -183,9 +185,9 @@ def test_trials_that_left_no_network_are_said(tmp_path: Path) -> None:
         (failed.parent, r"a run with a trial that ended well, got .*resnet18 without one\. Run it again\."),
         (held_out, r"a trial that was tested on the test images, got .*lr0\.1-seed1, which chose a setting on"),
         (held_out.parent, r"a run with a trial that ended well, got .*lr-sweep without one"),
-        (unsaved, r"a trial that saved its network, got .*lp2-seed1, which did not\. .* without --no-save-models\."),
-        (tmp_path / "unsaved", r"a trial that saved its network, got .* without --no-save-models\."),
-        (puzzles, r"a trial that saved its network, got .* without --no-save-networks\."),
+        (unsaved, r"a trial with its saved network, got .*lp2-seed1 without one\. .* without --no-save-models\."),
+        (tmp_path / "unsaved", r"a trial with its saved network, got .* without --no-save-models\."),
+        (puzzles, r"a trial with its saved network, got .* without one\. Its command saves none, or its files"),
     ):
         with pytest.raises(ValueError, match=f"`NETWORK` must be {sentence}"):
             find_networks([str(name)], see_images=False)

@@ -64,10 +64,15 @@ def is_unsaved(record: TrialRecord, weights: Path) -> bool:
     """
     if record.metrics is None or record.held_out or weights.exists():
         return False
-    flag = next((word for word in shlex.split(record.command) if word.startswith(_NO_SAVE)), None)
+    flag = no_save_flag(record)
     if flag:
         _logger.warning("%s was run with %s, and runs again to save its network.", record.folder, flag)
     return flag is not None
+
+
+def no_save_flag(record: TrialRecord) -> str | None:
+    """Return the flag of a trial's command with which it saved no network, None if it had none."""
+    return next((word for word in shlex.split(record.command) if word.startswith(_NO_SAVE)), None)
 
 
 def find_data(output_dir: Path, data_sha256: str, taken: Collection[str]) -> tuple[str, DataInfo] | None:

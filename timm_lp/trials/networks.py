@@ -16,7 +16,7 @@ from ..models.loading import CONFIG_FILE, FOLDER, HUB, WEIGHTS_FILE, load_networ
 from ..models.sudoku import ARCHITECTURE as SUDOKU
 from ..models.sudoku import load_sudoku
 from ..models.variants import BASE, split_name
-from .folder import read_records
+from .folder import no_save_flag, read_records
 from .record import TrialRecord, read_record
 
 _WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # beside its configuration; timm takes the first that is there
@@ -224,9 +224,8 @@ def _of_run(folder: Path, failed: list[str]) -> Iterator[Subject]:
 
 def _of_record(folder: Path, record: TrialRecord) -> Subject:
     if not (folder / CONFIG_FILE).is_file() or not any((folder / file).is_file() for file in _WEIGHTS):
-        raise ValueError(
-            f"`NETWORK` must be a trial that saved its network, got {folder}, which did not. Run it again without "
-            f"--no-save-{'networks' if record.model.startswith(SUDOKU) else 'models'}."
-        )
+        flag = no_save_flag(record)
+        advice = f"Run it again without {flag}." if flag else "Its command saves none, or its files were removed."
+        raise ValueError(f"`NETWORK` must be a trial with its saved network, got {folder} without one. {advice}")
     subject = _of_folder(str(folder), folder)
     return replace(subject, record=record, model=record.model, variant=record.variant, seed=record.seed)
