@@ -90,6 +90,7 @@ def test_our_names_first() -> None:
     assert _failures(["numpy"], [*firsts.values(), "import hub_export"], ["import timm_lp", *every]) == {}
 
 
+@pytest.mark.exhaustive
 def test_any_module_of_ours_first() -> None:
     """Each that timm's import needs, which would meet it half made, and each package; the others after one another.
 

@@ -56,11 +56,12 @@ def test_what_is_no_network_ends_in_one_sentence(tmp_path: Path, monkeypatch: py
     assert not any(tmp_path.iterdir())
 
 
-def test_the_readmes_code_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_readmes_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    exec(code, names)
-    assert {"alpha", "gamma", "theta", "C"} <= names.keys()
+    for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
+        exec(code, names)
+    assert {"alpha", "gamma", "theta", "C", "figure"} <= names.keys()
+    assert "| layer4.1.conv2 " in capsys.readouterr().out
 
 
 def test_the_readmes_links_are_there() -> None:

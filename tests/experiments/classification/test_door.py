@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOOR = Path(__file__).parents[3] / "finetune.py"
 SHORT = ["--variants", "base", "lp2", "--seeds", "1", "--shots", "2", "--epochs", "1", "--cpu-threads", "1"]
 
@@ -23,6 +25,7 @@ def test_the_launcher_adds_nothing_if_it_is_quiet() -> None:
     assert done.stderr.splitlines()[-1] == "timm-lp finetune: `lr` must be at least 1e-12 and finite, got nan."
 
 
+@pytest.mark.exhaustive
 def test_nothing_is_printed_behind_a_run_and_its_failure(tmp_path: Path) -> None:
     """Libraries that count what is not freed at the exit find nothing."""
     run = (str(DOOR), *SHORT, "--output-dir", str(tmp_path))

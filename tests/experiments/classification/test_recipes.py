@@ -139,6 +139,19 @@ def test_the_short_result_is_that_of_its_recipe() -> None:
     assert settings["shots"] == config.shots
 
 
+def test_the_readmes_wider_network_is_the_measured_one() -> None:
+    (wider,) = _measured("short_cifar100_wider")["results"]
+    lp2 = next(entry for entry in _measured("short_cifar100")["results"] if entry["variant"] == "lp2")
+    top1, fitted = ([*wider["metrics"][name].values()] for name in ("top1", "train_top1"))
+    ahead = fmean(top1) - fmean(lp2["metrics"]["top1"].values())
+    stated = f"It reaches {top1[0]:.2f} and {top1[1]:.2f} with seeds 1 and 2"
+    text = " ".join(README.read_text().split())
+    assert stated in text
+    assert f"{ahead:.1f} points above `lp2`'s mean, and gets {fmean(fitted):.1f} % of its training images" in text
+    assert f"{wider['parameters'] / 1e6:.2f} million parameters, {wider['macs'] / 1e6:.1f} M MACs" in text
+    assert all(len(history["top1"]) == 40 for history in wider["history"].values())
+
+
 def test_the_readmes_sentences_are_about_the_short_result() -> None:
     entries = {entry["variant"]: entry for entry in _measured("short_cifar100")["results"]}
     top1 = {variant: [*entry["metrics"]["top1"].values()] for variant, entry in entries.items()}
