@@ -25,9 +25,10 @@ SOME = (
     *("mobilenetv3_small_050", "test_resnet", "starnet_s050", STANDARDIZED),
 )
 PATCHES = (  # their only convolutions cut images into patches
-    *("beit_base_patch16_224", "cait_xxs24_224", "crossvit_tiny_240", "deepseek_vit_412m", "deit_tiny_patch16_224"),
-    *("gmlp_ti16_224", "mvitv2_tiny", "qwen3_vit_88m", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"),
-    *("swinv2_cr_tiny_224", "test_vit", "test_vit_relpos", "vit_tiny_patch16_dinov3_qkvb", "tnt_s_legacy_patch16_224"),
+    *("beit_base_patch16_224", "cait_xxs24_224", "convit_tiny", "crossvit_tiny_240", "deepseek_vit_412m"),
+    *("deit_tiny_patch16_224", "gmlp_ti16_224", "qwen3_vit_88m", "samvit_base_patch16_224"),
+    *("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "swinv2_cr_tiny_224", "test_vit", "test_vit_relpos"),
+    "vit_tiny_patch16_dinov3_qkvb",
 )
 SMALL_ERROR = 1e-3  # of the largest output, in float32
 CREATE = "import timm, torch; model = timm.create_model('local-dir:{folder}', pretrained=True).eval();"
@@ -37,7 +38,7 @@ CREATE = "import timm, torch; model = timm.create_model('local-dir:{folder}', pr
 def error(outputs: Any, expected: Any) -> float:
     """Return the largest difference of outputs, relative to the largest that is expected."""
     if isinstance(outputs, Tensor):
-        return ((outputs - expected).abs().max() / expected.abs().max()).item()
+        return ((outputs - expected).abs().max() / expected.abs().max().clamp_min(1e-3)).item()  # heads may start at 0
     assert len(outputs) == len(expected)
     return max(map(error, outputs, expected))
 
