@@ -124,7 +124,8 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
         state_dict = form.rename(state_dict) if form.rename else state_dict
         if of_base is not None and not has_masks(state_dict):
             with torch.device("meta"):
-                state_dict = _filtered(of_base, state_dict, build_base(**given))
+                base_on_meta = build_base(**given)
+            state_dict = _filtered(of_base, state_dict, base_on_meta)
         if form.filter_fn is None:
             return state_dict
         if not is_strict:  # features without a head
