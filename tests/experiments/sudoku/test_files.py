@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
+from tests.models.sudoku.reference import PUZZLE, SOLUTION, board
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.experiments.sudoku.data import cached_puzzles, read_puzzles, write_puzzles
-
-from .reference import PUZZLE, SOLUTION, board
 
 OTHER = "".join(str(10 - int(digit)) for digit in SOLUTION)  # a valid grid too
 ROW = f"{PUZZLE},{SOLUTION}"

@@ -3,10 +3,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from tests.models.sudoku.reference import PUZZLE, SOLUTION, board, hidden_single, share_of_valid, solutions_of
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.board import Puzzles
-
-from .reference import PUZZLE, SOLUTION, board, hidden_single, share_of_valid, solutions_of
+from timm_lp.models.sudoku.board import Puzzles
 
 
 @pytest.fixture(scope="module")

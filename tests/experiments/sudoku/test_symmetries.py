@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models.sudoku.reference import SOLUTION, board, canonical, share_of_valid
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.board import Puzzles
 from timm_lp.experiments.sudoku.symmetries import Symmetries, draw_symmetries, fingerprints, hold_out
-
-from .reference import SOLUTION, board, canonical, share_of_valid
+from timm_lp.models.sudoku.board import Puzzles
 
 
 @pytest.fixture(scope="module")

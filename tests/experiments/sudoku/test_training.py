@@ -9,11 +9,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from timm_lp.experiments.sudoku import generate_puzzles
-from timm_lp.experiments.sudoku.board import Puzzles
 from timm_lp.experiments.sudoku.data import TrainingBatches
 from timm_lp.experiments.sudoku.symmetries import fingerprints
 from timm_lp.experiments.sudoku.training import Training
 from timm_lp.models.sudoku import SudokuNet, create_network
+from timm_lp.models.sudoku.board import Puzzles
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from ...lazy import lazy_names
 
 if TYPE_CHECKING:
     from ...models.sudoku import load_sudoku
-    from .board import score
+    from ...models.sudoku.board import score
     from .generation import generate_puzzles
 
 __all__ = ["generate_puzzles", "load_sudoku", "score"]
 
-_HOMES = {"generate_puzzles": ".generation", "load_sudoku": "...models.sudoku", "score": ".board"}
+_HOMES = {"generate_puzzles": ".generation", "load_sudoku": "...models.sudoku", "score": "...models.sudoku.board"}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

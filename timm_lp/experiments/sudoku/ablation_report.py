@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from ...files import write_figure
 from ...models.sudoku import SudokuNet
+from ...models.sudoku.board import KINDS, Puzzles
 from ...reporting import counted, csv_text, markdown_rows, mean_and_std, p_value, write_page
 from ...trials.networks import Subject
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.tables import count_tests
 from .ablation import Oriented, ablations, measure_ablations
-from .board import KINDS, Puzzles
 from .config import SudokuConfig
 from .data import load_boards
 from .evaluation import TEST_BATCH, evaluate, in_percent

@@ -1,20 +1,23 @@
 """The command line of the Sudoku experiment."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line, imports_not_collected
+from ...models.sudoku import load_sudoku
 from ...trials.folder import check_results, failed_trials
 from ...trials.record import TrialRecord
 from ..accelerator import create_accelerator
 from .ablation_report import ablate
 from .config import SudokuConfig
 from .experiment import Experiment
-from .flags import COMMAND, command_line
+from .flags import COMMAND, SOLVE, SolveSettings, command_line, parse_arguments
 from .report import read_trials, report_masks, to_markdown, write_report
+from .solver import describe, read_puzzles
 
 
 @failures_in_one_line(COMMAND.program, "The same command goes on from here.")
@@ -30,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
-    config, action = COMMAND.parse_with_action(arguments)
+    config, action = parse_arguments(arguments)
     with imports_not_collected():
+        if action == SOLVE:
+            _solve(config)
+            return
         if action == "report":
             _report(Path(config.output_dir))
             return
@@ -47,6 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         accelerator.end_training()
         if accelerator.is_main_process:
             check_results(failed_trials(records), f"{len(records)} trials")
+
+
+def _solve(settings: SolveSettings) -> None:
+    """Print what a network makes of puzzles: of one its board and the order of its cells, of several a line each."""
+    puzzles = read_puzzles(settings.puzzles or ["-"])
+    network = load_sudoku(*filter(None, [settings.network]))
+    solved = 0
+    for puzzle in puzzles:
+        solution = network.solve(puzzle)
+        solved += solution.is_solved
+        board = "".join(map(str, solution.board.flat))
+        print(describe(solution) if len(puzzles) == 1 else f"{board} {solution.verdict}", flush=True)
+    if len(puzzles) > 1:
+        print(f"Solved {solved:,} of {len(puzzles):,} puzzles.")
+    if solved < len(puzzles):
+        sys.exit(1)
 
 
 def _report(folder: Path) -> None:

@@ -20,8 +20,8 @@ from huggingface_hub import cached_assets_path, constants
 from torch import Tensor
 
 from ...files import write_text
+from ...models.sudoku.board import KINDS, Puzzles, valid_units
 from ...trials.record import DataInfo
-from .board import KINDS, Puzzles, valid_units
 from .config import GENERATED
 from .generation import check_request, generate_puzzles
 from .symmetries import Symmetries, draw_symmetries, hold_out

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from .board import Puzzles, score
+from ...models.sudoku.board import Puzzles, score
+from ...models.sudoku.solving import fill_one_at_a_time
 
 STEPWISE = "stepwise_"  # in front of the measures of puzzles that are filled one cell at a time
 TEST_BATCH = 500  # puzzles of the test that a process looks at together
@@ -57,28 +58,10 @@ def evaluate_one_at_a_time(
     """
 
     def fill(puzzles: Tensor, solutions: Tensor) -> tuple[Tensor]:
-        return (fill_one_at_a_time(network, puzzles),)
+        return (fill_one_at_a_time(network, puzzles).boards,)
 
     (filled,) = _share_out(network, fill, data, batch_size, accelerator)
     return score(filled, *data)
-
-
-@torch.no_grad()
-def fill_one_at_a_time(network: nn.Module, puzzles: Tensor) -> Tensor:
-    """Return puzzles filled cell by cell: each time the blank cell and digit of which the network is surest.
-
-    Args:
-        network: Maps puzzles to logits of the digits 1-9, `(N, 9, 9, 9)`, digits first.
-        puzzles: Digits 1-9, 0 in blank cells, shape `(N, 9, 9)`.
-    """
-    boards = puzzles.flatten(1).clone()
-    most = int((boards == 0).sum(dim=1).max())
-    for _ in range(most):
-        sureness, digits = network(boards.unflatten(1, (9, 9))).float().softmax(dim=1).flatten(2).max(dim=1)
-        cells = sureness.masked_fill(boards != 0, -1).argmax(dim=1, keepdim=True)
-        there = boards.gather(1, cells)  # 0, but on boards that are full already
-        boards.scatter_(1, cells, torch.where(there == 0, digits.gather(1, cells).to(boards.dtype) + 1, there))
-    return boards.unflatten(1, (9, 9))
 
 
 @torch.no_grad()

@@ -1,9 +1,16 @@
-"""The command line of the Sudoku experiment, and the command that repeats a run."""
+"""The command lines of the Sudoku experiment and of its solver, and the command that repeats a run."""
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...command import CommandLine
+from ...settings import Settings, setting
 from .config import SudokuConfig
+
+SOLVE = "solve"
 
 RECIPES = Path(__file__).parent / "recipes"
 DEMO_RECIPE = RECIPES / "demo.yaml"
@@ -11,7 +18,8 @@ DEMO_RECIPE = RECIPES / "demo.yaml"
 COMMAND = CommandLine(
     "timm-lp sudoku",
     SudokuConfig,
-    "Sudoku with base, large and Lp networks (section 5); without arguments, a small demonstration.",
+    "Sudoku with base, large and Lp networks (section 5); without arguments, a small demonstration. "
+    f"`timm-lp sudoku {SOLVE} PUZZLE` solves a puzzle with a trained network.",
     recipes=RECIPES,
     usual_recipe=DEMO_RECIPE,
     launcher="python -m timm_lp.experiments.sudoku",
@@ -33,5 +41,45 @@ COMMAND = CommandLine(
     },
     is_usage=False,
 )
-parse_arguments = COMMAND.parse_with_action
 command_line = COMMAND.repeat
+
+
+@dataclass(frozen=True)
+class SolveSettings(Settings):
+    """Which puzzles to solve, and with which network."""
+
+    puzzles: list[str] = setting(
+        [],
+        "81 cells, 0 or a dot for a blank one; the nine lines of a board; or a file of such puzzles, one a line or as "
+        "boards with empty lines between them; standard input if not given",
+        positional=True,
+        nargs="*",
+        metavar="PUZZLE",
+    )
+    network: Path | None = setting(
+        None, "folder of a trial of this experiment; the network of the package if not given", Path, metavar="FOLDER"
+    )
+
+
+SOLVE_COMMAND = CommandLine(
+    f"{COMMAND.program} {SOLVE}",
+    SolveSettings,
+    "Fill a puzzle cell by cell, the surest first, with a network with Lp masks, and check the result by the rules.",
+    takes_recipe=False,
+)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Any, str]:
+    """Return the settings of a command line, and what it asks for: `"run"`, an action, or `"solve"`.
+
+    Args:
+        arguments: The command line, or None for the process's own.
+
+    Raises:
+        SystemExit: If it cannot be read.
+        ValueError: If the settings cannot be used.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == [SOLVE]:
+        return SOLVE_COMMAND.parse(arguments[1:]), SOLVE
+    return COMMAND.parse_with_action(arguments)

@@ -7,7 +7,7 @@ is left for its digit. So each puzzle has one solution, and no solver has to sho
 import numpy as np
 from tqdm import tqdm
 
-from .board import CELLS_OF_UNITS, KINDS, UNITS_OF_CELLS, Puzzles
+from ...models.sudoku.board import CELLS_OF_UNITS, KINDS, UNITS_OF_CELLS, Puzzles
 
 _CHUNK = 500
 _PASSES = 10  # of which the one that leaves the fewest givens counts

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .board import Puzzles
+from ...models.sudoku.board import Puzzles
 
 _CHUNK = 5000  # a grid takes some 10 KiB on the way
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.layers import LpConv2d, lp_mask
-from timm_lp.models.sudoku import SUDOKU_VARIANTS, SudokuNet, create_network, keep_exponents
+from timm_lp.models.sudoku import SudokuNet, create_network, keep_exponents
+from timm_lp.variants import SUDOKU_VARIANTS
 
 STARTS_AS_BASE = [name for name in SUDOKU_VARIANTS if not name.endswith(("-paper", "-reinit", "-published"))]
 

@@ -1,4 +1,4 @@
-"""The paper's Sudoku network, the variants that it compares (A.5), and their folders."""
+"""The network, the variants that the paper compares (A.5), and their folders."""
 
 import json
 import math
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..command import first_line
-from ..convert import lp_convert
-from ..files import failures_name, write_json
-from ..layers import LpConv2d
-from ..variants import (
+from ...command import first_line
+from ...convert import lp_convert
+from ...files import failures_name, write_json
+from ...layers import LpConv2d
+from ...variants import (
     BASE,
     PAPER,
     PUBLISHED,
@@ -26,9 +27,11 @@ from ..variants import (
     SUDOKU_VARIANTS,
     variant_prefix,
 )
-from .loading import CONFIG_FILE, WEIGHTS_FILE
+from ..loading import CONFIG_FILE, WEIGHTS_FILE
+from .solving import Solution, solve
 
 ARCHITECTURE = "sudoku"
+_SOLVER = Path(__file__).parent / "solver"  # a trained network that comes with the package
 
 
 class SudokuNet(nn.Module):
@@ -67,6 +70,19 @@ class SudokuNet(nn.Module):
     def forward(self, puzzles: Tensor) -> Tensor:
         """Return logits `(N, 9, 9, 9)` of puzzles `(N, 9, 9)`."""
         return self.head(self.blocks(self._encode(puzzles)))
+
+    def solve(self, puzzle: str | ArrayLike) -> Solution:
+        """Return what the network makes of a puzzle, filled cell by cell, the surest first.
+
+        Args:
+            puzzle: 81 cells row by row, as text or as integers; see `solving.parse_puzzle`.
+
+        Raises:
+            ValueError: If it is no puzzle, or the network is in training mode.
+        """
+        if self.training:
+            raise ValueError("the network must be in evaluation mode to solve a puzzle. Call `network.eval()` before.")
+        return solve(self, puzzle)
 
     def _encode(self, puzzles: Tensor) -> Tensor:
         dtype = self.head.weight.dtype
@@ -169,11 +185,11 @@ def is_sudoku(folder: Path) -> bool:
     return isinstance(content, dict) and content.get("architecture") == ARCHITECTURE
 
 
-def load_sudoku(folder: str | Path) -> SudokuNet:
+def load_sudoku(folder: str | Path = _SOLVER) -> SudokuNet:
     """Return a trained network, in evaluation mode.
 
     Args:
-        folder: A trial's folder.
+        folder: A trial's folder; the network that comes with the package if not given.
 
     Raises:
         ValueError: If there is no Sudoku network in it, or a damaged one.
