@@ -221,7 +221,7 @@ class LpConv2d(nn.Conv2d):
         Returns:
             Kernel, shape `(O, I, Kh, Kw)`, zero outside the centre.
         """
-        if preserve:
+        if preserve and not weight.is_meta:  # where there are no values, masks only cost time
             height, width = weight.shape[-2:]
             top, left = (self.kernel_size[0] - height) // 2, (self.kernel_size[1] - width) // 2
             mask = self.mask()[..., top : top + height, left : left + width]
