@@ -31,7 +31,7 @@ pretrained: false
 variants: [base, lp16-paper]
 shots: 4
 seeds: [1, 2]
-epochs: 3
+epochs: 2
 batch_size: 6
 lr: 0.01
 warmup_epochs: 1
