@@ -8,7 +8,8 @@ from PIL import Image
 
 from timm_lp.masks import conformation_matrix, gallery
 from timm_lp.masks.gallery import draw_gallery, draw_shapes, evenly, mosaic
-from timm_lp.masks.networks import Group, demonstration
+from timm_lp.masks.group import Group
+from timm_lp.masks.networks import demonstration
 from timm_lp.masks.statistics import LayerMasks
 
 

@@ -8,7 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from timm_lp.masks.networks import Group, demonstration
+from timm_lp.masks.group import Group
+from timm_lp.masks.networks import demonstration
 from timm_lp.masks.plots import plot_conformation, plot_p
 from timm_lp.masks.statistics import layer_masks
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from timm_lp.masks import conformation_matrix
-from timm_lp.masks.networks import Group, demonstration
+from timm_lp.masks.group import Group
+from timm_lp.masks.networks import demonstration
 from timm_lp.masks.report import masks_to_csv, percent, to_csv, to_json, to_markdown
 from timm_lp.masks.statistics import LayerMasks
 

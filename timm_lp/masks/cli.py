@@ -24,5 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     hub_logging.disable_propagation()  # it prints its warnings itself
     settings = COMMAND.parse(arguments)
-    groups = load_groups(settings.networks, settings.pool) if settings.networks else [demonstration()]
+    groups = [demonstration()]
+    if settings.networks:
+        groups = load_groups(settings.networks, settings.pool, with_history=settings.animate)
     print(write_masks(groups, settings.output_dir))

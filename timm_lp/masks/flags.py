@@ -25,7 +25,15 @@ class MasksSettings(Settings):
         "which networks to take together: trials that differ only in their seeds; all; or none",
         choices=POOLING,
     )
+    animate: bool = setting(
+        False, "write a GIF of masks forming too, of trials that were run with --track-masks"
+    )
     output_dir: Path = setting(Path("output/masks"), "where the results go")
+
+    def check_together(self) -> None:
+        """Refuse an animation of the demonstration."""
+        if self.animate and not self.networks:
+            raise ValueError("`--animate` must be used with trials, got none. Name some that ran with --track-masks.")
 
 
 COMMAND = CommandLine(

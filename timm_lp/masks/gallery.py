@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,8 +11,11 @@ from torch import Tensor
 from ..files import write_figure
 from ..ops import lp_mask
 from ._conformation import conformation_matrix
-from .networks import Group
+from .group import Group
 from .statistics import LayerMasks, summarize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MAX_LAYERS = 40
 _MAX_MASKS = 48  # of a layer
@@ -32,13 +35,26 @@ _LEFT = (0.0, 22.5, 45.0, 67.5, 90.0)
 
 
 def draw_gallery(group: Group, path: str | Path) -> None:
+    """Write the picture of `plot_gallery` to a file.
+
+    Args:
+        group: The masks.
+        path: Where to write the picture; the ending chooses the format.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    write_figure(path, plot_gallery(group), dpi=110, metadata={"Software": None})
+
+
+def plot_gallery(group: Group, *, in_order: bool = True) -> "Figure":
     """Draw masks of each layer, from the narrowest to the widest, as the kernel's taps have them; one if all are alike.
 
     Of layers beyond 40, and of a layer's masks beyond 48, it draws that many, evenly from first to last.
 
     Args:
         group: The masks.
-        path: Where to write the picture; the ending chooses the format.
+        in_order: False draws masks in the order in which they come, and those that are alike too.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -48,7 +64,10 @@ def draw_gallery(group: Group, path: str | Path) -> None:
     layers = evenly(group.layers, _MAX_LAYERS)
     columns = min(_BLOCK_COLUMNS, len(layers))
     blocks = [layers[start : start + columns] for start in range(0, len(layers), columns)]
-    heights = [0.55 + 2.6 / _MASK_COLUMNS * max(map(_mask_rows, block)) for block in blocks]  # inches
+    orders = {layer.fqn: _order(layer) if in_order else [*range(len(layer))] for layer in layers}
+    shown = {fqn: min(len(order), _MAX_MASKS) for fqn, order in orders.items()}
+    rows = [math.ceil(max(shown[layer.fqn] for layer in block) / _MASK_COLUMNS) for block in blocks]
+    heights = [0.55 + 2.6 / _MASK_COLUMNS * count for count in rows]  # inches
     figure = Figure(figsize=(2.9 * max(columns, 2), 0.5 + sum(heights)), layout="constrained")
     some = f" ({len(layers)} of {len(group.layers)} layers)" if len(layers) < len(group.layers) else ""
     figure.suptitle(f"{group.name}: masks by layer{some}, each layer's from the narrowest to the widest", fontsize=12)
@@ -56,8 +75,8 @@ def draw_gallery(group: Group, path: str | Path) -> None:
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, layer in zip(grid.flat, layers, strict=False):
-        _draw_layer(axes, layer)
-    write_figure(path, figure, dpi=110, metadata={"Software": None})
+        _draw_layer(axes, layer, orders[layer.fqn])
+    return figure
 
 
 def draw_shapes(path: str | Path) -> None:
@@ -125,8 +144,8 @@ def mosaic(masks: Tensor, columns: int) -> Tensor:
     return array
 
 
-def _mask_rows(layer: LayerMasks) -> int:
-    return 1 if layer.are_alike else math.ceil(min(len(layer), _MAX_MASKS) / _MASK_COLUMNS)
+def _order(layer: LayerMasks) -> list[int]:
+    return [0] if layer.are_alike else layer.radius_in_kernel.argsort(stable=True).tolist()
 
 
 def _shortened(fqn: str) -> str:
@@ -138,8 +157,7 @@ def _shortened(fqn: str) -> str:
     return name if name == fqn else f"...{name}"
 
 
-def _draw_layer(axes: Any, layer: LayerMasks) -> None:
-    order = [0] if layer.are_alike else layer.radius_in_kernel.argsort(stable=True).tolist()
+def _draw_layer(axes: Any, layer: LayerMasks, order: Sequence[int]) -> None:
     shown = layer.pick(evenly(order, _MAX_MASKS))
     line = summarize([layer])
     count = f"{len(layer):,} masks" if len(order) == len(shown) else f"{len(shown)} of {len(layer):,} masks"

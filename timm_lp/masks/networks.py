@@ -4,7 +4,6 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from tqdm import tqdm
 from ..layers import LpConv2d
 from ..trials.networks import Subject, find_networks, short_names
 from ._conformation import conformation_matrix
+from .group import Group
+from .history import pool_histories
 from .statistics import LayerMasks, layer_masks, pool
 
 _ALL = "all networks"
@@ -26,34 +27,18 @@ _SEEDS = (1, 2, 3)
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The masks of a network, or of several trials together.
-
-    Attributes:
-        name: What tables and pictures call it.
-        networks: Names of the networks.
-        layers: Their masks, layer by layer.
-        is_demonstration: Whether no training moved the masks.
-    """
-
-    name: str
-    networks: tuple[str, ...]
-    layers: list[LayerMasks]
-    is_demonstration: bool = False
-
-
-def load_groups(names: Sequence[str], pooling: str = "trials") -> list[Group]:
+def load_groups(names: Sequence[str], pooling: str = "trials", *, with_history: bool = False) -> list[Group]:
     """Load networks, and return their masks.
 
     Args:
         names: As `find_networks` takes them. Of a run, trials without masks are left out.
         pooling: "trials" takes those together that differ in nothing but the seed: trials of one run, data set, network
             and variant; "all" takes all together, "none" none.
+        with_history: Whether to read the masks of each epoch too.
 
     Raises:
         ValueError: If there is no such network, one that is named or all of a run have no masks, or those that are
-            pooled do not have the same layers, or are the same trial.
+            pooled do not have the same layers, or are the same trial, or did not keep the masks of each epoch.
         OSError: If a network cannot be fetched.
     """
     subjects = find_networks(names, see_images=False).networks
@@ -68,7 +53,12 @@ def load_groups(names: Sequence[str], pooling: str = "trials") -> list[Group]:
         _check_seeds(pooled)
     titles = short_names(pooled)
     return [
-        Group(titles[key], tuple(member.name for member in members), pool([masks[member] for member in members]))
+        Group(
+            titles[key],
+            tuple(member.name for member in members),
+            pool([masks[member] for member in members]),
+            history=pool_histories([Path(member.path or member.name) for member in members]) if with_history else {},
+        )
         for key, members in pooled.items()
     ]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..files import write_figure
-from .networks import Group
+from .group import Group
 from .statistics import ELONGATED, ORIENTED, LayerMasks, median
 
 _MAX_GAMMA = 100.0  # what is longer is drawn there

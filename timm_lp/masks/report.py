@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ..reporting import NOTHING, csv_text, markdown_rows, write_page
 from .gallery import draw_gallery, draw_shapes
-from .networks import Group
+from .group import Group
+from .history import animate
 from .plots import plot_conformation, plot_p
 from .statistics import BY_CHANCE, ELONGATED, NEAR, ORIENTED, LayerMasks, LayerSummary, all_masks, summarize
 
@@ -49,6 +50,8 @@ def write_masks(groups: Sequence[Group], folder: Path) -> str:
     for group, ending in zip(groups, _endings(groups), strict=True):
         pictures[f"gallery{ending}.png"] = partial(draw_gallery, group)
         pictures[f"conformation{ending}.png"] = partial(plot_conformation, group)
+        if group.history:
+            pictures[f"animation{ending}.gif"] = partial(animate, group.name, group.history)
     page = write_page(
         folder,
         "report",

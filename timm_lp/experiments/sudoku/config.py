@@ -62,6 +62,7 @@ class SudokuConfig(Settings):
     )
     checkpoint_seconds: float = setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
     save_networks: bool = setting(True, "save the trained network of each trial")
+    track_masks: bool = setting(False, "keep the masks of each epoch, for `timm-lp masks TRIAL --animate`")
     output_dir: str = setting("output/sudoku", "where trials and results go")
 
     ablate_variant: str = setting("lp2", "of --ablate: the variant whose networks are taken, those of all seeds")
@@ -96,6 +97,6 @@ class SudokuConfig(Settings):
 
 
 _ELSEWHERE = {
-    *("data", "variants", "seeds", "cpu_threads", "checkpoint_seconds", "save_networks", "output_dir"),
+    *("data", "variants", "seeds", "cpu_threads", "checkpoint_seconds", "save_networks", "track_masks", "output_dir"),
     *("ablate_variant", "ablate_puzzles", "ablate_draws", "ablate_min_gamma"),
 }

@@ -90,7 +90,8 @@ class Experiment:
 
         def train(folder: Path, on_progress: OnProgress) -> Outcome:
             checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, decisive, config.checkpoint_seconds)
-            return run_trial(config, boards, variant, seed, self.accelerator, on_progress, checkpoint)
+            masks_to = folder if config.track_masks else None
+            return run_trial(config, boards, variant, seed, self.accelerator, on_progress, checkpoint, masks_to)
 
         def save(folder: Path, outcome: Outcome) -> None:
             save_network(folder, outcome.network, config.network_arguments(variant))
