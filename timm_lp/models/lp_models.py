@@ -15,8 +15,9 @@ from timm.models import (
 )
 from torch import nn
 
-from ..convert import filter_of_layers, lp_merge, read_conversion, spare_masks_from_weight_decay, swap_convs
+from ..convert import lp_merge, spare_masks_from_weight_decay, swap_convs
 from ..layers import crop_conv2d_to
+from ..notes import filter_of_layers, read_conversion
 from .architectures import BASES, Architecture
 from .building import build_form
 from .checkpoint import checkpoint_filter_fn
