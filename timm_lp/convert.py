@@ -152,14 +152,15 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
-        ValueError: If the model has no `LpConv2d`, or hooks on layers that their block merges with others (RepLKNet's
-            convolutions and norms, for instance), which cannot be kept.
+        ValueError: If the model has no `LpConv2d`, cannot be copied (while it is being pruned), or has hooks on layers
+            that their block merges with others (RepLKNet's convolutions and norms, for instance), which cannot be kept.
     """
     _check_module(model)
     _check_masked(model)
-    merged = copy.deepcopy(model)
+    merged = copy_network(model)
+    masked = {name: module for name, module in merged.named_modules() if isinstance(module, LpConv2d)}
     # Before the blocks' own merging, which leaves out a bare layer, and a layer's second name.
-    merged = _replace(merged, {module: module.fuse() for module in merged.modules() if isinstance(module, LpConv2d)})
+    merged = _replace(merged, {module: module.fuse() for module in masked.values()})
     _merge_blocks(merged)
     _check_hooks(model, merged)
     cropped = {}
@@ -169,7 +170,7 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
         smaller = {name: crop_conv2d(conv) for name, conv in convs.items() if not why_left_alone(conv, tied)}
         cropped = {name: list(conv.kernel_size) for name, conv in smaller.items() if conv is not convs[name]}
         merged = _replace(merged, {convs[name]: conv for name, conv in smaller.items()})
-    note_merge(merged, cropped)
+    note_merge(merged, [*masked], cropped)
     return merged
 
 
@@ -216,6 +217,21 @@ def spare_masks_from_weight_decay(model: nn.Module) -> None:
     patterns = {pattern for pattern in _MASK_PATTERNS if not fnmatch.filter(others, pattern)}
     names = {*(own() if callable(own) else own), *masks, *patterns}
     model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask
+
+
+def copy_network(model: Any) -> Any:
+    """Return a copy of a network.
+
+    Raises:
+        ValueError: If it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:  # of tensors that were computed, and of what no pickle holds
+        raise ValueError(
+            f"`model` must be a network that can be copied, got {type(model).__name__} that cannot "
+            f"({type(error).__name__}). Where it is pruned, call torch.nn.utils.prune.remove first."
+        ) from error
 
 
 def _check_module(model: nn.Module) -> None:

@@ -1,29 +1,55 @@
 """What became of a network, as plain data: the notes of `lp_convert` and `lp_merge`, and how they are read."""
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from .selection import FilterFn
+from .selection import FilterFn, tied_parameters, why_left_alone
+
+_MASK_OPTIONS = ("p_init", "trainable_mask", "preserve")
 
 
 def note_conversion(model: Any, note: dict[str, Any]) -> None:
-    """Let a network know how it was converted, and one of timm's with which name and arguments it is built again."""
+    """Let a model know how it was converted, and each network of timm in it how timm builds it again."""
     model.lp_conversion = note
-    _note(model, {"conversion": note}, "lp_" if note["masked"] else "large_")
+    for prefix, network in _networks(model):
+        if layers := _within(prefix, note["layers"]):
+            network.lp_conversion = {**note, "layers": layers}
+            _note(network, {"conversion": network.lp_conversion}, "lp_" if note["masked"] else "large_")
 
 
-def note_merge(model: Any, cropped: dict[str, list[int]]) -> None:
-    """Let a network of timm's know that its masks are merged, and which kernels, by layer, have which size since."""
-    _note(model, {"merged": True, **({"cropped": cropped} if cropped else {})})
+def note_merge(model: nn.Module, masked: Sequence[str], cropped: Mapping[str, list[int]]) -> None:
+    """Let each network of timm in a model know that its masks are merged.
+
+    Args:
+        model: The merged model.
+        masked: Names of the layers that had masks.
+        cropped: `(Kh, Kw)`, pixels, of the kernels that were cropped, by layer.
+    """
+    for prefix, network in _networks(model):
+        if _within(prefix, masked):
+            sizes = {layer: cropped[prefix + layer] for layer in _within(prefix, [*cropped])}
+            _note(network, {"merged": True, **({"cropped": sizes} if sizes else {})})
 
 
-def _note(model: Any, arguments: dict[str, Any], prefix: str = "") -> None:
-    config = getattr(model, "pretrained_cfg", None)
-    if isinstance(config, dict) and config.get("architecture"):
-        model.pretrained_cfg = model.default_cfg = {**config, "architecture": prefix + config["architecture"]}
-        model._model_args = {**getattr(model, "_model_args", {}), **arguments}  # what timm saves
+def _networks(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the networks of timm that a model contains, itself included, behind what its names put before theirs."""
+    for name, module in model.named_modules():
+        config = getattr(module, "pretrained_cfg", None)
+        if isinstance(config, dict) and config.get("architecture"):
+            yield name + "." * bool(name), module
+
+
+def _within(prefix: str, layers: Sequence[str]) -> list[str]:
+    return [layer.removeprefix(prefix) for layer in layers if layer.startswith(prefix)]
+
+
+def _note(network: Any, arguments: dict[str, Any], prefix: str = "") -> None:
+    config = network.pretrained_cfg
+    network.pretrained_cfg = network.default_cfg = {**config, "architecture": prefix + config["architecture"]}
+    network._model_args = {**getattr(network, "_model_args", {}), **arguments}  # what timm saves
 
 
 def read_conversion(note: Any) -> tuple[list[str], dict[str, Any]]:
@@ -32,17 +58,20 @@ def read_conversion(note: Any) -> tuple[list[str], dict[str, Any]]:
     Raises:
         ValueError: If it is no note that this version knows.
     """
-    masked = isinstance(note, Mapping) and bool(note.get("masked"))
-    known = {"layers", "masked", "kernel_scale", *(("p_init", "trainable_mask", "preserve") if masked else ())}
-    if not isinstance(note, Mapping) or note.keys() != known:
-        keys = ", ".join(sorted(map(str, note))) if isinstance(note, Mapping) else repr(note)
+    is_note = isinstance(note, Mapping)
+    known = {"layers", "masked", "kernel_scale", *(_MASK_OPTIONS if is_note and note.get("masked") else ())}
+    if not is_note or note.keys() != known:
+        got = f"one with other {reprlib.repr(sorted(note.keys() ^ known))}" if is_note else reprlib.repr(note)
         raise ValueError(
-            f"`conversion` must be a note of lp_convert with {', '.join(sorted(known))}, got {keys}. If a newer "
-            "version of timm-lp wrote it: pip install -U timm-lp."
+            f"`conversion` must be a note of lp_convert with {', '.join(sorted(known))}, got {got}. If a newer version "
+            "of timm-lp wrote it: pip install -U timm-lp."
         )
     layers = note["layers"]
     if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, str) for layer in layers):
-        raise ValueError(f"`conversion` must name the converted layers, got {layers!r}.")
+        raise ValueError(f"`conversion` must name the converted layers, got {reprlib.repr(layers)}.")
+    for name in ("masked", "trainable_mask", "preserve"):
+        if not isinstance(note.get(name, True), bool):
+            raise ValueError(f"`conversion` must have true or false as {name!r}, got {reprlib.repr(note[name])}.")
     return list(layers), {key: value for key, value in note.items() if key != "layers"}
 
 
@@ -50,12 +79,15 @@ def filter_of_layers(layers: Sequence[str], model: nn.Module) -> FilterFn:
     """Return the filter that chooses the convolutions of these names.
 
     Raises:
-        ValueError: If the model has no such convolution.
+        ValueError: If the model has no such convolution, or one that cannot be converted.
     """
-    convs = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    if missing := sorted({*layers} - convs):
-        raise ValueError(
-            f"`conversion` must name convolutions of {type(model).__name__}, got {missing[0]!r}, which is none. Build "
-            "the network with the arguments that it had then."
-        )
-    return lambda module, fqn: fqn in layers
+    tied = tied_parameters(model)
+    convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    reasons = {name: why_left_alone(convs[name], tied) if name in convs else "it is none" for name in layers}
+    for name, reason in reasons.items():
+        if reason:
+            raise ValueError(
+                f"`conversion` must name convolutions of {type(model).__name__}, got {reprlib.repr(name)}: {reason}. "
+                "Build the network as it was then."
+            )
+    return lambda module, fqn: fqn in reasons

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from timm.models import save_for_hf
 from torch import nn
+from torch.nn.utils import prune
 
 from hub_export import VerificationError, stage, verify
 from timm_lp import lp_convert, lp_merge
@@ -237,6 +238,16 @@ def unknown() -> nn.Module:
     return timm.create_model("test_resnet", pretrained_cfg_overlay={"architecture": "sofa"})
 
 
+def pruned(model: nn.Module) -> nn.Module:
+    prune.l1_unstructured(model.conv1, "weight", 0.5)
+    return model
+
+
+def with_stride(model: nn.Module) -> nn.Module:
+    model.conv1.stride = (1, 1)
+    return model
+
+
 def changed_by_hand() -> nn.Module:
     model = create("lp2_resnet18")
     model.fc = nn.Sequential(nn.Linear(32, 4), nn.Linear(4, NUM_CLASSES))
@@ -274,6 +285,8 @@ def changed_by_hand() -> nn.Module:
             r"must have finite weights, got nan or inf in bn1\.running_var",
         ),
         (unknown, {}, "must be a network that timm.create_model builds, got 'sofa', which timm does not know"),
+        (lambda: pruned(create("lp2_resnet18")), {}, r"can be copied, got ResNet .+ call torch\.nn\.utils\.prune"),
+        (lambda: with_stride(lp_convert(create("resnet18"))), {}, r"builds with its .+ it has another conv1$"),
         (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
     ],
 )

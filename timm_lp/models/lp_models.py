@@ -1,5 +1,6 @@
 """The registered models: a loop over the architectures and the variants."""
 
+import reprlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from .architectures import BASES, Architecture
 from .building import build_form
 from .checkpoint import checkpoint_filter_fn
 from .names import register_when_asked
+from .saving import check_what_timm_saves
 from .small_stem import SMALL_STEMS
 from .variants import BASE, VARIANTS, Variant, split_name
 
@@ -57,7 +59,8 @@ def create_variant(
 
     Raises:
         TypeError: If an option of `lp_convert` is given that this variant fixes.
-        ValueError: If `conversion` is none, or does not fit the network, or this is no convolutional network.
+        ValueError: If `conversion`, `merged` or `cropped` are no notes, or do not fit the network, or this is no
+            convolutional network.
     """
     name = f"{variant.prefix}_{architecture.name}"
     options = {key: kwargs.pop(key) for key in _ALL_OPTIONS & kwargs.keys()}
@@ -70,6 +73,7 @@ def create_variant(
             f"`{fixed[0]}` must not be given to {name}, got {options[fixed[0]]!r}. {by} fixes it (its options: "
             f"{allowed}); lp_{architecture.name} takes all of them."
         )
+    _check_merged(merged, cropped)
     arguments = {"kernel_scale": architecture.kernel_scale, **variant.conversion, **options}
     layers = None
     if conversion is not None:
@@ -101,13 +105,29 @@ def create_variant(
     return model
 
 
+def _check_merged(merged: Any, cropped: Any) -> None:
+    """Refuse what `lp_merge` notes on no network."""
+    if not isinstance(merged, bool):
+        raise ValueError(f"`merged` must be true or false, got {reprlib.repr(merged)}.")
+    if not cropped:
+        return
+    is_noted = isinstance(cropped, Mapping) and all(
+        isinstance(size, (list, tuple)) and [*map(type, size)] == [int, int] for size in cropped.values()
+    )
+    if not merged or not is_noted:
+        raise ValueError(
+            "`cropped` must be the two sides, pixels, of kernels of a merged network, by layer, got "
+            f"{reprlib.repr(cropped)}{'' if merged else ', and it is not merged'}."
+        )
+
+
 def _merged(network: nn.Module, cropped: Mapping[str, Sequence[int]]) -> nn.Module:
     """Return a network in the form that `lp_merge` gave another of its kind, whose weights are loaded next."""
     network = lp_merge(network.eval()).train()
     convs = {fqn: module for fqn, module in network.named_modules() if isinstance(module, nn.Conv2d)}
     for fqn, kernel_size in cropped.items():
         if fqn not in convs:
-            raise ValueError(f"`cropped` must name convolutions of {type(network).__name__}, got {fqn!r}.")
+            raise ValueError(f"`cropped` must name convolutions of {type(network).__name__}, got {reprlib.repr(fqn)}.")
         network.set_submodule(fqn, crop_conv2d_to(convs[fqn], tuple(kernel_size)))
     return network
 
@@ -163,3 +183,4 @@ for _architecture in ARCHITECTURES:
         globals()[_create.__name__] = _create
 
 register_when_asked(_register_name)
+check_what_timm_saves()
