@@ -110,7 +110,7 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
     def filter_fn(state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
         state_dict = dict(state_dict.get("model", state_dict))  # under which the authors save it
         state_dict = form.rename(state_dict) if form.rename else state_dict
-        if of_base is not None and not has_masks(state_dict):
+        if of_base is not None and not _is_of_form(state_dict, model):
             state_dict = _filtered(of_base, state_dict, bases[0])
         if form.filter_fn is None:
             return state_dict
@@ -122,6 +122,17 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
     kwargs |= {"model_cls": build, "variant": form.name, "pretrained_cfg": form.pretrained_cfg}
     strict = is_strict and form.filter_fn is None  # the form's filter is strict, and refuses before anything is loaded
     return build_model_with_cfg(pretrained_filter_fn=filter_fn, pretrained_strict=strict, **kwargs)
+
+
+def _is_of_form(state_dict: Mapping[str, Any], model: nn.Module) -> bool:
+    """Tell whether weights were saved from a form, with its kernels, and not from the base network."""
+    expected = model.state_dict()
+    names, known = state_dict.keys(), expected.keys()
+    is_like = names <= known or names >= known  # features have no head
+    kernels = [key for key in names & known if expected[key].ndim == 4]
+    return has_masks(state_dict) or (
+        is_like and all(state_dict[key].shape[2:] == expected[key].shape[2:] for key in kernels)
+    )
 
 
 def _on_meta(network: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 from timm.models import (
     DefaultCfg,
     get_arch_pretrained_cfgs,
+    get_deprecated_models,
     is_model,
     model_entrypoint,
     register_model,
@@ -166,15 +167,25 @@ default_cfgs: dict[str, DefaultCfg] = {}
 
 def _register(variant: Variant, architecture: Architecture) -> Callable[..., nn.Module]:
     create = _entrypoint(variant, architecture)
-    default_cfgs[create.__name__] = _default_cfg(architecture)
+    if get_arch_pretrained_cfgs(architecture.name):  # a network that the user registered may have none
+        default_cfgs[create.__name__] = _default_cfg(architecture)
     return register_model(create)
 
 
 def _register_name(name: str) -> None:
     """Register a variant of any network that timm knows, if the name is one."""
     base, prefix = split_name(name)
-    if prefix != BASE and is_model(base) and model_entrypoint(base).__module__ != __name__:
+    if prefix == BASE or not is_model(base) or base in get_deprecated_models():
+        return
+    if model_entrypoint(base).__module__ != __name__:
         _register(next(variant for variant in VARIANTS if variant.prefix == prefix), Architecture(base))
+
+
+def __getattr__(name: str) -> Any:
+    """Return the entry of any network's variant, as the attributes of this module are those of the paper's networks."""
+    if is_model(name) and (entry := model_entrypoint(name)).__module__ == __name__:
+        return entry
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 for _architecture in ARCHITECTURES:
