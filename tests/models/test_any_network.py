@@ -3,21 +3,26 @@
 Ten run with all tests; `pytest -m families` runs the smallest network of every family of timm.
 """
 
+import copy
+import io
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from timm_lp import LpConv2d, lp_convert, lp_merge
 from timm_lp.masks.statistics import layer_masks, summarize
+from timm_lp.models import lp_models
 
 from ..networks import assert_unchanged, randomize, snapshot
 from ..test_timm_families import NETWORKS, OTHER_SIZES, SIZE, SMALLER, STANDARDIZED
@@ -235,28 +240,70 @@ def test_a_note_fixes_the_options() -> None:
 
 
 def test_names_that_are_none() -> None:
-    for name in ("lp2_resnet17", "lp3_resnet18d", "lp2_lp2_resnet18d", "lp2_large_resnet18", "large_"):
+    deprecated = "lp2_tv_resnet34"
+    for name in ("lp2_resnet17", "lp3_resnet18d", "lp2_lp2_resnet18d", "lp2_large_resnet18", "large_", deprecated):
         assert not timm.is_model(name)
+        assert not hasattr(lp_models, name)
         with pytest.raises(RuntimeError, match="Unknown model"):
             timm.create_model(name)
     with pytest.raises(RuntimeError, match=r"Invalid pretrained tag \(nope\)"):
         timm.create_model("lp2_resnet18d.nope")
 
 
-def test_the_registry_of_a_process_that_does_not_import_this_package() -> None:
-    code = """if True:
-        import warnings; warnings.simplefilter("error")
-        import timm
-        before = timm.list_models()
-        for name in ("lp2_resnet18d", "lp4_regnety_002.pycls_in1k"):
-            assert timm.get_pretrained_cfg(name).hf_hub_id.endswith(name.partition("_")[2].partition(".")[0] + "." + (
-                name.partition(".")[2] or "ra2_in1k")), name
-        assert timm.is_model("large_mobilenetv3_small_050")
-        assert {*timm.list_models()} - {*before} == {"lp2_resnet18d", "lp4_regnety_002", "large_mobilenetv3_small_050"}
-        assert "lp4_regnety_002.pycls_in1k" in timm.list_pretrained("lp4_*")
-        assert timm.get_pretrained_cfg("lp2_resnet18d", allow_unregistered=False).tag == "ra2_in1k"
-    """
-    subprocess.run([sys.executable, "-c", code], check=True)
+# Imports timm and nothing of this package, in a loader's worker started anew too.
+ELSEWHERE = """
+import warnings; warnings.simplefilter("error")
+import timm
+from torch.utils.data import DataLoader, Dataset
+
+class Parameters(Dataset):
+    def __init__(self):
+        self.entries = [timm.model_entrypoint("lp16_test_efficientnet"), timm.create_model]
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __getitem__(self, index):
+        model = self.entries[index](*["large_test_byobnet"] * index)
+        return sum(parameter.numel() for parameter in model.parameters())
+
+if __name__ == "__main__":
+    before = timm.list_models()
+    for name in ("lp2_resnet18d", "lp4_regnety_002.pycls_in1k"):
+        assert timm.get_pretrained_cfg(name).hf_hub_id.endswith(name.partition("_")[2].partition(".")[0] + "." + (
+            name.partition(".")[2] or "ra2_in1k")), name
+    assert timm.is_model("large_mobilenetv3_small_050")
+    assert timm.models.is_model_pretrained("lp8_regnety_004") and not timm.models.is_model_pretrained("lp8_regnet")
+    asked = {"lp2_resnet18d", "lp4_regnety_002", "large_mobilenetv3_small_050", "lp8_regnety_004"}
+    assert {*timm.list_models()} - {*before} == asked
+    assert timm.list_models("lp*_regnety*") == ["lp4_regnety_002", "lp8_regnety_004"]
+    assert "lp4_regnety_002.pycls_in1k" in timm.list_pretrained("lp4_*")
+    assert timm.get_pretrained_cfg("lp2_resnet18d", allow_unregistered=False).tag == "ra2_in1k"
+
+    here = Parameters()
+    assert [*DataLoader(here, num_workers=1, batch_size=None, multiprocessing_context="spawn")] == [here[0], here[1]]
+"""
+
+
+def test_the_registry_of_a_process_that_does_not_import_this_package(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    subprocess.run([sys.executable, "elsewhere.py"], cwd=tmp_path, check=True)
+
+
+def through_file(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, through_file])
+@torch.no_grad()
+def test_copies(copied: Callable[[nn.Module], nn.Module]) -> None:
+    model = randomize(timm.create_model("lp2_test_efficientnet"))
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(copied(model)(images), model(images))
+    assert copied(model).no_weight_decay() == model.no_weight_decay()
 
 
 def test_a_network_that_is_not_of_timm(tmp_path: Path) -> None:
@@ -289,3 +336,45 @@ def test_a_network_that_the_user_registered() -> None:
     assert isinstance(model[0], LpConv2d)
     assert model[0].kernel_size == (7, 7)
     assert model[0].p_init == 8
+
+
+class OfTimmsKind(nn.Module):
+    """A network that timm's builder builds, for which no weights are registered."""
+
+    def __init__(self, num_classes: int = 5, in_chans: int = 3) -> None:
+        super().__init__()
+        self.num_classes, self.num_features = num_classes, 4
+        self.stem = nn.Conv2d(in_chans, 4, 3, padding=1)
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x).mean((2, 3)))
+
+
+def built_network(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    return build_model_with_cfg(OfTimmsKind, "built_network", pretrained, **kwargs)
+
+
+@torch.no_grad()
+def test_a_registered_network_with_weights_in_a_file(tmp_path: Path) -> None:
+    timm.models.register_model(built_network)
+    torch.save(OfTimmsKind().state_dict(), tmp_path / "weights.pth")
+    config = {"file": str(tmp_path / "weights.pth"), "num_classes": 5, "first_conv": "stem", "classifier": "head"}
+    base, model = (
+        timm.create_model(name, pretrained=True, pretrained_cfg_overlay=config)
+        for name in ("built_network", "lp4_built_network")
+    )
+    images = torch.randn(2, 3, 8, 8)
+    assert error(model(images), base(images)) < SMALL_ERROR
+    timm.models.save_for_hf(model, str(tmp_path / "saved"))
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True)
+    assert torch.equal(loaded(images), model(images))
+
+
+def large_resnet26d(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
+    return OfTheUser()
+
+
+def test_a_name_that_the_user_registers_is_the_users() -> None:
+    timm.models.register_model(large_resnet26d)  # which warns where such a name is there
+    assert type(timm.create_model("large_resnet26d")) is OfTheUser
