@@ -29,7 +29,7 @@ from ..test_timm_families import NETWORKS, OTHER_SIZES, SIZE, SMALLER, STANDARDI
 
 SOME = (
     *("test_byobnet", "test_convnext", "dla46x_c", "test_efficientnet", "test_mambaout", "test_coatnet"),
-    *("mobilenetv3_small_050", "test_resnet", "starnet_s050", STANDARDIZED),
+    *("mobilenetv3_small_050", "test_resnet", "starnet_s050", "vit_tiny_r_s16_p8_224", STANDARDIZED),
 )
 PATCHES = "whose only convolutions cut images into patches"
 REFUSED = {  # and what is said of it; every other network of the walk has variants
@@ -345,10 +345,11 @@ class OfTimmsKind(nn.Module):
         super().__init__()
         self.num_classes, self.num_features = num_classes, 4
         self.stem = nn.Conv2d(in_chans, 4, 3, padding=1)
+        self.scale = nn.ParameterDict({"C": torch.rand(4)})  # named as one of a mask's parameters
         self.head = nn.Linear(4, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.stem(x).mean((2, 3)))
+        return self.head(self.scale["C"] * self.stem(x).mean((2, 3)))
 
 
 def built_network(pretrained: bool = False, **kwargs: Any) -> nn.Module:
