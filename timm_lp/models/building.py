@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from timm.models import build_model_with_cfg, get_pretrained_cfg, model_entrypoint
-from timm.models._prune import adapt_model_from_file
 from torch import nn
 
 from .checkpoint import RenameFn, StateDict, has_masks
@@ -102,7 +101,10 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
     def build(**model_kwargs: Any) -> nn.Module:
         network: Any = model_cls(**model_kwargs)
         network.pretrained_cfg = config.to_dict() if config else {}
-        network = adapt_model_from_file(network, variant) if is_pruned else network
+        if is_pruned:
+            from timm.models._prune import adapt_model_from_file  # private: no other network needs it
+
+            network = adapt_model_from_file(network, variant)
         if kwargs.get("pretrained") and of_base is not None:
             bases.append(_on_meta(network))
         return form.change(network)

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from timm.models import _registry, register_model, split_model_name_tag
+from timm.models import register_model, split_model_name_tag
 
 _logger = logging.getLogger(__name__)
 
 _Register = Callable[[str], None]
 
+_registry: Any = sys.modules.get("timm.models._registry")
 _ENTRYPOINTS = "_model_entrypoints"  # which decides whether there is such a network
 
 
