@@ -1,6 +1,5 @@
 """Stage a network as a folder that the Hub, timm and transformers understand."""
 
-import copy
 import json
 import logging
 import math
@@ -16,9 +15,11 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
+from timm_lp.convert import copy_network
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.loading import UnreachableError, create_model
+from timm_lp.models.saving import what_differs
 from timm_lp.start import Start, pretrained_start
 from timm_lp.trials.networks import Subject, find_networks
 
@@ -86,7 +87,7 @@ def stage(
     source = named.path if results is None and named and named.record else results
     trials = Trials() if source is None else read_trials(source)
     times = None if speed is None else read_speed(speed)
-    network = _ready(copy.deepcopy(model) if named is None else _load(named))
+    network = _ready(copy_network(model) if named is None else _load(named))
     name, names = _published_name(network, merged), _label_names(network, label_names)
     trials = trials_of(network, trials, merged)
     base = base_weights(network, trials.start or _named_start(named, network), license, base_model)
@@ -97,7 +98,7 @@ def stage(
         _save(network, partial, folder, name)
         timm_weights = base.recorded and base.kind in ("hub", "url")
         _finish_config(partial / CONFIG, names, merged, timm_weights, base.own_license)
-        _check_rebuilds(partial, name)
+        _check_rebuilds(network, partial, name)
         if trials.records or times:
             content = trials.content | ({"speed": times.content} if times else {})
             (partial / RESULTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -281,13 +282,16 @@ def _finish_config(
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _check_rebuilds(folder: Path, name: str) -> None:
+def _check_rebuilds(network: nn.Module, folder: Path, name: str) -> None:
     try:
         check_weights(folder)
+        difference = what_differs(network, folder)
     except VerificationError as error:
+        difference = str(error)
+    if difference:
         raise ValueError(
-            f"`model` must be what timm.create_model({name!r}) builds with its arguments, got another: {error}"
-        ) from error
+            f"`model` must be what timm.create_model({name!r}) builds with its arguments, got another: {difference}"
+        )
 
 
 def _draw(network: nn.Module, path: Path) -> bool:

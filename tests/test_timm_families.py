@@ -38,6 +38,7 @@ ALWAYS = ("dla46x_c", "test_byobnet", "test_mambaout", "test_vit_relpos", STANDA
 SMALLER: dict[str, dict[str, Any]] = {
     "beit_base_patch16_224": {"depth": 2},
     "deepseek_vit_412m": {"depth": 2},
+    "mobilenetv5_base": {"channel_multiplier": 0.25},
     "qwen3_vit_88m": {"depth": 2},
     "samvit_base_patch16_224": {"depth": 2},
     "vgg11": {"mlp_ratio": 1 / 64},

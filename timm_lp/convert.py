@@ -4,7 +4,7 @@ import copy
 import fnmatch
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from .layers import LpConv2d, crop_conv2d, is_adapter, to_large_conv2d
 from .layers.hooks import has_hooks
 from .layers.lp_conv2d import check_p_init
+from .notes import filter_of_layers, note_conversion, note_merge, read_conversion
 from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
 
 _logger = logging.getLogger(__name__)
@@ -85,44 +86,8 @@ def lp_convert(
     )
     options = {"p_init": p_init, "trainable_mask": trainable_mask, "preserve": preserve} if masked else {}
     note = {"layers": layers, "masked": masked, "kernel_scale": kernel_scale, **options}
-    model.lp_conversion = note  # type: ignore[assignment] # plain data
-    _note(model, {"conversion": note}, "lp_" if masked else "large_")
+    note_conversion(model, note)
     return model
-
-
-def read_conversion(note: Any) -> tuple[list[str], dict[str, Any]]:
-    """Return the names of the converted layers and the arguments of `lp_convert` that its note gives.
-
-    Raises:
-        ValueError: If it is no note that this version knows.
-    """
-    masked = isinstance(note, Mapping) and bool(note.get("masked"))
-    known = {"layers", "masked", "kernel_scale", *(("p_init", "trainable_mask", "preserve") if masked else ())}
-    if not isinstance(note, Mapping) or note.keys() != known:
-        keys = ", ".join(sorted(map(str, note))) if isinstance(note, Mapping) else repr(note)
-        raise ValueError(
-            f"`conversion` must be a note of lp_convert with {', '.join(sorted(known))}, got {keys}. If a newer "
-            "version of timm-lp wrote it: pip install -U timm-lp."
-        )
-    layers = note["layers"]
-    if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, str) for layer in layers):
-        raise ValueError(f"`conversion` must name the converted layers, got {layers!r}.")
-    return list(layers), {key: value for key, value in note.items() if key != "layers"}
-
-
-def filter_of_layers(layers: Sequence[str], model: nn.Module) -> FilterFn:
-    """Return the filter that chooses the convolutions of these names.
-
-    Raises:
-        ValueError: If the model has no such convolution.
-    """
-    convs = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    if missing := sorted({*layers} - convs):
-        raise ValueError(
-            f"`conversion` must name convolutions of {type(model).__name__}, got {missing[0]!r}, which is none. Build "
-            "the network with the arguments that it had then."
-        )
-    return lambda module, fqn: fqn in layers
 
 
 def swap_convs(
@@ -187,14 +152,15 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
-        ValueError: If the model has no `LpConv2d`, or hooks on layers that their block merges with others (RepLKNet's
-            convolutions and norms, for instance), which cannot be kept.
+        ValueError: If the model has no `LpConv2d`, cannot be copied (while it is being pruned), or has hooks on layers
+            that their block merges with others (RepLKNet's convolutions and norms, for instance), which cannot be kept.
     """
     _check_module(model)
     _check_masked(model)
-    merged = copy.deepcopy(model)
+    merged = copy_network(model)
+    masked = {name: module for name, module in merged.named_modules() if isinstance(module, LpConv2d)}
     # Before the blocks' own merging, which leaves out a bare layer, and a layer's second name.
-    merged = _replace(merged, {module: module.fuse() for module in merged.modules() if isinstance(module, LpConv2d)})
+    merged = _replace(merged, {module: module.fuse() for module in masked.values()})
     _merge_blocks(merged)
     _check_hooks(model, merged)
     cropped = {}
@@ -204,7 +170,7 @@ def lp_merge(model: nn.Module, *, crop: bool = False) -> nn.Module:
         smaller = {name: crop_conv2d(conv) for name, conv in convs.items() if not why_left_alone(conv, tied)}
         cropped = {name: list(conv.kernel_size) for name, conv in smaller.items() if conv is not convs[name]}
         merged = _replace(merged, {convs[name]: conv for name, conv in smaller.items()})
-    _note(merged, {"merged": True, **({"cropped": cropped} if cropped else {})})
+    note_merge(merged, [*masked], cropped)
     return merged
 
 
@@ -253,12 +219,19 @@ def spare_masks_from_weight_decay(model: nn.Module) -> None:
     model.no_weight_decay = partial(set, names)  # type: ignore[assignment] # a method to those who ask
 
 
-def _note(model: Any, arguments: dict[str, Any], prefix: str = "") -> None:
-    """Let a network of timm's know with which name and arguments `timm.create_model` builds it again."""
-    config = getattr(model, "pretrained_cfg", None)
-    if isinstance(config, dict) and config.get("architecture"):
-        model.pretrained_cfg = model.default_cfg = {**config, "architecture": prefix + config["architecture"]}
-        model._model_args = {**getattr(model, "_model_args", {}), **arguments}  # what timm saves
+def copy_network(model: Any) -> Any:
+    """Return a copy of a network.
+
+    Raises:
+        ValueError: If it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:  # of tensors that were computed, and of what no pickle holds
+        raise ValueError(
+            f"`model` must be a network that can be copied, got {type(model).__name__} that cannot "
+            f"({type(error).__name__}). Where it is pruned, call torch.nn.utils.prune.remove first."
+        ) from error
 
 
 def _check_module(model: nn.Module) -> None:

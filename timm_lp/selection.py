@@ -111,14 +111,17 @@ def _convs_that_see_a_map(model: nn.Module, input_size: tuple[int, ...]) -> set[
 
 
 class _Features(nn.Module):
-    """Gives a model's `forward_features`, where it has one, to `functional_call`."""
+    """Gives a model's `forward_features`, where it has one that works, to `functional_call`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Any:
-        return getattr(self.model, "forward_features", self.model)(x)
+        try:
+            return getattr(self.model, "forward_features", self.model)(x)
+        except (AssertionError, NotImplementedError):  # of a network that is built for features alone
+            return self.model(x)
 
 
 @contextmanager

@@ -50,3 +50,8 @@ def pretrained_start(config: Mapping[str, Any]) -> Start | None:
     if url:
         return Start("url", url=url if isinstance(url, str) else url[0], license=license)
     return None
+
+
+def forbids_commerce(license: str | None) -> bool:
+    """Tell whether a licence is known to forbid commercial use."""
+    return license is not None and ("-nc-" in license.lower() or "noncommercial" in license.lower())

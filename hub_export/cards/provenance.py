@@ -90,11 +90,6 @@ class BaseWeights:
         return {"license": "other", "license_name": license, **link}
 
 
-def forbids_commerce(license: str | None) -> bool:
-    """Tell whether a licence is known to forbid commercial use."""
-    return license is not None and ("-nc-" in license.lower() or "noncommercial" in license.lower())
-
-
 def hub_url(repo_id: str) -> str:
     """Return the address of a repository on the Hub."""
     return _HUB + repo_id

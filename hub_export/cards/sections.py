@@ -25,10 +25,11 @@ from timm_lp.masks.statistics import (
 )
 from timm_lp.models.complexity import count_macs, count_parameters, to_meta
 from timm_lp.models.variants import BASE
+from timm_lp.start import forbids_commerce
 from timm_lp.trials.record import TrialRecord
 
 from .evaluation import Evaluation, Trials
-from .provenance import BaseWeights, base_text, forbids_commerce, licence_text
+from .provenance import BaseWeights, base_text, licence_text
 from .templates import PAPER_URL, ModelName, by, giga, is_ours, linked_title, one_line, table
 
 _PAPER = f"[Kwon et al., ICLR 2025]({PAPER_URL})"

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from timm.models import save_for_hf
 from torch import nn
+from torch.nn.utils import prune
 
 from hub_export import VerificationError, stage, verify
 from timm_lp import lp_convert, lp_merge
@@ -237,6 +238,16 @@ def unknown() -> nn.Module:
     return timm.create_model("test_resnet", pretrained_cfg_overlay={"architecture": "sofa"})
 
 
+def pruned(model: nn.Module) -> nn.Module:
+    prune.l1_unstructured(model.conv1, "weight", 0.5)
+    return model
+
+
+def with_stride(model: nn.Module) -> nn.Module:
+    model.conv1.stride = (1, 1)
+    return model
+
+
 def changed_by_hand() -> nn.Module:
     model = create("lp2_resnet18")
     model.fc = nn.Sequential(nn.Linear(32, 4), nn.Linear(4, NUM_CLASSES))
@@ -274,6 +285,8 @@ def changed_by_hand() -> nn.Module:
             r"must have finite weights, got nan or inf in bn1\.running_var",
         ),
         (unknown, {}, "must be a network that timm.create_model builds, got 'sofa', which timm does not know"),
+        (lambda: pruned(create("lp2_resnet18")), {}, r"can be copied, got ResNet .+ call torch\.nn\.utils\.prune"),
+        (lambda: with_stride(lp_convert(create("resnet18"))), {}, r"builds with its .+ it has another conv1$"),
         (changed_by_hand, {}, r"must be what timm\.create_model\('lp2_resnet18'\) builds .* fc\.weight is missing"),
     ],
 )
@@ -344,3 +357,60 @@ def test_a_foreign_configuration_is_one_sentence(
     with nullcontext() if error is None else pytest.raises(error, match=message):
         stage(tmp_path / "trial", tmp_path / "network")
     assert (tmp_path / "network").exists() == (error is None)
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "message"),
+    [
+        ({}, ValueError, "an empty folder"),
+        ({"model_index.json": '{"_class_name": "StableDiffusionPipeline"}'}, ValueError, r"holds model_index\.json"),
+        ({"config.json": '{"_class_name": "UNet2DModel"}'}, ValueError, "must have a config.json that names its arch"),
+        ({"config.json": '{"model_type": "resnet"}'}, ValueError, r"names its architecture, got .*'architecture'"),
+        ({"open_clip_config.json": "{}"}, ValueError, r"config\.json that holds open_clip_config\.json"),
+        ({"config.json": "{"}, ValueError, "names its architecture, got .*JSONDecodeError"),
+        ({"config.json": "[1]"}, ValueError, "names its architecture, got .*TypeError"),
+        ({"config.json": '{"architecture": "lp3_resnet18"}'}, VerificationError, "got one without `pretrained_cfg`"),
+        (
+            {"config.json": '{"architecture": "lp3_resnet18", "pretrained_cfg": {}}'},
+            VerificationError,
+            "with the unknown architecture 'lp3_resnet18'",
+        ),
+        (
+            {"config.json": '{"architecture": "lp2_resnet18.nope", "pretrained_cfg": {}}'},
+            VerificationError,
+            r"with the unknown architecture 'lp2_resnet18\.nope'",
+        ),
+    ],
+)
+def test_a_folder_from_another_library(
+    files: dict[str, str], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    for name, content in files.items():
+        (tmp_path / "other" / name).write_text(content)
+    with pytest.raises(error, match=message):
+        stage(tmp_path / "other", tmp_path / "network")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+NOTE = {"layers": ["conv1"], "masked": True, "kernel_scale": 2, "p_init": 2, "trainable_mask": True, "preserve": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"conversion": {**NOTE, "version": 2}}, r"got one with other \['version'\]\. If a newer version"),
+        ({"conversion": {**NOTE, "p_init": 10**400}}, r"`p_init` must be a finite number >= 1, got 10000"),
+        ({"conversion": {**NOTE, "layers": ["stem"]}}, "must name convolutions of ResNet, got 'stem': it is none"),
+        ({"conversion": {**NOTE, "layers": 5}}, "must name the converted layers, got 5"),
+        ({"conversion": NOTE, "merged": 1}, "`merged` must be true or false, got 1"),
+        ({"conversion": NOTE, "merged": True, "cropped": {"conv1": [10**9] * 2}}, "must be smaller than"),
+        ({"conversion": NOTE}, "is not of this network|instead of"),
+    ],
+)
+def test_a_note_that_somebody_changed(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    save_for_hf(lp_convert(create("resnet18")), str(tmp_path / "folder"), safe_serialization=True)
+    make_hostile(tmp_path / "folder", lambda config: config["model_args"].update(arguments))
+    with pytest.raises(VerificationError, match=message):
+        stage(tmp_path / "folder", tmp_path / "network")
+    assert not (tmp_path / "network").exists()

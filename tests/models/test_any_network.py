@@ -3,33 +3,44 @@
 Ten run with all tests; `pytest -m families` runs the smallest network of every family of timm.
 """
 
+import copy
+import io
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from timm.models import build_model_with_cfg
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from timm_lp import LpConv2d, lp_convert, lp_merge
 from timm_lp.masks.statistics import layer_masks, summarize
+from timm_lp.models import lp_models
 
-from ..networks import randomize
+from ..networks import assert_unchanged, randomize, snapshot
 from ..test_timm_families import NETWORKS, OTHER_SIZES, SIZE, SMALLER, STANDARDIZED
 
 SOME = (
     *("test_byobnet", "test_convnext", "dla46x_c", "test_efficientnet", "test_mambaout", "test_coatnet"),
-    *("mobilenetv3_small_050", "test_resnet", "starnet_s050", STANDARDIZED),
+    *("mobilenetv3_small_050", "test_resnet", "starnet_s050", "vit_tiny_r_s16_p8_224", STANDARDIZED),
 )
-PATCHES = (  # their only convolutions cut images into patches
-    *("beit_base_patch16_224", "cait_xxs24_224", "convit_tiny", "crossvit_tiny_240", "deepseek_vit_412m"),
-    *("deit_tiny_patch16_224", "gmlp_ti16_224", "qwen3_vit_88m", "samvit_base_patch16_224"),
-    *("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "swinv2_cr_tiny_224", "test_vit", "test_vit_relpos"),
-    "vit_tiny_patch16_dinov3_qkvb",
-)
+PATCHES = "whose only convolutions cut images into patches"
+REFUSED = {  # and what is said of it; every other network of the walk has variants
+    **dict.fromkeys(["beit_base_patch16_224", "cait_xxs24_224", "convit_tiny", "crossvit_tiny_240"], PATCHES),
+    **dict.fromkeys(["deepseek_vit_412m", "deit_tiny_patch16_224", "gmlp_ti16_224", "qwen3_vit_88m"], PATCHES),
+    **dict.fromkeys(["samvit_base_patch16_224", "swin_tiny_patch4_window7_224", "swinv2_cr_tiny_224"], PATCHES),
+    **dict.fromkeys(["swinv2_tiny_window8_256", "test_vit", "test_vit_relpos"], PATCHES),
+    "vit_tiny_patch16_dinov3_qkvb": PATCHES,
+    STANDARDIZED: "Left alone since it has a forward of its own: stem.conv1, ",
+}
+COLOUR = ("csatv2",)  # timm warns of one channel
 SMALL_ERROR = 1e-3  # of the largest output, in float32
 CREATE = "import timm, torch; model = timm.create_model('local-dir:{folder}', pretrained=True).eval();"
 
@@ -60,26 +71,30 @@ def images_for(model: nn.Module, name: str, in_chans: int = 3) -> Tensor:
 @torch.no_grad()
 def test_a_variant_by_its_name(name: str, tmp_path: Path) -> None:
     assert timm.is_model(f"lp2_{name}")
-    if name in PATCHES or name == STANDARDIZED:
-        match = "whose only convolutions cut images" if name in PATCHES else "it has a forward of its own"
-        with pytest.raises(ValueError, match=match):
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=re.escape(REFUSED[name])):
             create(f"lp2_{name}", name)
         return
-    base, model = (create(kind, name, num_classes=10) for kind in (name, f"lp2_{name}"))
-    assert any(isinstance(module, LpConv2d) for module in model.modules())
+    base = create(name, name, num_classes=10)
     images = images_for(base, name)
-    assert error(model(images), base(images)) < SMALL_ERROR  # preserved
+    expected = base(images)
+    del base  # some have gigabytes of weights
+    model = create(f"lp2_{name}", name, num_classes=10)
+    assert any(isinstance(module, LpConv2d) for module in model.modules())
+    assert error(model(images), expected) < SMALL_ERROR  # preserved
 
     assert summarize(layer_masks(model)[:1]).p_median == 2
-    timm.models.save_for_hf(randomize(model), str(tmp_path / "saved"))
-    loaded = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True).eval()
-    assert torch.equal(loaded(images), model(images))
-    merged = lp_merge(model)
-    assert not any(isinstance(module, LpConv2d) for module in merged.modules())
-    assert error(merged(images), model(images)) < SMALL_ERROR
-    timm.models.save_for_hf(merged, str(tmp_path / "merged"))
-    loaded = timm.create_model(f"local-dir:{tmp_path / 'merged'}", pretrained=True).eval()
-    assert error(loaded(images), merged(images)) < SMALL_ERROR
+    expected = randomize(model)(images)
+    assert torch.equal(saved_and_loaded(model, tmp_path)(images), expected)
+    model = lp_merge(model)
+    assert not any(isinstance(module, LpConv2d) for module in model.modules())
+    assert error(model(images), expected) < SMALL_ERROR
+    assert error(saved_and_loaded(model, tmp_path)(images), model(images)) < SMALL_ERROR
+
+
+def saved_and_loaded(model: nn.Module, folder: Path) -> nn.Module:
+    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
 
 @pytest.mark.parametrize(
@@ -87,20 +102,16 @@ def test_a_variant_by_its_name(name: str, tmp_path: Path) -> None:
 )
 @torch.no_grad()
 def test_its_features_are_those_of_the_network(name: str) -> None:
-    if name in PATCHES or name == STANDARDIZED:
+    if name in REFUSED:
         pytest.skip("it has no variants")
-    arguments: dict[str, Any] = {"features_only": True, "in_chans": 1}
-    try:
-        base = create(name, name, **arguments)
-    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError) as missing:
-        with pytest.raises(type(missing)):
-            create(f"lp2_{name}", name, **arguments)
-        return
+    in_chans = 3 if name in COLOUR else 1
+    arguments: dict[str, Any] = {"features_only": True, "in_chans": in_chans}
+    base = create(name, name, **arguments)
     model = create(f"lp2_{name}", name, **arguments)
     assert type(model) is type(base)
     assert model.feature_info.channels() == base.feature_info.channels()
     assert model.feature_info.reduction() == base.feature_info.reduction()
-    images = images_for(base, name, in_chans=1)
+    images = images_for(base, name, in_chans)
     assert error(model(images), base(images)) < SMALL_ERROR
     last = create(f"lp2_{name}", name, out_indices=base.feature_info.out_indices[-1:], **arguments)
     assert error(last(images)[0], base(images)[-1]) < SMALL_ERROR
@@ -161,18 +172,63 @@ NOTE = {"layers": ["conv1.0"], "kernel_scale": 2, **MASKED}
 @pytest.mark.parametrize(
     ("note", "message"),
     [
-        ({**NOTE, "shape": "round"}, "got .* shape, .* newer version"),
-        ({"masked": True}, "with kernel_scale, layers, masked, p_init, preserve, trainable_mask, got masked"),
-        ({**NOTE, "layers": []}, "must name the converted layers"),
-        ({**NOTE, "layers": ["conv1.0", "conv_stem"]}, "must name convolutions of ResNet, got 'conv_stem'"),
-        ({**NOTE, "layers": ["fc"]}, "got 'fc'"),
-        ({**NOTE, "p_init": 0.5}, "`p_init` must be a finite number >= 1"),
-        ("lp2", "got 'lp2'"),
+        ({**NOTE, "shape": "round"}, "got one with other ['shape']. If a newer version of timm-lp wrote it"),
+        ({"masked": True}, "preserve, trainable_mask, got one with other ['kernel_scale', 'layers', "),
+        ({"layers": ["conv1.0"], "masked": False, "kernel_scale": 2, "p_init": 2}, "got one with other ['p_init']"),
+        ("lp2", "`conversion` must be a note of lp_convert with kernel_scale, layers, masked, got 'lp2'"),
+        ({**NOTE, "layers": []}, "must name the converted layers, got []"),
+        ({**NOTE, "layers": "conv1.0"}, "must name the converted layers, got 'conv1.0'"),
+        ({**NOTE, "layers": ["conv1.0", ["conv1.0"]]}, "must name the converted layers, got ['conv1.0', ['conv1.0']]"),
+        ({**NOTE, "layers": ["conv1.0", "conv_stem"]}, "must name convolutions of ResNet, got 'conv_stem': it is none"),
+        ({**NOTE, "layers": ["x" * 10**6]}, "got 'xxxxxxxxxxxx...xxxxxxxxxxxxx': it is none. Build the network as it"),
+        ({**NOTE, "layers": ["fc"]}, "got 'fc': it is none"),
+        ({**NOTE, "masked": "false"}, "must have true or false as 'masked', got 'false'"),
+        ({**NOTE, "trainable_mask": 2}, "must have true or false as 'trainable_mask', got 2"),
+        ({**NOTE, "preserve": None}, "must have true or false as 'preserve', got None"),
+        ({**NOTE, "kernel_scale": 10**9}, "`kernel_scale` must be 1 or 2, got 1000000000"),
+        ({**NOTE, "kernel_scale": "2"}, "`kernel_scale` must be 1 or 2, got '2'"),
+        *(
+            ({**NOTE, "p_init": p_init}, f"`p_init` must be a finite number >= 1, got {got}")
+            for p_init, got in [(0.5, "0.5"), ("16", "'16'"), (1e39, "1e+39"), (10**400, "1000000000")]
+        ),
     ],
 )
 def test_a_note_that_does_not_fit_is_refused(note: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         timm.create_model("lp_test_resnet", conversion=note)
+    model = timm.create_model("test_resnet")
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lp_convert(model, conversion=note)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"merged": "yes"}, "`merged` must be true or false, got 'yes'"),
+        ({"cropped": {"conv1.0": [3, 3]}}, "got {'conv1.0': [3, 3]}, and it is not merged"),
+        *(
+            ({"merged": True, "cropped": cropped}, "`cropped` must be the two sides, pixels, of kernels of a merged ")
+            for cropped in ("conv1.0", {"conv1.0": 3}, {"conv1.0": [3]}, {"conv1.0": ["3", "3"]})
+        ),
+        ({"merged": True, "cropped": {"fc": [3, 3]}}, "`cropped` must name convolutions of ResNet, got 'fc'"),
+        *(
+            ({"merged": True, "cropped": {"conv1.0": side}}, "must be smaller than (7, 7) by an even number of pixels")
+            for side in ([10**9, 10**9], [2, 2], [-1, 1])
+        ),
+    ],
+)
+def test_a_merge_that_is_none_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        timm.create_model("lp_test_resnet", conversion=NOTE, **arguments)
+
+
+def test_a_layer_that_cannot_be_converted_any_more() -> None:
+    model = timm.create_model("test_resnet")
+    prune.l1_unstructured(model.conv1[0], "weight", 0.5)
+    with pytest.raises(ValueError, match=r"got 'conv1\.0': it has hooks\. Build the network as it was then"):
+        lp_convert(model, conversion=NOTE)
 
 
 def test_a_note_fixes_the_options() -> None:
@@ -184,28 +240,70 @@ def test_a_note_fixes_the_options() -> None:
 
 
 def test_names_that_are_none() -> None:
-    for name in ("lp2_resnet17", "lp3_resnet18d", "lp2_lp2_resnet18d", "lp2_large_resnet18", "large_"):
+    deprecated = "lp2_tv_resnet34"
+    for name in ("lp2_resnet17", "lp3_resnet18d", "lp2_lp2_resnet18d", "lp2_large_resnet18", "large_", deprecated):
         assert not timm.is_model(name)
+        assert not hasattr(lp_models, name)
         with pytest.raises(RuntimeError, match="Unknown model"):
             timm.create_model(name)
     with pytest.raises(RuntimeError, match=r"Invalid pretrained tag \(nope\)"):
         timm.create_model("lp2_resnet18d.nope")
 
 
-def test_the_registry_of_a_process_that_does_not_import_this_package() -> None:
-    code = """if True:
-        import warnings; warnings.simplefilter("error")
-        import timm
-        before = timm.list_models()
-        for name in ("lp2_resnet18d", "lp4_regnety_002.pycls_in1k"):
-            assert timm.get_pretrained_cfg(name).hf_hub_id.endswith(name.partition("_")[2].partition(".")[0] + "." + (
-                name.partition(".")[2] or "ra2_in1k")), name
-        assert timm.is_model("large_mobilenetv3_small_050")
-        assert {*timm.list_models()} - {*before} == {"lp2_resnet18d", "lp4_regnety_002", "large_mobilenetv3_small_050"}
-        assert "lp4_regnety_002.pycls_in1k" in timm.list_pretrained("lp4_*")
-        assert timm.get_pretrained_cfg("lp2_resnet18d", allow_unregistered=False).tag == "ra2_in1k"
-    """
-    subprocess.run([sys.executable, "-c", code], check=True)
+# Imports timm and nothing of this package, in a loader's worker started anew too.
+ELSEWHERE = """
+import warnings; warnings.simplefilter("error")
+import timm
+from torch.utils.data import DataLoader, Dataset
+
+class Parameters(Dataset):
+    def __init__(self):
+        self.entries = [timm.model_entrypoint("lp16_test_efficientnet"), timm.create_model]
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __getitem__(self, index):
+        model = self.entries[index](*["large_test_byobnet"] * index)
+        return sum(parameter.numel() for parameter in model.parameters())
+
+if __name__ == "__main__":
+    before = timm.list_models()
+    for name in ("lp2_resnet18d", "lp4_regnety_002.pycls_in1k"):
+        assert timm.get_pretrained_cfg(name).hf_hub_id.endswith(name.partition("_")[2].partition(".")[0] + "." + (
+            name.partition(".")[2] or "ra2_in1k")), name
+    assert timm.is_model("large_mobilenetv3_small_050")
+    assert timm.models.is_model_pretrained("lp8_regnety_004") and not timm.models.is_model_pretrained("lp8_regnet")
+    asked = {"lp2_resnet18d", "lp4_regnety_002", "large_mobilenetv3_small_050", "lp8_regnety_004"}
+    assert {*timm.list_models()} - {*before} == asked
+    assert timm.list_models("lp*_regnety*") == ["lp4_regnety_002", "lp8_regnety_004"]
+    assert "lp4_regnety_002.pycls_in1k" in timm.list_pretrained("lp4_*")
+    assert timm.get_pretrained_cfg("lp2_resnet18d", allow_unregistered=False).tag == "ra2_in1k"
+
+    here = Parameters()
+    assert [*DataLoader(here, num_workers=1, batch_size=None, multiprocessing_context="spawn")] == [here[0], here[1]]
+"""
+
+
+def test_the_registry_of_a_process_that_does_not_import_this_package(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    subprocess.run([sys.executable, "elsewhere.py"], cwd=tmp_path, check=True)
+
+
+def through_file(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, through_file])
+@torch.no_grad()
+def test_copies(copied: Callable[[nn.Module], nn.Module]) -> None:
+    model = randomize(timm.create_model("lp2_test_efficientnet"))
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(copied(model)(images), model(images))
+    assert copied(model).no_weight_decay() == model.no_weight_decay()
 
 
 def test_a_network_that_is_not_of_timm(tmp_path: Path) -> None:
@@ -217,7 +315,7 @@ def test_a_network_that_is_not_of_timm(tmp_path: Path) -> None:
     assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in model.parameters()]
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(loaded(images), model(images))
-    with pytest.raises(ValueError, match="must name convolutions of Linear, got '0', which is none"):
+    with pytest.raises(ValueError, match="must name convolutions of Linear, got '0': it is none"):
         lp_convert(nn.Linear(2, 2), conversion=saved["conversion"])
 
 
@@ -238,3 +336,46 @@ def test_a_network_that_the_user_registered() -> None:
     assert isinstance(model[0], LpConv2d)
     assert model[0].kernel_size == (7, 7)
     assert model[0].p_init == 8
+
+
+class OfTimmsKind(nn.Module):
+    """A network that timm's builder builds, for which no weights are registered."""
+
+    def __init__(self, num_classes: int = 5, in_chans: int = 3) -> None:
+        super().__init__()
+        self.num_classes, self.num_features = num_classes, 4
+        self.stem = nn.Conv2d(in_chans, 4, 3, padding=1)
+        self.scale = nn.ParameterDict({"C": torch.rand(4)})  # named as one of a mask's parameters
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.scale["C"] * self.stem(x).mean((2, 3)))
+
+
+def built_network(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    return build_model_with_cfg(OfTimmsKind, "built_network", pretrained, **kwargs)
+
+
+@torch.no_grad()
+def test_a_registered_network_with_weights_in_a_file(tmp_path: Path) -> None:
+    timm.models.register_model(built_network)
+    torch.save(OfTimmsKind().state_dict(), tmp_path / "weights.pth")
+    config = {"file": str(tmp_path / "weights.pth"), "num_classes": 5, "first_conv": "stem", "classifier": "head"}
+    base, model = (
+        timm.create_model(name, pretrained=True, pretrained_cfg_overlay=config)
+        for name in ("built_network", "lp4_built_network")
+    )
+    images = torch.randn(2, 3, 8, 8)
+    assert error(model(images), base(images)) < SMALL_ERROR
+    timm.models.save_for_hf(model, str(tmp_path / "saved"))
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True)
+    assert torch.equal(loaded(images), model(images))
+
+
+def large_resnet26d(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> nn.Module:
+    return OfTheUser()
+
+
+def test_a_name_that_the_user_registers_is_the_users() -> None:
+    timm.models.register_model(large_resnet26d)  # which warns where such a name is there
+    assert type(timm.create_model("large_resnet26d")) is OfTheUser

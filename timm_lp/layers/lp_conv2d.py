@@ -1,6 +1,7 @@
 """Lp-convolution, Eq. 3 and A.21 of Kwon et al. (ICLR 2025)."""
 
 import math
+import reprlib
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn.modules.utils import _pair
 from ..ops import Geometry, MaskCache, can_mask_fast, lp_exponent, lp_mask, masked_conv2d, torch_is_fast
 from .hooks import copy_hooks
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
+
+_LARGEST_P = 2.0**127  # beyond which float32 has no finite gradient
 
 torch.fx.wrap("lp_mask")  # one call in symbolic traces, which do not know the dtype that its constants depend on
 
@@ -258,9 +261,10 @@ def check_p_init(p_init: float) -> None:
     Raises:
         ValueError: If `p_init` is not a finite number >= 1.
     """
-    if not (isinstance(p_init, (int, float)) and math.isfinite(p_init) and p_init >= 1):
+    if not (isinstance(p_init, (int, float)) and 1 <= p_init <= _LARGEST_P):
         raise ValueError(
-            f"`p_init` must be a finite number >= 1, got {p_init!r}. Use 2 for a Gaussian mask, 16 for almost a box."
+            f"`p_init` must be a finite number >= 1, got {reprlib.repr(p_init)}. Use 2 for a Gaussian mask, 16 for "
+            "almost a box."
         )
 
 

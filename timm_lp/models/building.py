@@ -4,8 +4,8 @@ timm's entries end in `build_model_with_cfg`, which their modules import by name
 no form is asked for, in this thread, it is timm's.
 """
 
+import copy
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -13,15 +13,12 @@ from typing import Any
 
 import torch
 from timm.models import build_model_with_cfg, get_pretrained_cfg, model_entrypoint
-from timm.models._prune import adapt_model_from_file
 from torch import nn
 
 from .checkpoint import RenameFn, StateDict, has_masks
+from .host import stand_in
 
 FilterFn = Callable[[Mapping[str, Any], nn.Module], StateDict]
-
-_HOST = "timm.models."
-_BUILDER = "build_model_with_cfg"
 
 
 @dataclass
@@ -75,7 +72,7 @@ def build_form(
         outer.is_built = True
         form = replace(outer, change=_in_turn(change, outer.change), is_built=False)
     entry = model_entrypoint(base)
-    _stand_in(entry.__module__)
+    stand_in("build_model_with_cfg", build_model_with_cfg, _build, entry.__module__)
     token = _asked.set(form)
     try:
         model = entry(pretrained=pretrained, **kwargs)
@@ -86,14 +83,6 @@ def build_form(
 
 def _in_turn(first: Callable[[nn.Module], nn.Module], then: Callable[[nn.Module], nn.Module]) -> Callable[..., Any]:
     return lambda model: then(first(model))
-
-
-def _stand_in(entry_module: str) -> None:
-    """Stand in for timm's builder in its modules, and in that of an entry."""
-    for module_name, module in list(sys.modules.items()):
-        if module_name.startswith(_HOST) or module_name == entry_module:
-            if vars(module).get(_BUILDER) is build_model_with_cfg and module_name != __name__:
-                setattr(module, _BUILDER, _build)
 
 
 def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwargs: Any) -> nn.Module:
@@ -107,25 +96,24 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
     kwargs |= kwargs.pop("kwargs", {})
     is_pruned, is_strict = kwargs.pop("pruned", False), kwargs.pop("pretrained_strict", True)
     of_base = kwargs.pop("pretrained_filter_fn", None)
-    config = get_pretrained_cfg(variant)
-    given: dict[str, Any] = {}
-
-    def build_base(**model_kwargs: Any) -> nn.Module:
-        network: Any = model_cls(**model_kwargs)
-        network.pretrained_cfg = config.to_dict() if config else {}
-        return adapt_model_from_file(network, variant) if is_pruned else network
+    config, bases = get_pretrained_cfg(variant), []
 
     def build(**model_kwargs: Any) -> nn.Module:
-        given.update(model_kwargs)
-        return form.change(build_base(**model_kwargs))
+        network: Any = model_cls(**model_kwargs)
+        network.pretrained_cfg = config.to_dict() if config else {}
+        if is_pruned:
+            from timm.models._prune import adapt_model_from_file  # private: no other network needs it
+
+            network = adapt_model_from_file(network, variant)
+        if kwargs.get("pretrained") and of_base is not None:
+            bases.append(_on_meta(network))
+        return form.change(network)
 
     def filter_fn(state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
         state_dict = dict(state_dict.get("model", state_dict))  # under which the authors save it
         state_dict = form.rename(state_dict) if form.rename else state_dict
-        if of_base is not None and not has_masks(state_dict):
-            with torch.device("meta"):
-                base_on_meta = build_base(**given)
-            state_dict = _filtered(of_base, state_dict, base_on_meta)
+        if of_base is not None and not _is_of_form(state_dict, model):
+            state_dict = _filtered(of_base, state_dict, bases[0])
         if form.filter_fn is None:
             return state_dict
         if not is_strict:  # features without a head
@@ -136,6 +124,25 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
     kwargs |= {"model_cls": build, "variant": form.name, "pretrained_cfg": form.pretrained_cfg}
     strict = is_strict and form.filter_fn is None  # the form's filter is strict, and refuses before anything is loaded
     return build_model_with_cfg(pretrained_filter_fn=filter_fn, pretrained_strict=strict, **kwargs)
+
+
+def _is_of_form(state_dict: Mapping[str, Any], model: nn.Module) -> bool:
+    """Tell whether weights were saved from a form, with its kernels, and not from the base network."""
+    expected = model.state_dict()
+    names, known = state_dict.keys(), expected.keys()
+    is_like = names <= known or names >= known  # features have no head
+    kernels = [key for key in names & known if expected[key].ndim == 4]
+    return has_masks(state_dict) or (
+        is_like and all(state_dict[key].shape[2:] == expected[key].shape[2:] for key in kernels)
+    )
+
+
+def _on_meta(network: nn.Module) -> nn.Module:
+    """Return a network's twin without data, whose shapes tell a filter of timm's how to make weights fit."""
+    twins: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()}
+    for parameter in network.parameters():
+        twins[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+    return copy.deepcopy(network, twins)
 
 
 def _filtered(filter_fn: Callable[..., Any], state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:

@@ -143,7 +143,8 @@ def checkpoint_filter_fn(
 
 def has_masks(state_dict: Mapping[str, Any]) -> bool:
     """Tell whether a checkpoint is of a network with masks."""
-    return any(key.rpartition(".")[2] in _MASK_NAMES for key in state_dict)
+    layers = [{key.rpartition(".")[0] for key in state_dict if key.rpartition(".")[2] == name} for name in _MASK_NAMES]
+    return bool(set.intersection(*layers))  # a network may have parameters of its own with one of these names
 
 
 def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bool) -> StateDict:

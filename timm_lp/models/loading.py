@@ -14,8 +14,8 @@ from timm.models import is_model, split_model_name_tag
 from torch import nn
 
 from .checkpoint import read_weights, without_prefix
+from .host import FOLDER, HUB
 
-HUB, FOLDER = "hf-hub:", "local-dir:"  # in front of a name, as timm takes it
 _PATIENCE = 5  # seconds for a server's answer
 
 CONFIG_FILE = "config.json"  # beside saved weights; it says what timm builds

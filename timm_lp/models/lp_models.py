@@ -1,5 +1,6 @@
 """The registered models: a loop over the architectures and the variants."""
 
+import reprlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,18 +10,21 @@ from typing import Any
 from timm.models import (
     DefaultCfg,
     get_arch_pretrained_cfgs,
+    get_deprecated_models,
     is_model,
     model_entrypoint,
     register_model,
 )
 from torch import nn
 
-from ..convert import filter_of_layers, lp_merge, read_conversion, spare_masks_from_weight_decay, swap_convs
+from ..convert import lp_merge, spare_masks_from_weight_decay, swap_convs
 from ..layers import crop_conv2d_to
+from ..notes import filter_of_layers, read_conversion
 from .architectures import BASES, Architecture
 from .building import build_form
 from .checkpoint import checkpoint_filter_fn
 from .names import register_when_asked
+from .saving import check_what_timm_saves
 from .small_stem import SMALL_STEMS
 from .variants import BASE, VARIANTS, Variant, split_name
 
@@ -56,7 +60,8 @@ def create_variant(
 
     Raises:
         TypeError: If an option of `lp_convert` is given that this variant fixes.
-        ValueError: If `conversion` is none, or does not fit the network, or this is no convolutional network.
+        ValueError: If `conversion`, `merged` or `cropped` are no notes, or do not fit the network, or this is no
+            convolutional network.
     """
     name = f"{variant.prefix}_{architecture.name}"
     options = {key: kwargs.pop(key) for key in _ALL_OPTIONS & kwargs.keys()}
@@ -69,6 +74,7 @@ def create_variant(
             f"`{fixed[0]}` must not be given to {name}, got {options[fixed[0]]!r}. {by} fixes it (its options: "
             f"{allowed}); lp_{architecture.name} takes all of them."
         )
+    _check_merged(merged, cropped)
     arguments = {"kernel_scale": architecture.kernel_scale, **variant.conversion, **options}
     layers = None
     if conversion is not None:
@@ -100,13 +106,29 @@ def create_variant(
     return model
 
 
+def _check_merged(merged: Any, cropped: Any) -> None:
+    """Refuse what `lp_merge` notes on no network."""
+    if not isinstance(merged, bool):
+        raise ValueError(f"`merged` must be true or false, got {reprlib.repr(merged)}.")
+    if not cropped:
+        return
+    is_noted = isinstance(cropped, Mapping) and all(
+        isinstance(size, (list, tuple)) and [*map(type, size)] == [int, int] for size in cropped.values()
+    )
+    if not merged or not is_noted:
+        raise ValueError(
+            "`cropped` must be the two sides, pixels, of kernels of a merged network, by layer, got "
+            f"{reprlib.repr(cropped)}{'' if merged else ', and it is not merged'}."
+        )
+
+
 def _merged(network: nn.Module, cropped: Mapping[str, Sequence[int]]) -> nn.Module:
     """Return a network in the form that `lp_merge` gave another of its kind, whose weights are loaded next."""
     network = lp_merge(network.eval()).train()
     convs = {fqn: module for fqn, module in network.named_modules() if isinstance(module, nn.Conv2d)}
     for fqn, kernel_size in cropped.items():
         if fqn not in convs:
-            raise ValueError(f"`cropped` must name convolutions of {type(network).__name__}, got {fqn!r}.")
+            raise ValueError(f"`cropped` must name convolutions of {type(network).__name__}, got {reprlib.repr(fqn)}.")
         network.set_submodule(fqn, crop_conv2d_to(convs[fqn], tuple(kernel_size)))
     return network
 
@@ -145,15 +167,25 @@ default_cfgs: dict[str, DefaultCfg] = {}
 
 def _register(variant: Variant, architecture: Architecture) -> Callable[..., nn.Module]:
     create = _entrypoint(variant, architecture)
-    default_cfgs[create.__name__] = _default_cfg(architecture)
+    if get_arch_pretrained_cfgs(architecture.name):  # a network that the user registered may have none
+        default_cfgs[create.__name__] = _default_cfg(architecture)
     return register_model(create)
 
 
 def _register_name(name: str) -> None:
     """Register a variant of any network that timm knows, if the name is one."""
     base, prefix = split_name(name)
-    if prefix != BASE and is_model(base) and model_entrypoint(base).__module__ != __name__:
+    if prefix == BASE or not is_model(base) or base in get_deprecated_models():
+        return
+    if model_entrypoint(base).__module__ != __name__:
         _register(next(variant for variant in VARIANTS if variant.prefix == prefix), Architecture(base))
+
+
+def __getattr__(name: str) -> Any:
+    """Return the entry of any network's variant, as the attributes of this module are those of the paper's networks."""
+    if is_model(name) and (entry := model_entrypoint(name)).__module__ == __name__:
+        return entry
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 for _architecture in ARCHITECTURES:
@@ -162,3 +194,4 @@ for _architecture in ARCHITECTURES:
         globals()[_create.__name__] = _create
 
 register_when_asked(_register_name)
+check_what_timm_saves()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import timm
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -110,6 +111,35 @@ def test_a_last_map_of_one_pixel_is_said(start: Start, tmp_path: Path, caplog: p
     start(dataset=[dataset], small_stem=True)
     start(dataset=["digits"])
     assert "a single pixel" not in caplog.text
+
+
+def test_the_default_network_may_be_used_for_anything() -> None:
+    (model,) = FinetuneConfig().model
+    assert timm.get_pretrained_cfg(model).license == "apache-2.0"
+
+
+def test_a_licence_that_forbids_commerce_is_said(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    stages = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
+    models = {"model": ["convnextv2_tiny", "convnext_tiny"], "model_kwargs": stages, "dataset": [_bugs(tmp_path)]}
+    start(**models, pretrained=False)
+    assert "commercial" not in caplog.text
+    with pytest.raises(OSError, match="cannot be reached"):
+        start(**models, pretrained=True)
+    (message,) = [message for message in caplog.messages if "commercial" in message]
+    assert message.startswith("convnextv2_tiny starts from weights under cc-by-nc-4.0, which forbids commercial use")
+
+
+def test_models_that_were_trained_before_are_named(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = _bugs(tmp_path)
+    start(dataset=[dataset]).run()
+    assert "too: --model" not in caplog.text
+    start(dataset=[dataset], model=["resnet34"])
+    assert f"{tmp_path / 'out' / 'bugs'} holds trials of resnet18 too: --model goes on with them." in caplog.messages
 
 
 def test_training_images_in_the_test_are_said(

@@ -9,11 +9,14 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
+import timm
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from ...files import TRIAL_FILE
 from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
+from ...start import forbids_commerce
 from ...trials.folder import check_writable, find_data, find_finished
 from ...trials.record import TrialRecord
 from ...trials.runner import OnProgress, Runner, Task
@@ -109,6 +112,8 @@ class Benchmark:
             for trial in [*self._trials(data, model), *swept_trials]:
                 if not self._check_finished(trial, but=swept):
                     unfinished[model, trial.variant] = None
+        self._say_licences(dict.fromkeys(model for model, _ in unfinished))
+        self._name_other_models()
         for model, variant in unfinished:
             check_start(config, model, variant)
         if accelerator.is_main_process:
@@ -124,6 +129,25 @@ class Benchmark:
                     "Give a larger --img-size%s.",
                     model, stem,
                 )  # fmt: skip
+
+    def _say_licences(self, models: Collection[str]) -> None:
+        for model in models if self._is_main and self.config.pretrained and not self.config.checkpoint else ():
+            cfg = timm.get_pretrained_cfg(model)
+            if cfg is not None and forbids_commerce(cfg.license):
+                _logger.warning(
+                    "%s starts from weights under %s, which forbids commercial use, of what is trained too.",
+                    model, cfg.license,
+                )  # fmt: skip
+
+    def _name_other_models(self) -> None:
+        """Name models that were trained there before: a run that began with another default goes on with its name."""
+        for data in self.datasets if self._is_main else ():
+            folder = self.output_dir / data.folder
+            others = {path.parts[-3] for path in folder.glob(f"*/*/{TRIAL_FILE}")} - {*self.config.model}
+            if others:
+                _logger.info(
+                    "%s holds trials of %s too: --model goes on with them.", folder, ", ".join(sorted(others))
+                )
 
     def run(self) -> list[TrialRecord]:
         """Run every trial that has no record yet, and return the records of all.

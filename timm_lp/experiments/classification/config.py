@@ -34,7 +34,7 @@ class FinetuneConfig(Settings):
     """Settings of a run; the same for every variant, as in the paper (Table 4)."""
 
     model: list[str] = setting(
-        ["convnextv2_tiny"], "one or more: base networks in timm's registry, with or without a tag"
+        ["convnext_tiny"], "one or more: base networks in timm's registry, with or without a tag"
     )
     model_kwargs: dict[str, Any] = setting(
         {}, "further arguments of the models, key=value, or of one of them, model={'key': value}"
