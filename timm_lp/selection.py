@@ -1,8 +1,9 @@
 """Which convolutions of a network the paper converts: those of its feature extractor."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -11,8 +12,16 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize
 
 from .layers.large_kernel import computes_as_conv2d
+from .variants import DEPTHWISE
 
 FilterFn = Callable[[nn.Module, str], bool]
+
+
+class NoSuchLayerError(ValueError):
+    """`lp_layers` names nothing that can be converted."""
+
+
+_EXAMPLES = 5  # names of layers in a message
 
 
 def feature_extractor_filter(model: nn.Module) -> FilterFn:
@@ -63,6 +72,55 @@ def why_left_alone(conv: nn.Conv2d, tied: set[int]) -> str | None:
     if any(id(parameter) in tied for parameter in conv.parameters()):
         return "its weight or bias is shared with another layer"
     return None
+
+
+def named_layers(
+    patterns: Sequence[str], convs: Mapping[str, nn.Conv2d], reasons: Mapping[str, str | None]
+) -> set[str]:
+    """Return the names of the convolutions that patterns name.
+
+    A pattern is a layer's name, or that of a module that layers are in, as `timm.utils.freeze` takes them; with the
+    wildcards of `fnmatch`, as timm's `no_weight_decay` takes them, where `*` is any text with dots in it; or
+    `depthwise`.
+
+    Args:
+        patterns: The patterns, each of which must name a convolution that can be converted.
+        convs: A network's convolutions by their names.
+        reasons: Those that are to be converted, and why some cannot be (None for the others).
+
+    Raises:
+        NoSuchLayerError: If one names nothing that can be converted.
+        ValueError: If there is no pattern.
+    """
+    if isinstance(patterns, str) or not patterns:
+        raise ValueError(f"`lp_layers` must be a list of names of layers, got {patterns!r}. Write ['layer1'].")
+    named: set[str] = set()
+    for pattern in patterns:
+        matching = {name for name, conv in convs.items() if _is_named(name, conv, pattern)}
+        if all(reasons.get(name, "left out") for name in matching):
+            raise NoSuchLayerError(_nothing_named(pattern, next(iter(matching), None), reasons))
+        named |= matching
+    return named
+
+
+def _is_named(name: str, conv: nn.Conv2d, pattern: str) -> bool:
+    if pattern == DEPTHWISE:
+        return conv.groups == conv.in_channels > 1
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def _nothing_named(pattern: str, example: str | None, reasons: Mapping[str, str | None]) -> str:
+    """Return what is wrong with a pattern that names no convolution that can be converted."""
+    there = [name for name, reason in reasons.items() if not reason]
+    examples = ", ".join(there[:: max(1, len(there) // _EXAMPLES)][:_EXAMPLES])
+    fault = "which names none of the network's"
+    if example is not None:
+        why = reasons.get(example) or "it sees no map of the feature extractor, or `filter_fn` leaves it out"
+        fault = f"which names {example} for instance, left alone since {why}"
+    return (
+        f"`lp_layers` must name convolutions that can be converted, got {pattern!r}, {fault}. There are "
+        f"{len(there)}: {examples or 'none'}{' and others' if len(there) > _EXAMPLES else ''}."
+    )
 
 
 def tied_parameters(model: nn.Module) -> set[int]:

@@ -111,9 +111,12 @@ def fill_repo_id(card: str, repo_id: str) -> str:
 def _name_of(model: nn.Module) -> ModelName:
     config: Any = getattr(model, "pretrained_cfg", {})
     name = parse_name(config.get("architecture", type(model).__name__))
-    conversion = get_model_args(model).get("conversion")  # of a network that was converted by hand
+    arguments = get_model_args(model)
+    conversion = arguments.get("conversion")  # of a network that was converted by hand
     if conversion is None:
-        return name
+        layers = tuple(arguments.get("lp_layers") or ())
+        where = f", in {', '.join(f'`{layer}`' for layer in layers)} alone" if layers else ""
+        return replace(name, layers=layers, summary=f"{name.summary}{where}")
     start = f"p starting at {conversion['p_init']:g}" if conversion["masked"] else "without masks"
     return replace(
         name,

@@ -45,26 +45,33 @@ def description(
 ) -> str:
     """Return what the model is, in a few sentences."""
     base, arguments = linked_title(name.architecture), get_model_args(model)
-    layers = arguments["conversion"]["layers"] if "conversion" in arguments else None
+    converted = _converted(name, arguments)
     if name.variant == BASE:
         text = f"{base} as it is, without Lp-convolutions: what those with them are compared with."
     elif name.variant == "large" and not merged:
         kernels = f"the large kernels of {_PAPER}" if name.enlarged else "its own kernels"
+        kernels += f" in {converted}" * bool(name.layers)
         compared = "what networks with masks are compared with"
         text = f"{base} with {kernels}, but without masks: {compared}"
         text += "." if evaluations else ", or what is left of one whose masks were folded in."
     else:
         grown = "made about twice as large and " if name.enlarged else ""
         text = (
-            f"{base} with Lp-convolutions ({_PAPER}): each kernel of "
-            f"{f'{len(layers)} of its convolutions' if layers else 'its feature extractor'} is {grown}multiplied by a "
-            f"smooth mask, one for each output channel, whose shape and exponent p are "
+            f"{base} with Lp-convolutions ({_PAPER}): each kernel of {converted} is {grown}multiplied by a smooth "
+            "mask, one for each output channel, whose shape and exponent p are "
             f"{'fixed' if _has_frozen_masks(model, name) else 'parameters'}."
         )
     if merged or arguments.get("merged"):
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
     best = [_top1(e, seed) for e in evaluations if e.metric == "top1" and e.values]
     return f"{text} Top-1: {', '.join(best)}, see below." if best else text
+
+
+def _converted(name: ModelName, arguments: dict[str, Any]) -> str:
+    """Return which layers of a network are converted, in words."""
+    if "conversion" in arguments:
+        return f"{len(arguments['conversion']['layers'])} of its convolutions"
+    return " and ".join(f"`{layer}`" for layer in name.layers) or "its feature extractor"
 
 
 def _top1(evaluation: Evaluation, seed: int | None) -> str:

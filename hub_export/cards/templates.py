@@ -51,7 +51,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[Any]], *, left: int = 
 def one_line(value: Any) -> str:
     """Return a value as text on one line that means nothing to Markdown's tables or to HTML."""
     text = " ".join(str(value).split())
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
 
 def giga(count: int) -> str:
@@ -75,6 +75,7 @@ class ModelName:
         enlarged: Whether the variants have larger kernels than the base network.
         frozen: Whether the variant's masks are never trained.
         summary: What the variant is, in words.
+        layers: Patterns of the only layers that the variant converts; none for all of the feature extractor.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ModelName:
     enlarged: bool
     frozen: bool
     summary: str
+    layers: tuple[str, ...] = ()
 
 
 def parse_name(name: str) -> ModelName:

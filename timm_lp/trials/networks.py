@@ -177,15 +177,16 @@ def _of_file(name: str, path: Path) -> Subject:
 
 
 def _of_folder(name: str, folder: Path) -> Subject:
-    model, variant = split_name(_architecture(folder))
+    model, variant = _model_and_variant(folder)
     return Subject(name, folder, model=model, variant=variant, is_sudoku=model == SUDOKU)
 
 
-def _architecture(folder: Path) -> str:
+def _model_and_variant(folder: Path) -> tuple[str, str]:
     path = folder / CONFIG_FILE
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["architecture"])
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return split_name(str(config["architecture"]), config.get("model_args"))
+    except (AttributeError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             f"`NETWORK` must have a {CONFIG_FILE} that names its architecture, got {path}: {error!r}. Save it with "
             "timm.models.save_for_hf."

@@ -14,7 +14,7 @@ from ...command import first_line
 from ...models.checkpoint import checkpoint_filter_fn, read_weights, without_prefix
 from ...models.loading import UnreachableError, check_reach, create_model
 from ...models.variants import BASE, parse_variant
-from ...selection import feature_extractor_filter
+from ...selection import NoSuchLayerError, feature_extractor_filter
 from .config import FinetuneConfig
 from .optimizer import create_optimizer
 
@@ -130,7 +130,7 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
             **arguments,
             **named.options,
         )
-    except UnreachableError:
+    except (NoSuchLayerError, UnreachableError):
         raise
     except Exception as error:  # timm's networks raise anything when an argument does not fit
         names = ", ".join(f"`{name}`" for name in ("model", "model_kwargs", *config.network_arguments, "pretrained"))
