@@ -29,8 +29,8 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
 
     In a model with timm's `forward_features` these are the convolutions that it runs on a map of more than one pixel,
     found by running it once on the meta device, without data or arithmetic. It leaves out a classifier that is written
-    as convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model, where nothing tells
-    the classifier from the features, it is every convolution.
+    as convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model it is every
+    convolution but the classifier, where a configuration like timm's names that.
 
     Args:
         model: The network; its weights and modes are not changed.
@@ -40,8 +40,8 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
     """
     config = getattr(model, "pretrained_cfg", None)
     config = config if isinstance(config, dict) else {}  # timm's is one
-    if not config and not hasattr(model, "forward_features"):
-        return lambda module, fqn: True
+    if not hasattr(model, "forward_features") and not hasattr(model, "feature_info"):  # which timm's wrappers have
+        return lambda module, fqn: fqn not in _as_names(config.get("classifier"))
     input_size = (_in_channels(model, config), *config.get("input_size", (3, 224, 224))[1:])
     try:
         selected = _convs_that_see_a_map(model, input_size)
@@ -129,13 +129,16 @@ def tied_parameters(model: nn.Module) -> set[int]:
     return {key for key, count in owners.items() if count > 1}
 
 
+def _as_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
 def _in_channels(model: nn.Module, config: dict[str, Any]) -> int:
     """Return the number of channels of the model's input."""
     in_chans = getattr(model, "in_chans", None)
     if isinstance(in_chans, int):
         return in_chans
-    first_conv = config.get("first_conv")
-    name = first_conv if isinstance(first_conv, str) else next(iter(first_conv or ()), None)
+    name = next(iter(_as_names(config.get("first_conv"))), None)
     module = dict(model.named_modules()).get(name) if name else None
     return module.in_channels if isinstance(module, nn.Conv2d) else config.get("input_size", (3,))[0]
 

@@ -8,6 +8,7 @@ from timm.models import get_model_args, get_model_input_config
 from torch import nn
 
 from timm_lp.masks.statistics import layer_masks
+from timm_lp.models.own import path_of
 
 from . import sections
 from .evaluation import Evaluation, Trials
@@ -80,6 +81,7 @@ def render_card(
         layers_table=sections.layers_table(masks),
         masks_image=masks_image,
         needs_package=merged or is_ours(name.name),
+        built_by=path_of(name.name),
         repository=REPOSITORY,
         label_names=label_names,
         label_list=sections.label_list(label_names or []),

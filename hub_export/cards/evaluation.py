@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult
 from timm.models import split_model_name_tag
 
 from timm_lp.models.variants import BASE, PAPER, REINIT, with_layers
+from timm_lp.module_path import is_module_path, name_of
 from timm_lp.start import Start
 from timm_lp.trials.record import TrialRecord
 from timm_lp.trials.summary import command_of, ended_well, summarize, summarize_trial, tested_groups
@@ -82,7 +83,7 @@ class Trials:
             ValueError: If there are trials, but none of its base network or of its variant, or if those of its variant
                 are not all of one data set, or are those of two runs.
         """
-        fitting = [record for record in self.records if split_model_name_tag(record.model)[0] == name.architecture]
+        fitting = [record for record in self.records if _architecture(record.model) == name.architecture]
         variant = self._variant(name, {record.variant for record in fitting}, damped, merged)
         chosen = [record for record in fitting if record.variant == variant]
         if self.records and not fitting:
@@ -115,6 +116,11 @@ class Trials:
                 "trial's folder."
             )
         return paper if damped else whole
+
+
+def _architecture(model: str) -> str:
+    """Return the registered name of a record's base network, without a tag."""
+    return name_of(model) if is_module_path(model) else split_model_name_tag(model)[0]
 
 
 def _refuse(rule: str, wanted: str, got: set[str]) -> NoReturn:

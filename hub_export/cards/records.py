@@ -26,7 +26,7 @@ _SOURCES = {
     "file": re.compile(r"[^/\\]+"),
     "sha256": re.compile(r"[0-9a-f]{64}"),
 }
-_NAME = re.compile(r"[\w.@,*?!\[\]-]+")  # of a network, or of a variant with patterns of layers
+_NAME = re.compile(r"[\w.:@,*?!\[\]-]+")  # of a network or its class, or of a variant with patterns of layers
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 _LOCAL_PATH = re.compile(r"(?<![^'\"=])(?:file:)?(?:/|[A-Za-z]:[\\/]|\\\\)[^'\"]*")
 _MAX_SHOWN = 200  # letters of a value in a message

@@ -24,6 +24,7 @@ from timm_lp.masks.statistics import (
     share,
 )
 from timm_lp.models.complexity import count_macs, count_parameters, to_meta
+from timm_lp.models.own import path_of
 from timm_lp.models.variants import BASE
 from timm_lp.trials.record import TrialRecord
 
@@ -94,6 +95,7 @@ def facts(
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
     loads_as, what = (f"large_{name.architecture}", f"{name.name}, merged") if merged else (name.name, name.summary)
     needed = ", after timm-lp is installed" if is_ours(loads_as) else ""
+    needed += f" and `{path}` is registered" if (path := path_of(loads_as)) else ""
     lines = {"Architecture": f"`{loads_as}` in timm's registry{needed} ({what})"}
     if layers:
         sizes = Counter(layer.kernel_size for layer in layers)

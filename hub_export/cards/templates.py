@@ -12,6 +12,7 @@ from timm.models import is_model, model_entrypoint
 
 from timm_lp.models import ARCHITECTURES
 from timm_lp.models.architectures import Architecture
+from timm_lp.models.own import path_of
 from timm_lp.models.variants import VARIANTS, split_name
 from timm_lp.reporting import markdown_rows
 
@@ -109,7 +110,9 @@ def parse_name(name: str) -> ModelName:
 
 
 def linked_title(architecture: str) -> str:
-    """Return a base network's title with a link to its source; of a network of timm that the paper lacks, its name."""
+    """Return a base network's title with a link to its source; of a network that the paper lacks, its name."""
+    if path := path_of(architecture):
+        return f"`{path}`"
     facts = architecture_facts()["architectures"].get(architecture)
     return f"[{facts['title']}]({facts['source']['url']})" if facts else f"`{architecture}` of timm"
 

@@ -165,13 +165,13 @@ def trial_folder(data: str, model: str, variant: str, seed: int, swept_lr: float
 
     Args:
         data: Name of the folder of the data set.
-        model: The base network's name.
+        model: The base network's name, or the path of its class, whose colon no folder can have everywhere.
         variant: The variant of it.
         seed: The trial's seed.
         swept_lr: The learning rate that it tries on held-out images, None for other trials.
     """
     name = f"{variant_folder(variant)}-seed{seed}" if swept_lr is None else f"lr-sweep/lr{swept_lr:g}-seed{seed}"
-    return f"{data}/{model}/{name}"
+    return f"{data}/{model.replace(':', '.')}/{name}"
 
 
 def variant_folder(variant: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import file_digest
+from ...module_path import is_module_path
 from ...settings import SEEDS, TINY, Settings, check_lists, setting
 from ...variants import BASE, DEPTHWISE, PART, split_layers, with_layers
 from ..data.presets import ReadOptions
@@ -37,7 +38,9 @@ class FinetuneConfig(Settings):
     """Settings of a run; the same for every variant, as in the paper (Table 4)."""
 
     model: list[str] = setting(
-        ["convnextv2_tiny"], "one or more: base networks in timm's registry, with or without a tag"
+        ["convnextv2_tiny"],
+        "one or more: base networks in timm's registry, with or without a tag, or classes or functions of your own, "
+        "mypackage.nets:MyNet",
     )
     model_kwargs: dict[str, Any] = setting(
         {}, "further arguments of the models, key=value, or of one of them, model={'key': value}"
@@ -159,6 +162,7 @@ class FinetuneConfig(Settings):
         """Refuse what no run could use."""
         self._name_layers()
         self._check_names()
+        self._check_paths()
         if len(self.ratio) != 2 or self.ratio[0] > self.ratio[1]:
             raise ValueError(f"`ratio` must be two numbers, the least first, got {self.ratio}.")
         if self.checkpoint is not None and len(self.model) > 1:
@@ -195,6 +199,14 @@ class FinetuneConfig(Settings):
 
     def _check_names(self) -> None:
         check_lists(self, "model", "variants", "seeds", "dataset", *(["lr_sweep"] if self.lr_sweep else []))
+
+    def _check_paths(self) -> None:
+        for model in self.model:
+            if ":" in model and not is_module_path(model):
+                raise ValueError(
+                    f"`model` must be a name of timm's, or a class or function by its module, got {model!r}. Write "
+                    "mypackage.nets:MyNet."
+                )
 
     def _give_small_stems(self) -> None:
         """Put the names of the networks with a small stem in place of the others, so that the settings show them."""
