@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import nn
 
+from timm_lp.models import register_network
+
 from .cards import architectures
 from .download import list_networks, pull
 from .errors import HubError, VerificationError
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hub_logging.disable_propagation()  # it prints its warnings itself
     name, options = parse_arguments(arguments)
     try:
+        if code := getattr(options, "code", None):
+            register_network(code)
         _RUN[name](options)
     except (HubError, VerificationError, ValueError, OSError) as error:
         sys.exit(f"{COMMANDS[name].program}: {_message(error)}")

@@ -34,7 +34,19 @@ def _model_args(text: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(Settings):
+class CodeSettings(Settings):
+    """Whose code builds the network."""
+
+    code: str | None = setting(
+        None,
+        "the class or function that builds the network, if it is not timm's; it is imported and run, so trust it",
+        str,
+        metavar="MODULE:NAME",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(CodeSettings):
     """Which network, and what its card says."""
 
     network: str = setting(MISSING, _NETWORK, str, positional=True)
@@ -62,7 +74,7 @@ class StageSettings(NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings(Settings):
+class VerifySettings(CodeSettings):
     """What is checked."""
 
     folder: str = setting(MISSING, "a staged folder", str, positional=True)
@@ -81,7 +93,7 @@ class PushSettings(NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PullSettings(Settings):
+class PullSettings(CodeSettings):
     """What is brought here, and where to."""
 
     repo_id: str = setting(MISSING, "OWNER/NAME", str, positional=True, metavar="repo")

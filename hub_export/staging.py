@@ -19,6 +19,7 @@ from timm_lp.convert import copy_network
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.loading import UnreachableError, create_model
+from timm_lp.models.own import built_by
 from timm_lp.models.saving import what_differs
 from timm_lp.start import Start, pretrained_start
 from timm_lp.trials.networks import Subject, find_networks
@@ -240,7 +241,10 @@ def _fold_masks(network: nn.Module) -> None:
 def _save(network: nn.Module, folder: Path, target: Path, name: str) -> None:
     try:
         save_for_hf(
-            network, str(folder), model_config={"pretrained_cfg": {"architecture": name}}, safe_serialization=True
+            network,
+            str(folder),
+            model_config={**built_by(network), "pretrained_cfg": {"architecture": name}},
+            safe_serialization=True,
         )
     except SafetensorError as error:
         raise OSError(f"{target} cannot be written: {error}.") from error

@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from timm_lp.files import parse_json
 from timm_lp.models.checkpoint import read_weights, without_prefix
+from timm_lp.models.own import unknown_network
 
 from .errors import VerificationError, first_line
 from .files import CONFIG, WEIGHTS
@@ -57,7 +58,7 @@ def _problem(config: Any) -> str | None:
         return "without `pretrained_cfg`"
     architecture, arguments, source = config.get("architecture"), config.get("model_args", {}), config["pretrained_cfg"]
     if not isinstance(architecture, str) or not re.fullmatch(r"\w+", architecture) or not timm.is_model(architecture):
-        return f"with the unknown architecture {architecture!r}"
+        return f"of {unknown_network(architecture, config)}"
     if type(config.get("num_classes")) is not int or not 0 <= config["num_classes"] < 2**20:
         return f"with num_classes = {config.get('num_classes')!r}"
     if not isinstance(arguments, dict):

@@ -20,8 +20,8 @@ from .imports import (
 
 ROOT = Path(__file__).parents[1]
 TOOLS = (
-    *("timm_lp.command", "timm_lp.files", "timm_lp.lazy", "timm_lp.recipes", "timm_lp.reporting", "timm_lp.settings"),
-    *("timm_lp.start", "timm_lp.variants"),
+    *("timm_lp.command", "timm_lp.files", "timm_lp.lazy", "timm_lp.module_path", "timm_lp.recipes"),
+    *("timm_lp.reporting", "timm_lp.settings", "timm_lp.start", "timm_lp.variants"),
 )
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.trials"
@@ -33,6 +33,7 @@ ROOMS = Rooms(
         "timm_lp.reporting": ["timm_lp.files"],
         "timm_lp.recipes": ["timm_lp.settings"],
         "timm_lp.command": ["timm_lp.recipes"],
+        "timm_lp.module_path": ["timm_lp.command"],
         # The library, from the operators up.
         "timm_lp.ops": TOOLS,
         "timm_lp.layers": ["timm_lp.ops"],

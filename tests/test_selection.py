@@ -11,7 +11,7 @@ from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
-from timm_lp import LpConv2d
+from timm_lp import LpConv2d, lp_convert
 from timm_lp.selection import feature_extractor_filter, tied_parameters, why_left_alone
 
 
@@ -267,3 +267,51 @@ def test_a_module_under_two_names_is_not_tied() -> None:
     assert tied_parameters(model) == set()
     model.register_parameter("weight", conv.weight)
     assert tied_parameters(model) == {id(conv.weight)}
+
+
+def stages() -> nn.Module:
+    """Return a network of two stages, each of a depthwise and a pointwise convolution, with a tied pair behind them."""
+    blocks = [nn.ModuleDict({"dw": nn.Conv2d(4, 4, 3, groups=4), "pw": nn.Conv2d(4, 4, 1)}) for _ in range(2)]
+    tied = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+    tied[1].weight = tied[0].weight
+    return nn.ModuleDict({"stem": nn.Conv2d(3, 4, 3), "stages": nn.ModuleList(blocks), "stem2": nn.Sequential(*tied)})
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["stem"], "stem"),
+        (["stages.1", "stem"], "stem stages.1.dw stages.1.pw"),
+        (["stages"], "stages.0.dw stages.0.pw stages.1.dw stages.1.pw"),
+        (["*.pw"], "stages.0.pw stages.1.pw"),
+        (["s*.[!1].?w"], "stages.0.dw stages.0.pw"),
+        (["depthwise"], "stages.0.dw stages.1.dw"),
+        (["*"], "stem stages.0.dw stages.0.pw stages.1.dw stages.1.pw"),
+    ],
+)
+@pytest.mark.parametrize("masked", [True, False])
+def test_layers_by_their_names(patterns: list[str], names: str, masked: bool) -> None:
+    model = lp_convert(stages(), masked=masked, lp_layers=patterns)
+    assert " ".join(model.lp_conversion["layers"]) == names
+    large = {name for name, conv in model.named_modules() if isinstance(conv, nn.Conv2d) and conv.kernel_size[0] > 3}
+    assert large == {name for name in names.split() if not name.endswith("pw")}  # 1x1 becomes 3x3
+    narrowed = lp_convert(stages(), lp_layers=patterns, filter_fn=lambda module, fqn: "0.pw" not in fqn)
+    assert narrowed.lp_conversion["layers"] == [name for name in names.split() if "0.pw" not in name]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["stem", "stage"], "got 'stage', which names none of the network's. There are 5: stem, stages.0.dw, .*dw, "),
+        (["stem", "pw"], "got 'pw', which names none"),
+        (["stem2"], r"got 'stem2', which names stem2\.[01] for instance, left alone since its weight or bias is"),
+        (["dw", ""], "got 'dw'"),
+        ([], r"be a list of names of layers, got \[\]"),
+        ("stem", r"be a list of names of layers, got 'stem'\. Write \['layer1'\]"),
+    ],
+)
+def test_names_of_no_layers_change_nothing(patterns: Any, message: str) -> None:
+    model = stages()
+    with pytest.raises(ValueError, match=f"`lp_layers` must .*{message}"):
+        lp_convert(model, lp_layers=patterns)
+    assert not any(isinstance(module, LpConv2d) for module in model.modules())

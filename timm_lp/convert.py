@@ -4,7 +4,7 @@ import copy
 import fnmatch
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from .layers import LpConv2d, crop_conv2d, is_adapter, to_large_conv2d
 from .layers.hooks import has_hooks
 from .layers.lp_conv2d import check_p_init
 from .notes import filter_of_layers, note_conversion, note_merge, read_conversion
-from .selection import FilterFn, feature_extractor_filter, tied_parameters, why_left_alone
+from .selection import FilterFn, feature_extractor_filter, named_layers, tied_parameters, why_left_alone
 
 _logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ def lp_convert(
     trainable_mask: bool = True,
     preserve: bool = True,
     filter_fn: FilterFn | None = None,
+    lp_layers: Sequence[str] | None = None,
     conversion: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Replace a network's convolutions by Lp-convolutions of about twice their kernel size.
@@ -61,6 +62,8 @@ def lp_convert(
             embedded kernels, as the authors do.
         filter_fn: `filter_fn(module, fqn) -> bool` chooses among the `nn.Conv2d`; None for those of the feature
             extractor, as in the paper (`timm_lp.selection.feature_extractor_filter`).
+        lp_layers: Names of the only ones of these to convert, or of modules that they are in: `["layer1"]`,
+            `["blocks.*.conv_dw"]`, `["depthwise"]` (`timm_lp.selection.named_layers`); None for all of them.
         conversion: The note of another network of this kind, in place of all other arguments.
 
     Returns:
@@ -69,7 +72,8 @@ def lp_convert(
     Raises:
         TypeError: If `model` is not an `nn.Module`.
         ValueError: If `p_init` is not a finite number >= 1, `kernel_scale` neither 1 nor 2, the model has
-            LpConv2d or adapters of peft already, no convolution is left to convert, or `conversion` does not fit it.
+            LpConv2d or adapters of peft already, no convolution is left to convert, `lp_layers` names none of them,
+            or `conversion` does not fit it.
     """
     if conversion is not None:
         _check_module(model)
@@ -83,6 +87,7 @@ def lp_convert(
         masked=masked,
         trainable_mask=trainable_mask,
         preserve=preserve,
+        lp_layers=lp_layers,
     )
     options = {"p_init": p_init, "trainable_mask": trainable_mask, "preserve": preserve} if masked else {}
     note = {"layers": layers, "masked": masked, "kernel_scale": kernel_scale, **options}
@@ -99,6 +104,7 @@ def swap_convs(
     masked: bool = True,
     trainable_mask: bool = True,
     preserve: bool = True,
+    lp_layers: Sequence[str] | None = None,
 ) -> tuple[nn.Module, list[str]]:
     """Do what `lp_convert` does, without a note on the network, and return the converted layers' names too.
 
@@ -110,6 +116,7 @@ def swap_convs(
         masked: As in `lp_convert`.
         trainable_mask: As in `lp_convert`.
         preserve: As in `lp_convert`.
+        lp_layers: As in `lp_convert`.
 
     Raises:
         TypeError: As in `lp_convert`.
@@ -117,7 +124,7 @@ def swap_convs(
     """
     _check_module(model)
     check_p_init(p_init)
-    convs = _find_convs(model, filter_fn)
+    convs = _find_convs(model, filter_fn, lp_layers)
     layers = [name for name, module in model.named_modules() if module in convs]
     replacements = {
         conv: LpConv2d.from_conv2d(
@@ -257,7 +264,7 @@ def _check_hooks(model: nn.Module, merged: nn.Module) -> None:
         )
 
 
-def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]:
+def _find_convs(model: nn.Module, filter_fn: FilterFn | None, lp_layers: Sequence[str] | None) -> list[nn.Conv2d]:
     """Return the convolutions to convert, each once, and log those that the filter chose and that have to stay."""
     converted = [name for name, module in model.named_modules() if isinstance(module, LpConv2d)]
     if converted:
@@ -275,6 +282,9 @@ def _find_convs(model: nn.Module, filter_fn: FilterFn | None) -> list[nn.Conv2d]
     filter_fn = filter_fn or feature_extractor_filter(model)
     tied = tied_parameters(model)
     reasons = {name: why_left_alone(conv, tied) for name, conv in candidates if filter_fn(conv, name)}
+    if lp_layers is not None:
+        named = named_layers(lp_layers, dict(candidates), reasons)
+        reasons = {name: reason for name, reason in reasons.items() if name in named}
     chosen = [conv for name, conv in candidates if name in reasons and not reasons[name]]
     stay = _listed(reasons)
     if not chosen:

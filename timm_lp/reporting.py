@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ _COLORS = {
     **{"lp16": "#dd8452", "lp256f": "#9a6fb0"},
 }
 _OTHER_COLOR = "#888888"
+_LINES_OF_PARTS = (":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (6, 4)))  # of variants such as `lp2@layer1`, in turn
 
 _TABLE = re.compile(r"^\|.*\|$")
 _PICTURE = re.compile(r"^!\[(?P<title>.*)\]\((?P<file>.*)\)$")
@@ -72,8 +74,20 @@ def counted(count: int, word: str) -> str:
 
 def variant_style(variant: str) -> dict[str, str]:
     """Return the colour of a variant in every picture, and its line: dashed for forms such as `lp2-paper`."""
-    name = variant.split("-")[0]
-    return {"color": _COLORS.get(name, _OTHER_COLOR), "linestyle": "--" if "-" in variant else "-"}
+    whole = variant.partition("@")[0]
+    return {"color": _COLORS.get(whole.split("-")[0], _OTHER_COLOR), "linestyle": "--" if "-" in whole else "-"}
+
+
+def line_styles(variants: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the styles of the variants in one picture, where those that convert other layers have other lines."""
+    lines: dict[str, Iterator[Any]] = {}
+    styles: dict[str, dict[str, Any]] = {}
+    for variant in variants:
+        whole, part, _ = variant.partition("@")
+        styles[variant] = dict(variant_style(variant))
+        if part:
+            styles[variant]["linestyle"] = next(lines.setdefault(whole, cycle(_LINES_OF_PARTS)))
+    return styles
 
 
 def markdown_rows(header: Sequence[str], lines: Sequence[Sequence[str]], *, left: int = 1) -> str:

@@ -1,8 +1,9 @@
 """Which convolutions of a network the paper converts: those of its feature extractor."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -11,8 +12,16 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize
 
 from .layers.large_kernel import computes_as_conv2d
+from .variants import DEPTHWISE
 
 FilterFn = Callable[[nn.Module, str], bool]
+
+
+class NoSuchLayerError(ValueError):
+    """`lp_layers` names nothing that can be converted."""
+
+
+_EXAMPLES = 5  # names of layers in a message
 
 
 def feature_extractor_filter(model: nn.Module) -> FilterFn:
@@ -20,8 +29,8 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
 
     In a model with timm's `forward_features` these are the convolutions that it runs on a map of more than one pixel,
     found by running it once on the meta device, without data or arithmetic. It leaves out a classifier that is written
-    as convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model, where nothing tells
-    the classifier from the features, it is every convolution.
+    as convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model it is every
+    convolution but the classifier, where a configuration like timm's names that.
 
     Args:
         model: The network; its weights and modes are not changed.
@@ -31,8 +40,8 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
     """
     config = getattr(model, "pretrained_cfg", None)
     config = config if isinstance(config, dict) else {}  # timm's is one
-    if not config and not hasattr(model, "forward_features"):
-        return lambda module, fqn: True
+    if not hasattr(model, "forward_features") and not hasattr(model, "feature_info"):  # which timm's wrappers have
+        return lambda module, fqn: fqn not in _as_names(config.get("classifier"))
     input_size = (_in_channels(model, config), *config.get("input_size", (3, 224, 224))[1:])
     try:
         selected = _convs_that_see_a_map(model, input_size)
@@ -65,10 +74,63 @@ def why_left_alone(conv: nn.Conv2d, tied: set[int]) -> str | None:
     return None
 
 
+def named_layers(
+    patterns: Sequence[str], convs: Mapping[str, nn.Conv2d], reasons: Mapping[str, str | None]
+) -> set[str]:
+    """Return the names of the convolutions that patterns name.
+
+    A pattern is a layer's name, or that of a module that layers are in, as `timm.utils.freeze` takes them; with the
+    wildcards of `fnmatch`, as timm's `no_weight_decay` takes them, where `*` is any text with dots in it; or
+    `depthwise`.
+
+    Args:
+        patterns: The patterns, each of which must name a convolution that can be converted.
+        convs: A network's convolutions by their names.
+        reasons: Those that are to be converted, and why some cannot be (None for the others).
+
+    Raises:
+        NoSuchLayerError: If one names nothing that can be converted.
+        ValueError: If there is no pattern.
+    """
+    if isinstance(patterns, str) or not patterns:
+        raise ValueError(f"`lp_layers` must be a list of names of layers, got {patterns!r}. Write ['layer1'].")
+    named: set[str] = set()
+    for pattern in patterns:
+        matching = {name for name, conv in convs.items() if _is_named(name, conv, pattern)}
+        if all(reasons.get(name, "left out") for name in matching):
+            raise NoSuchLayerError(_nothing_named(pattern, next(iter(matching), None), reasons))
+        named |= matching
+    return named
+
+
+def _is_named(name: str, conv: nn.Conv2d, pattern: str) -> bool:
+    if pattern == DEPTHWISE:
+        return conv.groups == conv.in_channels > 1
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def _nothing_named(pattern: str, example: str | None, reasons: Mapping[str, str | None]) -> str:
+    """Return what is wrong with a pattern that names no convolution that can be converted."""
+    there = [name for name, reason in reasons.items() if not reason]
+    examples = ", ".join(there[:: max(1, len(there) // _EXAMPLES)][:_EXAMPLES])
+    fault = "which names none of the network's"
+    if example is not None:
+        why = reasons.get(example) or "it sees no map of the feature extractor, or `filter_fn` leaves it out"
+        fault = f"which names {example} for instance, left alone since {why}"
+    return (
+        f"`lp_layers` must name convolutions that can be converted, got {pattern!r}, {fault}. There are "
+        f"{len(there)}: {examples or 'none'}{' and others' if len(there) > _EXAMPLES else ''}."
+    )
+
+
 def tied_parameters(model: nn.Module) -> set[int]:
     """Return the ids of the parameters that more than one module owns."""
     owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     return {key for key, count in owners.items() if count > 1}
+
+
+def _as_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
 def _in_channels(model: nn.Module, config: dict[str, Any]) -> int:
@@ -76,8 +138,7 @@ def _in_channels(model: nn.Module, config: dict[str, Any]) -> int:
     in_chans = getattr(model, "in_chans", None)
     if isinstance(in_chans, int):
         return in_chans
-    first_conv = config.get("first_conv")
-    name = first_conv if isinstance(first_conv, str) else next(iter(first_conv or ()), None)
+    name = next(iter(_as_names(config.get("first_conv"))), None)
     module = dict(model.named_modules()).get(name) if name else None
     return module.in_channels if isinstance(module, nn.Conv2d) else config.get("input_size", (3,))[0]
 

@@ -8,6 +8,7 @@ from timm.models import get_model_args, get_model_input_config
 from torch import nn
 
 from timm_lp.masks.statistics import layer_masks
+from timm_lp.models.own import path_of
 
 from . import sections
 from .evaluation import Evaluation, Trials
@@ -80,6 +81,7 @@ def render_card(
         layers_table=sections.layers_table(masks),
         masks_image=masks_image,
         needs_package=merged or is_ours(name.name),
+        built_by=path_of(name.name),
         repository=REPOSITORY,
         label_names=label_names,
         label_list=sections.label_list(label_names or []),
@@ -111,9 +113,12 @@ def fill_repo_id(card: str, repo_id: str) -> str:
 def _name_of(model: nn.Module) -> ModelName:
     config: Any = getattr(model, "pretrained_cfg", {})
     name = parse_name(config.get("architecture", type(model).__name__))
-    conversion = get_model_args(model).get("conversion")  # of a network that was converted by hand
+    arguments = get_model_args(model)
+    conversion = arguments.get("conversion")  # of a network that was converted by hand
     if conversion is None:
-        return name
+        layers = tuple(arguments.get("lp_layers") or ())
+        where = f", in {', '.join(f'`{layer}`' for layer in layers)} alone" if layers else ""
+        return replace(name, layers=layers, summary=f"{name.summary}{where}")
     start = f"p starting at {conversion['p_init']:g}" if conversion["masked"] else "without masks"
     return replace(
         name,

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 from huggingface_hub import EvalResult
 from timm.models import split_model_name_tag
 
-from timm_lp.models.variants import BASE, PAPER, REINIT
+from timm_lp.models.variants import BASE, PAPER, REINIT, with_layers
+from timm_lp.module_path import is_module_path, name_of
 from timm_lp.start import Start
 from timm_lp.trials.record import TrialRecord
 from timm_lp.trials.summary import command_of, ended_well, summarize, summarize_trial, tested_groups
@@ -82,7 +83,7 @@ class Trials:
             ValueError: If there are trials, but none of its base network or of its variant, or if those of its variant
                 are not all of one data set, or are those of two runs.
         """
-        fitting = [record for record in self.records if split_model_name_tag(record.model)[0] == name.architecture]
+        fitting = [record for record in self.records if _architecture(record.model) == name.architecture]
         variant = self._variant(name, {record.variant for record in fitting}, damped, merged)
         chosen = [record for record in fitting if record.variant == variant]
         if self.records and not fitting:
@@ -100,20 +101,26 @@ class Trials:
 
     def _variant(self, name: ModelName, variants: set[str], damped: bool, merged: bool) -> str:
         """Return which variant of the benchmark a network is."""
+        whole, paper, reinit = (with_layers(f"{name.variant}{form}", name.layers) for form in ("", PAPER, REINIT))
         is_folded = merged and name.variant == "large"  # merged weights may go by the large network's name
         if is_folded and len(variants - {BASE}) == 1:
             return (variants - {BASE}).pop()
         if self.trained is not None:
             trained = self.trained.variant
-            if trained not in (name.variant, f"{name.variant}{PAPER}", f"{name.variant}{REINIT}"):
+            if trained not in (whole, paper, reinit):
                 _refuse("be those of", name.name, {repr(trained)})
             return trained
-        if name.variant == "large" and {"large", f"large{REINIT}"} <= variants:
+        if name.variant == "large" and {whole, reinit} <= variants:
             raise ValueError(
-                f"`results` must say whether {name.name} is large or large{REINIT}, got those of both. Give the "
+                f"`results` must say whether {name.name} is {whole} or {reinit}, got those of both. Give the "
                 "trial's folder."
             )
-        return f"{name.variant}{PAPER}" if damped else name.variant
+        return paper if damped else whole
+
+
+def _architecture(model: str) -> str:
+    """Return the registered name of a record's base network, without a tag."""
+    return name_of(model) if is_module_path(model) else split_model_name_tag(model)[0]
 
 
 def _refuse(rule: str, wanted: str, got: set[str]) -> NoReturn:

@@ -13,7 +13,7 @@ from timm_lp.files import TRIAL_FILE, parse_json
 from timm_lp.models.variants import BASE
 from timm_lp.start import Start
 from timm_lp.trials.folder import read_records
-from timm_lp.trials.record import DataInfo, TrialRecord, as_json, read_record
+from timm_lp.trials.record import DataInfo, TrialRecord, as_json, read_record, variant_folder
 from timm_lp.trials.summary import shown_with, tested_groups
 
 from .evaluation import Trials
@@ -26,7 +26,7 @@ _SOURCES = {
     "file": re.compile(r"[^/\\]+"),
     "sha256": re.compile(r"[0-9a-f]{64}"),
 }
-_NAME = re.compile(r"[\w.-]+")
+_NAME = re.compile(r"[\w.:@,*?!\[\]-]+")  # of a network or its class, or of a variant with patterns of layers
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 _LOCAL_PATH = re.compile(r"(?<![^'\"=])(?:file:)?(?:/|[A-Za-z]:[\\/]|\\\\)[^'\"]*")
 _MAX_SHOWN = 200  # letters of a value in a message
@@ -65,7 +65,7 @@ def read_trials(source: Any) -> Trials:
 def _siblings(folder: Path, trained: TrialRecord) -> Iterator[TrialRecord]:
     """Yield the trials of a trial's variant and of its base network that were run on its data with its settings."""
     for variant in dict.fromkeys((trained.variant, BASE)):
-        for file in sorted(folder.resolve().parent.glob(f"{variant}-seed*/{TRIAL_FILE}")):
+        for file in sorted(folder.resolve().parent.glob(f"{variant_folder(variant)}-seed*/{TRIAL_FILE}")):
             record = _publishable(file, read_record(file))
             is_copy = file.parent.name != record.folder.split("/")[-1]
             if not is_copy and record.folder != trained.folder and _setup(record) == _setup(trained):

@@ -24,6 +24,7 @@ from timm_lp.masks.statistics import (
     share,
 )
 from timm_lp.models.complexity import count_macs, count_parameters, to_meta
+from timm_lp.models.own import path_of
 from timm_lp.models.variants import BASE
 from timm_lp.start import forbids_commerce
 from timm_lp.trials.record import TrialRecord
@@ -46,26 +47,33 @@ def description(
 ) -> str:
     """Return what the model is, in a few sentences."""
     base, arguments = linked_title(name.architecture), get_model_args(model)
-    layers = arguments["conversion"]["layers"] if "conversion" in arguments else None
+    converted = _converted(name, arguments)
     if name.variant == BASE:
         text = f"{base} as it is, without Lp-convolutions: what those with them are compared with."
     elif name.variant == "large" and not merged:
         kernels = f"the large kernels of {_PAPER}" if name.enlarged else "its own kernels"
+        kernels += f" in {converted}" * bool(name.layers)
         compared = "what networks with masks are compared with"
         text = f"{base} with {kernels}, but without masks: {compared}"
         text += "." if evaluations else ", or what is left of one whose masks were folded in."
     else:
         grown = "made about twice as large and " if name.enlarged else ""
         text = (
-            f"{base} with Lp-convolutions ({_PAPER}): each kernel of "
-            f"{f'{len(layers)} of its convolutions' if layers else 'its feature extractor'} is {grown}multiplied by a "
-            f"smooth mask, one for each output channel, whose shape and exponent p are "
+            f"{base} with Lp-convolutions ({_PAPER}): each kernel of {converted} is {grown}multiplied by a smooth "
+            "mask, one for each output channel, whose shape and exponent p are "
             f"{'fixed' if _has_frozen_masks(model, name) else 'parameters'}."
         )
     if merged or arguments.get("merged"):
         text += " Here the masks are folded into plain convolutions, for deployment; they cannot be trained further."
     best = [_top1(e, seed) for e in evaluations if e.metric == "top1" and e.values]
     return f"{text} Top-1: {', '.join(best)}, see below." if best else text
+
+
+def _converted(name: ModelName, arguments: dict[str, Any]) -> str:
+    """Return which layers of a network are converted, in words."""
+    if "conversion" in arguments:
+        return f"{len(arguments['conversion']['layers'])} of its convolutions"
+    return " and ".join(f"`{layer}`" for layer in name.layers) or "its feature extractor"
 
 
 def _top1(evaluation: Evaluation, seed: int | None) -> str:
@@ -88,6 +96,7 @@ def facts(
     layers = [module for module in model.modules() if isinstance(module, LpConv2d)]
     loads_as, what = (f"large_{name.architecture}", f"{name.name}, merged") if merged else (name.name, name.summary)
     needed = ", after timm-lp is installed" if is_ours(loads_as) else ""
+    needed += f" and `{path}` is registered" if (path := path_of(loads_as)) else ""
     lines = {"Architecture": f"`{loads_as}` in timm's registry{needed} ({what})"}
     if layers:
         sizes = Counter(layer.kernel_size for layer in layers)

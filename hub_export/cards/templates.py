@@ -12,6 +12,7 @@ from timm.models import is_model, model_entrypoint
 
 from timm_lp.models import ARCHITECTURES
 from timm_lp.models.architectures import Architecture
+from timm_lp.models.own import path_of
 from timm_lp.models.variants import VARIANTS, split_name
 from timm_lp.reporting import markdown_rows
 
@@ -51,7 +52,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[Any]], *, left: int = 
 def one_line(value: Any) -> str:
     """Return a value as text on one line that means nothing to Markdown's tables or to HTML."""
     text = " ".join(str(value).split())
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
 
 def giga(count: int) -> str:
@@ -75,6 +76,7 @@ class ModelName:
         enlarged: Whether the variants have larger kernels than the base network.
         frozen: Whether the variant's masks are never trained.
         summary: What the variant is, in words.
+        layers: Patterns of the only layers that the variant converts; none for all of the feature extractor.
     """
 
     name: str
@@ -83,6 +85,7 @@ class ModelName:
     enlarged: bool
     frozen: bool
     summary: str
+    layers: tuple[str, ...] = ()
 
 
 def parse_name(name: str) -> ModelName:
@@ -107,7 +110,9 @@ def parse_name(name: str) -> ModelName:
 
 
 def linked_title(architecture: str) -> str:
-    """Return a base network's title with a link to its source; of a network of timm that the paper lacks, its name."""
+    """Return a base network's title with a link to its source; of a network that the paper lacks, its name."""
+    if path := path_of(architecture):
+        return f"`{path}`"
     facts = architecture_facts()["architectures"].get(architecture)
     return f"[{facts['title']}]({facts['source']['url']})" if facts else f"`{architecture}` of timm"
 

@@ -155,6 +155,28 @@ def test_what_is_converted_by_hand_loads_where_nobody_imports_this_package(
         assert f"{frozen} {kind}" in run.stdout
 
 
+@torch.no_grad()
+def test_some_layers_by_their_names(tmp_path: Path) -> None:
+    base = randomize(timm.create_model("test_resnet", num_classes=5)).eval()
+    torch.save(base.state_dict(), tmp_path / "base.pth")
+    images = torch.randn(2, 3, 64, 64)
+    for number, (name, layers) in enumerate({"lp2": ["layer1", "*.conv1"], "large": ["layer1.0.conv2"]}.items()):
+        overlay = {"file": str(tmp_path / "base.pth"), "num_classes": 5}
+        arguments: dict[str, Any] = {"num_classes": 5, "pretrained_cfg_overlay": overlay, "lp_layers": layers}
+        model = timm.create_model(f"{name}_test_resnet", pretrained=True, **arguments).eval()
+        assert error(model(images), base(images)) < SMALL_ERROR
+        sizes = {fqn: conv.weight.shape for fqn, conv in base.named_modules() if isinstance(conv, nn.Conv2d)}
+        grown = [fqn for fqn in sizes if model.get_submodule(fqn).weight.shape != sizes[fqn]]
+        expected = [fqn for fqn in sizes if fqn.startswith("layer1.") or fqn.endswith(".conv1")]
+        assert grown == (expected if name == "lp2" else layers)
+        timm.models.save_for_hf(randomize(model), str(tmp_path / str(number)))
+        loaded = timm.create_model(f"local-dir:{tmp_path / str(number)}", pretrained=True).eval()
+        assert torch.equal(loaded(images), model(images))
+    for taken in ({"conversion": NOTE}, {"lp_layers": ["nowhere"]}):
+        with pytest.raises((TypeError, ValueError), match=r"`lp_layers` must (not be given to lp_test|name conv)"):
+            timm.create_model("lp_test_resnet", **{"lp_layers": ["layer1"], **taken})
+
+
 def test_the_note_is_plain_data(saved: dict[str, tuple[Path, nn.Module]]) -> None:
     config = json.loads((saved["large, some layers"][0] / "config.json").read_text())
     assert config["architecture"] == "large_test_resnet"

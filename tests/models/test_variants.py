@@ -10,6 +10,8 @@ from timm_lp.models.variants import VARIANTS, NamedVariant, parse_variant, varia
         ("lp2", NamedVariant("lp2_resnet18.a1_in1k", {})),
         ("lp2-paper", NamedVariant("lp2_resnet18.a1_in1k", {"preserve": False})),
         ("large-reinit", NamedVariant("large_resnet18.a1_in1k", {}, reinit=True)),
+        ("lp2-paper@a,b*", NamedVariant("lp2_resnet18.a1_in1k", {"preserve": False, "lp_layers": ["a", "b*"]})),
+        ("large-reinit@a", NamedVariant("large_resnet18.a1_in1k", {"lp_layers": ["a"]}, reinit=True)),
     ],
 )
 def test_variant_names(variant: str, expected: NamedVariant) -> None:
@@ -23,6 +25,7 @@ def test_variant_names(variant: str, expected: NamedVariant) -> None:
         ("resnet18", "large-paper", "got 'large-paper' of"),
         ("resnet18", "lp2-reinit", "got 'lp2-reinit' of"),
         ("resnet18", "base-paper", "got 'base-paper' of"),
+        ("resnet18", "base@layer1", "got 'base@layer1' of"),
         ("mobilenetv3_small_100", "lp3", "Variants of mobilenetv3_small_100: base, large, lp2"),
         ("resnet17", "base", "Variants of resnet17: none, it is unknown;"),
     ],
@@ -33,8 +36,8 @@ def test_unknown_variants_are_refused(model: str, variant: str, message: str) ->
 
 
 def test_variants_stand_in_the_papers_order() -> None:
-    names = ["lp16", "lp2-paper", "large-reinit", "lp2", "other", "base", "large", "lp16-paper"]
-    expected = ["base", "large", "large-reinit", "lp2", "lp2-paper", "lp16", "lp16-paper", "other"]
+    names = ["lp16", "lp2@layer1", "lp2-paper", "large-reinit", "lp2", "other", "base", "large", "lp16-paper"]
+    expected = ["base", "large", "large-reinit", "lp2", "lp2-paper", "lp2@layer1", "lp16", "lp16-paper", "other"]
     assert sorted(names, key=variant_order) == expected
 
 

@@ -136,6 +136,7 @@ class Given:
         input_size: `(channels, height, width)`.
         model: Name of its base network.
         arguments: Of `timm.create_model` for the base and the large network.
+        of_large: Further ones for the large network.
         masked: Whether it has masks.
         training: Whether training is measured too.
     """
@@ -145,6 +146,7 @@ class Given:
     input_size: tuple[int, int, int]
     model: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    of_large: dict[str, Any] = field(default_factory=dict)
     masked: bool = True
     training: bool = True
 
@@ -160,7 +162,7 @@ class Given:
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
         """Return a builder for each form as `Network.forms` does; `lp` is the network, be it with masks or without."""
         forms = {
-            "large": lambda: self._untrained(f"large_{self.model}"),
+            "large": lambda: self._untrained(f"large_{self.model}", **self.of_large),
             "base": lambda: self._untrained(self.model),
             "lp": lambda: _load(self.subject),
         }
@@ -169,8 +171,8 @@ class Given:
             forms["cropped"] = lambda: lp_merge(_load(self.subject).eval(), crop=True)
         return forms
 
-    def _untrained(self, name: str) -> nn.Module:
-        return _filled(timm.create_model(name, **self.arguments), False)
+    def _untrained(self, name: str, **arguments: Any) -> nn.Module:
+        return _filled(timm.create_model(name, **self.arguments, **arguments), False)
 
 
 def given_cases(names: Sequence[str]) -> list[Given]:
@@ -195,8 +197,10 @@ def _given(subject: Subject, name: str) -> Given:
     arguments = {"num_classes": network.num_classes, **({"in_chans": channels} if channels != 3 else {})}
     config: Any = network.pretrained_cfg
     model, _ = split_name(config["architecture"])
-    of_base = {key: value for key, value in _model_args(subject).items() if key not in FORM_ARGUMENTS}
-    return Given(subject, name, (channels, height, width), model, {**arguments, **of_base}, masked)
+    saved = _model_args(subject)
+    of_base = {key: value for key, value in saved.items() if key not in FORM_ARGUMENTS}
+    of_large = {key: value for key, value in saved.items() if key == "lp_layers"}
+    return Given(subject, name, (channels, height, width), model, {**arguments, **of_base}, of_large, masked)
 
 
 def _load(subject: Subject) -> nn.Module:

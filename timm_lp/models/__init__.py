@@ -5,8 +5,19 @@ from timm.models import register_notrace_module
 from ..layers import LpConv2d
 from . import alexnet, replknet, small_stem
 from .lp_models import ARCHITECTURES
+from .own import register_network
 from .variants import BASE, VARIANTS, parse_variant, variant_order
 
-__all__ = ["ARCHITECTURES", "BASE", "VARIANTS", "alexnet", "parse_variant", "replknet", "small_stem", "variant_order"]
+__all__ = [
+    "ARCHITECTURES",
+    "BASE",
+    "VARIANTS",
+    "alexnet",
+    "parse_variant",
+    "register_network",
+    "replknet",
+    "small_stem",
+    "variant_order",
+]
 
 register_notrace_module(LpConv2d)  # one node in timm's graphs (features_only with feature_cls="fx")

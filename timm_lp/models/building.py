@@ -96,11 +96,11 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
     kwargs |= kwargs.pop("kwargs", {})
     is_pruned, is_strict = kwargs.pop("pruned", False), kwargs.pop("pretrained_strict", True)
     of_base = kwargs.pop("pretrained_filter_fn", None)
-    config, bases = get_pretrained_cfg(variant), []
+    config, overlay, bases = get_pretrained_cfg(variant), kwargs.get("pretrained_cfg_overlay") or {}, []
 
     def build(**model_kwargs: Any) -> nn.Module:
         network: Any = model_cls(**model_kwargs)
-        network.pretrained_cfg = config.to_dict() if config else {}
+        network.pretrained_cfg = {**(config.to_dict() if config else {}), **overlay}
         if is_pruned:
             from timm.models._prune import adapt_model_from_file  # private: no other network needs it
 

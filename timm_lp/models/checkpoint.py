@@ -114,6 +114,7 @@ def checkpoint_filter_fn(
     *,
     kernel_scale: int = 2,
     preserve: bool = True,
+    converted: Collection[str] | None = None,
 ) -> StateDict:
     """Return a checkpoint as the converted `model` can load it, or refuse it before anything is loaded.
 
@@ -127,6 +128,7 @@ def checkpoint_filter_fn(
         model: The converted model, as `build_model_with_cfg` passes it.
         kernel_scale: With which the model was converted.
         preserve: Whether to divide embedded kernels by their masks, see `LpConv2d.from_conv2d`.
+        converted: Names of the layers that were; None for all of the feature extractor.
 
     Returns:
         A new state dict under the model's names.
@@ -136,7 +138,7 @@ def checkpoint_filter_fn(
     """
     weights = dict(state_dict)
     if not has_masks(weights):
-        weights = _embed(weights, model, kernel_scale, preserve)
+        weights = _embed(weights, model, kernel_scale, preserve, converted)
     _check(weights, model)
     return weights
 
@@ -147,7 +149,9 @@ def has_masks(state_dict: Mapping[str, Any]) -> bool:
     return bool(set.intersection(*layers))  # a network may have parameters of its own with one of these names
 
 
-def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bool) -> StateDict:
+def _embed(
+    weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bool, converted: Collection[str] | None
+) -> StateDict:
     """Return the base network's weights in large kernels, with the masks that the model has."""
     embedded = dict(weights)
     small = set()
@@ -167,17 +171,18 @@ def _embed(weights: StateDict, model: nn.Module, kernel_scale: int, preserve: bo
         else:
             embedded[f"{fqn}.weight"] = embed_kernel(weight, module.kernel_size)
     if small:
-        _check_stem(weights, model, small)
+        _check_stem(weights, model, small, converted)
     return embedded
 
 
-def _check_stem(weights: StateDict, model: nn.Module, small: set[str]) -> None:
+def _check_stem(weights: StateDict, model: nn.Module, small: set[str], converted: Collection[str] | None) -> None:
     """Refuse a stem whose kernel has the size of the large one already, among small kernels: it is another stem's."""
     config: Any = model.pretrained_cfg
     for name in _as_tuple(config.get("first_conv")):
         weight = weights.get(f"{name}.weight")
         if (
             name not in small
+            and (converted is None or name in converted)
             and weight is not None
             and weight.shape[2:] == model.get_parameter(f"{name}.weight").shape[2:]
         ):

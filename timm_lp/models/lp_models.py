@@ -56,7 +56,7 @@ def create_variant(
         conversion: What `lp_convert` noted on a network of the user's, for `lp` and `large`.
         merged: Whether to fold the masks into plain convolutions, as `lp_merge` does.
         cropped: The kernels that it cropped: `(Kh, Kw)`, pixels, by layer.
-        **kwargs: The variant's options (`p_init`, `trainable_mask`, `preserve`), and what timm takes.
+        **kwargs: The variant's options (`p_init`, `trainable_mask`, `preserve`, `lp_layers`), and what timm takes.
 
     Raises:
         TypeError: If an option of `lp_convert` is given that this variant fixes.
@@ -84,10 +84,13 @@ def create_variant(
             raise ValueError(f"`conversion` must be given to the network that it is of, {fitting}, got {name}.")
         arguments |= noted
 
+    converted: list[str] = []
+
     def convert(network: nn.Module) -> nn.Module:
         if layers is None:
             _check_convolutional(network, architecture.name)
-        network, _ = swap_convs(network, None if layers is None else filter_of_layers(layers, network), **arguments)
+        filter_fn = None if layers is None else filter_of_layers(layers, network)
+        network, converted[:] = swap_convs(network, filter_fn, **arguments)
         return _merged(network, cropped or {}) if merged else network
 
     model = build_form(
@@ -95,7 +98,10 @@ def create_variant(
         name,
         convert,
         partial(
-            checkpoint_filter_fn, kernel_scale=arguments["kernel_scale"], preserve=arguments.get("preserve", True)
+            checkpoint_filter_fn,
+            kernel_scale=arguments["kernel_scale"],
+            preserve=arguments.get("preserve", True),
+            converted=converted,
         ),
         architecture.rename,
         pretrained=pretrained,

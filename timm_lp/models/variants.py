@@ -1,11 +1,22 @@
 """The one parser of the names of variants, for timm's registry."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from timm.models import is_model, split_model_name_tag
 
-from ..variants import BASE, PAPER, REINIT, VARIANTS, Variant, variant_order, variant_prefix
+from ..variants import (
+    BASE,
+    PAPER,
+    REINIT,
+    VARIANTS,
+    Variant,
+    split_layers,
+    variant_order,
+    variant_prefix,
+    with_layers,
+)
 
 __all__ = [
     "BASE",
@@ -15,9 +26,11 @@ __all__ = [
     "NamedVariant",
     "Variant",
     "parse_variant",
+    "split_layers",
     "split_name",
     "variant_order",
     "variant_prefix",
+    "with_layers",
 ]
 
 
@@ -43,31 +56,36 @@ def parse_variant(model: str, variant: str) -> NamedVariant:
         model: The base network's name, with or without a tag.
         variant: `"base"`; the prefix of a registered variant, which starts as the base network's function; a masked
             one's with `-paper`, where the masks damp the base network's kernels; or `"large-reinit"`, where the
-            enlarged kernels start at random.
+            enlarged kernels start at random. Behind each but the first, `@` and patterns of the names of the only
+            layers that it converts: `lp2@layer1,layer2`.
 
     Raises:
         ValueError: If there is no such model or variant.
     """
-    prefix = variant_prefix(variant)
+    prefix, (whole, lp_layers) = variant_prefix(variant), split_layers(variant)
     masked = {known.prefix: known.masked for known in VARIANTS}
     name = model if prefix == BASE else f"{prefix}_{model}"
-    damped, reinit = variant == prefix + PAPER, variant == prefix + REINIT
-    known = (prefix == BASE or prefix in masked) and is_model(split_model_name_tag(name)[0])
+    damped, reinit = whole == prefix + PAPER, whole == prefix + REINIT
+    known = (variant == BASE or prefix in masked) and is_model(split_model_name_tag(name)[0])
     if not known or (damped and not masked.get(prefix)) or (reinit and masked.get(prefix) is not False):
         raise ValueError(
             f"`model` and `variants` must name registered models, got {variant!r} of {model!r}. {_advice(model)}"
         )
-    return NamedVariant(name, {"preserve": False} if damped else {}, reinit)
+    options = {**({"preserve": False} if damped else {}), **({"lp_layers": lp_layers} if lp_layers else {})}
+    return NamedVariant(name, options, reinit)
 
 
-def split_name(name: str) -> tuple[str, str]:
+def split_name(name: str, arguments: Mapping[str, Any] | None = None) -> tuple[str, str]:
     """Return the base network and the variant that a registered name stands for: `resnet18` and `lp2`.
 
     Args:
         name: The name, with or without a tag, which stays with the base network's.
+        arguments: Those that the network was made with, which may name the layers that the variant converts.
     """
     prefix, _, model = name.partition("_")
-    return (model, prefix) if any(prefix == known.prefix for known in VARIANTS) else (name, BASE)
+    if not any(prefix == known.prefix for known in VARIANTS):
+        return name, BASE
+    return model, with_layers(prefix, (arguments or {}).get("lp_layers") or ())
 
 
 def _advice(model: str) -> str:

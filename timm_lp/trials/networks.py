@@ -13,9 +13,11 @@ from torch import nn
 from ..command import NETWORK_FORMS
 from ..files import TRIAL_FILE, check_trial_folder
 from ..models.loading import CONFIG_FILE, FOLDER, HUB, WEIGHTS_FILE, load_network, load_weights
+from ..models.own import registered_name, unknown_network
 from ..models.sudoku import ARCHITECTURE as SUDOKU
 from ..models.sudoku import load_sudoku
 from ..models.variants import BASE, split_name
+from ..module_path import is_module_path
 from .folder import no_save_flag, read_records
 from .record import TrialRecord, read_record
 
@@ -61,7 +63,7 @@ class Subject:
             OSError: If it cannot be fetched or read.
         """
         if self.path is None:
-            return load_network(self.name, **arguments)
+            return load_network(registered_name(self.name), **arguments)
         if self.is_sudoku:
             return load_sudoku(self.path)
         try:
@@ -141,7 +143,8 @@ def _resolve(name: str, failed: list[str]) -> Iterator[Subject]:
         yield _of_folder(name, path)
     elif path.is_dir() and any(path.rglob(TRIAL_FILE)):
         yield from _of_run(path, failed)
-    elif is_model(split_model_name_tag(name)[0]):
+    elif is_module_path(name) or is_model(split_model_name_tag(name)[0]):
+        registered_name(name)
         model, variant = split_name(name)
         yield Subject(name, model=model, variant=variant)
     else:
@@ -177,19 +180,27 @@ def _of_file(name: str, path: Path) -> Subject:
 
 
 def _of_folder(name: str, folder: Path) -> Subject:
-    model, variant = split_name(_architecture(folder))
+    model, variant = _model_and_variant(folder)
     return Subject(name, folder, model=model, variant=variant, is_sudoku=model == SUDOKU)
 
 
-def _architecture(folder: Path) -> str:
+def _model_and_variant(folder: Path) -> tuple[str, str]:
     path = folder / CONFIG_FILE
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["architecture"])
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        architecture = str(config["architecture"])
+        model, variant = split_name(architecture, config.get("model_args"))
+    except (AttributeError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             f"`NETWORK` must have a {CONFIG_FILE} that names its architecture, got {path}: {error!r}. Save it with "
             "timm.models.save_for_hf."
         ) from error
+    if model != SUDOKU and not is_model(architecture):
+        raise ValueError(
+            f"`NETWORK` must be of timm, or of a package that is imported, got {folder} of "
+            f"{unknown_network(architecture, config)}."
+        )
+    return model, variant
 
 
 def _of_trial(folder: Path) -> Subject:
@@ -227,5 +238,6 @@ def _of_record(folder: Path, record: TrialRecord) -> Subject:
         flag = no_save_flag(record)
         advice = f"Run it again without {flag}." if flag else "Its command saves none, or its files were removed."
         raise ValueError(f"`NETWORK` must be a trial with its saved network, got {folder} without one. {advice}")
+    registered_name(record.model)
     subject = _of_folder(str(folder), folder)
     return replace(subject, record=record, model=record.model, variant=record.variant, seed=record.seed)

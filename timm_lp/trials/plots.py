@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from ..files import write_figure
-from ..reporting import variant_style
+from ..reporting import line_styles, variant_style
 from .record import TrialRecord
 from .statistics import Table, confidence_interval
 
@@ -83,11 +83,12 @@ def draw_curves(
 
     tops = {name: _top_of(curves, names) for names in percent for name in names}
     figure = Figure(figsize=(1.0 + 2.9 * len(panels), 0.4 + 3.0 * len(x)), layout="constrained")
+    styles = line_styles(curves)
     grid = figure.subplots(len(x), len(panels), sharey="col", squeeze=False)
     for line, (axis, x_label) in zip(grid, x.items(), strict=True):
         for axes, (name, label) in zip(line, panels.items(), strict=True):
             for variant, histories in curves.items():
-                _draw_curves(axes, variant, histories, axis, name)
+                _draw_curves(axes, histories, axis, name, label=variant, **styles[variant])
             axes.set_xlabel(x_label, fontsize=9)
             axes.set_title(label, fontsize=10)
             axes.set_xlim(left=0)
@@ -127,13 +128,12 @@ def _draw_panel(axes: Any, table: Table, column: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_curves(axes: Any, variant: str, histories: list[History], x: str, name: str) -> None:
-    style: dict[str, Any] = dict(variant_style(variant))
+def _draw_curves(axes: Any, histories: list[History], x: str, name: str, label: str, **style: Any) -> None:
     for history in histories if len(histories) > 1 else ():
         axes.plot(history[x], history[name], linewidth=0.7, alpha=0.4, **style)
     means = [[fmean(values) for values in zip(*(seed[key] for seed in histories), strict=True)] for key in (x, name)]
     marker = "o" if len(means[0]) == 1 else ""
-    axes.plot(*means, linewidth=1.8, marker=marker, label=variant, **style)
+    axes.plot(*means, linewidth=1.8, marker=marker, label=label, **style)
 
 
 def _top_of(curves: Curves, names: Sequence[str]) -> float:

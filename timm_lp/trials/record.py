@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 from .. import __version__
 from ..start import Start
@@ -164,13 +165,18 @@ def trial_folder(data: str, model: str, variant: str, seed: int, swept_lr: float
 
     Args:
         data: Name of the folder of the data set.
-        model: The base network's name.
+        model: The base network's name, or the path of its class, whose colon no folder can have everywhere.
         variant: The variant of it.
         seed: The trial's seed.
         swept_lr: The learning rate that it tries on held-out images, None for other trials.
     """
-    name = f"{variant}-seed{seed}" if swept_lr is None else f"lr-sweep/lr{swept_lr:g}-seed{seed}"
-    return f"{data}/{model}/{name}"
+    name = f"{variant_folder(variant)}-seed{seed}" if swept_lr is None else f"lr-sweep/lr{swept_lr:g}-seed{seed}"
+    return f"{data}/{model.replace(':', '.')}/{name}"
+
+
+def variant_folder(variant: str) -> str:
+    """Return a variant as the name of a folder: the wildcards of its layers as addresses have them, `%2A` for `*`."""
+    return quote(variant, safe="@,")
 
 
 def versions_of(*packages: str) -> dict[str, str]:

@@ -88,6 +88,26 @@ def test_a_data_set_may_be_renamed(start: Start, tmp_path: Path, caplog: pytest.
         start(dataset=[_bugs(tmp_path / "other", first=200)])
 
 
+def test_parts_of_a_network_side_by_side(start: Start, tmp_path: Path) -> None:
+    """Runs with other layers, in one folder, before and after one without a word of layers."""
+    images: dict[str, Any] = {"dataset": [_bugs(tmp_path)], "img_size": 16}
+    start(variants=["base", "lp2"], **images).run()
+    before = _times(tmp_path / "out")
+    first = start(variants=["base", "lp2"], lp_layers=["layer1", "layer2.*.conv?"], **images).run()
+    records = start(variants=["base", "lp2", "lp2@layer3,layer4", "large-reinit@layer4"], **images).run()
+    assert [record.variant for record in first] == ["base", "lp2@layer1,layer2.*.conv?"]
+    folder = "bugs/resnet18/lp2@layer1,layer2.%2A.conv%3F-seed1"
+    assert first[1].folder == folder
+    assert "--variants 'lp2@layer1,layer2.*.conv?' " in first[1].command
+    assert _times(tmp_path / "out").items() >= before.items()
+    assert len(_times(tmp_path / "out")) == 5
+    parameters = {record.variant: record.parameters for record in (*first, *records)}
+    assert len({*parameters.values()}) == len(parameters)
+    assert "lp2@layer3,layer4 " in to_markdown(records)
+    with pytest.raises(ValueError, match=r"^`lp_layers` must name .*got 'layer5', .*\. There are 13: conv1, layer1"):
+        start(variants=["base", "lp2@layer5"], **images)
+
+
 def test_two_data_sets_of_the_same_contents_stay_two(start: Start, tmp_path: Path) -> None:
     """A run of both that ended after the first goes on with the second."""
     dataset = _bugs(tmp_path)

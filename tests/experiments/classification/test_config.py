@@ -66,6 +66,26 @@ def test_arguments_of_one_network() -> None:
         FinetuneConfig(model=["a", "b"], model_kwargs={"b": {"num_classes": 3}})
 
 
+def test_layers_are_part_of_the_variants_names() -> None:
+    config = FinetuneConfig(variants=["base", "lp2", "large@depthwise", "lp2@b,a"], lp_layers=["layer3", "layer[12]"])
+    assert config.variants == ["base", "lp2@layer3,layer[12]", "large@depthwise", "lp2@a,b"]
+    assert config == replace(config), "it names them once"
+    assert FinetuneConfig(variants=["lp2"], lp_layers=["b,a"]).variants == ["lp2@a,b"]
+    usual = FinetuneConfig(variants=["base"])
+    assert usual.trial_settings("resnet18") == config.trial_settings("resnet18"), "as records of earlier runs have them"
+    for settings, message in (
+        ({"lp_layers": ["layer1"], "variants": ["base"]}, "must be used with variants that convert layers, got base."),
+        ({"lp_layers": ["../x"]}, r"must be names of layers, .*got 'large@\.\./x'"),
+        ({"lp_layers": [""]}, "must be names of layers"),
+        ({"lp_layers": [f"layer{number}" for number in range(30)]}, "in at most 120 letters with the variant's"),
+        ({"variants": ["lp2@a@b"]}, "must be names"),
+    ):
+        with pytest.raises(ValueError, match=rf"`lp_layers` .*{message}"):
+            FinetuneConfig(**settings)
+    with pytest.raises(ValueError, match="`variants` must name at least one, and none twice"):
+        FinetuneConfig(variants=["lp2@a,b", "lp2@b,a"])
+
+
 def test_a_small_stem_is_part_of_the_networks_name() -> None:
     kwargs = {"resnet18": {"zero_init_last": False}}
     config = FinetuneConfig(model=["resnet18", "vgg16"], small_stem=True, model_kwargs=kwargs)

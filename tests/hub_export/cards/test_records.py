@@ -139,7 +139,7 @@ def started(**start: Any) -> TrialRecord:
         (replace(TRIAL, dataset=DataInfo("x", "x", "\n")), "have text on one line as its dataset's revision"),
         (replace(TRIAL, dataset=DataInfo("x", "a\ud800b")), "hold what JSON can, got 'utf-8' codec can't encode"),
         (replace(TRIAL, model="res net", folder="dtd/res net/lp2-seed1"), "have a name as its model, got 'res net'"),
-        (replace(TRIAL, variant="l<p", folder="dtd/resnet18/l<p-seed1"), "have a name as its variant, got 'l<p'"),
+        (replace(TRIAL, variant="l~p", folder="dtd/resnet18/l~p-seed1"), "have a name as its variant, got 'l~p'"),
         (replace(TRIAL, shots=0), "have a whole number above 0 or null as its shots, got 0"),
         (replace(TRIAL, num_test=-1), "have a whole number above 0 or null as its num_test, got -1"),
         (changed(TRIAL, lr=True), "have a number or null as its lr, got True"),

@@ -1,5 +1,6 @@
 """Settings of a benchmark run: one dataclass, from which the flags and the recipe files' keys are made."""
 
+import re
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from math import inf
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...files import file_digest
+from ...module_path import is_module_path
 from ...settings import SEEDS, TINY, Settings, check_lists, setting
-from ...variants import BASE
+from ...variants import BASE, DEPTHWISE, PART, split_layers, with_layers
 from ..data.presets import ReadOptions
 
 DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
@@ -19,6 +21,8 @@ _DECIDED = (
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
     *("pretrained_model_args", "checkpoint_path", "cache_dir", "kwargs_filter", "scriptable", "exportable", "no_jit"),
 )
+_PART = re.compile(r"[\w-]+@[\w.*?!\[\]-]+(,[\w.*?!\[\]-]+)*")  # a variant that names the layers it converts
+_LONGEST = 120  # letters of its name, which folders have too
 _NOT_PYTHON = ("true", "false", "yes", "no", "on", "off")  # as text they would all count as true
 
 
@@ -34,7 +38,9 @@ class FinetuneConfig(Settings):
     """Settings of a run; the same for every variant, as in the paper (Table 4)."""
 
     model: list[str] = setting(
-        ["convnext_tiny"], "one or more: base networks in timm's registry, with or without a tag"
+        ["convnext_tiny"],
+        "one or more: base networks in timm's registry, with or without a tag, or classes or functions of your own, "
+        "mypackage.nets:MyNet",
     )
     model_kwargs: dict[str, Any] = setting(
         {}, "further arguments of the models, key=value, or of one of them, model={'key': value}"
@@ -44,7 +50,13 @@ class FinetuneConfig(Settings):
     checkpoint: str | None = setting(None, "start from this checkpoint of the (one) base network instead", str)
     variants: list[str] = setting(
         DEFAULT_VARIANTS,
-        "base, large, large-reinit, lp2, lp4, lp8, lp16, lp256f; a mask's '-paper' form (lp2-paper) damps the kernels",
+        "base, large, large-reinit, lp2, lp4, lp8, lp16, lp256f; a mask's '-paper' form (lp2-paper) damps the kernels; "
+        "lp2@layer1,layer2 converts these layers alone",
+    )
+    lp_layers: list[str] = setting(
+        [],
+        "convert these layers alone, in variants that name none: their names, or those of modules that they are in, "
+        "with wildcards (layer1 or 'blocks.*.conv_dw'), or depthwise",
     )
 
     dataset: list[str] = setting(
@@ -148,7 +160,9 @@ class FinetuneConfig(Settings):
 
     def check_together(self) -> None:
         """Refuse what no run could use."""
+        self._name_layers()
         self._check_names()
+        self._check_paths()
         if len(self.ratio) != 2 or self.ratio[0] > self.ratio[1]:
             raise ValueError(f"`ratio` must be two numbers, the least first, got {self.ratio}.")
         if self.checkpoint is not None and len(self.model) > 1:
@@ -163,8 +177,36 @@ class FinetuneConfig(Settings):
             self._give_small_stems()
             self._check_names()
 
+    def _name_layers(self) -> None:
+        """Let each variant's name say which layers it converts, so that it is the same variant in every run."""
+        given = [layer for word in self.lp_layers for layer in word.split(",")]
+        named = [with_layers(whole, layers or given) for whole, layers in map(split_layers, self.variants)]
+        parts = [variant for variant in named if PART in variant]
+        if self.lp_layers and not parts:
+            raise ValueError(
+                f"`lp_layers` must be used with variants that convert layers, got {' '.join(self.variants)}. Leave it "
+                "out."
+            )
+        for part in parts:
+            if not _PART.fullmatch(part) or len(part) > _LONGEST:
+                raise ValueError(
+                    "`lp_layers` must be names of layers, with wildcards or without, in at most "
+                    f"{_LONGEST} letters with the variant's, got {part!r}. Give layer1 or 'blocks.*.conv_dw' for "
+                    f"instance, or {DEPTHWISE}."
+                )
+        for setting_name, value in (("variants", named), ("lp_layers", [])):
+            object.__setattr__(self, setting_name, value)
+
     def _check_names(self) -> None:
         check_lists(self, "model", "variants", "seeds", "dataset", *(["lr_sweep"] if self.lr_sweep else []))
+
+    def _check_paths(self) -> None:
+        for model in self.model:
+            if ":" in model and not is_module_path(model):
+                raise ValueError(
+                    f"`model` must be a name of timm's, or a class or function by its module, got {model!r}. Write "
+                    "mypackage.nets:MyNet."
+                )
 
     def _give_small_stems(self) -> None:
         """Put the names of the networks with a small stem in place of the others, so that the settings show them."""
@@ -261,7 +303,7 @@ class FinetuneConfig(Settings):
 
 
 _ELSEWHERE = {
-    *("model", "variants", "seeds", "shots", "dataset", "lr_sweep"),
+    *("model", "variants", "lp_layers", "seeds", "shots", "dataset", "lr_sweep"),
     *("workers", "cpu_threads", "cache_mib", "checkpoint_seconds"),
     *("tracker", "track_accuracy", "save_models", "push_to_hub", "output_dir"),
 }

@@ -13,8 +13,9 @@ from torch import nn
 from ...command import first_line
 from ...models.checkpoint import checkpoint_filter_fn, read_weights, without_prefix
 from ...models.loading import UnreachableError, check_reach, create_model
-from ...models.variants import BASE, parse_variant
-from ...selection import feature_extractor_filter
+from ...models.own import registered_name
+from ...models.variants import BASE, NamedVariant, parse_variant
+from ...selection import NoSuchLayerError, feature_extractor_filter
 from .config import FinetuneConfig
 from .optimizer import create_optimizer
 
@@ -38,7 +39,7 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
     num_images = min(num_images, 2)  # more are no other case, and too many overflow
     with torch.device("meta"):
         network = create_network(replace(config, pretrained=False, checkpoint=None), model, variant, num_classes=2)
-        _check_weights(config, parse_variant(model, variant).model)
+        _check_weights(config, _named(model, variant).model)
         create_optimizer(config, network)
         size = preprocessing(config, network)["input_size"]
         try:
@@ -63,7 +64,7 @@ def check_start(config: FinetuneConfig, model: str, variant: str) -> None:
         OSError: If they are neither cached nor within reach.
     """
     if config.pretrained and config.checkpoint is None:
-        check_reach(parse_variant(model, variant).model, advice=_ADVICE)
+        check_reach(_named(model, variant).model, advice=_ADVICE)
 
 
 def smallest_map(config: FinetuneConfig, model: str) -> tuple[int, ...] | None:
@@ -108,7 +109,7 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
         ValueError: If the network does not take `config`'s arguments, or `config.checkpoint` does not fit it.
         OSError: If its weights are neither cached nor within reach.
     """
-    named = parse_variant(model, variant)
+    named = _named(model, variant)
     arguments = {"num_classes": num_classes, **config.network_arguments, **config.kwargs_of(model)}
     weights = None if config.checkpoint is None else read_weights(config.checkpoint)
     overlay: dict[str, Any] | None = None
@@ -130,7 +131,7 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
             **arguments,
             **named.options,
         )
-    except UnreachableError:
+    except (NoSuchLayerError, UnreachableError):
         raise
     except Exception as error:  # timm's networks raise anything when an argument does not fit
         names = ", ".join(f"`{name}`" for name in ("model", "model_kwargs", *config.network_arguments, "pretrained"))
@@ -139,9 +140,13 @@ def create_network(config: FinetuneConfig, model: str, variant: str, num_classes
         network.pretrained_cfg = {**network.pretrained_cfg, "state_dict": None}  # the file says where they are from
     if named.reinit:
         with torch.device("meta"):
-            small = timm.create_model(model, **arguments)
+            small = timm.create_model(_named(model, BASE).model, **arguments)
         _reinitialize(network, small)
     return network
+
+
+def _named(model: str, variant: str) -> NamedVariant:
+    return parse_variant(registered_name(model), variant)
 
 
 def _reason(error: Exception) -> str:

@@ -126,12 +126,12 @@ def accuracies(records: Iterable[TrialRecord], metric: str = "top1") -> Table:
 
 
 def _followed(records: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
-    """Return the trials with accuracies of each epoch, by data set and network, in the order of the variants."""
+    """Return the trials with accuracies of each epoch, by the folder of their network, in the order of the variants."""
     groups: dict[str, list[TrialRecord]] = {}
     for record in sorted(records, key=lambda record: (variant_order(record.variant), record.seed)):
         epochs, followed = (len(record.history.get(name, ())) for name in ("loss", "top1"))
         if epochs == followed > 0 and not record.held_out:  # a resumed trial may have been followed in part
-            groups.setdefault(_column(record), []).append(record)
+            groups.setdefault(record.folder.rpartition("/")[0], []).append(record)
     return groups
 
 

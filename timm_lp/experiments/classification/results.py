@@ -13,6 +13,7 @@ from timm.models import save_for_hf
 from ...files import failures_name, write_json
 from ...models.complexity import count_macs, count_parameters
 from ...models.loading import WEIGHTS_FILE
+from ...models.own import built_by, registered_name
 from ...models.variants import parse_variant
 from ...start import Start, pretrained_start
 from ...trials.record import TrialRecord, versions_of
@@ -48,7 +49,7 @@ def trial_record(config: FinetuneConfig, trial: Trial, accelerator: Accelerator)
         data_sha256=trial.data.contents.sha256,
         model=trial.model,
         variant=trial.variant,
-        network=parse_variant(trial.model, trial.variant).model,
+        network=parse_variant(registered_name(trial.model), trial.variant).model,
         seed=trial.seed,
         shots=config.shots or None,
         held_out=trial.held_out,
@@ -123,7 +124,11 @@ def write_results(output_dir: Path, records: Sequence[TrialRecord], config: Fine
 def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], class_names: list[str]) -> None:
     """Save a trained model so that `timm.create_model("local-dir:<folder>", pretrained=True)` loads it."""
     keys = ("input_size", "interpolation", "mean", "std", "crop_pct")
-    model_config = {"label_names": class_names, "pretrained_cfg": {key: outcome.data_config[key] for key in keys}}
+    model_config: dict[str, Any] = {
+        **built_by(outcome.model),
+        "label_names": class_names,
+        "pretrained_cfg": {key: outcome.data_config[key] for key in keys},
+    }
     model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
     model_args = dict(model_kwargs)
     with failures_name(folder / WEIGHTS_FILE, SafetensorError):

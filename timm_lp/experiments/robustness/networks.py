@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from timm.data import resolve_model_data_config
+from timm.models import get_model_args
 from torch import nn
 from tqdm import tqdm
 
@@ -93,7 +94,7 @@ def _described(subject: Subject) -> Candidate:
         "class_names": tuple(map(str, names)) if names else None,
     }
     if subject.record is None:
-        model, variant = split_name(config.get("architecture") or subject.name)
+        model, variant = split_name(config.get("architecture") or subject.name, get_model_args(module))
         facts |= {"model": model, "variant": variant}
     return Candidate(**{**vars(subject), **facts})
 
