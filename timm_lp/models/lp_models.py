@@ -150,10 +150,12 @@ def _check_convolutional(network: nn.Module, name: str) -> None:
         )
 
 
-def _default_cfg(architecture: Architecture) -> DefaultCfg:
-    """Return timm's configurations of the base network, which say where its weights are, tag by tag."""
-    cfgs = get_arch_pretrained_cfgs(architecture.name)
+def _default_cfg(base: str) -> DefaultCfg | None:
+    """Return timm's configurations of a base network, which say where its weights are, tag by tag."""
+    cfgs = get_arch_pretrained_cfgs(base)
     by_tag = {cfg.tag or "": replace(cfg, architecture=None, tag=None, paper_name=_PAPER) for cfg in cfgs.values()}
+    if not by_tag:  # as of a network that the user registered
+        return None
     return DefaultCfg(tags=deque(by_tag), cfgs=by_tag, is_pretrained=any(cfg.has_weights for cfg in by_tag.values()))
 
 
@@ -171,10 +173,10 @@ __all__ = ["ARCHITECTURES", "FORM_ARGUMENTS", "create_variant"]
 default_cfgs: dict[str, DefaultCfg] = {}
 
 
-def _register(variant: Variant, architecture: Architecture) -> Callable[..., nn.Module]:
+def _register(variant: Variant, architecture: Architecture, default_cfg: DefaultCfg | None) -> Callable[..., nn.Module]:
     create = _entrypoint(variant, architecture)
-    if get_arch_pretrained_cfgs(architecture.name):  # a network that the user registered may have none
-        default_cfgs[create.__name__] = _default_cfg(architecture)
+    if default_cfg is not None:
+        default_cfgs[create.__name__] = default_cfg
     return register_model(create)
 
 
@@ -184,7 +186,8 @@ def _register_name(name: str) -> None:
     if prefix == BASE or not is_model(base) or base in get_deprecated_models():
         return
     if model_entrypoint(base).__module__ != __name__:
-        _register(next(variant for variant in VARIANTS if variant.prefix == prefix), Architecture(base))
+        variant = next(variant for variant in VARIANTS if variant.prefix == prefix)
+        _register(variant, Architecture(base), _default_cfg(base))
 
 
 def __getattr__(name: str) -> Any:
@@ -195,8 +198,9 @@ def __getattr__(name: str) -> Any:
 
 
 for _architecture in ARCHITECTURES:
+    _cfg = _default_cfg(_architecture.name)
     for _variant in VARIANTS:
-        _create = _register(_variant, _architecture)
+        _create = _register(_variant, _architecture, _cfg)
         globals()[_create.__name__] = _create
 
 register_when_asked(_register_name)
