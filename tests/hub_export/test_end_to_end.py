@@ -1,6 +1,7 @@
 """From any network to a published one: trained, reported, looked at, tested, staged, pushed, pulled, loaded anew."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,10 @@ from ..experiments.images import make_folder
 from ..hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]
-NETWORKS = {  # and a size of images that they take, pixels
-    "tests.own:Tiny": 16,
-    **dict.fromkeys(("mobilenetv4_conv_small_035", "tf_efficientnetv2_b0", "regnety_002"), 32),
-    "torchvision.models:squeezenet1_1": 32,
+NETWORKS = {  # a size of images that they take, pixels, and a variant with masks
+    "tests.own:Tiny": (16, "lp2@blocks.*"),
+    **dict.fromkeys(("mobilenetv4_conv_small_035", "tf_efficientnetv2_b0", "regnety_002"), (32, "lp2")),
+    "torchvision.models:squeezenet1_1": (32, "lp2"),
 }
 LOAD = """if True:
     import sys, timm, torch
@@ -49,11 +50,11 @@ def _tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     "model", [pytest.param(name, marks=[pytest.mark.exhaustive] * ("own" not in name)) for name in NETWORKS]
 )
 def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) -> None:
-    size, run, data = NETWORKS[model], tmp_path / "run", tmp_path / "bugs"
+    (size, variant), run, data = NETWORKS[model], tmp_path / "run", tmp_path / "bugs"
     for split, first in (("train", 0), ("test", 50)):
         make_folder(data, split, ("dark", "light"), count=4, first=first)
     command = f"--model {model} --dataset {data} --no-pretrained --img-size {size} --output-dir {run} --cpu-threads 1"
-    short = "--variants base large lp2 --seeds 1 2 --shots 4 --batch-size 4 --epochs 1"
+    short = f"--variants base large {variant} --seeds 1 2 --shots 4 --batch-size 4 --epochs 1"
     forget_format()
     timm_lp.experiments.classification.cli.main([*command.split(), *short.split()])
     assert {path.name for path in run.iterdir()} >= {"report.md", "report.csv", "results.json", "bugs"}
@@ -62,14 +63,16 @@ def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) 
     robustness = f"{run} --compute --severities 1 --cpu-threads 1 --output-dir {tmp_path / 'robustness'}"
     timm_lp.experiments.robustness.cli.main(robustness.split())
     for folder in ("masks", "robustness"):
-        assert "lp2" in (tmp_path / folder / "report.md").read_text()
+        assert variant in (tmp_path / folder / "report.md").read_text()
 
-    trial, pulled = run / trial_folder("bugs", model, "lp2", 1), tmp_path / "pulled"
+    trial, pulled = run / trial_folder("bugs", model, variant, 1), tmp_path / "pulled"
     hub_export.cli.main(["stage", str(trial), str(tmp_path / "staged")])
     hub_export.cli.main(["push", str(tmp_path / "staged"), "alice/network"])
     hub_export.cli.main(["pull", "alice/network", "--folder", str(pulled)])
     card = (pulled / "README.md").read_text()
     assert f"--model {model} " in card
+    assert f"--variants {shlex.quote(variant)} " in card
+    assert card.count("| seed 1 | seed 2 |") == 1, "the trials of its variant and of the base network beside it"
     assert (f'register_network("{model}")' in card) == (":" in model)
     subprocess.run(
         [sys.executable, "-c", LOAD, model, str(size), str(trial), str(pulled), str(tmp_path / "outputs")],
