@@ -17,7 +17,7 @@ S = TypeVar("S", bound=Settings)
 
 NETWORK_FORMS = (  # what commands take for NETWORK; `trials.networks` tells them apart
     "a registered name, hf-hub:ORG/NAME, local-dir:FOLDER, the folder of a saved network, of a trial, or of a run for "
-    "all its trials, or a file of weights beside its config.json"
+    "all its trials, a file of weights beside its config.json, or a class by its module (mypackage.nets:MyNet)"
 )
 
 

@@ -29,8 +29,8 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
 
     In a model with timm's `forward_features` these are the convolutions that it runs on a map of more than one pixel,
     found by running it once on the meta device, without data or arithmetic. It leaves out a classifier that is written
-    as convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model it is every
-    convolution but the classifier, where a configuration like timm's names that.
+    as convolutions (VGG, MobileNet) and the gates of squeeze-and-excite blocks. In any other model, where nothing tells
+    the classifier from the features, it is every convolution, but for the classifier that a configuration names.
 
     Args:
         model: The network; its weights and modes are not changed.
@@ -40,7 +40,8 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
     """
     config = getattr(model, "pretrained_cfg", None)
     config = config if isinstance(config, dict) else {}  # timm's is one
-    if not hasattr(model, "forward_features") and not hasattr(model, "feature_info"):  # which timm's wrappers have
+    is_named = not config or config.get("classifier") is not None
+    if is_named and not hasattr(model, "forward_features"):
         return lambda module, fqn: fqn not in _as_names(config.get("classifier"))
     input_size = (_in_channels(model, config), *config.get("input_size", (3, 224, 224))[1:])
     try:

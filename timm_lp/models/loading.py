@@ -20,6 +20,7 @@ _PATIENCE = 5  # seconds for a server's answer
 
 CONFIG_FILE = "config.json"  # beside saved weights; it says what timm builds
 WEIGHTS_FILE = "model.safetensors"  # what timm and we call saved weights
+TORCH_WEIGHTS = "pytorch_model.bin"  # what timm calls those that torch saved
 
 
 class UnreachableError(OSError):
@@ -87,8 +88,8 @@ def check_reach(
 def _is_in_hub_cache(name: str, repo: str, filename: str | None, cache: Path) -> bool:
     """Tell whether the files that timm asks for are there; of weights, whether one of their forms is."""
     repo_id, _, revision = repo.partition("@")
-    weights = filename or "pytorch_model.bin"
-    safe = weights.replace("pytorch_model.bin", "model.safetensors"), weights.replace(".bin", ".safetensors")
+    weights = filename or TORCH_WEIGHTS
+    safe = weights.replace(TORCH_WEIGHTS, WEIGHTS_FILE), weights.replace(".bin", ".safetensors")
     needed = [{weights, *safe}, *([{"config.json"}] if name.startswith(HUB) else [])]
     return all(
         any(isinstance(try_to_load_from_cache(repo_id, file, cache, revision or None), str) for file in files)

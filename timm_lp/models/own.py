@@ -159,6 +159,9 @@ def _create(
     channels = default_cfgs[name].default.input_size[0]
     if not _takes(build, "in_chans") and kwargs.get("in_chans", channels) == channels:
         kwargs.pop("in_chans", None)  # which timm writes down for every network
+    saved = of_timm.get("pretrained_cfg")
+    if isinstance(saved, Mapping) and saved.get("num_classes", -1) >= 0:
+        kwargs.setdefault("num_classes", saved["num_classes"])
     network: Any = build(**kwargs)
     usual = _parameters(build).get("num_classes")
     num_classes = kwargs.get("num_classes", getattr(network, "num_classes", usual.default if usual else None))
@@ -169,7 +172,7 @@ def _create(
     if not hasattr(network, "num_features"):  # which timm writes down too
         head = dict(network.named_modules()).get(classifier or "")
         network.num_features = getattr(head, "in_features", getattr(head, "in_channels", 0))
-    overlay = {"classifier": classifier, **(pretrained_cfg_overlay or {})}
+    overlay = {"classifier": classifier or [], **(pretrained_cfg_overlay or {})}
     return build_model_with_cfg(
         lambda **_: network, name, pretrained, pretrained_cfg_overlay=overlay, num_classes=num_classes, **of_timm
     )

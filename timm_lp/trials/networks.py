@@ -12,7 +12,7 @@ from torch import nn
 
 from ..command import NETWORK_FORMS
 from ..files import TRIAL_FILE, check_trial_folder
-from ..models.loading import CONFIG_FILE, FOLDER, HUB, WEIGHTS_FILE, load_network, load_weights
+from ..models.loading import CONFIG_FILE, FOLDER, HUB, TORCH_WEIGHTS, WEIGHTS_FILE, load_network, load_weights
 from ..models.own import registered_name, unknown_network
 from ..models.sudoku import ARCHITECTURE as SUDOKU
 from ..models.sudoku import load_sudoku
@@ -21,7 +21,7 @@ from ..module_path import is_module_path
 from .folder import no_save_flag, read_records
 from .record import TrialRecord, read_record
 
-_WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # beside its configuration; timm takes the first that is there
+_WEIGHTS = (WEIGHTS_FILE, TORCH_WEIGHTS)  # beside its configuration; timm takes the first that is there
 _LISTED = 5  # names of what a folder holds, in a message
 _LONGEST = 300  # letters of a reason; torch lists every weight that does not fit
 

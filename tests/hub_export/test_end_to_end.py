@@ -1,0 +1,124 @@
+"""From any network to a published one: trained, reported, looked at, tested, staged, pushed, pulled, loaded anew."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+import hub_export.cli
+import timm_lp.experiments.classification.cli
+import timm_lp.experiments.robustness.cli
+import timm_lp.masks.cli
+from timm_lp.models import register_network
+from timm_lp.trials.networks import find_networks
+from timm_lp.trials.record import trial_folder
+
+from ..experiments.conftest import forget_format
+from ..experiments.images import make_folder
+from ..hub_server import HubServer
+
+ROOT = Path(__file__).parents[2]
+NETWORKS = {  # a size of images that they take, pixels, and a variant with masks
+    "tests.own:Tiny": (16, "lp2@blocks.*"),
+    **dict.fromkeys(("mobilenetv4_conv_small_035", "tf_efficientnetv2_b0", "regnety_002"), (32, "lp2")),
+    "torchvision.models:squeezenet1_1": (32, "lp2"),
+}
+LOAD = """if True:
+    import sys, timm, torch
+    from timm_lp.models import register_network
+    path, size, *folders, out = sys.argv[1:]
+    if ":" in path:
+        register_network(path)
+    images = torch.randn(2, 3, int(size), int(size), generator=torch.Generator().manual_seed(0))
+    networks = [timm.create_model(f"local-dir:{folder}", pretrained=True).eval() for folder in folders]
+    torch.save([network(images).detach() for network in networks], out)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # without it there are no pictures
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=[pytest.mark.exhaustive] * ("own" not in name)) for name in NETWORKS]
+)
+def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) -> None:
+    (size, variant), run, data = NETWORKS[model], tmp_path / "run", tmp_path / "bugs"
+    for split, first in (("train", 0), ("test", 50)):
+        make_folder(data, split, ("dark", "light"), count=4, first=first)
+    command = f"--model {model} --dataset {data} --no-pretrained --img-size {size} --output-dir {run} --cpu-threads 1"
+    short = f"--variants base large {variant} --seeds 1 2 --shots 4 --batch-size 4 --epochs 1"
+    forget_format()
+    timm_lp.experiments.classification.cli.main([*command.split(), *short.split()])
+    assert {path.name for path in run.iterdir()} >= {"report.md", "report.csv", "results.json", "bugs"}
+    timm_lp.masks.cli.main([str(run), "--output-dir", str(tmp_path / "masks")])
+    forget_format()
+    robustness = f"{run} --compute --severities 1 --cpu-threads 1 --output-dir {tmp_path / 'robustness'}"
+    timm_lp.experiments.robustness.cli.main(robustness.split())
+    for folder in ("masks", "robustness"):
+        assert variant in (tmp_path / folder / "report.md").read_text()
+
+    trial, pulled = run / trial_folder("bugs", model, variant, 1), tmp_path / "pulled"
+    hub_export.cli.main(["stage", str(trial), str(tmp_path / "staged")])
+    hub_export.cli.main(["push", str(tmp_path / "staged"), "alice/network"])
+    hub_export.cli.main(["pull", "alice/network", "--folder", str(pulled)])
+    card = (pulled / "README.md").read_text()
+    assert f"--model {model} " in card
+    assert f"--variants {shlex.quote(variant)} " in card
+    assert card.count("| seed 1 | seed 2 |") == 1, "the trials of its variant and of the base network beside it"
+    assert (f'register_network("{model}")' in card) == (":" in model)
+    subprocess.run(
+        [sys.executable, "-c", LOAD, model, str(size), str(trial), str(pulled), str(tmp_path / "outputs")],
+        check=True,
+        cwd=ROOT,
+    )
+    (network,) = find_networks([str(trial)]).networks
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    expected = network.load().eval()(images).detach()
+    for outputs in torch.load(tmp_path / "outputs"):
+        torch.testing.assert_close(outputs, expected)
+
+
+def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> None:
+    name = register_network("tests.own:Tiny")
+    folder = str(hub_export.stage(timm.create_model(f"lp2_{name}", num_classes=3), tmp_path / "staged"))
+    code = """if True:
+        import sys, hub_export.cli
+        for words in ([], ["--code", "tests.own:Tiny"]):
+            try:
+                hub_export.cli.main(["verify", sys.argv[1], *words])
+            except SystemExit as refused:
+                print(refused)
+    """
+    run = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, cwd=ROOT, check=True)
+    refused, whole = run.stdout.splitlines()
+    assert re.search("of 'lp2_tests_own_Tiny', which is built by tests.own:Tiny, .* --code tests.own:Tiny", refused)
+    assert "is whole" in whole
+
+
+def test_the_readmes_own_network(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Convert your own\n")[2].partition("\n## ")[0]
+    convert, save = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    convert = convert.replace("small_100", "small_050").replace("pretrained=True", "num_classes=3")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"timm": timm}
+    exec(convert, scope)
+    model = scope["model"].eval()
+    exec(save, scope)
+    timm.models.push_to_hf_hub(model, "alice/my-network")
+    (command,) = re.findall(r"`timm-lp (hub push my-network) YOU/my-network`", section)
+    hub_export.cli.main([*command.split()[1:], "alice/with-card"])
+    hub_export.cli.main(["pull", "alice/with-card", "--folder", "pulled"])
+    assert "converted by lp_convert, p starting at 4" in Path("pulled", "README.md").read_text()
+    images = torch.randn(1, 3, 64, 64)
+    loaded = [scope["model"]]
+    loaded += [timm.create_model(name, pretrained=True) for name in ("hf-hub:alice/my-network", "local-dir:pulled")]
+    for network in loaded:
+        assert torch.equal(network.eval()(images), model(images))
