@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import timm
 from accelerate import Accelerator
+from scipy.stats import ttest_ind, ttest_rel
 from timm import list_models
 
 from timm_lp.experiments.classification.benchmark import Benchmark
@@ -143,11 +144,14 @@ def test_the_readmes_wider_network_is_the_measured_one() -> None:
     (wider,) = _measured("short_cifar100_wider")["results"]
     lp2 = next(entry for entry in _measured("short_cifar100")["results"] if entry["variant"] == "lp2")
     top1, fitted = ([*wider["metrics"][name].values()] for name in ("top1", "train_top1"))
-    ahead = fmean(top1) - fmean(lp2["metrics"]["top1"].values())
-    stated = f"It reaches {top1[0]:.2f} and {top1[1]:.2f} with seeds 1 and 2"
+    others = [*lp2["metrics"]["top1"].values()]
+    ahead = fmean(top1) - fmean(others)
+    stated = f"It reaches {fmean(top1):.2f} ± {stdev(top1):.2f} (three seeds,"
+    p_values = ttest_ind(top1, others, equal_var=False).pvalue, ttest_rel(top1, others).pvalue
     text = " ".join(README.read_text().split())
     assert stated in text
-    assert f"{ahead:.1f} points above `lp2`'s mean, and gets {fmean(fitted):.1f} % of its training images" in text
+    tested = f"(p {p_values[0]:.3f}, Welch's t-test; paired by seed {p_values[1]:.3f})"
+    assert f"{ahead:.1f} points above `lp2` {tested}, and gets {fmean(fitted):.1f} % of its training images" in text
     assert f"{wider['parameters'] / 1e6:.2f} million parameters, {wider['macs'] / 1e6:.1f} M MACs" in text
     assert all(len(history["top1"]) == 40 for history in wider["history"].values())
 
