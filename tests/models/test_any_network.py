@@ -69,7 +69,7 @@ def images_for(model: nn.Module, name: str, in_chans: int = 3) -> Tensor:
     "name", [name if name in SOME else pytest.param(name, marks=pytest.mark.families) for name in NETWORKS]
 )
 @torch.no_grad()
-def test_a_variant_by_its_name(name: str, tmp_path: Path) -> None:
+def test_a_variant_by_its_name(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert timm.is_model(f"lp2_{name}")
     if name in REFUSED:
         with pytest.raises(ValueError, match=re.escape(REFUSED[name])):
@@ -90,6 +90,7 @@ def test_a_variant_by_its_name(name: str, tmp_path: Path) -> None:
     assert not any(isinstance(module, LpConv2d) for module in model.modules())
     assert error(model(images), expected) < SMALL_ERROR
     assert error(saved_and_loaded(model, tmp_path)(images), model(images)) < SMALL_ERROR
+    assert not [message for message in caplog.messages if "cannot build" in message]
 
 
 def saved_and_loaded(model: nn.Module, folder: Path) -> nn.Module:
