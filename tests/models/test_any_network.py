@@ -94,7 +94,7 @@ def test_a_variant_by_its_name(name: str, tmp_path: Path, caplog: pytest.LogCapt
 
 
 def saved_and_loaded(model: nn.Module, folder: Path) -> nn.Module:
-    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
+    timm.models.save_for_hf(model, str(folder))
     return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
 
