@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ _logger = logging.getLogger(__name__)
 _MASK_ARGS = frozenset({"p_init", "trainable_mask", "preserve"})
 _KEPT_TYPES = (torch.float32, torch.int64)
 _LISTED = 3
+_LONGEST = 300  # letters of a reason; safetensors lists every weight that several layers share
 # What timm's configuration says of the weights that it knows, not of the network.
 _OF_WEIGHTS = ("tag", "origin_url", "paper_ids", "description", "notes")
 
@@ -254,7 +256,7 @@ def _save(network: nn.Module, folder: Path, target: Path, name: str) -> None:
     except BUILD_ERRORS as error:
         raise ValueError(
             f"`model` must have a configuration that timm can save, got {name} with {type(error).__name__}: "
-            f"{first_line(error)}."
+            f"{shorten(first_line(error), _LONGEST)}."
         ) from error
     (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody else read, whatever the umask
 

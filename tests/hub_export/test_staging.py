@@ -243,6 +243,12 @@ def pruned(model: nn.Module) -> nn.Module:
     return model
 
 
+def sharing() -> nn.Module:
+    model = create("resnet18", layers=(1, 2, 1, 1))
+    model.layer2[1].conv1 = model.layer2[1].conv2
+    return lp_convert(model)
+
+
 def with_stride(model: nn.Module) -> nn.Module:
     model.conv1.stride = (1, 1)
     return model
@@ -284,6 +290,7 @@ def changed_by_hand() -> nn.Module:
             {},
             r"must have finite weights, got nan or inf in bn1\.running_var",
         ),
+        (sharing, {}, r"timm can save, got lp_resnet18 with RuntimeError: Some tensors share memory, .{,300}$"),
         (unknown, {}, "must be a network that timm.create_model builds, got 'sofa', which timm does not know"),
         (lambda: pruned(create("lp2_resnet18")), {}, r"can be copied, got ResNet .+ call torch\.nn\.utils\.prune"),
         (lambda: with_stride(lp_convert(create("resnet18"))), {}, r"builds with its .+ it has another conv1$"),

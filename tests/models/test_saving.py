@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from timm_lp import LpConv2d, lp_convert, lp_merge
+from timm_lp.models import saving
 
 from ..networks import randomize
 
@@ -135,6 +136,11 @@ def test_a_larger_network_and_its_parts_have_a_note_each() -> None:
 def test_networks_of_timm_are_saved_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     timm.models.save_for_hf(with_head(small()), str(tmp_path))
     assert not caplog.messages
+
+
+def test_what_timm_pushes_is_checked_too() -> None:
+    assert timm.models.push_to_hf_hub.__globals__["save_for_hf"] is timm.models.save_for_hf
+    assert timm.models.save_for_hf.__wrapped__ is saving.save_for_hf
 
 
 def test_a_network_that_is_being_pruned_cannot_be_merged() -> None:

@@ -73,5 +73,5 @@ def _save_for_hf(model: nn.Module, save_directory: Any, *args: Any, **kwargs: An
 
 def _is_ours(model: nn.Module) -> bool:
     config: Any = model.pretrained_cfg
-    is_named = split_name(config["architecture"])[1] != BASE
+    is_named = split_name(config.get("architecture") or "")[1] != BASE
     return is_named or any(isinstance(module, LpConv2d) for module in model.modules())
