@@ -88,7 +88,9 @@ def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) 
 
 def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> None:
     name = register_network("tests.own:Tiny")
-    folder = str(hub_export.stage(timm.create_model(f"lp2_{name}", num_classes=3), tmp_path / "staged"))
+    network = timm.create_model(f"lp2_{name}", num_classes=3, lp_layers=["stem"])
+    folder = str(hub_export.stage(network, tmp_path / "staged"))
+    hub_export.verify(hub_export.stage(network, tmp_path / "merged", merged=True))
     code = """if True:
         import sys, hub_export.cli
         for words in ([], ["--code", "tests.own:Tiny"]):

@@ -266,7 +266,7 @@ class FinetuneConfig(Settings):
         return {**shared, **self.model_kwargs.get(model, {})}
 
     def _is_network(self, name: str) -> bool:
-        if name in self.model:
+        if name in self.model or is_module_path(name):
             return True
         from timm.models import is_model, split_model_name_tag  # takes seconds, and few settings need it
 
