@@ -68,7 +68,7 @@ def test_weights_for_other_classes_start_it(prefix: str, tmp_path: Path) -> None
         ("tests.no_module:Tiny", r"ModuleNotFoundError: No module named 'tests.no_module'\. Install its package"),
         ("subprocess:run", "must be a class of nn.Module, or a function that is annotated to return one, got sub"),
         ("tests.user_networks:unannotated", "annotated to return one, got tests.user_networks:unannotated"),
-        ("tests.user_networks:Fixed", "must take num_classes, the number of its outputs, got tests.*Fixed with outputs"),
+        ("tests.user_networks:Fixed", "must take num_classes, .* got tests.*Fixed with outputs"),
         ("tests/user_networks:Tiny", "must be a path like mypackage.nets:MyNet"),
         ("resnet18", "must be a path like mypackage.nets:MyNet, of which timm knows no resnet18"),
     ],
