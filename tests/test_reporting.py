@@ -99,7 +99,7 @@ def test_a_variant_has_one_colour_and_its_other_form_is_dashed() -> None:
     styles = line_styles(variants)
     assert [*styles] == variants
     assert {styles[name]["color"] for name in variants[:3]} == {variant_style("lp2")["color"]}
-    assert len({str(styles[name]["linestyle"]) for name in variants[:3]}) == 3, "the parts of one variant are told apart"
+    assert len({str(styles[name]["linestyle"]) for name in variants[:3]}) == 3, "parts are told apart"
     assert styles["large@a"]["color"] == variant_style("large")["color"]
 
 
