@@ -17,7 +17,7 @@ DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
 
 # What timm's `create_model` takes beside the arguments of a network itself.
 _DECIDED = (
-    *("num_classes", "in_chans", "features_only", "feature_cfg", "preserve", "device", "dtype"),
+    *("num_classes", "in_chans", "features_only", "feature_cfg", "preserve", "lp_layers", "device", "dtype"),
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
     *("pretrained_model_args", "checkpoint_path", "cache_dir", "kwargs_filter", "scriptable", "exportable", "no_jit"),
 )
