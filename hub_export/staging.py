@@ -20,8 +20,8 @@ from timm_lp.convert import copy_network
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.loading import TORCH_WEIGHTS, UnreachableError, create_model
-from timm_lp.models.own import built_by
 from timm_lp.models.saving import what_differs
+from timm_lp.models.user_networks import built_by
 from timm_lp.start import Start, pretrained_start
 from timm_lp.trials.networks import Subject, find_networks
 

@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from timm_lp.files import parse_json
 from timm_lp.models.checkpoint import read_weights, without_prefix
-from timm_lp.models.own import unknown_network
+from timm_lp.models.user_networks import unknown_network
 
 from .errors import VerificationError, first_line
 from .files import CONFIG, WEIGHTS

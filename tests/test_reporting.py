@@ -11,6 +11,7 @@ from timm_lp.reporting import (
     counted,
     csv_text,
     interval,
+    line_styles,
     markdown_rows,
     mean_and_std,
     number,
@@ -94,6 +95,12 @@ def test_csv_takes_mappings_and_sequences() -> None:
 def test_a_variant_has_one_colour_and_its_other_form_is_dashed() -> None:
     assert variant_style("lp2")["color"] == variant_style("lp2-paper")["color"] != variant_style("large")["color"]
     assert [variant_style(name)["linestyle"] for name in ("lp2", "lp2-paper", "unknown")] == ["-", "--", "-"]
+    variants = ["lp2", "lp2@a", "lp2@a-b", "large@a"]
+    styles = line_styles(variants)
+    assert [*styles] == variants
+    assert {styles[name]["color"] for name in variants[:3]} == {variant_style("lp2")["color"]}
+    assert len({str(styles[name]["linestyle"]) for name in variants[:3]}) == 3, "parts are told apart"
+    assert styles["large@a"]["color"] == variant_style("large")["color"]
 
 
 def test_latex_has_the_same_tables() -> None:

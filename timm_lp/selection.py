@@ -17,11 +17,11 @@ from .variants import DEPTHWISE
 FilterFn = Callable[[nn.Module, str], bool]
 
 
+_EXAMPLES = 5  # names of layers in a message
+
+
 class NoSuchLayerError(ValueError):
     """`lp_layers` names nothing that can be converted."""
-
-
-_EXAMPLES = 5  # names of layers in a message
 
 
 def feature_extractor_filter(model: nn.Module) -> FilterFn:

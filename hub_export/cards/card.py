@@ -8,7 +8,7 @@ from timm.models import get_model_args, get_model_input_config
 from torch import nn
 
 from timm_lp.masks.statistics import layer_masks
-from timm_lp.models.own import path_of
+from timm_lp.models.user_networks import path_of
 
 from . import sections
 from .evaluation import Evaluation, Trials

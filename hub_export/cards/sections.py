@@ -24,7 +24,7 @@ from timm_lp.masks.statistics import (
     share,
 )
 from timm_lp.models.complexity import count_macs, count_parameters, to_meta
-from timm_lp.models.own import path_of
+from timm_lp.models.user_networks import path_of
 from timm_lp.models.variants import BASE
 from timm_lp.start import forbids_commerce
 from timm_lp.trials.record import TrialRecord

@@ -12,7 +12,7 @@ from timm.models import is_model, model_entrypoint
 
 from timm_lp.models import ARCHITECTURES
 from timm_lp.models.architectures import Architecture
-from timm_lp.models.own import path_of
+from timm_lp.models.user_networks import path_of
 from timm_lp.models.variants import VARIANTS, split_name
 from timm_lp.reporting import markdown_rows
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from timm_lp.bench.cases import SUITES, Layer, Network, given_cases
 from timm_lp.layers import LpConv2d
 
-from ..trials.records import save_trial
+from ..trials.records import TINY, save_trial
 
 SMALL = Network("lp16", "resnet18", 32, 2)
 
@@ -101,6 +102,17 @@ def test_a_given_network_stands_beside_its_base_and_large_networks(tmp_path: Pat
     saved = load_file(trials[1] / "model.safetensors")
     assert torch.equal(models["lp"].conv1.weight, saved["conv1.weight"])
     assert pickle.loads(pickle.dumps(case)).forms().keys() == models.keys()
+
+
+def test_a_part_of_a_network_stands_beside_the_same_part_with_large_kernels(tmp_path: Path) -> None:
+    network = timm.create_model("lp2_resnet18", lp_layers=["layer2"], num_classes=3, **TINY)
+    timm.models.save_for_hf(network, str(tmp_path))
+    (case,) = given_cases([str(tmp_path)])
+    assert case.subject.variant == "lp2@layer2"
+    models = {form: build() for form, build in case.forms().items()}
+    for layer, sizes in (("conv1", [7, 7, 7, 7]), ("layer2.0.conv1", [3, 7, 7, 7])):
+        kernels = [models[form].get_submodule(layer) for form in ("base", "large", "lp", "merged")]
+        assert [kernel.kernel_size[0] for kernel in kernels] == sizes
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from ..hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = {  # a size of images that they take, pixels, and a variant with masks
-    "tests.own:Tiny": (16, "lp2@blocks.*"),
+    "tests.user_networks:Tiny": (16, "lp2@blocks.*"),
     **dict.fromkeys(("mobilenetv4_conv_small_035", "tf_efficientnetv2_b0", "regnety_002"), (32, "lp2")),
     "torchvision.models:squeezenet1_1": (32, "lp2"),
 }
@@ -47,7 +47,7 @@ def _tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [pytest.param(name, marks=[pytest.mark.exhaustive] * ("own" not in name)) for name in NETWORKS]
+    "model", [pytest.param(name, marks=[pytest.mark.exhaustive] * ("tests" not in name)) for name in NETWORKS]
 )
 def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) -> None:
     (size, variant), run, data = NETWORKS[model], tmp_path / "run", tmp_path / "bugs"
@@ -87,11 +87,13 @@ def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) 
 
 
 def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> None:
-    name = register_network("tests.own:Tiny")
-    folder = str(hub_export.stage(timm.create_model(f"lp2_{name}", num_classes=3), tmp_path / "staged"))
+    name = register_network("tests.user_networks:Tiny")
+    network = timm.create_model(f"lp2_{name}", num_classes=3, lp_layers=["stem"])
+    folder = str(hub_export.stage(network, tmp_path / "staged"))
+    hub_export.verify(hub_export.stage(network, tmp_path / "merged", merged=True))
     code = """if True:
         import sys, hub_export.cli
-        for words in ([], ["--code", "tests.own:Tiny"]):
+        for words in ([], ["--code", "tests.user_networks:Tiny"]):
             try:
                 hub_export.cli.main(["verify", sys.argv[1], *words])
             except SystemExit as refused:
@@ -99,7 +101,8 @@ def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> No
     """
     run = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, cwd=ROOT, check=True)
     refused, whole = run.stdout.splitlines()
-    assert re.search("of 'lp2_tests_own_Tiny', which is built by tests.own:Tiny, .* --code tests.own:Tiny", refused)
+    said = "of 'lp2_tests_user_networks_Tiny', which is built by {0}, .* --code {0}"
+    assert re.search(said.format("tests.user_networks:Tiny"), refused)
     assert "is whole" in whole
 
 

@@ -5,7 +5,7 @@ from timm.models import register_notrace_module
 from ..layers import LpConv2d
 from . import alexnet, replknet, small_stem
 from .lp_models import ARCHITECTURES
-from .own import register_network
+from .user_networks import register_network
 from .variants import BASE, VARIANTS, parse_variant, variant_order
 
 __all__ = [

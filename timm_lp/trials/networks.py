@@ -13,9 +13,9 @@ from torch import nn
 from ..command import NETWORK_FORMS
 from ..files import TRIAL_FILE, check_trial_folder
 from ..models.loading import CONFIG_FILE, FOLDER, HUB, TORCH_WEIGHTS, WEIGHTS_FILE, load_network, load_weights
-from ..models.own import registered_name, unknown_network
 from ..models.sudoku import ARCHITECTURE as SUDOKU
 from ..models.sudoku import load_sudoku
+from ..models.user_networks import registered_name, unknown_network
 from ..models.variants import BASE, split_name
 from ..module_path import is_module_path
 from .folder import no_save_flag, read_records

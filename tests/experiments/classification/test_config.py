@@ -39,7 +39,7 @@ def test_numbers_are_finite() -> None:
     "name",
     [
         *("num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "features_only"),
-        *("checkpoint_path", "scriptable", "exportable", "cache_dir", "preserve"),
+        *("checkpoint_path", "scriptable", "exportable", "cache_dir", "preserve", "lp_layers"),
     ],
 )
 def test_arguments_that_the_benchmark_decides_are_refused(name: str) -> None:
@@ -73,6 +73,8 @@ def test_layers_are_part_of_the_variants_names() -> None:
     assert FinetuneConfig(variants=["lp2"], lp_layers=["b,a"]).variants == ["lp2@a,b"]
     usual = FinetuneConfig(variants=["base"])
     assert usual.trial_settings("resnet18") == config.trial_settings("resnet18"), "as records of earlier runs have them"
+    with pytest.raises(ValueError, match=r"`model` must be a name of timm's, or a class .*, got 'my/nets:Net'"):
+        FinetuneConfig(model="my/nets:Net")
     for settings, message in (
         ({"lp_layers": ["layer1"], "variants": ["base"]}, "must be used with variants that convert layers, got base."),
         ({"lp_layers": ["../x"]}, r"must be names of layers, .*got 'large@\.\./x'"),

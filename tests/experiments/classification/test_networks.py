@@ -108,6 +108,20 @@ def test_the_smallest_map(model: str, settings: dict[str, Any], size: tuple[int,
     assert smallest_map(config(**settings), model) == size
 
 
+def test_classes_of_the_users() -> None:
+    settings = config(model_kwargs={"width": 4}, img_size=16)
+    for variant in ("base", "large-reinit@stem", "lp2@depthwise"):
+        check_variant(settings, "tests.user_networks:Tiny", variant)
+    for model, message in (
+        ("tests.user_networks:Pair", r"`model` must return a number for each class, .* got tuple from lp2 of tests"),
+        ("tests.user_networks:Absent", "`model` must be a class or function that can be imported, got tests.user_"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_variant(settings, model, "lp2")
+    with pytest.raises(ValueError, match=r"`pretrained` must be off for tests_user_networks_Tiny, got it on\."):
+        check_variant(config(pretrained=True, model_kwargs={}, img_size=16), "tests.user_networks:Tiny", "base")
+
+
 def test_a_large_batch_is_no_case_of_its_own() -> None:
     check_variant(config(), "resnet18", "lp2", 10**30)
 

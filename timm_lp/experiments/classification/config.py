@@ -17,7 +17,7 @@ DEFAULT_VARIANTS = [BASE, "large", "lp2", "lp16"]
 
 # What timm's `create_model` takes beside the arguments of a network itself.
 _DECIDED = (
-    *("num_classes", "in_chans", "features_only", "feature_cfg", "preserve", "device", "dtype"),
+    *("num_classes", "in_chans", "features_only", "feature_cfg", "preserve", "lp_layers", "device", "dtype"),
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn"),
     *("pretrained_model_args", "checkpoint_path", "cache_dir", "kwargs_filter", "scriptable", "exportable", "no_jit"),
 )
@@ -266,7 +266,7 @@ class FinetuneConfig(Settings):
         return {**shared, **self.model_kwargs.get(model, {})}
 
     def _is_network(self, name: str) -> bool:
-        if name in self.model:
+        if name in self.model or is_module_path(name):
             return True
         from timm.models import is_model, split_model_name_tag  # takes seconds, and few settings need it
 

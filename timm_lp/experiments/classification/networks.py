@@ -13,7 +13,7 @@ from torch import nn
 from ...command import first_line
 from ...models.checkpoint import checkpoint_filter_fn, read_weights, without_prefix
 from ...models.loading import UnreachableError, check_reach, create_model
-from ...models.own import registered_name
+from ...models.user_networks import registered_name
 from ...models.variants import BASE, NamedVariant, parse_variant
 from ...selection import NoSuchLayerError, feature_extractor_filter
 from .config import FinetuneConfig
@@ -34,7 +34,7 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
     Raises:
         ValueError: If there is no such model, variant or optimizer, no weights to start from, no kernel that the
             variant would start at random, or the network does not take `config`'s arguments, its image size, or a
-            single image at a time.
+            single image at a time, or does not return a number for each class.
     """
     num_images = min(num_images, 2)  # more are no other case, and too many overflow
     with torch.device("meta"):
@@ -43,12 +43,18 @@ def check_variant(config: FinetuneConfig, model: str, variant: str, num_images: 
         create_optimizer(config, network)
         size = preprocessing(config, network)["input_size"]
         try:
-            network.train()(torch.empty(num_images, *size))
+            logits = network.train()(torch.empty(num_images, *size))
         except Exception as error:  # a network's code may raise anything
             raise ValueError(
                 f"`img_size`, `batch_size` and `model_kwargs` must fit {variant} of {model}, got "
                 f"{size[1]}x{size[2]} pixels: {_reason(error)}"
             ) from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (num_images, 2):
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"`model` must return a number for each class, ({num_images}, 2) for {num_images} images and 2 classes, "
+            f"got {shape} from {variant} of {model}. Write a class that does."
+        )
 
 
 def _check_weights(config: FinetuneConfig, name: str) -> None:

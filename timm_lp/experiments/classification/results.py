@@ -13,7 +13,7 @@ from timm.models import save_for_hf
 from ...files import failures_name, write_json
 from ...models.complexity import count_macs, count_parameters
 from ...models.loading import WEIGHTS_FILE
-from ...models.own import built_by, registered_name
+from ...models.user_networks import built_by, registered_name
 from ...models.variants import parse_variant
 from ...start import Start, pretrained_start
 from ...trials.record import TrialRecord, versions_of

@@ -142,9 +142,9 @@ def _takes(build: Callable[..., nn.Module], name: str, *, or_any: bool = False) 
 
 
 def _default_cfg(build: Any) -> dict[str, Any]:
-    own = getattr(build, "default_cfg", None)
-    # No number of classes is its own, so that every other number of them takes a new classifier.
-    return {"num_classes": -1, "input_size": (3, 224, 224), **(own if isinstance(own, dict) else {})}
+    said = getattr(build, "default_cfg", None)
+    # Its weights are of no number of classes, so that each training has a new classifier.
+    return {"num_classes": -1, "input_size": (3, 224, 224), **(said if isinstance(said, dict) else {})}
 
 
 def _create(

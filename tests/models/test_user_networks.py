@@ -12,10 +12,10 @@ from torch import nn
 
 from timm_lp import LpConv2d
 from timm_lp.models import register_network
-from timm_lp.models.own import path_of, registered_name
+from timm_lp.models.user_networks import path_of, registered_name
 
-PATH = "tests.own:Tiny"
-NAME = "tests_own_Tiny"
+PATH = "tests.user_networks:Tiny"
+NAME = "tests_user_networks_Tiny"
 
 
 def images() -> torch.Tensor:
@@ -64,12 +64,12 @@ def test_weights_for_other_classes_start_it(prefix: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("tests.own:Nothing", "must be a class or function that can be imported, got tests.own:Nothing: Attr"),
+        ("tests.user_networks:Nothing", "must be a class or function that can be imported, got tests.*:Nothing: Attr"),
         ("tests.no_module:Tiny", r"ModuleNotFoundError: No module named 'tests.no_module'\. Install its package"),
         ("subprocess:run", "must be a class of nn.Module, or a function that is annotated to return one, got sub"),
-        ("tests.own:unannotated", "annotated to return one, got tests.own:unannotated"),
-        ("tests.own:Fixed", "must take num_classes, the number of its outputs, got tests.own:Fixed with outputs"),
-        ("tests/own:Tiny", "must be a path like mypackage.nets:MyNet"),
+        ("tests.user_networks:unannotated", "annotated to return one, got tests.user_networks:unannotated"),
+        ("tests.user_networks:Fixed", "must take num_classes, .* got tests.*Fixed with outputs"),
+        ("tests/user_networks:Tiny", "must be a path like mypackage.nets:MyNet"),
         ("resnet18", "must be a path like mypackage.nets:MyNet, of which timm knows no resnet18"),
     ],
 )
@@ -84,10 +84,10 @@ def test_names() -> None:
     assert registered_name(f"lp2_{PATH}") == f"lp2_{NAME}"
     assert path_of(f"lp16_{NAME}") == PATH
     assert path_of("resnet18") is None
-    assert registered_name("tests.own:tiny") == "tests_own_tiny"
-    assert masked(timm.create_model("lp2_tests_own_tiny", num_classes=2)) == ["stem", "blocks.0"]
+    assert registered_name("tests.user_networks:tiny") == "tests_user_networks_tiny"
+    assert masked(timm.create_model("lp2_tests_user_networks_tiny", num_classes=2)) == ["stem", "blocks.0"]
     with pytest.raises(TypeError, match="unexpected keyword argument 'in_chans'"):
-        timm.create_model("tests_own_tiny", in_chans=1)
+        timm.create_model("tests_user_networks_tiny", in_chans=1)
 
 
 def test_no_configuration_has_code_imported(tmp_path: Path) -> None:

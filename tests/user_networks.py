@@ -20,6 +20,13 @@ class Tiny(nn.Module):
         return self.head(self.blocks(self.stem(x).relu()).relu().flatten(1))
 
 
+class Pair(Tiny):
+    """Returns its logits twice, as networks with a second classifier for training do."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), super().forward(x)
+
+
 def tiny(**kwargs: Any) -> Tiny:
     return Tiny(**kwargs)
 
