@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import MaskCache, can_mask_fast, masked_kernel, operators, plain_conv2d, schedule, window
-from timm_lp.ops.plain import Geometry
+from timm_lp.ops import MaskCache, can_mask_fast, masked_kernel, operators, plain_conv2d, reach, schedule
 from timm_lp.ops.runtime import memory_format_of
 from timm_lp.ops.schedule import Schedule
+from timm_lp.ops.window import Geometry
 
 from ..layers.comparison import image, output_and_gradients, randomize, sides
 
@@ -64,7 +64,7 @@ def small_blocks() -> Iterator[None]:
         patch.setattr(operators, "_POINTWISE_PIXELS", 1)
         patch.setattr(masked_kernel, "_CHUNK_BYTES", 1)
         patch.setattr(schedule, "_WORTH_A_CONVOLUTION", -1)
-        patch.setattr(window, "ONEDNN_CHANNELS", 1)
+        patch.setattr(reach, "ONEDNN_CHANNELS", 1)
         schedule.make_schedule.cache_clear()
         yield
     schedule.make_schedule.cache_clear()

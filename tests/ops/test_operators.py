@@ -9,8 +9,7 @@ from torch import Tensor
 from timm_lp.ops import dense, depthwise, matmul, operators, pointwise, taps
 from timm_lp.ops.masked_kernel import Range, block_ranges
 from timm_lp.ops.operators import Operators, choose_operators, torch_is_fast
-from timm_lp.ops.plain import Geometry
-from timm_lp.ops.window import output_size
+from timm_lp.ops.window import Geometry, output_size
 
 from ..covering import covering
 from ..layers.comparison import seeded

@@ -5,9 +5,9 @@ import torch
 
 from timm_lp.layers import LpConv2d
 from timm_lp.ops.masked_kernel import Range, block_ranges
-from timm_lp.ops.plain import Geometry
+from timm_lp.ops.reach import Reach, reach_of
 from timm_lp.ops.schedule import Schedule, make_schedule
-from timm_lp.ops.window import Reach, Window, reach_of
+from timm_lp.ops.window import Geometry, Window
 
 from ..covering import covering
 from ..layers.comparison import image, output_and_gradients, randomize

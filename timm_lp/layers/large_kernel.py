@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.window import Window, support
+from ..ops.reach import support
+from ..ops.window import Window
 
 ConvT = TypeVar("ConvT", bound=nn.Conv2d)
 

@@ -9,7 +9,20 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from ..ops import Geometry, MaskCache, can_mask_fast, lp_exponent, lp_mask, masked_conv2d, torch_is_fast
+from ..ops import (
+    Geometry,
+    MaskCache,
+    can_compile,
+    can_mask_fast,
+    compiled_conv2d,
+    lp_conv2d,
+    lp_exponent,
+    lp_mask,
+    mask_weight,
+    masked_conv2d,
+    torch_is_fast,
+)
+from ..ops.window import Window
 from .hooks import copy_hooks
 from .large_kernel import build_like, check_conv2d, copy_weights, embed_kernel, large_kernel_size, large_padding
 
@@ -134,26 +147,29 @@ class LpConv2d(nn.Conv2d):
     def _masked_conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `conv2d(input, weight * mask) + bias` for any kernel, `(O, I, Kh, Kw)`, and bias, `(O,)`."""
         if not torch.jit.is_scripting():
-            output = self._fast_forward(input, weight, bias)
-            if output is not None:
-                return output
+            if isinstance(input, Tensor) and not torch.jit.is_tracing():  # torch.fx and torch.jit record the formula
+                return self._fast_forward(input, weight, bias)
         return self._conv_forward(input, self._masked(weight), bias)
 
     def _masked(self, weight: Tensor) -> Tensor:
         """Return the product of a kernel and the masks, which is rounded once if the kernel's dtype is a narrow one."""
         return (weight * self.mask()).to(weight.dtype)
 
-    def _fast_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-        """Return the same output from the operators of `timm_lp.ops` that are fast on CPUs, or None elsewhere."""
+    def _fast_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the same output in the fastest way of `timm_lp.ops`."""
         if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and torch_is_fast(input):
             return self._conv_forward(input, weight, bias)  # the mask of a single tap is 1
         padding = self._symmetric_zero_padding()
         if padding is None:
-            return None
+            whole = Window(0, self.kernel_size[0], 0, self.kernel_size[1])
+            kernel = mask_weight(weight, self.C, self.log2p, whole).to(weight.dtype)
+            return self._conv_forward(input, kernel, bias)
         geometry = Geometry(self.stride, padding, self.dilation, self.groups)
         tensors = (input, weight, bias, self.C, self.log2p)
+        if can_compile(*tensors):
+            return compiled_conv2d(*tensors, geometry)
         if not can_mask_fast(*tensors, geometry):
-            return None
+            return lp_conv2d(*tensors, geometry)
         if self._mask_cache is None:
             self._mask_cache = MaskCache()
         return masked_conv2d(*tensors, geometry, self._mask_cache)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .plain import Geometry
 from .runtime import memory_format_of
+from .window import Geometry
 
 
 def convolve(

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from . import dense
 from .masked_kernel import Block, Range
-from .plain import Geometry
 from .runtime import padded, scratch
+from .window import Geometry
 
 _SLOW_WIDTHS = range(11, 14)  # columns of a kernel for which oneDNN is slower in channels_last than for 14 or 15
 

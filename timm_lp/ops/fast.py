@@ -6,21 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .mask import Mask, MaskCache, lp_mask_gradients
-from .masked_kernel import MaskedKernel
-from .plain import Geometry, plain_conv2d
-from .runtime import (
-    computes_in_bfloat16,
-    in_dispatch_mode,
-    in_forward_mode,
-    in_function_transform,
-    is_batched_gradient,
-    memory_format_of,
-)
-from .schedule import Part, Schedule, make_schedule
-from .window import output_size
+from .mask import Mask, MaskCache
+from .plain import plain_conv2d, plain_gradients
+from .runtime import PLAIN_TYPES, in_dispatch_mode, is_batched_gradient, is_traced
+from .schedule import Schedule
+from .scheduled import convolve, gradients, schedule_for
+from .window import Geometry, output_size
 
-_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _AUTOCAST_DTYPES = (torch.float32, torch.bfloat16)  # what autocast to bfloat16 takes
 
@@ -57,17 +49,22 @@ def masked_conv2d(
         Output, shape `(N, O, H', W')`.
     """
     if not torch.is_autocast_enabled("cpu"):
-        return _convolve_in(input.dtype, input, weight, bias, C, log2p, geometry, mask_cache)
-    dtype = torch.float64 if input.dtype is torch.float64 else torch.bfloat16
+        return _masked_conv2d(input, weight, bias, C, log2p, geometry, mask_cache)
+    input, bias = in_autocast_dtype(input, bias)
     torch.set_autocast_enabled("cpu", False)  # the context manager takes longer than a small convolution
     try:
-        return _convolve_in(dtype, input, weight, bias, C, log2p, geometry, mask_cache)
+        return _masked_conv2d(input, weight, bias, C, log2p, geometry, mask_cache)
     finally:
         torch.set_autocast_enabled("cpu", True)
 
 
-def _convolve_in(
-    dtype: torch.dtype,
+def in_autocast_dtype(input: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return input and bias in the dtype to which autocast rounds them."""
+    dtype = torch.float64 if input.dtype is torch.float64 else torch.bfloat16
+    return input.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _masked_conv2d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -76,21 +73,10 @@ def _convolve_in(
     geometry: Geometry,
     mask_cache: MaskCache,
 ) -> Tensor:
-    """Return the output in a dtype, to which input and bias are rounded, whatever dtype the CPU computes in."""
-    input, bias = input.to(dtype), None if bias is None else bias.to(dtype)
     mask = mask_cache.get(C, log2p, (weight.shape[2], weight.shape[3]))
-    schedule = make_schedule(
-        tuple(input.shape),
-        tuple(weight.shape),
-        mask.reach,
-        mask.all_ones,
-        geometry,
-        torch.float32 if dtype is torch.bfloat16 and not computes_in_bfloat16() else dtype,
-        input_last=memory_format_of(input) is torch.channels_last,
-        kernel_last=memory_format_of(weight) is torch.channels_last,
-    )
+    schedule = schedule_for(input, weight, mask, geometry)
     if not torch.is_grad_enabled():
-        return _convolve(input, weight, bias, mask, schedule)
+        return convolve(input, weight, bias, mask, schedule)
     output: Tensor = _MaskedConv2d.apply(input, weight, bias, C, log2p, mask, schedule)
     return output
 
@@ -105,29 +91,27 @@ def can_mask_fast(
     differentiation, under autocast to another dtype, and on another device. Where shapes do not fit it takes nothing
     either, so that torch's own convolution raises its own error.
     """
-    if (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or in_dispatch_mode()
-        or in_function_transform()
-        or in_forward_mode()
-    ):
-        return False
+    return (
+        not is_traced()
+        and not in_dispatch_mode()
+        and is_fast_on_cpus(input, weight, bias, C, log2p)
+        and input.numel() > 0
+        and input.shape[1] == weight.shape[1] * geometry.groups
+        and _fits(input.shape[2:], weight.shape[2:], geometry)
+    )
+
+
+def is_fast_on_cpus(input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor) -> bool:
+    """Tell whether these are plain CPU tensors, a batch of maps among them, in dtypes that are fast together."""
     tensors = [tensor for tensor in (input, weight, C, log2p, bias) if tensor is not None]
     for tensor in tensors:
-        if not (type(tensor) in _PLAIN_TYPES and tensor.is_cpu):
+        if not (type(tensor) in PLAIN_TYPES and tensor.is_cpu):
             return False
     dtypes = _dtypes(input.dtype)
     for tensor in tensors:
         if tensor.dtype not in dtypes:
             return False
-    return (
-        C.dtype is log2p.dtype
-        and input.dim() == 4
-        and input.numel() > 0
-        and input.shape[1] == weight.shape[1] * geometry.groups
-        and _fits(input.shape[2:], weight.shape[2:], geometry)
-    )
+    return C.dtype is log2p.dtype and input.dim() == 4
 
 
 def _dtypes(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
@@ -140,35 +124,6 @@ def _dtypes(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
 @lru_cache(maxsize=4096)
 def _fits(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometry) -> bool:
     return min(output_size(size, kernel_size, geometry)) > 0
-
-
-def _masked_kernels(
-    weight: Tensor, mask: Tensor, outlier_channels: Tensor | None, schedule: Schedule
-) -> list[MaskedKernel]:
-    """Return the masked kernel of each part of the schedule."""
-    main, outliers = schedule.main, schedule.outliers
-    kernels = [MaskedKernel(weight, mask, main.window, main.all_ones, main.kernel_format, schedule.dtype)]
-    if outliers is not None and outlier_channels is not None:
-        outer_mask = mask[outlier_channels]
-        main.window.crop(outer_mask).zero_()
-        outer_weight = weight[outlier_channels]
-        kernels.append(
-            MaskedKernel(outer_weight, outer_mask, outliers.window, False, outliers.kernel_format, schedule.dtype)
-        )
-    return kernels
-
-
-def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, mask: Mask, schedule: Schedule) -> Tensor:
-    """Return the output in the input's dtype; it is no view, which torch would not let anyone change in place."""
-    pixels, bias = input.to(schedule.dtype), None if bias is None else bias.to(schedule.dtype)
-    kernels = _masked_kernels(weight, mask.values, mask.outlier_channels, schedule)
-    main, *outliers = (
-        part.operators.convolve(pixels, kernel.blocks(part.ranges), bias_of_part, kernel.shape, part.geometry)
-        for part, kernel, bias_of_part in zip(schedule.parts, kernels, (bias, None), strict=False)
-    )
-    for output in outliers:
-        main.index_add_(1, mask.outlier_channels, output)  # type: ignore[arg-type] # not None where there are any
-    return main.to(input.dtype, memory_format=schedule.output_format).detach()  # some operators return views
 
 
 class _MaskedConv2d(torch.autograd.Function):
@@ -184,77 +139,37 @@ class _MaskedConv2d(torch.autograd.Function):
         schedule: Schedule,
     ) -> Tensor:
         ctx.save_for_backward(input, weight, C, log2p, mask.values, mask.outlier_channels)
-        ctx.norm, ctx.schedule = mask.norm, schedule
-        return _convolve(input, weight, bias, mask, schedule)
+        ctx.of_mask, ctx.schedule = (mask.reach, mask.all_ones, mask.norm), schedule
+        return convolve(input, weight, bias, mask, schedule)
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, C, log2p, values, outlier_channels = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias, *needs_mask = ctx.needs_input_grad[:5]
+        needed = (needs_input, needs_weight, *needs_mask)
         if torch.is_grad_enabled() or in_dispatch_mode() or is_batched_gradient(grad_output):
-            return _differentiable_gradients(ctx, grad_output)
-        input, weight, C, log2p, mask, outlier_channels = ctx.saved_tensors
-        needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
-        needs_mask = (needs_C or needs_log2p) and mask[0].numel() > 1  # the mask of a single tap is always 1
-        schedule: Schedule = ctx.schedule
-        pixels, grads_of_all = input.to(schedule.dtype), grad_output.to(schedule.dtype)
-
-        grad_input = grad_weight = grad_mask = grad_C = grad_log2p = None
-        kernels = _masked_kernels(weight, mask, outlier_channels, schedule)
-        for part, kernel in zip(schedule.parts, kernels, strict=True):
-            is_main = part is schedule.main
-            grads = grads_of_all if is_main else grads_of_all[:, outlier_channels]
-            operators, geometry = part.operators, part.geometry
-            if needs_input:
-                blocks = kernel.blocks(part.ranges)
-                grad = operators.input_gradient(grads, blocks, tuple(input.shape), kernel.shape, geometry)
-                grad_input = grad if grad_input is None else grad_input.add_(grad)
-            if needs_weight or needs_mask:
-                ranges = part.gradient_ranges
-                kernel_grads = operators.kernel_gradient(pixels, grads, kernel.shape, ranges, geometry)
-                of_weight, of_mask = kernel.gradients(kernel_grads, ranges, needs_weight, needs_mask)
-                if is_main:
-                    grad_weight, grad_mask = of_weight, of_mask
-                else:
-                    _add_outliers(of_weight, grad_weight, outlier_channels, schedule.main)
-                    _add_outliers(of_mask, grad_mask, outlier_channels, schedule.main)
-        if grad_input is not None:
-            grad_input = grad_input.to(input.dtype, memory_format=schedule.output_format)
-        if grad_mask is not None:
-            grad_C, grad_log2p = lp_mask_gradients(grad_mask, mask, C, log2p, ctx.norm)
-        elif needs_C or needs_log2p:
-            grad_C, grad_log2p = torch.zeros_like(C), torch.zeros_like(log2p)
-        return (
-            None if grad_input is None else grad_input.detach(),  # some operators return views
-            None if grad_weight is None else grad_weight.detach(),
-            grad_output.sum(dim=(0, 2, 3)) if needs_bias else None,
-            grad_C if needs_C else None,
-            grad_log2p if needs_log2p else None,
-            None,
-            None,
-        )
+            grads = plain_conv2d_gradients(grad_output, input, weight, C, log2p, ctx.schedule.geometry, needed)
+        else:
+            reach, all_ones, norm = ctx.of_mask
+            mask = Mask(values, reach, all_ones, norm, outlier_channels)
+            grads = gradients(grad_output, input, weight, C, log2p, mask, ctx.schedule, needed)
+        grad_bias = grad_output.sum(dim=(0, 2, 3)) if needs_bias else None
+        return *grads[:2], grad_bias, *grads[2:], None, None
 
 
-def _add_outliers(grad: Tensor | None, total: Tensor | None, outlier_channels: Tensor, main: Part) -> None:
-    """Add the outlier channels' gradient, outside of the main part's taps, to the gradient of all channels."""
-    if grad is not None and total is not None:
-        main.window.crop(grad).zero_()
-        total.index_add_(0, outlier_channels, grad)
+def plain_conv2d_gradients(
+    grad_output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    C: Tensor,
+    log2p: Tensor,
+    geometry: Geometry,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Return what `gradients` returns, from the plain formula."""
 
+    def convolve(input: Tensor, weight: Tensor, C: Tensor, log2p: Tensor) -> Tensor:
+        return plain_conv2d(input, weight, None, C, log2p, geometry)
 
-@torch.enable_grad()
-def _differentiable_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the plain formula, which can be differentiated again, batched and traced."""
-    # Views, so that what the tensors themselves were computed from is not differentiated here.
-    input, weight, C, log2p = (tensor.view_as(tensor) for tensor in ctx.saved_tensors[:4])
-    needs_input, needs_weight, needs_bias, needs_C, needs_log2p, *_ = ctx.needs_input_grad
-    leaves = {0: (input, needs_input), 1: (weight, needs_weight), 3: (C, needs_C), 4: (log2p, needs_log2p)}
-    needed = {argument: leaf for argument, (leaf, is_needed) in leaves.items() if is_needed}
-    grads: list[Tensor | None] = [None] * 7
-    if needed:
-        output = plain_conv2d(input, weight, None, C, log2p, ctx.schedule.geometry)
-        needed_grads = torch.autograd.grad(output, [*needed.values()], grad_output, create_graph=True)
-        for argument, grad in zip(needed, needed_grads, strict=True):
-            grads[argument] = grad
-    if needs_bias:
-        grads[2] = grad_output.sum(dim=(0, 2, 3))
-    return tuple(grads)
+    return plain_gradients(convolve, (input, weight, C, log2p), needed, grad_output)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .plain import LpNorm, lp_norm, mask_of, offsets_of
-from .window import Reach, reach_of
+from .reach import Reach, reach_of
 
 _NORM_BYTES = 2**17  # up to here Python takes longer than the operations; a larger norm costs more memory than time
 
@@ -19,17 +19,17 @@ class Mask(NamedTuple):
     Attributes:
         values: The mask, shape `(O, 1, Kh, Kw)`.
         reach: The taps where the mask is not 0.
-        outlier_channels: Channels that reach further than the others, shape `(reach.num_outliers,)`; None if there are
-            none.
         all_ones: Whether the mask is 1 at every tap of `reach.inner`, so that no product is needed there.
         norm: The norm that it was made from, for its gradient; None if it takes much memory.
+        outlier_channels: Channels that reach further than the others, shape `(reach.num_outliers,)`; None if there are
+            none.
     """
 
     values: Tensor
     reach: Reach
-    outlier_channels: Tensor | None
     all_ones: bool
     norm: LpNorm | None
+    outlier_channels: Tensor | None
 
 
 class MaskCache:
@@ -47,15 +47,7 @@ class MaskCache:
         if last is not None and self._is_current(last, C, log2p, kernel_size):
             return last[2]
         C, log2p = C.detach().clone(), log2p.detach().clone()  # first: another thread may load others meanwhile
-        offsets = _offsets(kernel_size, torch.promote_types(C.dtype, torch.float32))
-        norm = lp_norm(C, log2p, kernel_size, offsets)
-        values = mask_of(norm, kernel_size)
-        reach, outlier_channels = reach_of(values)
-        kept = norm if norm.power.nbytes <= _NORM_BYTES else None
-        inner = reach.inner
-        # Most masks are below 1 in a corner, which takes less time to see.
-        all_ones = values[0, 0, inner.top, inner.left].item() == 1 and inner.crop(values).amin().item() == 1
-        mask = Mask(values, reach, outlier_channels, all_ones, kept)
+        mask = _make_mask(C, log2p, kernel_size)
         self._last = (C, log2p, mask)
         return mask
 
@@ -69,6 +61,18 @@ class MaskCache:
             and torch.equal(last_C, C)
             and torch.equal(last_log2p, log2p)
         )
+
+
+@torch.no_grad()
+def _make_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int]) -> Mask:
+    norm = lp_norm(C, log2p, kernel_size, _offsets(kernel_size, torch.promote_types(C.dtype, torch.float32)))
+    values = mask_of(norm, kernel_size)
+    reach, outlier_channels = reach_of(values)
+    inner = reach.inner
+    # Most masks are below 1 in a corner, which takes less time to see.
+    all_ones = values[0, 0, inner.top, inner.left].item() == 1 and inner.crop(values).amin().item() == 1
+    kept = norm if norm.power.nbytes <= _NORM_BYTES else None
+    return Mask(values, reach, all_ones, kept, outlier_channels)
 
 
 @torch.no_grad()

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .plain import Geometry
 from .runtime import padded, scratch
-from .window import output_size
+from .window import Geometry, output_size
 
 
 def convolve(

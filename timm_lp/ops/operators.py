@@ -15,9 +15,8 @@ from torch import Tensor
 
 from . import dense, depthwise, matmul, pointwise, taps
 from .masked_kernel import Block, Range
-from .plain import Geometry
 from .runtime import ONEDNN_CHANNELS, computes_in_bfloat16
-from .window import output_size
+from .window import Geometry, output_size
 
 
 class Operators(NamedTuple):
@@ -163,9 +162,7 @@ def _by_torch(case: Case) -> Operators:
     if not (is_large and worth_it):
         return Operators(dense.convolve, dense.input_gradient, dense.kernel_gradient, case.block, case.block)
     kernel_gradient = partial(dense.kernel_gradient, memory_format=torch.channels_last)
-    return Operators(
-        dense.convolve, dense.input_gradient, kernel_gradient, case.block, case.block, torch.channels_last
-    )
+    return Operators(dense.convolve, dense.input_gradient, kernel_gradient, case.block, case.block, torch.channels_last)
 
 
 _POINTWISE_PIXELS = 64  # on smaller maps, the products of one image are too small
@@ -287,6 +284,6 @@ def choose_operators(
 
 def torch_is_fast(input: Tensor) -> bool:
     """Tell whether torch's own convolution is the fastest way to convolve an input with single taps."""
-    if type(input) is not Tensor or torch.compiler.is_compiling() or input.dim() != 4 or input.stride(1) != 1:
+    if type(input) is not Tensor or torch.compiler.is_exporting() or input.dim() != 4 or input.stride(1) != 1:
         return False
     return not torch.is_autocast_enabled("cpu") or computes_in_bfloat16()

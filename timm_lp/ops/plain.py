@@ -1,15 +1,18 @@
 """Lp-convolution as the paper writes it (Kwon et al., ICLR 2025): the mask of Eq. 2, the convolution of Eq. 3.
 
-Other devices run this, and so does torch when it compiles, exports or transforms a layer. On CPUs, `fast` computes the
-same sooner.
+torch runs this when it compiles, exports or transforms a layer. In eager mode, `kernel` computes the same with fewer
+operations on every device, and `fast` sooner on CPUs.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .window import Geometry
 
 
 def lp_exponent(log2p: Tensor) -> Tensor:
@@ -48,15 +51,6 @@ def lp_mask(C: Tensor, log2p: Tensor, kernel_size: tuple[int, int]) -> Tensor:
     return mask_of(norm, kernel_size)  # exp(-their sum over i)
 
 
-class Geometry(NamedTuple):
-    """The arguments of `nn.Conv2d` that say where its kernel meets the input; `padding` counts zeros on each side."""
-
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-
 def plain_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None, C: Tensor, log2p: Tensor, geometry: Geometry
 ) -> Tensor:
@@ -75,6 +69,27 @@ def plain_conv2d(
     """
     mask = lp_mask(C, log2p, (weight.shape[2], weight.shape[3]))
     return F.conv2d(input, (weight * mask).to(input.dtype), bias, *geometry)
+
+
+@torch.enable_grad()
+def plain_gradients(
+    function: Callable[..., Tensor], tensors: tuple[Tensor, ...], needed: tuple[bool, ...], grad_output: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the needed gradients of a plain function, which can be differentiated again, batched and traced.
+
+    Args:
+        function: The function of all tensors.
+        tensors: Its arguments.
+        needed: Whether the gradient of each is needed.
+        grad_output: Gradient of the loss in the function's value.
+    """
+    # Views, so that what the tensors themselves were computed from is not differentiated here.
+    leaves = [tensor.view_as(tensor) for tensor in tensors]
+    wanted = [leaf for leaf, is_needed in zip(leaves, needed, strict=True) if is_needed]
+    if not wanted:
+        return (None,) * len(leaves)
+    grads = iter(torch.autograd.grad(function(*leaves), wanted, grad_output, create_graph=True))
+    return tuple(next(grads) if is_needed else None for is_needed in needed)
 
 
 class LpNorm(NamedTuple):
@@ -136,11 +151,16 @@ def mask_of(norm: LpNorm, kernel_size: tuple[int, int]) -> Tensor:
     """Return the mask of a kernel of this size from its Lp norm (see `lp_mask`)."""
     first, second = norm.power.unbind(dim=1)
     half = torch.exp2((first + second) * (-1 / math.log(2)))
-    _, eps = _tiny_and_eps(half.dtype)
-    half = F.threshold(half, 2.0**-17 * eps, 0.0)  # a rounded sum would not show less
+    half = F.threshold(half, least_mask(half.dtype), 0.0)
     height, width = kernel_size
     mirrored = half[:, : height * width // 2].flip(1)
     return torch.cat([half, mirrored], dim=1).view(-1, 1, height, width)
+
+
+def least_mask(dtype: torch.dtype) -> float:
+    """Return the value up to which a mask is set to 0: a rounded sum would not show it."""
+    _, eps = _tiny_and_eps(dtype)
+    return 2.0**-17 * eps
 
 
 def _tiny_and_eps(dtype: torch.dtype) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .plain import Geometry
+from .window import Geometry
 
 
 def convolve(

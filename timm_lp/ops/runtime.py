@@ -6,6 +6,7 @@ The modes are private parts of torch, under plain names; nothing public tells th
 import math
 import platform
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from .plain import Geometry
+from .window import Geometry
 
 ONEDNN_CHANNELS = 16  # oneDNN computes this many output channels at once
+
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 _LARGEST_BYTES = 2**24
 
@@ -99,11 +102,29 @@ def _is_channels_last(tensor: Tensor) -> bool:
     return True
 
 
+def is_traced() -> bool:
+    """Tell whether torch compiles, traces or transforms what runs, so that it has to be plain operators."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or in_function_transform()
+        or in_forward_mode()
+        or (in_dispatch_mode() and _in_make_fx())
+    )
+
+
+def _in_make_fx() -> bool:
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode  # takes long to import
+
+    return get_proxy_mode() is not None
+
+
 def in_dispatch_mode() -> bool:
     """Tell whether make_fx, a fake-tensor mode or the like watches every operator that runs."""
     return is_in_torch_dispatch_mode()
 
 
+@torch.compiler.assume_constant_result  # torch.compile traces for each stack of transforms anew
 def in_function_transform() -> bool:
     """Tell whether a transform of `torch.func`, such as `grad` or `vmap`, is active."""
     return torch._C._are_functorch_transforms_active()
@@ -112,6 +133,12 @@ def in_function_transform() -> bool:
 def in_forward_mode() -> bool:
     """Tell whether forward-mode differentiation is active."""
     return forward_ad._current_level >= 0
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which autocast does not lower the precision of products of matrices on a device."""
+    knows_autocast = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if knows_autocast else nullcontext()
 
 
 @lru_cache(maxsize=1)

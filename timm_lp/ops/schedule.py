@@ -8,8 +8,8 @@ import torch
 
 from .masked_kernel import Range, block_ranges
 from .operators import Operators, choose_operators
-from .plain import Geometry
-from .window import Reach, Window, cropped_geometry, needed_window, output_size
+from .reach import Reach
+from .window import Geometry, Window, cropped_geometry, needed_window, output_size
 
 _WORTH_A_CONVOLUTION = 2**24  # multiplications; fewer take less time than starting another convolution
 

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from .masked_kernel import Block, Range
-from .plain import Geometry
 from .runtime import scratch
-from .window import output_size
+from .window import Geometry, output_size
 
 
 class _Met(NamedTuple):
