@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files
 from typing import Any
 
@@ -115,3 +116,12 @@ def linked_title(architecture: str) -> str:
 def is_ours(name: str) -> bool:
     """Tell whether timm has a registered model from this package."""
     return model_entrypoint(name).__module__.startswith("timm_lp.")
+
+
+def package_url() -> str | None:
+    """Return where this package is to be had, as its metadata say; None where they say nothing."""
+    try:
+        urls = metadata("timm-lp").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return None
+    return next((url.partition(", ")[2] for url in urls), None)
