@@ -27,6 +27,7 @@ def render_card(
     base: BaseWeights,
     speed: Speed | None = None,
     masks_image: str | None = None,
+    benchmark: str | None = None,
 ) -> str:
     """Return the README.md of a model's repository.
 
@@ -40,6 +41,7 @@ def render_card(
         base: Where its weights started from.
         speed: Measured times.
         masks_image: The repository's file with the picture that `draw_overview` made.
+        benchmark: What `benchmark_section` returned of the run that it belongs to.
 
     Returns:
         Markdown with the Hub's metadata.
@@ -71,6 +73,7 @@ def render_card(
         in_chans=input_size[0],
         results_table=sections.results_table(trials.evaluations),
         results_note=sections.results_note(evaluations, trials.seed),
+        benchmark=benchmark,
         command=trials.command,
         settings=sections.settings(trials),
         speed_table=speed.table(name.name) if speed else "",
