@@ -7,11 +7,12 @@ from timm_lp.lazy import lazy_names
 if TYPE_CHECKING:
     from .download import list_networks, pull
     from .errors import HubError, VerificationError
+    from .run_upload import push_run
     from .staging import stage
     from .upload import push
     from .verification import verify
 
-__all__ = ["HubError", "VerificationError", "list_networks", "pull", "push", "stage", "verify"]
+__all__ = ["HubError", "VerificationError", "list_networks", "pull", "push", "push_run", "stage", "verify"]
 
 _HOMES = {
     "HubError": ".errors",
@@ -19,6 +20,7 @@ _HOMES = {
     "list_networks": ".download",
     "pull": ".download",
     "push": ".upload",
+    "push_run": ".run_upload",
     "stage": ".staging",
     "verify": ".verification",
 }

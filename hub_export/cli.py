@@ -35,6 +35,7 @@ from .flags import (
     VerifySettings,
     parse_arguments,
 )
+from .run_upload import push_run, staged_run
 from .staging import fetch_network, stage
 from .untrusted import BUILD_ERRORS
 from .upload import preview, push
@@ -64,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _RUN[name](options)
     except (HubError, VerificationError, ValueError, OSError) as error:
         sys.exit(f"{COMMANDS[name].program}: {_message(error)}")
-    except KeyboardInterrupt:
-        sys.exit(f"{COMMANDS[name].program}: interrupted.")
+    except KeyboardInterrupt as error:
+        sys.exit(f"{COMMANDS[name].program}: interrupted. {error}".rstrip())
 
 
 def _message(error: Exception) -> str:
@@ -87,6 +88,9 @@ def _verify(options: VerifySettings) -> None:
 
 
 def _push(options: PushSettings) -> None:
+    if options.collection:
+        _push_run(options)
+        return
     with tempfile.TemporaryDirectory() as work:
         network = find_staged(options.network)
         if network is None:
@@ -108,13 +112,34 @@ def _target(options: PushSettings) -> dict[str, Any]:
 
 def _print_preview(network: Path, options: PushSettings) -> None:
     files = preview(network, options.repo_id, **_target(options))
-    for name, (size, state) in files.items():
-        print(f"{state:8} {size:>12,} bytes  {name}")
+    _print_files(files)
     if all(state == "same" for _, state in files.values()):
         print(f"Nothing to upload: {options.repo_id} has this network already.")
         return
     where = "a pull request" if options.create_pr else options.revision
     print(f"Nothing was uploaded; without --dry-run it goes to {options.repo_id}, {where}.")
+
+
+def _push_run(options: PushSettings) -> None:
+    names = ("seed", "private", "license", "base_model")
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
+    if not options.dry_run:
+        print(push_run(options.network, options.repo_id, **chosen).url)
+        return
+    with staged_run(options.network, options.repo_id, **chosen) as staged:
+        plan = staged.preview()
+    for repo_id, files in plan.files.items():
+        print(f"{repo_id}:")
+        _print_files(files)
+    print(f"Collection {options.repo_id}:")
+    for repo_id, (state, note) in plan.items.items():
+        print(f"{state:8} {repo_id}: {note}")
+    print("Nothing was uploaded; without --dry-run the run goes to these repositories and their collection.")
+
+
+def _print_files(files: dict[str, tuple[int, str]]) -> None:
+    for name, (size, state) in files.items():
+        print(f"{state:8} {size:>12,} bytes  {name}")
 
 
 def _pull(options: PullSettings) -> None:

@@ -39,7 +39,7 @@ from .verification import seal_manifest, verify_edited
 
 _logger = logging.getLogger(__name__)
 
-_TIMEOUT_S = 30.0  # the client itself waits for ever
+TIMEOUT_S = 30.0  # the client itself waits for ever
 
 
 def hub_api(token: str | None) -> HfApi:
@@ -104,7 +104,7 @@ class Published:
 
 def read_published(api: HfApi, repo_id: str, revision: str | None) -> Published:
     """Return what the Hub says of the commit at a branch or tag, or of a commit; None for `main`."""
-    info = retry(lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S))
+    info = retry(lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT_S))
     files = {row.rfilename: row for row in info.siblings or () if row.rfilename in PUBLISHED}
     return Published(info.sha or "", files)
 

@@ -3,11 +3,11 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from timm_lp.command import CommandLine, parse_subcommand
-from timm_lp.settings import Settings, setting
+from timm_lp.settings import SEEDS, Settings, default, setting
 
 PROGRAM = "timm-lp hub"
 
@@ -18,6 +18,8 @@ NO_MODEL_ARGS = {
     *("scriptable", "exportable", "no_jit", "device", "dtype", "model_name", "pruned"),
 }
 _MAX_SHOWN = 100  # letters of an argument
+# What a run's networks do not share, or what a collection cannot hold.
+_OF_ONE = ("checkpoint", "model_args", "merged", "label_names", "results", "speed", "revision", "create_pr", "tag")
 _NETWORK = "a staged folder, or what every command takes: a name, hf-hub:ORG/NAME, a folder, a trial, a file of weights"
 
 
@@ -90,6 +92,28 @@ class PushSettings(NetworkSettings):
     create_pr: bool = setting(False, "open a pull request instead")
     tag: str | None = setting(None, "a new tag for the commit", str)
     dry_run: bool = setting(False, "print what would be uploaded, and upload nothing")
+    collection: bool = setting(
+        False,
+        "publish the run whose folder the network names: a repository OWNER/NAME-<variant>-seed<seed> for each trial, "
+        "their collection, and the results as a data set; the same command goes on after a failure",
+    )
+    seed: int | None = setting(
+        None, "with --collection: the networks of this seed alone, OWNER/NAME-<variant>", int, SEEDS
+    )
+
+    def check_together(self) -> None:
+        """Refuse what does not go with a collection, or without one."""
+        if self.seed is not None and not self.collection:
+            raise ValueError(f"`seed` must be used with --collection, got {self.seed}. Name the trial's folder.")
+        given = [f"--{option.name.replace('_', '-')}" for option in fields(self) if self._is_given(option)]
+        if given and self.collection:
+            raise ValueError(
+                f"`collection` must be used without settings of a single network, got {', '.join(given)}. Leave them "
+                "out."
+            )
+
+    def _is_given(self, option: Field[Any]) -> bool:
+        return option.name in _OF_ONE and getattr(self, option.name) != default(option)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ def stage(
     speed: str | Path | None = None,
     license: str | None = None,
     base_model: str | None = None,
+    benchmark: str | None = None,
 ) -> Path:
     """Write a network into a folder as it is published: weights, configuration, card, and a manifest to check them by.
 
@@ -72,6 +73,7 @@ def stage(
             its training started from, where that is recorded.
         base_model: The repository on the Hub of the network that it was made from, `owner/name`; None for what its
             training recorded.
+        benchmark: What the card says of the run that the network belongs to, as Markdown; `push_run` gives it.
 
     Returns:
         The folder.
@@ -113,6 +115,7 @@ def stage(
             base=base,
             speed=times,
             masks_image=MASKS if _draw(network, partial / MASKS) else None,
+            benchmark=benchmark,
         )
         (partial / CARD).write_text(card, encoding="utf-8")
         write_manifest(partial, network, logits)

@@ -76,8 +76,8 @@ def check_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: st
     """
     if not retry(lambda: api.repo_exists(repo_id)):
         return None
-    if private and not retry(lambda: api.model_info(repo_id).private):
-        raise ValueError(f"`private` must be False, got True: {repo_id} is public already. Change it on the Hub first.")
+    if private:
+        check_private(repo_id, retry(lambda: api.model_info(repo_id).private))
     refs = list_refs(api, repo_id)
     tags = {known.name for known in refs.tags}
     if tag in tags:
@@ -85,6 +85,16 @@ def check_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: st
     if revision in tags:
         raise ValueError(f"`revision` must be a branch, got {revision!r}, a tag of {repo_id}.")
     return refs
+
+
+def check_private(name: str, is_private: bool | None) -> None:
+    """Refuse to make private what is on the Hub and public.
+
+    Raises:
+        ValueError: If it is public.
+    """
+    if not is_private:
+        raise ValueError(f"`private` must be False, got True: {name} is public already. Change it on the Hub first.")
 
 
 def open_target(api: HfApi, repo_id: str, revision: str, private: bool, tag: str | None, undo: ExitStack) -> Target:

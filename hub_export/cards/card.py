@@ -14,7 +14,7 @@ from . import sections
 from .evaluation import Evaluation, Trials
 from .provenance import BaseWeights
 from .records import Speed
-from .templates import TAG, ModelName, architecture_facts, by, is_ours, parse_name, render
+from .templates import TAG, ModelName, architecture_facts, by, is_ours, package_url, parse_name, render
 
 REPOSITORY = "OWNER/NAME"  # stands in a card for the repository's name, which is known when it is pushed
 
@@ -28,6 +28,7 @@ def render_card(
     base: BaseWeights,
     speed: Speed | None = None,
     masks_image: str | None = None,
+    benchmark: str | None = None,
 ) -> str:
     """Return the README.md of a model's repository.
 
@@ -41,6 +42,7 @@ def render_card(
         base: Where its weights started from.
         speed: Measured times.
         masks_image: The repository's file with the picture that `draw_overview` made.
+        benchmark: What `benchmark_section` returned of the run that it belongs to.
 
     Returns:
         Markdown with the Hub's metadata.
@@ -59,10 +61,12 @@ def render_card(
     variants = {record.variant for record in trials.of_variant}
     evaluations = [evaluation for evaluation in trials.evaluations if evaluation.trial.variant in variants]
     input_size = tuple(get_model_input_config(model)["input_size"])
+    built_by = path_of(name.name)
+    in_transformers = bool(num_classes) and input_size[0] == 3 and not built_by
     masks = [] if merged else layer_masks(model)
     return render(
         "model",
-        _metadata(name.name, base, evaluations, trials.seed, num_classes),
+        _metadata(name.name, base, evaluations, trials.seed, num_classes, in_transformers),
         title=sections.title(name, merged, evaluations),
         description=sections.description(model, name, merged, evaluations, trials.seed),
         facts=sections.facts(model, name, merged, base, variant, input_size),
@@ -71,6 +75,7 @@ def render_card(
         in_chans=input_size[0],
         results_table=sections.results_table(trials.evaluations),
         results_note=sections.results_note(evaluations, trials.seed),
+        benchmark=benchmark,
         command=trials.command,
         settings=sections.settings(trials),
         speed_table=speed.table(name.name) if speed else "",
@@ -81,7 +86,9 @@ def render_card(
         layers_table=sections.layers_table(masks),
         masks_image=masks_image,
         needs_package=merged or is_ours(name.name),
-        built_by=path_of(name.name),
+        built_by=built_by,
+        package_url=package_url(),
+        in_transformers=in_transformers,
         repository=REPOSITORY,
         label_names=label_names,
         label_list=sections.label_list(label_names or []),
@@ -129,16 +136,21 @@ def _name_of(model: nn.Module) -> ModelName:
 
 
 def _metadata(
-    name: str, base: BaseWeights, evaluations: list[Evaluation], seed: int | None, num_classes: int
+    name: str,
+    base: BaseWeights,
+    evaluations: list[Evaluation],
+    seed: int | None,
+    num_classes: int,
+    in_transformers: bool,
 ) -> ModelCardData:
     task = "image-classification" if num_classes else "image-feature-extraction"
-    measured = [result for evaluation in evaluations if (result := evaluation.eval_result(seed))]
+    measured = [result for evaluation in evaluations for result in evaluation.eval_results(seed)]
     license: Any = base.license_metadata()
     return ModelCardData(
         **license,
         library_name="timm",
         pipeline_tag=task,
-        tags=[task, "timm", TAG],
+        tags=[task, "timm", *(["transformers"] if in_transformers else []), TAG],
         base_model=base.base_model,
         datasets=sorted({evaluation.hub_dataset for evaluation in evaluations if evaluation.hub_dataset}) or None,
         metrics=sorted({result.metric_type for result in measured}) or None,

@@ -188,16 +188,23 @@ class Evaluation:
         only = next(iter(self.by_seed)) if len(self.by_seed) == 1 else None
         return only if seed is None else seed if seed in self.by_seed else None
 
-    def eval_result(self, seed: int | None) -> EvalResult | None:
-        """Return the metadata of the figure of published weights, None where it is not known.
+    def eval_results(self, seed: int | None) -> list[EvalResult]:
+        """Return the metadata of the figure of published weights, and of the seeds' mean where there are several.
 
         Args:
-            seed: The weights' seed, as `seed_of` takes it.
+            seed: The weights' seed, as `seed_of` takes it; nothing is returned where it is not known.
         """
         key = self.seed_of(seed)
         value = None if key is None else self.by_seed[key]
-        if value is None:
-            return None
+        if value is None or self.mean is None:
+            return []
+        several = len(self.values) > 1
+        return [
+            self._eval_result(f"seed {key}", value),
+            *([self._eval_result(self.averaged, self.mean)] if several else []),
+        ]
+
+    def _eval_result(self, of: str, value: float) -> EvalResult:
         dataset, shots = self.trial.dataset, "" if self.trial.shots is None else f"{self.trial.shots}-shot "
         return EvalResult(
             task_type="image-classification",
@@ -208,7 +215,7 @@ class Evaluation:
             dataset_split=dataset.split,
             dataset_revision=dataset.revision,
             metric_type=_METRICS.get(self.metric, (self.metric, ""))[0],
-            metric_name=f"{shots}{self.label}, seed {key}",
+            metric_name=f"{shots}{self.label}, {of}",
             metric_value=round(value, 2),
         )
 

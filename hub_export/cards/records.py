@@ -29,6 +29,7 @@ _SOURCES = {
 _NAME = re.compile(r"[\w.:@,*?!\[\]-]+")  # of a network or its class, or of a variant with patterns of layers
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 _LOCAL_PATH = re.compile(r"(?<![^'\"=])(?:file:)?(?:/|[A-Za-z]:[\\/]|\\\\)[^'\"]*")
+_PATH_IN_TEXT = re.compile(r"(?<![\w.:/~-])(?:~?(?:/[\w.@+~-]+){2,}|[A-Za-z]:(?:\\[\w.@+~-]+)+)")
 _MAX_SHOWN = 200  # letters of a value in a message
 
 
@@ -51,11 +52,11 @@ def read_trials(source: Any) -> Trials:
             f"Give the folder in which {TRIAL_FILE} lies."
         )
     if (path / TRIAL_FILE).is_file():
-        trained = _publishable(path / TRIAL_FILE, read_record(path / TRIAL_FILE))
+        trained = publishable(path / TRIAL_FILE, read_record(path / TRIAL_FILE))
         records = shown_with(trained, [trained, *_siblings(path, trained)])
     else:
         trained = None
-        records = [_publishable(file, record) for file, record in read_records(path).items()]
+        records = [publishable(file, record) for file, record in read_records(path).items()]
     tested = tuple(record for group in tested_groups(records) for record in group)
     if not tested or (trained and not trained.metrics):
         raise ValueError(f"`results` must be those of a trial that ended well, got {path} without one. Run it again.")
@@ -66,7 +67,7 @@ def _siblings(folder: Path, trained: TrialRecord) -> Iterator[TrialRecord]:
     """Yield the trials of a trial's variant and of its base network that were run on its data with its settings."""
     for variant in dict.fromkeys((trained.variant, BASE)):
         for file in sorted(folder.resolve().parent.glob(f"{variant_folder(variant)}-seed*/{TRIAL_FILE}")):
-            record = _publishable(file, read_record(file))
+            record = publishable(file, read_record(file))
             is_copy = file.parent.name != record.folder.split("/")[-1]
             if not is_copy and record.folder != trained.folder and _setup(record) == _setup(trained):
                 yield replace(record, dataset=trained.dataset, dataset_argument=trained.dataset_argument)
@@ -76,7 +77,7 @@ def _setup(record: TrialRecord) -> dict[str, Any]:
     return {key: value for key, value in record.decisive().items() if key not in ("variant", "seed")}
 
 
-def _publishable(path: Path, record: TrialRecord) -> TrialRecord:
+def publishable(path: Path, record: TrialRecord) -> TrialRecord:
     """Return a record in which paths that start at a machine's root are names of files or folders alone.
 
     Raises:
@@ -92,7 +93,13 @@ def _publishable(path: Path, record: TrialRecord) -> TrialRecord:
         dataset=DataInfo(**_without_local_paths(vars(record.dataset))),
         settings=_without_local_paths(record.settings),
         command=shlex.join(_LOCAL_PATH.sub(_name, word) for word in shlex.split(record.command)),
+        error=None if record.error is None else without_paths(record.error),
     )
+
+
+def without_paths(text: str) -> str:
+    """Return a text in which paths that start at a machine's root or a home are names of files or folders alone."""
+    return _PATH_IN_TEXT.sub(_name, text)
 
 
 def _check(record: TrialRecord) -> None:

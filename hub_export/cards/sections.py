@@ -160,6 +160,7 @@ def results_note(evaluations: Sequence[Evaluation], seed: int | None) -> str:
     note = [
         *(["Tested on " + "; ".join(tested.values()) + "."] if tested else []),
         *(["Data: " + "; ".join(pinned) + "."] if pinned else []),
+        *({_local(e.trial): None for e in evaluations if not e.hub_dataset}),
         *(runs if evaluations else []),
     ]
     return "\n" + " ".join(note)
@@ -291,6 +292,12 @@ def _few_images(trial: TrialRecord, num_classes: int) -> str:
 
 def _tested(trial: TrialRecord) -> str:
     return f"{one_line(trial.dataset.name)}: {trial.num_test:,} images of its {one_line(trial.dataset.split)} split"
+
+
+def _local(trial: TrialRecord) -> str:
+    """Return that a data set is none of the Hub's, and what tells whether another has its contents."""
+    digest = f" (sha256 of its contents: `{trial.data_sha256}`)" if trial.data_sha256.isalnum() else ""
+    return f"{one_line(trial.dataset.name)} is a local data set, which was read from no repository of the Hub{digest}."
 
 
 def _has_frozen_masks(model: nn.Module, name: ModelName) -> bool:

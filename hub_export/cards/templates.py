@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files
 from typing import Any
 
 import yaml
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import CardData, RepoCard
 from timm.models import is_model, model_entrypoint
 
 from timm_lp.models import ARCHITECTURES
@@ -24,7 +25,7 @@ PAPER_URL = "https://openreview.net/forum?id=0LSAmFCc4p"
 _TEXTS = {"paper_title": PAPER_TITLE, "paper_url": PAPER_URL}
 
 
-def render(template: str, data: ModelCardData, **values: Any) -> str:
+def render(template: str, data: CardData, **values: Any) -> str:
     """Return a card's text.
 
     Args:
@@ -35,7 +36,7 @@ def render(template: str, data: ModelCardData, **values: Any) -> str:
     folder = files("model_cards")
     text = (folder / f"{template}.md.jinja").read_text(encoding="utf-8")
     values["citation"] = (folder / "citation.bib").read_text(encoding="utf-8").strip()
-    return str(ModelCard.from_template(data, template_str=text, **_TEXTS, **values)).rstrip() + "\n"
+    return str(RepoCard.from_template(data, template_str=text, **_TEXTS, **values)).rstrip() + "\n"
 
 
 @cache
@@ -120,3 +121,12 @@ def linked_title(architecture: str) -> str:
 def is_ours(name: str) -> bool:
     """Tell whether timm has a registered model from this package."""
     return model_entrypoint(name).__module__.startswith("timm_lp.")
+
+
+def package_url() -> str | None:
+    """Return where this package is to be had, as its metadata say; None where they say nothing."""
+    try:
+        urls = metadata("timm-lp").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return None
+    return next((url.partition(", ")[2] for url in urls), None)

@@ -264,12 +264,14 @@ def test_the_sentence_is_the_last_thing_printed(trial: Path, tmp_path: Path) -> 
 
 
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(folder: str) -> None:
-        raise KeyboardInterrupt
+    for said, shown in (((), ""), (("It goes on.",), " It goes on.")):
 
-    monkeypatch.setattr("hub_export.cli.verify", interrupt)
-    with pytest.raises(SystemExit, match="timm-lp hub verify: interrupted"):
-        main(["verify", "folder"])
+        def interrupt(folder: str, said: tuple[str, ...] = said) -> None:
+            raise KeyboardInterrupt(*said)
+
+        monkeypatch.setattr("hub_export.cli.verify", interrupt)
+        with pytest.raises(SystemExit, match=f"^timm-lp hub verify: interrupted\\.{shown}$"):
+            main(["verify", "folder"])
 
 
 def test_the_walk_through_in_the_readme_runs_offline(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from . import account, contents
+from . import account, collections, contents
 from .answers import Answer, Call, Refusal, Request, find_repository
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ def answer(server: "HubServer", request: Request) -> Answer:
         Refusal: If it refuses.
     """
     user = _user(server, request)
-    for method, pattern, handle in _GLOBAL:
-        if method == request.method and (match := re.fullmatch(pattern, request.path)):
+    for methods, pattern, handle in _GLOBAL:
+        if request.method in methods.split() and (match := re.fullmatch(pattern, request.path)):
             return handle(server, request, user, *map(unquote, match.groups()))
     for methods, pattern, access, handle_call in _IN_REPOSITORY:
         if request.method in methods.split() and (match := re.fullmatch(pattern, request.path)):
@@ -54,6 +54,7 @@ _REPO = r"(?P<repo>[^/]+/[^/]+)"
 _API = rf"/api/(?P<kind>models|datasets)/{_REPO}"
 _PAGE = rf"/(?P<kind>datasets/)?{_REPO}"
 _REV = r"/(?P<revision>[^/]+)"
+_SLUG = r"([^/]+/[^/]+)"
 
 _GLOBAL: list[tuple[str, str, Callable[..., Answer]]] = [
     ("GET", r"/api/whoami-v2", account.whoami),
@@ -62,6 +63,10 @@ _GLOBAL: list[tuple[str, str, Callable[..., Answer]]] = [
     ("POST", r"/api/validate-yaml", account.validate_yaml),
     ("GET", r"/api/(models|datasets)", account.list_repos),
     ("PUT", r"/lfs-storage/([0-9a-f]{64})", account.store_lfs),
+    ("GET POST", r"/api/collections", collections.collections),
+    ("GET PATCH DELETE", rf"/api/collections/{_SLUG}", collections.collection),
+    ("POST", rf"/api/collections/{_SLUG}/items", collections.add_item),
+    ("PATCH DELETE", rf"/api/collections/{_SLUG}/items/([0-9a-f]+)", collections.item),
 ]
 
 _IN_REPOSITORY: list[tuple[str, str, str, Callable[[Call], Answer]]] = [

@@ -11,6 +11,7 @@ from threading import RLock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .answers import Answer, Refusal, Request
+from .collections import Collection
 from .faults import Fault
 from .repository import Blob, Commit, Repository, read_folder
 from .routes import answer
@@ -21,7 +22,7 @@ Kind = str  # "models" or "datasets", as in the Hub's URLs
 
 
 class HubServer(ThreadingHTTPServer):
-    """A Hub for the unmodified `huggingface_hub` client: repositories in memory, read and write, on loopback.
+    """A Hub for the unmodified `huggingface_hub` client: repositories and collections in memory, on loopback.
 
     Args:
         root: Folder with a first state: `{owner}/{name}/` models and `datasets/{owner}/{name}/` data sets; or None.
@@ -32,6 +33,7 @@ class HubServer(ThreadingHTTPServer):
         requests: `METHOD /path` of each request, in order of arrival.
         faults: What is to go wrong; see `inject`.
         lfs: Large files that were uploaded, by sha256, committed or not.
+        collections: By their slugs.
         page_size: Rows of a page of a listing.
         xet: Where large files are too, for clients that have `hf_xet`; None for a Hub without Xet.
     """
@@ -49,6 +51,7 @@ class HubServer(ThreadingHTTPServer):
         self.xet = XetStorage() if hf_xet is not None else None
         self.lock = RLock()
         self.repositories: dict[tuple[Kind, str], Repository] = {}
+        self.collections: dict[str, Collection] = {}
         if root is not None:
             self._seed_root(root)
 
@@ -109,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._respond()
 
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep silent."""

@@ -1,6 +1,7 @@
 """The loopback Hub, as the unmodified client sees it."""
 
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -171,6 +172,54 @@ def test_a_repository_is_made_once_and_deleted(alice: HfApi) -> None:
         alice.create_repo(REPO)
     alice.delete_repo(REPO)
     assert not alice.repo_exists(REPO)
+
+
+def test_collections(hub: HubServer, alice: HfApi, first: str) -> None:
+    alice.create_repo("alice/data", repo_type="dataset")
+    slug = alice.create_collection("Networks, all", description="Some.").slug
+    assert re.fullmatch("alice/networks-all-[0-9a-f]{24}", slug)
+    with pytest.raises(HfHubHTTPError, match="409"):
+        alice.create_collection("Networks, all")
+    assert alice.create_collection("Networks, all", exists_ok=True).slug == slug
+    alice.add_collection_item(slug, REPO, "model", note="first")
+    with pytest.raises(HfHubHTTPError, match="409"):
+        alice.add_collection_item(slug, REPO, "model")
+    with pytest.raises(HfHubHTTPError, match="404"):
+        alice.add_collection_item(slug, "alice/nothing", "model")
+    network, data = alice.add_collection_item(slug, "alice/data", "dataset").items
+    assert (network.item_id, network.note, data.item_type, data.note) == (REPO, "first", "dataset", None)
+    alice.update_collection_item(slug, data.item_object_id, note="second", position=0)
+    alice.update_collection_metadata(slug, title="All")
+    shown = alice.get_collection(slug)
+    assert (shown.title, shown.description) == ("All", "Some.")
+    assert [(item.item_id, item.note) for item in shown.items] == [("alice/data", "second"), (REPO, "first")]
+    alice.delete_collection_item(slug, data.item_object_id)
+    assert [item.item_id for item in alice.get_collection(slug).items] == [REPO]
+    alice.delete_collection(slug)
+    assert not hub.collections
+
+
+def test_collections_are_listed_and_guarded(hub: HubServer, alice: HfApi) -> None:
+    hub.page_size = 2
+    bob = HfApi(endpoint=hub.url, token="hf_bob")
+    slugs = [alice.create_collection(title, private=title == "c").slug for title in "abc"]
+    for number in range(5):
+        alice.create_repo(f"alice/{number}")
+        alice.add_collection_item(slugs[0], f"alice/{number}", "model")
+    assert [known.slug for known in alice.list_collections(owner="alice")] == slugs
+    assert [len(known.items) for known in bob.list_collections()] == [4, 0]  # of a listing's items the first ones
+    assert not list(bob.list_collections(owner="bob"))
+    for refused in (
+        lambda: bob.create_collection("mine", namespace="alice"),
+        lambda: bob.add_collection_item(slugs[0], "alice/0", "model"),
+        lambda: bob.delete_collection(slugs[0]),
+    ):
+        with pytest.raises(HfHubHTTPError, match="403"):
+            refused()
+    with pytest.raises(HfHubHTTPError, match="404"):
+        bob.get_collection(slugs[2])
+    with pytest.raises(BadRequestError, match="length must be less than or equal to 59"):
+        alice.create_collection(60 * "a")
 
 
 def test_a_card_is_checked(alice: HfApi, first: str) -> None:

@@ -4,6 +4,8 @@ import ctypes
 import logging
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +14,7 @@ import psutil
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import (
     InitProcessGroupKwargs,
     broadcast_object_list,
@@ -68,6 +71,24 @@ def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, 
         if accelerator.is_main_process:
             _logger.info("Computing on %d threads a process (--cpu-threads).", torch.get_num_threads())
     return accelerator
+
+
+@contextmanager
+def own_accelerator() -> Iterator[None]:
+    """Let an Accelerator that is made here have a number format of its own; a notebook's keeps its format.
+
+    Accelerate gives all Accelerators of a process what the first one was made with. The processes stay joined.
+    """
+    states = (AcceleratorState, GradientState)
+    known = [dict(state._shared_state) for state in states]
+    try:
+        for state in states:
+            state._shared_state.clear()
+        yield
+    finally:
+        for state, content in zip(states, known, strict=True):
+            state._shared_state.clear()
+            state._shared_state.update(content)
 
 
 def share(value: _T) -> _T:

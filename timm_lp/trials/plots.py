@@ -4,12 +4,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files import write_figure
 from ..reporting import line_styles, variant_style
 from .record import TrialRecord
 from .statistics import Table, confidence_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PANELS = 5  # side by side
 
@@ -18,11 +21,15 @@ Curves = dict[str, list[History]]  # the histories of the seeds, by variant
 
 
 def plot_table(table: Table, path: Path, label: str) -> None:
-    """Draw a panel for each column: a point for each seed, the mean with its 95 % interval, the baseline as a line.
+    """Write the picture of `table_figure` to a file, whose ending chooses the format."""
+    write_figure(path, table_figure(table, label), dpi=130)
+
+
+def table_figure(table: Table, label: str) -> "Figure":
+    """Return a panel for each column: a point for each seed, the mean with its 95 % interval, the baseline as a line.
 
     Args:
         table: What to draw; its rows are variants of a network.
-        path: Where to write it; the ending chooses the format.
         label: The metric with its unit.
 
     Raises:
@@ -45,7 +52,7 @@ def plot_table(table: Table, path: Path, label: str) -> None:
     panels[0].set_ylim(len(table.rows) - 0.5, -0.5)
     legend = f"Points: seeds. Diamonds and bars: means and their 95 % intervals. Dashed: {table.baseline}."
     figure.suptitle(legend, fontsize=8)
-    write_figure(path, figure, dpi=130)
+    return figure
 
 
 def curves_of(records: Iterable[TrialRecord]) -> Curves:

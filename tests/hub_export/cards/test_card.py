@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,16 @@ class TestMetadata:
         assert (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet18.a1_in1k", ["org/dtd"])
         assert (data.library_name, data.pipeline_tag) == ("timm", "image-classification")
         assert data.metrics == ["accuracy", "balanced_accuracy"]
-        assert data.tags == ["image-classification", "timm", "lp-convolution"]
+        assert data.tags == ["image-classification", "timm", "transformers", "lp-convolution"]
         assert data.model_name == "lp2_resnet18"
 
     def test_results_are_those_of_the_weights(self, card: str) -> None:
-        top1, per_class = ModelCard(card).data.eval_results or []
+        top1, mean, per_class, _ = ModelCard(card).data.eval_results or []
         assert (top1.metric_type, top1.metric_value) == ("accuracy", 70.8)
+        assert (mean.metric_type, mean.metric_value) == ("accuracy", 71.2)
         assert (per_class.metric_type, per_class.metric_value) == ("balanced_accuracy", 69.8)
         assert top1.metric_name == "16-shot top-1 (%), seed 2"
+        assert mean.metric_name == "16-shot top-1 (%), mean of 3 seeds"
         assert per_class.metric_name == "16-shot mean per-class accuracy (%), seed 2"
         assert (top1.dataset_type, top1.dataset_name, top1.dataset_split) == ("org/dtd", "DTD", "test")
         assert top1.dataset_revision == "1" * 40
@@ -87,9 +90,12 @@ class TestMetadata:
     @pytest.mark.parametrize("id", ["images", "mteb/dtd"])
     def test_data_without_a_commit_may_be_a_folder(self, id: str) -> None:
         name = 'mine: "private" # yes'
-        data = ModelCard(render(trials=changed(dataset=DataInfo(id, name)))).data
+        card = render(trials=changed(dataset=DataInfo(id, name), data_sha256="5" * 64))
+        data = ModelCard(card).data
         assert data.datasets is None
-        assert [result.dataset_type for result in data.eval_results or []] == [name, name]
+        assert {result.dataset_type for result in data.eval_results or []} == {name}
+        local = f"{name} is a local data set, which was read from no repository of the Hub (sha256 of its contents: "
+        assert card.count(f"{local}`{'5' * 64}`).") == 1
 
     @pytest.mark.parametrize("trained", [None, record("lp2", 9, 50.0)])
     def test_weights_of_an_unknown_seed_have_no_result(self, trained: TrialRecord | None) -> None:
@@ -102,13 +108,16 @@ class TestMetadata:
     def test_other_metrics_keep_their_names(self) -> None:
         data = ModelCard(render(trials=changed(metrics={"top1": 71.0, "f1": 60.0, "top5": 90.0}))).data
         assert data.metrics == ["accuracy", "f1", "top5"]
-        assert [result.metric_type for result in data.eval_results or []] == ["accuracy", "f1", "top5"]
+        assert [result.metric_type for result in (data.eval_results or [])[::2]] == ["accuracy", "f1", "top5"]
 
     def test_features_only(self) -> None:
         card = render(build(num_classes=0))
         assert ModelCard(card).data.pipeline_tag == "image-feature-extraction"
         assert "features = model(image)" in card
         assert "transformers" not in card
+
+    def test_channels_that_transformers_does_not_take(self) -> None:
+        assert "transformers" not in render(build(in_chans=2))
 
 
 class TestStated:
@@ -284,7 +293,7 @@ class TestResults:
         assert rows(card, "Results")[2][1:] == ["failed", "70.80", "71.60", "71.20", "0.57"]
         figures = "70.8 % on DTD, 16-shot (these weights, seed 2; mean of 2 seeds, 1 more failed: 71.2 ± 0.6 %)"
         assert f"Top-1: {figures}, see below." in card
-        assert [result.metric_value for result in ModelCard(card).data.eval_results or []] == [70.8, 69.8]
+        assert [result.metric_value for result in ModelCard(card).data.eval_results or []] == [70.8, 71.2, 69.8, 70.2]
         card = render(trials=of(failed(1), SEEDS[1]))
         assert ModelCard(card).data.eval_results is None
         assert "Top-1: 70.8 % on DTD, 16-shot (one seed, 1 more failed; that of these weights is not recorded)" in card
@@ -374,6 +383,14 @@ class TestStatements:
         card = render(build(name))
         assert ("The model needs timm and the timm-lp package" in card) == needed
         assert ("after timm-lp is installed" in fact(card, "Architecture")) == needed
+
+    @pytest.mark.parametrize(("url", "command"), [(None, "."), ("https://x.org/lp", '"timm-lp @ git+https://x.org/lp"')])
+    def test_where_the_package_is(self, url: str | None, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        about = Message()
+        if url is not None:
+            about["Project-URL"] = f"Repository, {url}"
+        monkeypatch.setattr("hub_export.cards.templates.metadata", lambda name: about)
+        assert f"```bash\npip install {command}\n```" in render()
 
     def test_usage_of_other_channels_runs(self, tmp_path: Path) -> None:
         model = build(in_chans=2)

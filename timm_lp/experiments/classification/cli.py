@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, is_tensorboard_available, is_wandb_available
 
 from ...command import failures_in_one_line, imports_not_collected
 from ...reporting import markdown_rows
 from ...trials.folder import check_results, failed_trials
 from ...trials.record import TrialRecord
 from ...trials.summary import RESULTS_FILE
-from .. import accelerator as launched
 from .benchmark import Benchmark
+from .comparison import create_accelerator
 from .config import FinetuneConfig
 from .flags import COMMAND
 from .report import read_trials, to_markdown, write_report
@@ -51,27 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     accelerator.end_training()
     if accelerator.is_main_process:
         check_results(failed_trials(benchmark.records), f"{len(benchmark.records)} trials")
-
-
-def create_accelerator(config: FinetuneConfig) -> Accelerator:
-    """Return what distributes the work: `batch_size` images over all processes, in the format that is asked for.
-
-    Raises:
-        ValueError: If the tracker is not installed, the device has no such number format, or the launcher accumulates
-            gradients.
-    """
-    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
-    if config.tracker and not installed[config.tracker]():
-        raise ValueError(
-            f"`tracker` must be installed, got {config.tracker!r}. `pip install {config.tracker}` brings it."
-        )
-    return launched.create_accelerator(
-        mixed_precision=config.mixed_precision,
-        cpu_threads=config.cpu_threads,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        log_with=config.tracker,
-        project_dir=config.output_dir,
-    )
 
 
 def _run(benchmark: Benchmark) -> None:

@@ -15,6 +15,7 @@ from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
 from ..data.presets import PRESETS
 
+TOP1 = "top-1 accuracy (%)"  # in pictures
 _TITLES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean of the classes' accuracies (%)"}
 _FIELDS = ("model", "variant", "seed", "error", "parameters", "macs", "train_seconds")
 _COLUMNS = (
@@ -61,7 +62,7 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
         "report",
         to_markdown(records),
         tables={"report.csv": to_csv(records)},
-        pictures={"report.png": partial(plot_table, accuracies(records), label="top-1 accuracy (%)"), **drawn},
+        pictures={"report.png": partial(plot_table, accuracies(records), label=TOP1), **drawn},
     )
 
 
@@ -118,7 +119,7 @@ def accuracies(records: Iterable[TrialRecord], metric: str = "top1") -> Table:
     """
     tested = [record for record in records if not record.held_out]
     measurements = [
-        Measurement(record.variant, _column(record), record.seed, (record.metrics or {}).get(metric), record.error)
+        Measurement(record.variant, column_of(record), record.seed, (record.metrics or {}).get(metric), record.error)
         for record in tested
     ]
     rows = sorted({record.variant for record in tested}, key=variant_order)
@@ -135,7 +136,8 @@ def _followed(records: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
     return groups
 
 
-def _column(record: TrialRecord) -> str:
+def column_of(record: TrialRecord) -> str:
+    """Return the key of the column in which a trial is: its data set's folder, and its network."""
     return f"{record.data_folder}/{record.model}"
 
 
@@ -151,7 +153,7 @@ def _columns(records: Sequence[TrialRecord]) -> dict[str, str]:
     titles = {}
     for record in sorted(records, key=order):  # networks stay in the order in which they were run
         title = f"{record.dataset.name}, {record.model}" if several_data else record.model
-        titles[_column(record)] = title if several_models else record.dataset.name
+        titles[column_of(record)] = title if several_models else record.dataset.name
     return titles
 
 
@@ -167,10 +169,10 @@ def _by_data(records: Iterable[TrialRecord]) -> dict[str, str]:
 def _parts(table: Table, records: Sequence[TrialRecord]) -> dict[str, Table]:
     """Return the tables that are shown, by what their titles add: one, or one for each data set."""
     tested = [record for record in records if not record.held_out]
-    names = _by_data(sorted(tested, key=lambda record: list(table.columns).index(_column(record))))
+    names = _by_data(sorted(tested, key=lambda record: list(table.columns).index(column_of(record))))
     if len(names) == 1 or len(_models(tested)) == 1:
         return {"": table}
-    titles = {_column(record): record.model for record in tested}
+    titles = {column_of(record): record.model for record in tested}
     return {
         f" on {name}": table.part({key: titles[key] for key in table.columns if key.split("/")[0] == folder})
         for folder, name in names.items()
@@ -186,7 +188,7 @@ def _heading(records: Sequence[TrialRecord], table: Table) -> str:
     shots = f"{first.shots}-shot" if first.shots else "all training images"
     tested_all = [record for record in records if record.num_test and not record.held_out]
     counts = {record.data_folder: record.num_test for record in tested_all}
-    names = _by_data(sorted(tested_all, key=lambda record: list(table.columns).index(_column(record))))
+    names = _by_data(sorted(tested_all, key=lambda record: list(table.columns).index(column_of(record))))
     tested = ", ".join(f"{counts[folder]} of {name}" for folder, name in names.items())
     seeds = len({record.seed for record in records})
     return (
@@ -246,7 +248,7 @@ def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tu
     done: dict[tuple[str, str], list[TrialRecord]] = {}
     for record in records:
         if record.metrics and not record.held_out:
-            done.setdefault((record.variant, _column(record)), []).append(record)
+            done.setdefault((record.variant, column_of(record)), []).append(record)
     parameters = {cell: group[0].parameters or 0 for cell, group in done.items()}
     macs = {cell: (group[0].macs or 0) / 1e6 for cell, group in done.items()}
     seconds = {cell: fmean(record.train_seconds or 0.0 for record in group) for cell, group in done.items()}
