@@ -133,7 +133,6 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
     for report, trials in ((table, one), (again, two)):
         for variant in ("base", "lp16-paper"):
             assert _first_cell(report, variant) == _mean_and_std(trials, f"us--bugs/convnext_tiny/{variant}")
-    assert not list((tmp_path / "home").rglob("digests")), "a commit settles the images"
 
 
 class Script(NamedTuple):

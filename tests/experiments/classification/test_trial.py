@@ -29,7 +29,7 @@ def _run(trial: Trial, folder: Path | None = None, **settings: object) -> Outcom
 def test_a_trial_reports_what_it_did() -> None:
     outcome = _run(Trial(DIGITS, "resnet18", "lp2", 3))
     assert outcome.metrics.keys() == {"top1", "mean_per_class"}
-    assert (outcome.num_test, len(outcome.drawn.train), outcome.progress.epochs) == (797, 20, 1)
+    assert (len(outcome.tested), len(outcome.drawn.train), outcome.progress.epochs) == (797, 20, 1)
     assert outcome.data_config["input_size"] == (3, 32, 32)
     assert outcome.progress.train_seconds > outcome.progress.data_wait_seconds > 0
     assert outcome.peak_memory_mib is None or outcome.peak_memory_mib > 50
@@ -61,18 +61,18 @@ def test_seeds_settle_images_and_weights() -> None:
 
 def test_speed_counts_the_images_that_were_trained_on() -> None:
     outcome = _run(TRIAL, batch_size=15)
-    details = figures(config(**{**SETTINGS, "batch_size": 15}), outcome)["details"]
+    details = figures(config(**{**SETTINGS, "batch_size": 15}), DIGITS, outcome)["details"]
     assert details["train_images_per_second"] == pytest.approx(15 / outcome.progress.train_seconds)
 
 
 def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:
     outcome = _run(Trial(DIGITS, "resnet18", "base", 1, held_out=True, lr=1e-3))
-    assert outcome.num_test == 20
+    assert len(outcome.tested) == 20
     outcome = _run(Trial(DIGITS, "resnet18", "base", 1, held_out=True, lr=1e-3), shots=0, batch_size=200)
-    assert outcome.num_test == sum(
+    assert len(outcome.tested) == sum(
         len(DIGITS.train.own_labels()[DIGITS.train.own_labels() == k]) // 5 for k in range(10)
     )
-    assert len(outcome.drawn.train) == len(DIGITS.train) - outcome.num_test
+    assert len(outcome.drawn.train) == len(DIGITS.train) - len(outcome.tested)
     assert not set(outcome.drawn.train.indices) & set(outcome.drawn.held_out.indices)
 
 
@@ -92,9 +92,9 @@ def test_test_images_are_decoded_once() -> None:
         "std": (0.5,) * 3,
         "crop_pct": 1.0,
     }
-    first = images.pixels(small, 100)
-    assert images.pixels(dict(reversed(small.items())), 100) is first
-    assert images.pixels({**small, "input_size": (3, 16, 16)}, 100)[0][0].shape == (3, 16, 16)
+    first = images.pixels(small, 1, 100)
+    assert images.pixels(dict(reversed(small.items())), 2, 100) is first
+    assert images.pixels({**small, "input_size": (3, 16, 16)}, 1, 100)[0][0].shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize(

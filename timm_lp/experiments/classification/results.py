@@ -18,6 +18,7 @@ from ...start import Start, pretrained_start
 from ...trials.record import TrialRecord, versions_of
 from ...trials.summary import RESULTS_FILE, summarize, summarize_trial
 from ..accelerator import machine_of
+from ..data.images import DataSet
 from .config import FinetuneConfig
 from .flags import command_line
 from .trial import Outcome, Trial, trial_settings
@@ -59,8 +60,14 @@ def trial_record(config: FinetuneConfig, trial: Trial, accelerator: Accelerator)
     )
 
 
-def figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
-    """Return the fields of a trial's record that its outcome fills."""
+def figures(config: FinetuneConfig, data: DataSet, outcome: Outcome) -> dict[str, Any]:
+    """Return the fields of a trial's record that its outcome fills.
+
+    Args:
+        config: Settings.
+        data: The data set.
+        outcome: What the trial gave.
+    """
     progress, drawn = outcome.progress, outcome.drawn
     num_train = len(drawn.train)
     num_used = num_train - num_train % min(config.batch_size, num_train)  # an incomplete batch is left out
@@ -68,7 +75,7 @@ def figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
         "start": _start(config, outcome),
         "metrics": outcome.metrics,
         "num_train": num_train,
-        "num_test": outcome.num_test,
+        "num_test": len(outcome.tested),
         "parameters": count_parameters(outcome.model),
         "macs": count_macs(outcome.model, outcome.data_config["input_size"]),
         "train_seconds": progress.train_seconds,
@@ -80,6 +87,7 @@ def figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
             "peak_memory_mib": outcome.peak_memory_mib,
             "short_classes": drawn.short,
             "indices": list(drawn.train.indices),
+            **({"test_indices": list(outcome.tested.indices)} if data.note else {}),
         },
     }
 

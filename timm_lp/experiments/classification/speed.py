@@ -11,13 +11,12 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 
 from ..data.loading import load_data
-from ..data.pixels import TrainPixels
 from ..data.sampling import draw
 from .batches import images_at_once
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_variant, create_network, preprocessing
 from .training import Training
-from .trial import augmentations
+from .trial import train_pixels
 
 _WARMUP = 3
 _ROUND = 5
@@ -46,7 +45,7 @@ def measure_speed(config: FinetuneConfig, accelerator: Accelerator) -> list[dict
     for model, variant in networks:
         network = create_network(config, model, variant, len(data.train.class_names))
         data_config = preprocessing(config, network)
-        pixels = TrainPixels(drawn.train, augmentations(config, data_config), config.seeds[0], config.cache_mib)
+        pixels = train_pixels(config, drawn.train, data_config, config.seeds[0], config.cache_mib)
         training = Training(config, network, pixels, data_config, config.seeds[0], accelerator)
         loader = training.loader
         batch = next(iter(loader))

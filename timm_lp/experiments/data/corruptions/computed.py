@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from tqdm import tqdm
 
 from ....files import failures_name, write_json
 from ....trials.record import versions_of
-from ..decoding import DecodedImages
 from ..images import DataSet
 from . import CLEAN, SIZE
 from .functions import computable, corrupt
@@ -70,8 +68,13 @@ def compute_corruptions(data: DataSet, severities: Sequence[int], folder: Path) 
 
 def _test_images(data: DataSet) -> tuple[np.ndarray, bool]:
     """Return the test images `(N, 32, 32, 3)`, and whether any was enlarged."""
-    images = DecodedImages(data.test, inf)
-    decoded = [images[position] for position in range(len(images))]
+    if data.folds:
+        raise ValueError(
+            f"`dataset` must have test images that no trial was trained on, got {data.info.name}, which is "
+            "cross-validated. Train with --test-share, and give that run."
+        )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = list(pool.map(data.test.image, range(len(data.test))))
     largest = max(max(image.size) for image in decoded)
     if largest > SIZE:
         raise ValueError(

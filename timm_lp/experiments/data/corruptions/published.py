@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ....files import file_state
-from ..digests import DigestCache, image_digests
+from ..digests import DigestCache, digest_key, image_digests
 from ..folders import class_images, labelled
 from . import NUM_SEVERITIES, SIZE, WHERE
 from .functions import is_common
@@ -152,9 +152,7 @@ def _read_arrays(
     return CorruptedSet(name, note, parts, None, num_classes)
 
 
-def _which(
-    folder: Path, labels: np.ndarray, num_classes: int, published: Sequence[PublishedArrays]
-) -> PublishedArrays:
+def _which(folder: Path, labels: np.ndarray, num_classes: int, published: Sequence[PublishedArrays]) -> PublishedArrays:
     """Return the published set that has so many classes and labels."""
     for arrays in published:
         if arrays.num_classes != num_classes:
@@ -218,11 +216,9 @@ def _check_md5(folder: Path, published: PublishedArrays) -> None:
     cache = DigestCache(folder.absolute())
     for name, expected in tqdm(published.md5.items(), desc=f"{published.name}: md5", unit="file", leave=False, delay=2):
         path = folder / f"{name}.npy"
-        key, state = f"md5 of {path.name}", file_state(path)
-        md5 = cache.get(key, state)
-        if md5 is None:
-            md5 = _md5(path)
-            cache.put(key, state, md5)
+        key = digest_key("md5", path.name, file_state(path))
+        md5 = (cache.get(key) or _md5(path))[:16]
+        cache.put(key, md5.ljust(32, b"\0"))
         if md5.hex() != expected:
             cache.save()
             raise ValueError(
