@@ -50,8 +50,8 @@ from timm_lp.experiments.classification.cli import create_accelerator, main
 from timm_lp.experiments.data import digests
 
 digests._SETTLED_NS = 0
-read, file_digest = [], digests.file_digest
-digests.file_digest = lambda path: read.append(path) or file_digest(path)
+read, content = [], digests._content
+digests._content = lambda source: read.append(source) or content(source)
 settings = config(dataset=[sys.argv[1]], shots=2, cpu_threads=1)
 accelerator = create_accelerator(settings)
 for turn in (1, 2):
