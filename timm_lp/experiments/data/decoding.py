@@ -22,6 +22,7 @@ from ...trials.record import UnreadableDataError
 
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # in which Pillow's mode I holds 0 to 65535
 MIB = 2**20
+_LARGE = 2**16  # pixels of an image; smaller ones cost less to decode than to hand from one thread to another
 
 
 class UnreadableImageError(UnreadableDataError):
@@ -157,6 +158,7 @@ class DecodedImages:
     ) -> None:
         images.refuse_damaged()
         self.images, self._finish, self._least_side = images, finish, least_side
+        self._last_size = 0
         self._kept = SharedArrays(len(images), int(limit_mib * MIB))
 
     def __len__(self) -> int:
@@ -167,14 +169,19 @@ class DecodedImages:
         if array is not None:
             return Image.fromarray(array) if self._finish is None else torch.from_numpy(array)
         image = self.images.image(position, self._least_side)
+        self._last_size = image.width * image.height
         item = image if self._finish is None else self._finish(image)
         if _num_bytes(item) <= self._kept.room:
             self._kept.put(position, np.asarray(item))
         return item
 
     def several(self, positions: Sequence[int]) -> Iterator[Any]:
-        """Yield items in turn; the main process decodes the next ones on other threads meanwhile, as many as it has."""
-        threads = 1 if get_worker_info() else torch.get_num_threads()
+        """Yield items in turn.
+
+        Where images are large, the main process decodes the next ones on other threads meanwhile, as many as it has.
+        """
+        is_worth_it = self._last_size >= _LARGE and not get_worker_info()
+        threads = torch.get_num_threads() if is_worth_it else 1
         missing = [position for position in positions if self._kept.get(position) is None]
         if threads == 1 or len(missing) < 2:
             yield from map(self.__getitem__, positions)
