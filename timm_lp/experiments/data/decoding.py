@@ -69,6 +69,22 @@ class ImageSet:
         except Exception as error:  # Pillow's readers raise anything, a TypeError for instance
             raise UnreadableImageError(unreadable(index, source, error)) from error
 
+    def size(self, position: int) -> tuple[int, int]:
+        """Return the width and height of one of the set's images, pixels, as its file says; its pixels are not read.
+
+        Raises:
+            UnreadableImageError: If there is no image.
+        """
+        index = self.indices[position]
+        source = self.sources[index]
+        if isinstance(source, np.ndarray):
+            return source.shape[1], source.shape[0]
+        try:
+            with Image.open(source if isinstance(source, str) else BytesIO(source["bytes"])) as image:
+                return image.size
+        except Exception as error:
+            raise UnreadableImageError(unreadable(index, source, error)) from error
+
     def refuse_damaged(self) -> None:
         """Refuse a set with an image of which it is known that it cannot be read.
 

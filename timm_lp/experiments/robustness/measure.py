@@ -85,7 +85,7 @@ class _SharedPixels:
     """
 
     def __init__(self, corrupted: CorruptedSet) -> None:
-        self.parts = corrupted.parts
+        self.parts, self._is_cropped = corrupted.parts, corrupted.is_cropped
         self._kept: dict[tuple[Any, ...], EvalPixels] = {}
         self._left_mib: float = _SHARED_MIB
 
@@ -96,6 +96,8 @@ class _SharedPixels:
             condition: The corruption and the severity.
             data_config: The network's preprocessing.
         """
+        if self._is_cropped:
+            data_config = {**data_config, "crop_pct": 1.0}
         key = (*condition, repr(sorted(data_config.items())))
         if key not in self._kept:
             images, transform = self.parts[condition].images, eval_transform(data_config)
