@@ -45,6 +45,16 @@ def test_followed_accuracy_counts_the_training_images_unaugmented() -> None:
     assert outcome.progress.top1[-1] == outcome.metrics["top1"]
 
 
+def test_a_share_of_the_images_is_followed() -> None:
+    """Evenly over their order, and the last test is of all."""
+    outcome = _run(TRIAL, track_accuracy=True, track_share=0.1)
+    part, data_config = DIGITS.test.share(0.1), outcome.data_config
+    assert (len(part), list(part.indices[:3])) == (80, [1000, 1009, 1019])
+    pixels = torch.stack([pixels for pixels, _ in EvalPixels(part, eval_transform(data_config), limit_mib=64)])
+    assert outcome.progress.top1[-1] == accuracy(outcome.model, Normalize(data_config)(pixels), part.own_labels())
+    assert (len(outcome.tested), outcome.metrics.keys()) == (797, {"top1", "mean_per_class", "train_top1"})
+
+
 def test_a_trial_that_diverges_in_its_last_step_fails() -> None:
     with pytest.raises(DivergedError, match=r"the outputs on \d+ of 797 test images are infinite or not a number"):
         _run(TRIAL, lr=1e30, batch_size=20)

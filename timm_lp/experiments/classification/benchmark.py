@@ -256,6 +256,7 @@ class TrackedTrial:
 
     def __init__(self, config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> None:
         self._accelerator, self._is_followed = accelerator, config.track_accuracy
+        self._follows_all = config.track_share == 1
         self._steps = 0
         self._last = config.epochs - 1
         if config.tracker is None:
@@ -282,7 +283,7 @@ class TrackedTrial:
     def end(self, metrics: Mapping[str, float] | None) -> None:
         """Log the metrics of a trial, None if it failed, and close its run."""
         if metrics and self._accelerator.trackers:
-            followed = {"top1"} if self._is_followed else set()  # its last step is there
+            followed = {"top1"} if self._is_followed and self._follows_all else set()  # its last step is there
             values = {name: value for name, value in metrics.items() if name not in followed}
             self._accelerator.log(values, step=self._last)
         for tracker in self._accelerator.trackers:

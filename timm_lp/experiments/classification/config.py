@@ -150,6 +150,9 @@ class FinetuneConfig(Settings):
         None, "follow the losses in tensorboard or wandb", str, choices=("tensorboard", "wandb")
     )
     track_accuracy: bool = setting(False, "test after each epoch too, and after the last on the training images")
+    track_share: float = setting(
+        1.0, "share of the test images, and of the training images, that --track-accuracy looks at", limits=(0.001, 1)
+    )
     save_models: bool = setting(True, "save the trained model of each trial")
     push_to_hub: str | None = setting(None, "push the best trial's model to this repository (org/name)", str)
     output_dir: str = setting("output/finetune", "where trials and results go")
@@ -285,5 +288,5 @@ _NEW = {"jpeg_draft", "test_share"}  # settings that records have only where the
 _ELSEWHERE = {
     *("model", "variants", "seeds", "shots", "dataset", "lr_sweep"),
     *("workers", "cpu_threads", "cache_mib", "check_images", "checkpoint_seconds"),
-    *("tracker", "track_accuracy", "save_models", "push_to_hub", "output_dir"),
+    *("tracker", "track_accuracy", "track_share", "save_models", "push_to_hub", "output_dir"),
 }

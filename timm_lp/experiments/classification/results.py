@@ -87,6 +87,7 @@ def figures(config: FinetuneConfig, data: DataSet, outcome: Outcome) -> dict[str
             "peak_memory_mib": outcome.peak_memory_mib,
             "short_classes": drawn.short,
             "indices": list(drawn.train.indices),
+            **({"track_share": config.track_share} if config.track_accuracy and config.track_share < 1 else {}),
             **({"test_indices": list(outcome.tested.indices)} if data.note else {}),
         },
     }

@@ -151,7 +151,12 @@ def run_trial(
     test_mib = min(needed_mib, config.cache_mib / 2)
     test_side = least_test_side(data_config) if config.jpeg_draft else None
     tested = test.pixels(data_config, trial.seed, 0 if trial.held_out else test_mib, test_side)
-    pixels = train_pixels(config, train, data_config, trial.seed, config.cache_mib - test_mib)
+    followed, followed_mib = tested, 0.0
+    if config.track_accuracy and config.track_share < 1:
+        followed_mib = config.track_share * test_mib
+        part = tested.images.share(config.track_share)
+        followed = EvalPixels(part, eval_transform(data_config), followed_mib, test_side)
+    pixels = train_pixels(config, train, data_config, trial.seed, config.cache_mib - test_mib - followed_mib)
 
     training = Training(config, network, pixels, data_config, trial.seed, accelerator)
     checkpoint = None
@@ -166,17 +171,17 @@ def run_trial(
             accelerator,
             data_config=data_config,
             batch_size=4 * config.batch_size,
-            num_workers=0 if on is tested and test_mib == needed_mib else num_workers(config, accelerator),
+            num_workers=0 if on in (tested, followed) and test_mib == needed_mib else num_workers(config, accelerator),
             channels_last=config.channels_last,
         )
 
-    follow = (lambda network: test_network(network)["top1"]) if config.track_accuracy else None
+    follow = (lambda network: test_network(network, followed)["top1"]) if config.track_accuracy else None
     model = training.run(checkpoint, on_epoch, follow)
     start = time.perf_counter()
     metrics = test_network(model)
     seconds = time.perf_counter() - start
     if config.track_accuracy:
-        seen = EvalPixels(train, eval_transform(data_config), 0, test_side)
+        seen = EvalPixels(train.share(config.track_share), eval_transform(data_config), 0, test_side)
         metrics["train_top1"] = test_network(model, seen)["top1"]
     memory = _peak_memory_mib(accelerator.device)
     return Outcome(model, data_config, metrics, tested.images, drawn, training.progress, seconds, memory)

@@ -100,6 +100,11 @@ class ImageSet:
         """Return the classes of the set's images."""
         return np.asarray(self.labels, dtype=np.int64)[np.asarray(self.indices, dtype=np.int64)]
 
+    def share(self, part: float) -> "ImageSet":
+        """Return a part of the set's images, a fraction, evenly over their order; at least one."""
+        count = max(1, round(part * len(self)))
+        return self.subset([position * len(self) // count for position in range(count)])
+
     def subset(self, positions: Sequence[int]) -> "ImageSet":
         """Return some of the set's images."""
         return replace(self, indices=[int(self.indices[position]) for position in positions])
