@@ -12,6 +12,7 @@ from timm_lp.files import (
     file_digest,
     file_state,
     parse_json,
+    write_bytes,
     write_figure,
     write_json,
     write_text,
@@ -60,6 +61,12 @@ def test_a_full_disk_is_said_with_the_file(tmp_path: Path, write: Callable[..., 
     (tmp_path / "report.partial").unlink()
     write(path, content)
     assert path.stat().st_size
+
+
+def test_a_full_disk_is_told_how_much_a_large_file_needs(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device; make room for 3\.5 MiB there or choose another"):
+        write_bytes(tmp_path / "checkpoint.pt", bytes(7 * 2**19))
 
 
 class OtherError(Exception):

@@ -45,7 +45,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file that is complete or not there, whenever the process or the machine ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with failures_name(path):
+    with failures_name(path, num_bytes=memoryview(content).nbytes):
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
@@ -54,12 +54,13 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 @contextmanager
-def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+def failures_name(path: Path, *kinds: type[Exception], num_bytes: int = 0) -> Iterator[None]:
     """Let an error of the system's name the file that is written, which that of a full disk does not.
 
     Args:
         path: The file.
         *kinds: Other errors in whose messages the system's number stands.
+        num_bytes: Size of the file; 0 if it is not known.
 
     Raises:
         OSError: In place of what was raised.
@@ -75,7 +76,8 @@ def failures_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
         if number is None and not isinstance(error, OSError):
             raise
         reason = os.strerror(number) if number else str(error)  # numpy's have no number
-        advice = "make room there or choose another folder, and run the same command again"
+        room = f"room for {num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else "room"
+        advice = f"make {room} there or choose another folder, and run the same command again"
         raise OSError(number or errno.EIO, f"{reason}; {advice}", str(path)) from error
 
 

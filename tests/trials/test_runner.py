@@ -191,10 +191,11 @@ def test_a_failure_is_recorded_and_tried_again_unless_it_is_final(
     failed = run(tmp_path, Toy(stop=fail))
     assert (failed.metrics, failed.error, failed.final, failed.parameters) == (None, error, final, None)
     assert f"dtd/resnet18/base-seed1 failed: {error.rstrip('.')}." in caplog.text
-    assert [path.name for path in (tmp_path / failed.folder).iterdir()] == [TRIAL_FILE]
+    left = [TRIAL_FILE] if final else [CHECKPOINT_FILE, TRIAL_FILE]
+    assert sorted(path.name for path in (tmp_path / failed.folder).iterdir()) == left
     again = Toy()
     assert run(tmp_path, again).metrics == (None if final else {"top1": 50.0})
-    assert again.steps == ([] if final else [1, 2, 3])
+    assert again.steps == ([] if final else [2, 3]), "it goes on"
 
 
 def test_full_memory_of_one_of_several_processes_ends_the_run(tmp_path: Path) -> None:

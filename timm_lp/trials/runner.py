@@ -129,7 +129,8 @@ class Runner:
             if task.save and outcome is not None:
                 task.save(folder, outcome)
             write_json(folder / TRIAL_FILE, as_json(record))
-            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+            if record.final:
+                (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         except OSError as failure:
             error = f"its result could not be written: {failure}"
             record = replace(record, metrics=None, error=error, final=False)

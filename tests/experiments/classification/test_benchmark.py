@@ -295,13 +295,20 @@ def _logged(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
     return runs
 
 
-def test_an_unreadable_image_fails_its_data_set_alone(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("check_images", [True, False])
+def test_an_unreadable_image_fails_its_data_set_alone(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, check_images: bool
+) -> None:
     names = [_bugs(tmp_path / name) for name in ("bad", "good")]
     good = str(Path(names[1]).rename(tmp_path / "good" / "birds"))
     broken = tmp_path / "bad" / "bugs" / "test" / "dark" / "1.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:100])
-    failed, ended_well = start(dataset=[names[0], good]).run()
+    benchmark = start(dataset=[names[0], good], check_images=check_images)
+    assert ("bugs: 1 of its images cannot be read, and the trials that need them will fail: im" in caplog.text) == (
+        check_images
+    )
+    failed, ended_well = benchmark.run()
     assert (failed.final, ended_well.error) == (False, None)
     assert str(failed.error).startswith("bugs: image 1 (")
     broken.write_bytes(whole)

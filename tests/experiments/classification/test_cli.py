@@ -20,6 +20,7 @@ from timm_lp.experiments.classification.cli import create_accelerator, main
 from timm_lp.experiments.classification.config import FinetuneConfig
 from timm_lp.experiments.classification.training import Training
 from timm_lp.experiments.data.loading import load_data
+from timm_lp.reporting import NOTHING
 
 from ..images import make_parquet
 from ..networks import accuracy
@@ -234,15 +235,21 @@ def test_a_tracker_that_is_not_installed_is_refused(recipe: Path, tmp_path: Path
 
 
 def test_loading_and_training_are_measured(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(speed, "_SECONDS", 0.05)
-    main(["--config", str(recipe), "--measure-loading"])
-    header, _, *lines = capsys.readouterr().out.splitlines()
-    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["images per second", "loading", "training", "both"]
-    for line in lines:
-        assert all(float(cell.replace(",", "")) > 0 for cell in line.split("|")[2:5])
-    assert len(lines) == 2
+    make_parquet(tmp_path / "bugs", {"train": 20, "test": 3})
+    titles = ["images per second", "first loading", "later", "timm's loader", "training", "both"]
+    for dataset, missing in (("digits", {"first loading", "timm's loader"}), (str(tmp_path / "bugs"), set())):
+        batches = ["--batch-size", "10", "--shots", "all"]
+        main(["--config", str(recipe), "--measure-loading", "--dataset", dataset, *batches])
+        header, _, *lines = capsys.readouterr().out.splitlines()
+        assert [cell.strip() for cell in header.split("|")[1:-1]] == titles
+        for line in lines:
+            values = dict(zip(titles[1:], (cell.strip() for cell in line.split("|")[2:-1]), strict=True))
+            assert all(name in missing or float(value.replace(",", "")) > 0 for name, value in values.items())
+        assert len(lines) == 2
+    assert values["timm's loader"] != NOTHING
 
 
 @pytest.fixture

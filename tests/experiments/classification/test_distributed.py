@@ -50,8 +50,8 @@ from timm_lp.experiments.classification.cli import create_accelerator, main
 from timm_lp.experiments.data import digests
 
 digests._SETTLED_NS = 0
-read, file_digest = [], digests.file_digest
-digests.file_digest = lambda path: read.append(path) or file_digest(path)
+read, content = [], digests._content
+digests._content = lambda source: read.append(source) or content(source)
 settings = config(dataset=[sys.argv[1]], shots=2, cpu_threads=1)
 accelerator = create_accelerator(settings)
 for turn in (1, 2):
@@ -133,7 +133,6 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
     for report, trials in ((table, one), (again, two)):
         for variant in ("base", "lp16-paper"):
             assert _first_cell(report, variant) == _mean_and_std(trials, f"us--bugs/convnext_tiny/{variant}")
-    assert not list((tmp_path / "home").rglob("digests")), "a commit settles the images"
 
 
 class Script(NamedTuple):

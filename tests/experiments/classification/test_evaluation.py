@@ -29,7 +29,7 @@ def test_images_that_are_not_kept_are_tested_from_workers(tmp_path: Path, monkey
     expected = evaluate(network, kept, Accelerator(), data_config=data_config)
     decode = ImageSet.image
 
-    def note(images: ImageSet, position: int) -> Image.Image:
+    def note(images: ImageSet, position: int, *_: object) -> Image.Image:
         (tmp_path / str(os.getpid())).touch()
         return decode(images, position)
 

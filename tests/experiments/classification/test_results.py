@@ -78,9 +78,9 @@ def test_a_trial_records_where_its_weights_started(kind: str, tmp_path: Path, mo
     overlay = {"file": conf.checkpoint} if conf.checkpoint else None
     model = timm.create_model(name, pretrained_cfg_overlay=overlay, device="meta")
     progress = Progress(1, [1.0], train_seconds=1.0)
-    drawn, data_config = draw(load_data("digits"), "nested", 1, 1), {"input_size": (3, 64, 64)}
-    outcome = Outcome(model, data_config, {"top1": 50.0}, 797, drawn, progress, 1.0, None)
-    found = figures(conf, outcome)
+    data, data_config = load_data("digits"), {"input_size": (3, 64, 64)}
+    outcome = Outcome(model, data_config, {"top1": 50.0}, data.test, draw(data, "nested", 1, 1), progress, 1.0, None)
+    found = figures(conf, data, outcome)
     start = found["start"]
     if conf.checkpoint:
         expected = {"kind": "checkpoint", "file": "weights.pth", "sha256": sha256(b"weights").hexdigest()}

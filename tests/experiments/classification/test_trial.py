@@ -29,7 +29,7 @@ def _run(trial: Trial, folder: Path | None = None, **settings: object) -> Outcom
 def test_a_trial_reports_what_it_did() -> None:
     outcome = _run(Trial(DIGITS, "resnet18", "lp2", 3))
     assert outcome.metrics.keys() == {"top1", "mean_per_class"}
-    assert (outcome.num_test, len(outcome.drawn.train), outcome.progress.epochs) == (797, 20, 1)
+    assert (len(outcome.tested), len(outcome.drawn.train), outcome.progress.epochs) == (797, 20, 1)
     assert outcome.data_config["input_size"] == (3, 32, 32)
     assert outcome.progress.train_seconds > outcome.progress.data_wait_seconds > 0
     assert outcome.peak_memory_mib is None or outcome.peak_memory_mib > 50
@@ -43,6 +43,16 @@ def test_followed_accuracy_counts_the_training_images_unaugmented() -> None:
     assert outcome.metrics["train_top1"] == expected
     assert len(outcome.progress.top1) == 1
     assert outcome.progress.top1[-1] == outcome.metrics["top1"]
+
+
+def test_a_share_of_the_images_is_followed() -> None:
+    """Evenly over their order, and the last test is of all."""
+    outcome = _run(TRIAL, track_accuracy=True, track_share=0.1)
+    part, data_config = DIGITS.test.share(0.1), outcome.data_config
+    assert (len(part), list(part.indices[:3])) == (80, [1000, 1009, 1019])
+    pixels = torch.stack([pixels for pixels, _ in EvalPixels(part, eval_transform(data_config), limit_mib=64)])
+    assert outcome.progress.top1[-1] == accuracy(outcome.model, Normalize(data_config)(pixels), part.own_labels())
+    assert (len(outcome.tested), outcome.metrics.keys()) == (797, {"top1", "mean_per_class", "train_top1"})
 
 
 def test_a_trial_that_diverges_in_its_last_step_fails() -> None:
@@ -61,18 +71,18 @@ def test_seeds_settle_images_and_weights() -> None:
 
 def test_speed_counts_the_images_that_were_trained_on() -> None:
     outcome = _run(TRIAL, batch_size=15)
-    details = figures(config(**{**SETTINGS, "batch_size": 15}), outcome)["details"]
+    details = figures(config(**{**SETTINGS, "batch_size": 15}), DIGITS, outcome)["details"]
     assert details["train_images_per_second"] == pytest.approx(15 / outcome.progress.train_seconds)
 
 
 def test_a_learning_rate_is_tried_on_held_out_training_images() -> None:
     outcome = _run(Trial(DIGITS, "resnet18", "base", 1, held_out=True, lr=1e-3))
-    assert outcome.num_test == 20
+    assert len(outcome.tested) == 20
     outcome = _run(Trial(DIGITS, "resnet18", "base", 1, held_out=True, lr=1e-3), shots=0, batch_size=200)
-    assert outcome.num_test == sum(
+    assert len(outcome.tested) == sum(
         len(DIGITS.train.own_labels()[DIGITS.train.own_labels() == k]) // 5 for k in range(10)
     )
-    assert len(outcome.drawn.train) == len(DIGITS.train) - outcome.num_test
+    assert len(outcome.drawn.train) == len(DIGITS.train) - len(outcome.tested)
     assert not set(outcome.drawn.train.indices) & set(outcome.drawn.held_out.indices)
 
 
@@ -92,9 +102,9 @@ def test_test_images_are_decoded_once() -> None:
         "std": (0.5,) * 3,
         "crop_pct": 1.0,
     }
-    first = images.pixels(small, 100)
-    assert images.pixels(dict(reversed(small.items())), 100) is first
-    assert images.pixels({**small, "input_size": (3, 16, 16)}, 100)[0][0].shape == (3, 16, 16)
+    first = images.pixels(small, 1, 100)
+    assert images.pixels(dict(reversed(small.items())), 2, 100) is first
+    assert images.pixels({**small, "input_size": (3, 16, 16)}, 1, 100)[0][0].shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     """Whoever names it, as a split file may: neither its digest nor its pixels are read."""
     os.mkfifo(tmp_path / "x.png")
     images = ImageSet([str(tmp_path / "x.png")], [0], ["ant"], [0])
-    assert image_digests(images.sources, [0], DigestCache(None), "ants") == [NO_IMAGE]
+    assert image_digests(images.sources, [0], DigestCache(tmp_path), "ants") == [NO_IMAGE]
     with pytest.raises(UnreadableImageError, match=r"image 0 \(.*x.png\) cannot be read: it is no file"):
         images.image(0)
 

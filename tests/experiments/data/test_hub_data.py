@@ -1,7 +1,10 @@
 import json
 import os
 import shutil
+import tarfile
 from dataclasses import replace
+from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +342,34 @@ def test_labels_that_are_no_class_are_refused(tmp_path: Path, kind: Any, values:
     )
     with pytest.raises(ValueError, match=message):
         _load(tmp_path, label_column="tags")
+
+
+def _make_shards(root: Path) -> Path:
+    """Write WebDataset's shards: pairs of a picture and its class in tar files."""
+    root.mkdir()
+    for split, count in (("train", 3), ("test", 2)):
+        for shard in range(2):
+            with tarfile.open(root / f"{split}-{shard:04}.tar", "w") as tar:
+                for number, label in product(range(count), range(2)):
+                    image = encoded(picture(label, 100 * len(split) + 10 * shard + number))
+                    for ending, content in (("png", image), ("cls", str(label).encode())):
+                        member = tarfile.TarInfo(f"{shard}{number}{label}.{ending}")
+                        member.size = len(content)
+                        tar.addfile(member, BytesIO(content))
+    return root
+
+
+def test_shards_of_webdataset_are_read(tmp_path: Path) -> None:
+    data = load_data(str(_make_shards(tmp_path / "bugs")))
+    assert (len(data.train), len(data.test), data.train.class_names) == (12, 8, ["0", "1"])
+    assert data.train.own_labels().tolist() == 6 * [0, 1]
+    assert data.test.image(3).tobytes() == picture(1, 401).tobytes()
+    assert data.contents.num_shared == 0
+
+
+def test_a_shard_that_ends_early_is_named(tmp_path: Path) -> None:
+    shard = _make_shards(tmp_path / "bugs") / "train-0001.tar"
+    shard.write_bytes(shard.read_bytes()[:1300])
+    with pytest.raises(ValueError, match=r"^`dataset` must be a folder that holds .*got '.*bugs': .*") as failure:
+        load_data(str(shard.parent))
+    assert "\n" not in str(failure.value)

@@ -1,4 +1,7 @@
 import random
+import subprocess
+import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from timm.data import create_transform, resolve_data_config
 from timm.data.auto_augment import AutoAugment, RandAugment
 from torch.utils.data import DataLoader
 
-from timm_lp.experiments.data.decoding import UnreadableImageError
+from timm_lp.experiments.data.decoding import DecodedImages, ImageSet, UnreadableImageError
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import (
     EpochSampler,
@@ -17,6 +20,8 @@ from timm_lp.experiments.data.pixels import (
     Normalize,
     TrainPixels,
     eval_transform,
+    least_test_side,
+    least_train_side,
     train_transform,
 )
 
@@ -90,14 +95,18 @@ def test_the_test_sees_what_timm_gives(limit_mib: float) -> None:
     assert channels_last.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("limit_mib", [10, 0], ids=["kept", "not kept"])
-def test_an_unreadable_image_shows_before_the_training(tmp_path: Path, limit_mib: float) -> None:
-    make_folder(tmp_path, "train", ["ant", "bee"], 70)
-    make_folder(tmp_path, "test", ["ant", "bee"])
-    (tmp_path / "train" / "ant" / "66.png").write_bytes(b"")
-    images = load_data(str(tmp_path)).train
-    with pytest.raises(UnreadableImageError, match=r"66\.png"):
-        TrainPixels(images, train_transform(DATA_CONFIG), 1, limit_mib)
+def test_an_unreadable_image_shows_when_it_is_met_or_where_it_is_known(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        make_folder(tmp_path, split, ["ant", "bee"])
+    (tmp_path / "train" / "ant" / "1.png").write_bytes(b"")
+    data = load_data(str(tmp_path))
+    pixels = TrainPixels(data.train, train_transform(DATA_CONFIG), 1, 0)
+    for items in ([(0, 1)], [(0, 0), (0, 1), (0, 2), (0, 3)]):
+        with pytest.raises(UnreadableImageError, match=r"image 1 \(.*1\.png\) cannot be read"):
+            pixels.__getitems__(items)
+    known = data.checked(range(4)).train
+    with pytest.raises(UnreadableImageError, match=r"image 1 \(.*1\.png\) cannot be read"):
+        TrainPixels(known, train_transform(DATA_CONFIG), 1, 0)
 
 
 def test_the_whole_image_with_a_margin() -> None:
@@ -132,3 +141,68 @@ def test_every_magnitude_leaves_an_image(policy: str) -> None:
     for operation in found:
         operation.prob, operation.magnitude = 1.0, 10
         assert len(np.unique(np.asarray(operation(image)))) > 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_kept_stays_within_its_limit_and_workers_share_it(workers: int) -> None:
+    """An image of 8x8 pixels takes 192 bytes: 7 of 20 fit."""
+    images, decoded = load_data("digits").train.subset(range(20)), []
+    expected = [np.asarray(images.image(position)) for position in range(20)]
+    kept = DecodedImages(images, 7.5 * 192 / 2**20)
+
+    class Positions(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, position: int) -> torch.Tensor:
+            return torch.from_numpy(np.array(kept[position]))
+
+    for _ in range(2):
+        loader = DataLoader(Positions(), batch_size=4, num_workers=workers)
+        decoded.append([np.asarray(item) for batch in loader for item in batch])
+    assert [np.array_equal(one, other) for one, other in zip(decoded[0] + decoded[1], 2 * expected, strict=True)] == [
+        True
+    ] * 40
+    assert sum(kept._kept.get(position) is not None for position in range(20)) == 7
+    assert kept._kept.room == 96
+
+
+@pytest.mark.exhaustive
+def test_a_batch_of_photographs_takes_the_memory_of_a_few() -> None:
+    """A peak of 32 photographs of 4 megapixels, decoded at once, is 512 MiB; each thread has one and one waits."""
+    script = """
+import resource, sys
+import numpy as np, torch
+from PIL import Image
+from io import BytesIO
+from timm_lp.experiments.data.decoding import ImageSet
+from timm_lp.experiments.data.pixels import EvalPixels, TrainPixels, eval_transform, train_transform
+
+buffer = BytesIO()
+Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(buffer, "JPEG")
+images = ImageSet([{"bytes": buffer.getvalue()}] * 32, [0] * 32, ["ant"], range(32))
+config = {"input_size": (3, 32, 32), "interpolation": "bicubic", "crop_pct": 1.0, "mean": (0,) * 3, "std": (1,) * 3}
+torch.set_num_threads(2)
+train, test = TrainPixels(images, train_transform(config), 1, 0), EvalPixels(images, eval_transform(config), 0)
+train[0, 0], test[0]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+train.__getitems__([(0, position) for position in range(32)])
+test.__getitems__(list(range(32)))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 200
+
+
+@pytest.mark.parametrize(("scale_min", "sides"), [(0.08, (1000, 750)), (1.0, (500, 375))])
+def test_a_draft_keeps_enough_pixels_for_each_crop(scale_min: float, sides: tuple[int, int]) -> None:
+    buffer = BytesIO()
+    Image.linear_gradient("L").resize((4000, 3000)).save(buffer, "JPEG")
+    images = ImageSet([{"bytes": buffer.getvalue()}], [0], ["ant"], [0])
+    config = {"input_size": (3, 160, 160), "crop_pct": 0.875}
+    least = least_train_side(config, "rrc", scale_min, (3 / 4, 4 / 3))
+    assert images.image(0, least).size == sides
+    assert min(sides) ** 2 * scale_min * 3 / 4 >= 160**2
+    assert images.image(0, least_train_side(config, "pad", 1.0, (1, 1))).size == (500, 375)
+    assert images.image(0, least_test_side(config)).size == (500, 375)
+    assert images.image(0).size == (4000, 3000)

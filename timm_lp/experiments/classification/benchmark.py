@@ -33,6 +33,7 @@ from .training import Progress
 from .trial import EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial, trial_settings
 
 _TRACKED_AS = "timm-lp-finetune"  # what trackers call the project
+_MOST_NAMED = 5  # damaged images in a message
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
         ValueError: If one cannot be had, has too few images, or two would share a folder.
     """
     with accelerator.main_process_first():  # one process downloads, the others find it in the cache
-        loaded = [load_data(name, config.read_options) for name in config.dataset]
+        loaded = [_checked(config, load_data(name, config.read_options)) for name in config.dataset]
         shared = [data.contents.num_shared for data in loaded]  # one reads the images, the others its digests
     names = {data.folder for data in loaded}
     datasets = [_under_earlier_name(Path(config.output_dir), data, names) for data in loaded]
@@ -54,6 +55,14 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
     for data, read, num_shared in zip(datasets, loaded, shared, strict=True):
         if data.folder != read.folder and accelerator.is_main_process:
             _logger.info("%s has the contents of %s, and goes on as that.", read.info.name, data.info.name)
+        if data.note and accelerator.is_main_process:
+            _logger.info("%s: %s.", data.info.name, data.note)
+        damaged = [*data.train.damaged.values(), *data.test.damaged.values()]
+        if damaged and accelerator.is_main_process:
+            _logger.warning(
+                "%s: %d of its images cannot be read, and the trials that need them will fail: %s",
+                data.info.name, len(damaged), "; ".join(damaged[:_MOST_NAMED]),
+            )  # fmt: skip
         if num_shared and accelerator.is_main_process:
             _logger.warning(
                 "%s: %d of %d test images are among the training images too.",
@@ -70,6 +79,14 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
                 data.info.name, len(short), len(data.train.class_names), config.shots, *min(short.items(), key=_count),
             )  # fmt: skip
     return datasets
+
+
+def _checked(config: FinetuneConfig, data: DataSet) -> DataSet:
+    """Return a data set whose images, as far as the trials need them, were decoded once, now or in an earlier run."""
+    if not config.check_images:
+        return data
+    draws = [draw(data, config.sampler, config.shots, seed) for seed in config.seeds]
+    return data.checked(sorted({index for drawn in draws for index in drawn.train.indices}))
 
 
 def _under_earlier_name(output_dir: Path, data: DataSet, taken: Collection[str]) -> DataSet:
@@ -232,7 +249,7 @@ class Benchmark:
             expected=decisive_settings(config, trial, self.accelerator),
             length=config.epochs,
             train=train,
-            figures=partial(figures, config),
+            figures=partial(figures, config, trial.data),
             save=save if config.save_models and not trial.held_out else None,
         )
         self.records.append(self._runner.run(task, bar))
@@ -263,6 +280,7 @@ class TrackedTrial:
 
     def __init__(self, config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> None:
         self._accelerator, self._is_followed = accelerator, config.track_accuracy
+        self._follows_all = config.track_share == 1
         self._steps = 0
         self._last = config.epochs - 1
         if config.tracker is None:
@@ -289,7 +307,7 @@ class TrackedTrial:
     def end(self, metrics: Mapping[str, float] | None) -> None:
         """Log the metrics of a trial, None if it failed, and close its run."""
         if metrics and self._accelerator.trackers:
-            followed = {"top1"} if self._is_followed else set()  # its last step is there
+            followed = {"top1"} if self._is_followed and self._follows_all else set()  # its last step is there
             values = {name: value for name, value in metrics.items() if name not in followed}
             self._accelerator.log(values, step=self._last)
         for tracker in self._accelerator.trackers:

@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ...command import failures_in_one_line, imports_not_collected
-from ...reporting import markdown_rows
+from ...reporting import NOTHING, markdown_rows
 from ...trials.folder import check_results, failed_trials
 from ...trials.record import TrialRecord
 from ...trials.summary import RESULTS_FILE
@@ -91,11 +91,12 @@ def _measure(config: FinetuneConfig, accelerator: Accelerator) -> None:
     rows = measure_speed(config, accelerator)
     if accelerator.is_main_process:
         several = len(config.model) > 1
-        header = ("images per second", "loading", "training", "both")
+        columns = ("first", "loading", "timm", "training", "both")
+        header = ("images per second", "first loading", "later", "timm's loader", "training", "both")
         lines = [
             [
                 f"{row['model']}, {row['variant']}" if several else row["variant"],
-                *(f"{row[key]:,.0f}" for key in header[1:]),
+                *(f"{row[key]:,.0f}" if row[key] else NOTHING for key in columns),
             ]
             for row in rows
         ]

@@ -62,7 +62,8 @@ class FinetuneConfig(Settings):
     dataset: list[str] = setting(
         ["digits"],
         "one or more: flowers102 dtd pets aircraft ucf101 cifar100 cifar10 tiny-imagenet digits, a Hub id (org/name), "
-        "a folder with train/<class>/ and test/<class>/ images or with parquet files, a split file of CoOp's",
+        "a folder with train/<class>/ and test/<class>/ images, with <class>/ images or with parquet files, or a split "
+        "file of CoOp's",
     )
     dataset_config: str | None = setting(None, "configuration of the Hub data set", str)
     dataset_revision: str | None = setting(None, "commit, branch or tag of the Hub data set", str)
@@ -70,6 +71,13 @@ class FinetuneConfig(Settings):
     label_column: str | None = setting(None, "column of the classes", str)
     train_split: str | None = setting(None, "split to draw from, or several joined by +", str)
     test_split: str | None = setting(None, "split to test on", str)
+    test_share: float | None = setting(
+        None,
+        "share of each class that is kept for the test where a folder has <class>/ images and no splits; if not given "
+        "a fifth, and with fewer than 100 images another fifth for each seed",
+        float,
+        (0.01, 0.99),
+    )
     shots: int = setting(16, "training images of each class; all or 0 for all", limits=(0, inf), parse=_shots)
     sampler: str = setting("nested", "how images are drawn; coop as CoOp does", choices=("nested", "coop"))
     seeds: list[int] = setting([1, 2, 3, 4, 5], "one trial of each variant for each seed", int, SEEDS)
@@ -140,11 +148,23 @@ class FinetuneConfig(Settings):
         None, "threads of a process on CPUs; if not given, OMP_NUM_THREADS or its share of the cores", int, (1, 1024)
     )
     cache_mib: int = setting(4096, "keep decoded images in memory up to this size, MiB", limits=(0, inf))
+    jpeg_draft: bool = setting(
+        False,
+        "decode only a half, a quarter or an eighth of a large JPEG's rows and columns, as many as its crops need: "
+        "faster, with slightly other pixels",
+    )
+    check_images: bool = setting(
+        True,
+        "decode each image that is needed once before the first trial; if not, damaged ones show when they are met",
+    )
     checkpoint_seconds: float = setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
     tracker: str | None = setting(
         None, "follow the losses in tensorboard or wandb", str, choices=("tensorboard", "wandb")
     )
     track_accuracy: bool = setting(False, "test after each epoch too, and after the last on the training images")
+    track_share: float = setting(
+        1.0, "share of the test images, and of the training images, that --track-accuracy looks at", limits=(0.001, 1)
+    )
     save_models: bool = setting(True, "save the trained model of each trial")
     push_to_hub: str | None = setting(None, "push the best trial's model to this repository (org/name)", str)
     output_dir: str = setting("output/finetune", "where trials and results go")
@@ -293,7 +313,11 @@ class FinetuneConfig(Settings):
 
         Those are its data set, model, variant, seed and shots.
         """
-        settings = {name: value for name, value in asdict(self).items() if name not in _ELSEWHERE}
+        settings = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _ELSEWHERE and (value or name not in _NEW)
+        }
         return settings | {"model_kwargs": self.kwargs_of(model), "checkpoint_sha256": self.checkpoint_sha256}
 
     @cached_property
@@ -302,8 +326,9 @@ class FinetuneConfig(Settings):
         return None if self.checkpoint is None else file_digest(Path(self.checkpoint))
 
 
+_NEW = {"jpeg_draft", "test_share"}  # settings that records have only where they are given, so that earlier runs go on
 _ELSEWHERE = {
     *("model", "variants", "lp_layers", "seeds", "shots", "dataset", "lr_sweep"),
-    *("workers", "cpu_threads", "cache_mib", "checkpoint_seconds"),
-    *("tracker", "track_accuracy", "save_models", "push_to_hub", "output_dir"),
+    *("workers", "cpu_threads", "cache_mib", "check_images", "checkpoint_seconds"),
+    *("tracker", "track_accuracy", "track_share", "save_models", "push_to_hub", "output_dir"),
 }

@@ -16,7 +16,10 @@ COMMAND = CommandLine(
     usual_recipe=DIGITS_RECIPE,
     launcher="accelerate launch finetune.py",
     named=("model", "dataset"),  # with one of these the recipe is not the embedded digits'
-    local=("output_dir", "push_to_hub", "tracker", "workers", "cpu_threads", "cache_mib", "checkpoint_seconds"),
+    local=(
+        *("output_dir", "push_to_hub", "tracker", "workers", "cpu_threads", "cache_mib", "check_images"),
+        "checkpoint_seconds",
+    ),
     actions={
         "report": (
             "--report",

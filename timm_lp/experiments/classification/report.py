@@ -13,6 +13,7 @@ from ...trials.plots import plot_table
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
+from ..data.images import FOLDS
 from ..data.presets import PRESETS
 
 TOP1 = "top-1 accuracy (%)"  # in pictures
@@ -189,7 +190,10 @@ def _heading(records: Sequence[TrialRecord], table: Table) -> str:
     tested_all = [record for record in records if record.num_test and not record.held_out]
     counts = {record.data_folder: record.num_test for record in tested_all}
     names = _by_data(sorted(tested_all, key=lambda record: list(table.columns).index(column_of(record))))
-    tested = ", ".join(f"{counts[folder]} of {name}" for folder, name in names.items())
+    in_folds = {record.data_folder for record in tested_all if record.dataset.split == FOLDS}
+    tested = ", ".join(
+        f"{counts[folder]} of {name}{f', {FOLDS}' if folder in in_folds else ''}" for folder, name in names.items()
+    )
     seeds = len({record.seed for record in records})
     return (
         f"{networks}, {shots}, {counted(seeds, 'seed')}, {counted(settings['epochs'], 'epoch')} from {start}; "

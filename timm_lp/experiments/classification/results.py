@@ -19,6 +19,7 @@ from ...start import Start, pretrained_start
 from ...trials.record import TrialRecord, versions_of
 from ...trials.summary import RESULTS_FILE, summarize, summarize_trial
 from ..accelerator import machine_of
+from ..data.images import DataSet
 from .config import FinetuneConfig
 from .flags import command_line
 from .trial import Outcome, Trial, trial_settings
@@ -60,8 +61,14 @@ def trial_record(config: FinetuneConfig, trial: Trial, accelerator: Accelerator)
     )
 
 
-def figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
-    """Return the fields of a trial's record that its outcome fills."""
+def figures(config: FinetuneConfig, data: DataSet, outcome: Outcome) -> dict[str, Any]:
+    """Return the fields of a trial's record that its outcome fills.
+
+    Args:
+        config: Settings.
+        data: The data set.
+        outcome: What the trial gave.
+    """
     progress, drawn = outcome.progress, outcome.drawn
     num_train = len(drawn.train)
     num_used = num_train - num_train % min(config.batch_size, num_train)  # an incomplete batch is left out
@@ -69,7 +76,7 @@ def figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
         "start": _start(config, outcome),
         "metrics": outcome.metrics,
         "num_train": num_train,
-        "num_test": outcome.num_test,
+        "num_test": len(outcome.tested),
         "parameters": count_parameters(outcome.model),
         "macs": count_macs(outcome.model, outcome.data_config["input_size"]),
         "train_seconds": progress.train_seconds,
@@ -81,6 +88,8 @@ def figures(config: FinetuneConfig, outcome: Outcome) -> dict[str, Any]:
             "peak_memory_mib": outcome.peak_memory_mib,
             "short_classes": drawn.short,
             "indices": list(drawn.train.indices),
+            **({"track_share": config.track_share} if config.track_accuracy and config.track_share < 1 else {}),
+            **({"test_indices": list(outcome.tested.indices)} if data.note else {}),
         },
     }
 

@@ -14,8 +14,18 @@ from torch import nn
 
 from ...trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
 from ...trials.record import decisive, trial_folder
+from ..data.decoding import ImageSet
 from ..data.images import DataSet
-from ..data.pixels import EvalPixels, TrainPixels, Transform, eval_transform, train_transform
+from ..data.pixels import (
+    EvalPixels,
+    TrainPixels,
+    Transform,
+    eval_transform,
+    least_test_side,
+    least_train_side,
+    pixels_mib,
+    train_transform,
+)
 from ..data.sampling import Draw, draw
 from .batches import num_workers
 from .config import FinetuneConfig
@@ -59,7 +69,7 @@ class Outcome:
         data_config: The preprocessing of the test.
         metrics: `top1` and `mean_per_class` after the last epoch, percent; where accuracy is followed, also
             `train_top1`, the accuracy on the training images, without augmentation.
-        num_test: Number of test images.
+        tested: The test images.
         drawn: The training images.
         progress: Losses and times of the training.
         test_seconds: Time of the test, seconds.
@@ -69,7 +79,7 @@ class Outcome:
     model: nn.Module
     data_config: dict[str, Any]
     metrics: dict[str, float]
-    num_test: int
+    tested: ImageSet
     drawn: Draw
     progress: Progress
     test_seconds: float
@@ -83,16 +93,21 @@ class EvalImages:
     data: DataSet
     _pixels: dict[str, EvalPixels] = field(default_factory=dict)
 
-    def pixels(self, data_config: dict[str, Any], limit_mib: float) -> EvalPixels:
+    def pixels(
+        self, data_config: dict[str, Any], seed: int, limit_mib: float, least_side: int | None = None
+    ) -> EvalPixels:
         """Return the images as a network sees them, but not normalized.
 
         Args:
             data_config: The network's preprocessing.
-            limit_mib: Pixels are kept up to this size.
+            seed: Seed of the trial, which tells the fold where there are folds.
+            limit_mib: Pixels are kept up to this size, MiB.
+            least_side: As of `EvalPixels`.
         """
-        key = repr(sorted(data_config.items()))
+        _, test = self.data.parts(seed)
+        key = f"{sorted(data_config.items())} {test.indices if self.data.folds else ''}"
         if key not in self._pixels:
-            self._pixels = {key: EvalPixels(self.data.test, eval_transform(data_config), limit_mib)}
+            self._pixels = {key: EvalPixels(test, eval_transform(data_config), limit_mib, least_side)}
         return self._pixels[key]
 
 
@@ -131,8 +146,17 @@ def run_trial(
         train = train.subset([number for number, index in enumerate(train.indices) if index not in kept])
         drawn = replace(drawn, train=train)
         test = EvalImages(_with_test(trial.data, drawn))
-    tested = test.pixels(data_config, config.cache_mib)
-    pixels = TrainPixels(train, augmentations(config, data_config), trial.seed, config.cache_mib)
+    # The test images take what they need of the memory, up to a half; held-out ones leave it to them.
+    needed_mib = pixels_mib(trial.data.test, data_config)
+    test_mib = min(needed_mib, config.cache_mib / 2)
+    test_side = least_test_side(data_config) if config.jpeg_draft else None
+    tested = test.pixels(data_config, trial.seed, 0 if trial.held_out else test_mib, test_side)
+    followed, followed_mib = tested, 0.0
+    if config.track_accuracy and config.track_share < 1:
+        followed_mib = config.track_share * test_mib
+        part = tested.images.share(config.track_share)
+        followed = EvalPixels(part, eval_transform(data_config), followed_mib, test_side)
+    pixels = train_pixels(config, train, data_config, trial.seed, config.cache_mib - test_mib - followed_mib)
 
     training = Training(config, network, pixels, data_config, trial.seed, accelerator)
     checkpoint = None
@@ -147,20 +171,37 @@ def run_trial(
             accelerator,
             data_config=data_config,
             batch_size=4 * config.batch_size,
-            num_workers=0 if on.kept else num_workers(config, accelerator),
+            num_workers=0 if on in (tested, followed) and test_mib == needed_mib else num_workers(config, accelerator),
             channels_last=config.channels_last,
         )
 
-    follow = (lambda network: test_network(network)["top1"]) if config.track_accuracy else None
+    follow = (lambda network: test_network(network, followed)["top1"]) if config.track_accuracy else None
     model = training.run(checkpoint, on_epoch, follow)
     start = time.perf_counter()
     metrics = test_network(model)
     seconds = time.perf_counter() - start
     if config.track_accuracy:
-        seen = EvalPixels(train, eval_transform(data_config), config.cache_mib)
+        seen = EvalPixels(train.share(config.track_share), eval_transform(data_config), 0, test_side)
         metrics["train_top1"] = test_network(model, seen)["top1"]
     memory = _peak_memory_mib(accelerator.device)
-    return Outcome(model, data_config, metrics, len(tested), drawn, training.progress, seconds, memory)
+    return Outcome(model, data_config, metrics, tested.images, drawn, training.progress, seconds, memory)
+
+
+def train_pixels(
+    config: FinetuneConfig, images: ImageSet, data_config: dict[str, Any], seed: int, limit_mib: float
+) -> TrainPixels:
+    """Return augmented training images.
+
+    Args:
+        config: Settings.
+        images: The images.
+        data_config: The network's preprocessing.
+        seed: Seed of the trial.
+        limit_mib: Decoded images are kept up to this size, MiB.
+    """
+    side = least_train_side(data_config, config.train_crop_mode, config.crop_scale_min, config.ratio)
+    transform = augmentations(config, data_config)
+    return TrainPixels(images, transform, seed, limit_mib, side if config.jpeg_draft else None)
 
 
 def augmentations(config: FinetuneConfig, data_config: dict[str, Any]) -> Transform:

@@ -1,4 +1,4 @@
-"""Digests of images' contents, kept between runs so that each image is read once for them."""
+"""Digests of images' contents, and whether they can be decoded, kept between runs: each image is read once for both."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,16 @@ import numpy as np
 from huggingface_hub import cached_assets_path, constants
 from tqdm import tqdm
 
-from ...files import file_digest, file_state, write_text
+from ...files import file_state, write_bytes
+from .decoding import decode, unreadable
 
 _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _CHUNK = 256
+_KEY, _DIGEST = 16, 32  # bytes; a row has one more, which tells whether the image was decoded
+_ROW = _KEY + _DIGEST + 1
+_READABLE, _UNKNOWN = b"\1", b"\0"
 _SETTLED_NS = 2 * 10**9  # a younger file may be written again with the same time, by a file system's clock
 
 NO_IMAGE = bytes(32)  # in place of the digest of an image that cannot be read
@@ -37,6 +42,13 @@ class StoredColumn(Sequence[Any]):
     def __init__(self, column: Any, name: str, files: Sequence[str]) -> None:
         self._column, self.name, self.files = column, name, files
 
+    @cached_property
+    def state(self) -> str:
+        """Its name and the state of its files, which change with its contents; empty where it is in memory."""
+        if not self.files:
+            return ""
+        return json.dumps([self.name, *([Path(file).name, file_state(file)] for file in self.files)])
+
     def __len__(self) -> int:
         return len(self._column)
 
@@ -45,52 +57,65 @@ class StoredColumn(Sequence[Any]):
 
 
 class DigestCache:
-    """The digests of a data set's files on this machine, each with the state in which its file was read.
+    """The digests of a data set's images on this machine, and which of these were decoded once.
 
     They lie in a file in huggingface_hub's folder of assets. If it is lost, damaged or cannot be written, the images
     are read again.
 
     Args:
-        location: Folder or file of the data set; None to keep nothing.
+        location: Folder or file of the data set, or its id.
     """
 
-    def __init__(self, location: Path | None) -> None:
+    def __init__(self, location: Path) -> None:
         self._location = location
-        self._earlier: dict[str, tuple[str, str]] = self._read()
-        self._new: dict[str, tuple[str, str]] = {}
+        self._rows = self._read()
+        self._is_new = False
 
-    def get(self, key: str, state: str) -> bytes | None:
-        """Return the digests of a file in this state; None if they were not kept."""
-        then, digests = self._earlier.get(key, ("", ""))
-        return bytes.fromhex(digests) if then == state else None
+    def get(self, key: bytes | None) -> bytes | None:
+        """Return the digest that is kept under a key, 32 bytes; None if there is none."""
+        row = self._rows.get(key) if key else None
+        return row[:_DIGEST] if row else None
 
-    def put(self, key: str, state: str, digests: bytes) -> None:
-        """Note the digests of a file in this state."""
-        self._new[key] = state, digests.hex()
+    def is_readable(self, key: bytes | None) -> bool:
+        """Tell whether the image of a key was decoded."""
+        row = self._rows.get(key) if key else None
+        return row is not None and row[_DIGEST:] == _READABLE
+
+    def put(self, key: bytes, digest: bytes, is_readable: bool = False) -> None:
+        """Note a digest of 32 bytes, and whether its image was decoded."""
+        self._rows[key] = digest + (_READABLE if is_readable else _UNKNOWN)
+        self._is_new = True
 
     def save(self) -> None:
-        """Write the new digests, or log why they cannot be written."""
-        if not self._new or self._location is None:
+        """Write the digests if there are new ones, or log why they cannot be written."""
+        if not self._is_new:
             return
-        text = json.dumps({**self._earlier, **self._new})
+        content = b"".join(key + row for key, row in self._rows.items())
         try:
-            write_text(self._path(self._location), f"{_sha256(text)}\n{text}")
+            write_bytes(self._path(), hashlib.sha256(content).digest() + content)
         except (OSError, ValueError) as error:  # huggingface_hub raises a ValueError if its folder is a file
             _logger.warning("The next run reads all images again: their digests cannot be kept: %s", error)
+        self._is_new = False
 
-    def _read(self) -> dict[str, tuple[str, str]]:
-        if self._location is None:
-            return {}
+    def _read(self) -> dict[bytes, bytes]:
         try:
-            checksum, _, text = self._path(self._location).read_text(encoding="utf-8").partition("\n")
+            stored = self._path().read_bytes()
         except (OSError, ValueError):
             return {}
-        return json.loads(text) if checksum == _sha256(text) else {}
+        checksum, content = stored[:_DIGEST], memoryview(stored)[_DIGEST:]
+        if checksum != hashlib.sha256(content).digest():
+            return {}
+        rows = range(0, len(content), _ROW)
+        return {bytes(content[at : at + _KEY]): bytes(content[at + _KEY : at + _ROW]) for at in rows}
 
-    @staticmethod
-    def _path(location: Path) -> Path:
+    def _path(self) -> Path:
         folder = cached_assets_path("timm-lp", "data", "digests", assets_dir=constants.HF_ASSETS_CACHE)
-        return folder / f"{location.name}-{hashlib.sha256(os.fsencode(location)).hexdigest()[:16]}.json"
+        return folder / f"{self._location.name}-{hashlib.sha256(os.fsencode(self._location)).hexdigest()[:16]}.bin"
+
+
+def digest_key(*names: object) -> bytes:
+    """Return the key of what has these names and this state, 16 bytes."""
+    return hashlib.sha256(json.dumps([str(name) for name in names]).encode()).digest()[:_KEY]
 
 
 def image_digests(sources: Sequence[Any], indices: Sequence[int], cache: DigestCache, name: str) -> list[bytes]:
@@ -105,62 +130,90 @@ def image_digests(sources: Sequence[Any], indices: Sequence[int], cache: DigestC
     Returns:
         32 bytes for each image; `NO_IMAGE` for one that cannot be read.
     """
+
+    def digest_of(index: int) -> bytes:
+        try:
+            key, is_settled = _key(sources, index)
+            digest = cache.get(key)
+            if digest is None:
+                digest = _digest(_content(sources[index]))
+                if key and is_settled:
+                    cache.put(key, digest)
+        except OSError:  # a trial that needs the image names it
+            return NO_IMAGE
+        return digest
+
+    return _on_threads(digest_of, indices, f"{name}: contents")
+
+
+def damaged_images(sources: Sequence[Any], indices: Sequence[int], cache: DigestCache, name: str) -> dict[int, str]:
+    """Return why images cannot be decoded, by their index; each image is read once for this and for its digest.
+
+    Args:
+        sources: As of `image_digests`.
+        indices: Likewise.
+        cache: Knows which images were decoded before, and is told which were now.
+        name: Name of the data set in the progress bar.
+    """
+
+    def fault_of(index: int) -> str | None:
+        source = sources[index]
+        try:
+            key, is_settled = _key(sources, index)
+            if cache.is_readable(key):
+                return None
+            content = _content(source)
+            decode({"bytes": content} if isinstance(content, bytes) else content, least_side=1)
+        except Exception as error:  # Pillow's readers raise anything, a TypeError for instance
+            return unreadable(index, source, error)
+        if key and is_settled:
+            cache.put(key, _digest(content), is_readable=True)
+        return None
+
+    faults = zip(indices, _on_threads(fault_of, indices, f"{name}: check"), strict=True)
+    return {index: fault for index, fault in faults if fault is not None}
+
+
+def _key(sources: Sequence[Any], index: int) -> tuple[bytes | None, bool]:
+    """Return the key of an image, None for one in memory, and whether its file has settled.
+
+    Raises:
+        OSError: If there is no such file.
+    """
     if isinstance(sources, StoredColumn):
-        return _column_digests(sources, indices, cache, name)
-    return _on_threads(lambda index: _source_digest(sources[index], cache), indices, name)
-
-
-def _column_digests(column: StoredColumn, indices: Sequence[int], cache: DigestCache, name: str) -> list[bytes]:
-    """Return the digests of a column's rows, which are kept together."""
-    chosen = hashlib.sha256(np.asarray(indices, dtype=np.int64).tobytes()).hexdigest()
-    key = json.dumps([column.name, [Path(file).name for file in column.files], chosen])
-    state = ", ".join(file_state(file) for file in column.files)
-    kept = cache.get(key, state) if state else None
-    if kept is not None:
-        return [kept[start : start + 32] for start in range(0, len(kept), 32)]
-    digests = _on_threads(lambda index: _digest(column[index]), indices, name)
-    if state:
-        cache.put(key, state, b"".join(digests))
-    return digests
-
-
-def _source_digest(source: Any, cache: DigestCache) -> bytes:
-    """Return the digest of an image; its file is read only if its state changed."""
+        return (digest_key(sources.state, index) if sources.state else None), True
+    source = sources[index]
     if not isinstance(source, str):
-        return _digest(source)
-    if not os.path.isfile(source):  # to read a pipe waits for ever
-        return NO_IMAGE
-    try:
-        state = file_state(source)
-        digest = cache.get(source, state)
-        if digest is None:
-            now = time.time_ns()
-            digest = bytes.fromhex(file_digest(Path(source)))
-            if now - os.stat(source).st_ctime_ns > _SETTLED_NS:
-                cache.put(source, state, digest)
-    except OSError:  # a trial that needs the image names it
-        return NO_IMAGE
-    return digest
+        return None, False
+    changed_ns = os.stat(source).st_ctime_ns
+    return digest_key(source, file_state(source)), time.time_ns() - changed_ns > _SETTLED_NS
 
 
-def _digest(source: Any) -> bytes:
-    if isinstance(source, np.ndarray):
-        return hashlib.sha256(f"{source.dtype.str} {source.shape} ".encode() + source.tobytes()).digest()
-    if source is None or source["bytes"] is None:
-        return NO_IMAGE
-    return hashlib.sha256(source["bytes"]).digest()
+def _content(source: Any) -> Any:
+    """Return the bytes of an image as it is stored, its array, or None where there is none.
+
+    Raises:
+        OSError: If its file cannot be read.
+    """
+    if isinstance(source, str):
+        if not os.path.isfile(source):  # to read a pipe waits for ever
+            raise OSError("it is no file")
+        return Path(source).read_bytes()
+    return source["bytes"] if isinstance(source, dict) else source
 
 
-def _on_threads(read: Callable[[int], _T], indices: Sequence[int], name: str) -> list[_T]:
+def _digest(content: Any) -> bytes:
+    if isinstance(content, np.ndarray):
+        content = f"{content.dtype.str} {content.shape} ".encode() + content.tobytes()
+    return NO_IMAGE if content is None else hashlib.sha256(content).digest()
+
+
+def _on_threads(read: Callable[[int], _T], indices: Sequence[int], title: str) -> list[_T]:
     results: list[_T] = []
     chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
-    bar = tqdm(total=len(indices), desc=f"{name}: contents", unit="image", delay=2, leave=False, dynamic_ncols=True)
+    bar = tqdm(total=len(indices), desc=title, unit="image", delay=2, leave=False, dynamic_ncols=True)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for part in pool.map(lambda chunk: [read(index) for index in chunk], chunks):
             results += part
             bar.update(len(part))
     return results
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

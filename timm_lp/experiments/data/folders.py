@@ -15,7 +15,7 @@ from .images import FOLDER_HOLDS, DataInfo, DataSet, check_classes, check_splits
 from .presets import ReadOptions
 
 _TEST_FOLDERS = ("test", "val", "validation")
-_ENDINGS = (*IMG_EXTENSIONS, ".gif", ".jfif", ".jp2", ".avif")
+IMAGE_ENDINGS = (*IMG_EXTENSIONS, ".gif", ".jfif", ".jp2", ".avif")
 
 _logger = logging.getLogger(__name__)
 
@@ -133,7 +133,8 @@ def load_folder(root: Path, options: ReadOptions) -> DataSet:
     test_folders = [name for name in names if (root / name).is_dir()]
     if not test_folders:
         raise ValueError(
-            f"`dataset` must be a folder that holds {FOLDER_HOLDS}, got {str(root)!r} without {' or '.join(names)}."
+            f"`dataset` must be a folder that holds {FOLDER_HOLDS}, got {str(root)!r} without {' or '.join(names)}. "
+            f"Give {root / 'train'} to have its images split."
         )
     train_folder = options.train_split or "train"
     check_splits(train_folder, test_folders[0])
@@ -151,7 +152,7 @@ def load_folder(root: Path, options: ReadOptions) -> DataSet:
 def _class_folders(root: Path) -> ImageSet:
     if not root.is_dir():
         raise ValueError(f"`dataset` must have images in each class folder: there is no folder {root}.")
-    return labelled(class_images(root, _ENDINGS, "dataset"))
+    return labelled(class_images(root, IMAGE_ENDINGS, "dataset"))
 
 
 def labelled(images: dict[str, list[str]]) -> ImageSet:

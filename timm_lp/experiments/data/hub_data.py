@@ -21,6 +21,7 @@ _logger = logging.getLogger(__name__)
 
 _TEST_SPLITS = ("test", "validation", "valid", "val")
 _LISTS = ("metadata.csv", "metadata.jsonl")  # of images' names with their classes
+_CLASS_IN_SHARDS = "cls"  # as WebDataset calls it
 _SAVED = "state.json"  # in the folder of each split that `save_to_disk` wrote
 
 
@@ -191,6 +192,8 @@ def _column(name: str | None, setting: str, kind: str, data: Any) -> str:
     """Return a column's name: the given one, or the only one of its kind."""
     if name is None:
         columns = [column for column, feature in data.features.items() if type(feature).__name__ == kind]
+        if not columns and kind == "ClassLabel" and _CLASS_IN_SHARDS in data.features:
+            return _CLASS_IN_SHARDS
         if len(columns) == 1:
             return columns[0]
         raise ValueError(

@@ -3,15 +3,19 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from ...trials.record import DataInfo
 from .decoding import ImageSet
-from .digests import NO_IMAGE, DigestCache, image_digests
+from .digests import NO_IMAGE, DigestCache, damaged_images, image_digests
 
-FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub"
+FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub, or <class>/ images to split"
+FOLDS = "one fold for each seed"  # in place of a split
+SPLITS = {"train", "test", "val", "valid", "validation"}  # usual names of folders that are no classes
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class DataSet:
         val: CoOp's validation images, where there are any.
         argument: The value of `--dataset`.
         location: Its folder or file on this machine; None for what is downloaded or embedded.
+        folds: The fold of each image where `train` and `test` are all images, and each seed tests on one fold.
+        note: What was done with its images, for the user.
     """
 
     info: DataInfo
@@ -48,23 +54,52 @@ class DataSet:
     val: ImageSet | None = None
     argument: str = ""
     location: Path | None = None
+    folds: tuple[int, ...] | None = None
+    note: str = ""
+
+    def parts(self, seed: int) -> tuple[ImageSet, ImageSet]:
+        """Return the images that a seed's trials draw from, and those that they test on."""
+        if self.folds is None:
+            return self.train, self.test
+        folds = np.asarray(self.folds)
+        is_test = folds == (seed - 1) % (folds.max() + 1)
+        train, test = (np.flatnonzero(side).tolist() for side in (~is_test, is_test))
+        return self.train.subset(train), self.test.subset(test)
 
     @cached_property
     def contents(self) -> Contents:
         """The contents, on which the results of trials depend. Images that no earlier run read are read for it."""
         splits = [images for images in (self.train, self.test, self.val) if images is not None]
-        cache = DigestCache(self.location)
+        cache = self._cache()
         digests = [
             [] if images.pinned else image_digests(images.sources, images.indices, cache, self.info.name)
             for images in splits
         ]
         cache.save()
         described = [[images.own_labels().tolist(), list(images.indices), images.pinned] for images in splits]
-        sha256 = hashlib.sha256(json.dumps([self.train.class_names, described]).encode())
+        in_folds = [self.folds] if self.folds else []
+        sha256 = hashlib.sha256(json.dumps([self.train.class_names, described, *in_folds]).encode())
         for of_split in digests:
             sha256.update(b"".join(of_split))
         train, test = set(digests[0]) - {NO_IMAGE}, digests[1]
-        return Contents(sha256.hexdigest(), sum(digest in train for digest in test))
+        return Contents(sha256.hexdigest(), 0 if self.folds else sum(digest in train for digest in test))
+
+    def checked(self, indices: Sequence[int]) -> "DataSet":
+        """Return the data set with what is known of damaged images, after each that is needed was decoded once.
+
+        Args:
+            indices: The training images that are needed, by their numbers in the split; of the test images all are.
+        """
+        cache = self._cache()
+        train, test = (
+            replace(images, damaged=damaged_images(part.sources, part.indices, cache, self.info.name))
+            for images, part in ((self.train, replace(self.train, indices=indices)), (self.test, self.test))
+        )
+        cache.save()
+        return replace(self, train=train, test=test)
+
+    def _cache(self) -> DigestCache:
+        return DigestCache(self.location or Path(self.info.id))
 
 
 def split_names(split: str) -> list[str]:

@@ -16,6 +16,8 @@ _logger = logging.getLogger(__name__)
 _FOR_FOLDERS = ("train_split", "test_split")
 _FOR_PARQUET = (*_FOR_FOLDERS, "image_column", "label_column", "dataset_config")
 _FOR_THE_HUB = (*_FOR_PARQUET, "dataset_revision")
+_FOR_UNSPLIT = ("test_share",)
+_FOR_ANY = (*_FOR_THE_HUB, *_FOR_UNSPLIT)
 _NUM_DIGITS_TRAIN = 1000
 _NO_OPTIONS = ReadOptions()
 _NAMES = (DIGITS, *PRESETS)
@@ -42,7 +44,7 @@ def load_data(dataset: str, options: ReadOptions = _NO_OPTIONS) -> DataSet:
             '`pip install "timm-lp[experiments]"` brings all that data sets need.'
         ) from error
     _check_several_classes(data, dataset)
-    unread = [_flag(name) for name in _FOR_THE_HUB if getattr(options, name) is not None and name not in read]
+    unread = [_flag(name) for name in _FOR_ANY if getattr(options, name) is not None and name not in read]
     if unread:
         _logger.warning("%s: %s say nothing about a data set of this kind.", data.info.name, ", ".join(unread))
     return replace(data if data.location is None else _not_as_a_preset(data), argument=dataset)
@@ -87,6 +89,11 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
         from .folders import load_folder
 
         return load_folder(path, options), _FOR_FOLDERS
+    if path.is_dir():
+        from .splitting import is_unsplit, split_folder
+
+        if is_unsplit(path):
+            return split_folder(path, options.test_share), _FOR_UNSPLIT
     if path.is_dir() or _is_hub_id(dataset):
         from .hub_data import load_hub_data
 

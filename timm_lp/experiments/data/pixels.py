@@ -1,7 +1,8 @@
 """Turn images into pixels: a seed settles each augmentation, and timm gives the preprocessing."""
 
+import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import RandomCrop, Resize
 
-from .decoding import DecodedImages, ImageSet
+from .decoding import MIB, DecodedImages, ImageSet
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -88,6 +89,29 @@ def eval_transform(data_config: dict[str, Any]) -> Transform:
     return create_transform(**data_config, use_prefetcher=True)
 
 
+def pixels_mib(images: ImageSet, data_config: dict[str, Any]) -> float:
+    """Return the size of all test images of a set as a network sees them, MiB."""
+    return len(images) * math.prod(data_config["input_size"]) / MIB
+
+
+def least_test_side(data_config: dict[str, Any]) -> int:
+    """Return how small a JPEG's shorter side may be decoded for a test: twice what it is then scaled to, pixels."""
+    return math.ceil(2 * max(data_config["input_size"][1:]) / data_config["crop_pct"])
+
+
+def least_train_side(data_config: dict[str, Any], crop_mode: str, scale_min: float, ratio: Sequence[float]) -> int:
+    """Return how small a JPEG's shorter side may be decoded so that no crop is enlarged for it, pixels.
+
+    Args:
+        data_config: The network's preprocessing.
+        crop_mode: As of `train_transform`.
+        scale_min: Least area of a crop of random size, a fraction.
+        ratio: Least and largest width of it over its height.
+    """
+    size = max(data_config["input_size"][1:])
+    return 2 * size if crop_mode == "pad" else math.ceil(size / math.sqrt(scale_min * min(ratio[0], 1 / ratio[1])))
+
+
 class Normalize:
     """Makes a network's input of pixels, on the device where they are.
 
@@ -117,13 +141,16 @@ class TrainPixels(Dataset):
         images: The images.
         transform: The augmentations.
         seed: Seed of the trial.
-        limit_mib: Decoded images are kept up to this size.
+        limit_mib: Decoded images are kept up to this size, MiB.
+        least_side: As of `DecodedImages`.
     """
 
-    def __init__(self, images: ImageSet, transform: Transform, seed: int, limit_mib: float) -> None:
+    def __init__(
+        self, images: ImageSet, transform: Transform, seed: int, limit_mib: float, least_side: int | None = None
+    ) -> None:
         self._images, self._transform, self._seed = images, transform, seed
         self._labels = images.own_labels()
-        self._decoded = DecodedImages(images, limit_mib)
+        self._decoded = DecodedImages(images, limit_mib, least_side=least_side)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -138,11 +165,11 @@ class TrainPixels(Dataset):
 
     def __getitems__(self, items: list[tuple[int, int]]) -> list[tuple[Tensor, int]]:
         """Return a batch; a `DataLoader` asks for it so."""
+        decoded = self._decoded.several([position for _, position in items])
         with _generators_kept():
-            return [self._augmented(epoch, position) for epoch, position in items]
+            return [self._augmented(image, *item) for image, item in zip(decoded, items, strict=True)]
 
-    def _augmented(self, epoch: int, position: int) -> tuple[Tensor, int]:
-        image = self._decoded[position]
+    def _augmented(self, image: Image.Image, epoch: int, position: int) -> tuple[Tensor, int]:
         _seed_generators(self._seed, epoch, int(self._images.indices[position]))
         return self._transform(image), int(self._labels[position])
 
@@ -153,23 +180,23 @@ class EvalPixels(Dataset):
     Args:
         images: The images.
         transform: The preprocessing.
-        limit_mib: Pixels are kept up to this size.
+        limit_mib: Pixels are kept up to this size, MiB.
+        least_side: As of `DecodedImages`.
     """
 
-    def __init__(self, images: ImageSet, transform: Transform, limit_mib: float) -> None:
+    def __init__(self, images: ImageSet, transform: Transform, limit_mib: float, least_side: int | None = None) -> None:
         self.images = images
-        self._pixels = DecodedImages(images, limit_mib, transform)
-
-    @property
-    def kept(self) -> bool:
-        """Whether the pixels are in memory."""
-        return self._pixels.kept
+        self._pixels = DecodedImages(images, limit_mib, transform, least_side)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
         return self._pixels[position], position
+
+    def __getitems__(self, positions: list[int]) -> list[tuple[Tensor, int]]:
+        """Return a batch; a `DataLoader` asks for it so."""
+        return list(zip(self._pixels.several(positions), positions, strict=True))
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -16,6 +16,7 @@ class ReadOptions:
         label_column: Column of the classes.
         train_split: Split to draw from, or several joined by +.
         test_split: Split to test on.
+        test_share: Share of a folder's images that is kept for the test, where nothing splits them.
     """
 
     dataset_config: str | None = None
@@ -24,6 +25,7 @@ class ReadOptions:
     label_column: str | None = None
     train_split: str | None = None
     test_split: str | None = None
+    test_share: float | None = None
 
 
 @dataclass(frozen=True)

@@ -41,18 +41,19 @@ def draw(data: DataSet, sampler: str, num_shots: int, seed: int) -> Draw:
     Raises:
         ValueError: If the sampler is CoOp's, and the data set has no validation images.
     """
-    labels = data.train.own_labels()
-    short = short_classes(labels.tolist(), data.train.class_names, num_shots)
+    train, _ = data.parts(seed)
+    labels = train.own_labels()
+    short = short_classes(labels.tolist(), train.class_names, num_shots)
     if sampler == "nested":
-        drawn, held_out = draw_nested(labels.tolist(), data.train.class_names, num_shots, seed)
-        return Draw(data.train.subset(drawn), data.train.subset(held_out), short)
+        drawn, held_out = draw_nested(labels.tolist(), train.class_names, num_shots, seed)
+        return Draw(train.subset(drawn), train.subset(held_out), short)
     if data.val is None:
         raise ValueError(
             f"`sampler` must be nested for {data.info.id}, got {sampler!r}. CoOp's draw needs one of its split files "
             "(split_zhou_*.json) as --dataset."
         )
     drawn, held_out = draw_coop(labels.tolist(), data.val.own_labels().tolist(), num_shots, seed)
-    return Draw(data.train.subset(drawn), data.val.subset(held_out), short)
+    return Draw(train.subset(drawn), data.val.subset(held_out), short)
 
 
 def draw_nested(

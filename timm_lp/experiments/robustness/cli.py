@@ -25,7 +25,7 @@ from ..data.loading import load_data
 from ..data.presets import ReadOptions
 from .flags import COMMAND, RobustnessSettings, command_line
 from .measure import measure
-from .networks import Candidate, check_data, describe_networks
+from .networks import Candidate, check_data, describe_networks, shared_view
 from .plot import plot
 from .report import DEMONSTRATION, to_csv, to_json, to_markdown
 from .scores import Scores
@@ -94,7 +94,13 @@ def _corrupted(options: RobustnessSettings, subjects: Sequence[Candidate], accel
             return read_published(options.corruptions, severities, check_md5=options.md5)
         data = _data(options, subjects)
         try:
-            return compute_corruptions(data, severities, options.output_dir / "corruptions")
+            return compute_corruptions(
+                data,
+                severities,
+                options.output_dir / "corruptions",
+                preprocessing=lambda: shared_view(subjects),
+                frost=options.frost,
+            )
         except UnreadableImageError as error:
             raise ValueError(f"`dataset` must have images that can be read: {data.info.name}: {error}") from error
 

@@ -18,7 +18,12 @@ class RobustnessSettings(Settings):
     corruptions: Path | None = setting(
         None, f"published corrupted images; nothing is downloaded: {WHERE}", Path, metavar="DIR"
     )
-    compute: bool = setting(False, "corrupt the test images of the trials' data set here, without frost")
+    compute: bool = setting(False, "corrupt the test images of the trials' data set here")
+    frost: Path | None = setting(
+        None,
+        "with --compute, a folder of photographs of frost to blend in, or the frost.npy of CIFAR-10-C or CIFAR-100-C",
+        Path,
+    )
     dataset: str | None = setting(
         None, "data set to corrupt, as finetune.py takes it; the trials' own if not given", str
     )
@@ -46,6 +51,8 @@ class RobustnessSettings(Settings):
             raise ValueError(
                 f"`--corruptions` or `--compute` must be given, got neither. {WHERE}; --compute needs no files."
             )
+        if self.frost is not None and not self.compute:
+            raise ValueError("`--frost` must come with --compute, got it without. Leave it out.")
         if self.dataset is not None and not self.compute:
             raise ValueError("`--dataset` must come with --compute, got it with --corruptions. Leave it out.")
         if not self.md5 and self.corruptions is None:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,10 @@ from ...files import write_json
 from ...trials.record import DivergedError
 from ..classification.evaluation import evaluate
 from ..data.corruptions.images import CorruptedSet
-from ..data.pixels import EvalPixels, eval_transform
+from ..data.pixels import EvalPixels, eval_transform, pixels_mib
 from .networks import Candidate
 
-_CACHE_MIB = 4096  # of the images that are tested
-_SHARED_MIB = 1024  # of those that are kept for the next network
+_SHARED_MIB = 1024  # of the images that are kept for the next network
 _METRICS = ("top1", "mean_per_class")
 
 _logger = logging.getLogger(__name__)
@@ -87,9 +85,9 @@ class _SharedPixels:
     """
 
     def __init__(self, corrupted: CorruptedSet) -> None:
-        self.parts = corrupted.parts
+        self.parts, self._is_cropped = corrupted.parts, corrupted.is_cropped
         self._kept: dict[tuple[Any, ...], EvalPixels] = {}
-        self._num_bytes = 0
+        self._left_mib: float = _SHARED_MIB
 
     def get(self, condition: tuple[str, int], data_config: dict[str, Any]) -> EvalPixels:
         """Return the images of a corruption at a severity.
@@ -98,14 +96,16 @@ class _SharedPixels:
             condition: The corruption and the severity.
             data_config: The network's preprocessing.
         """
+        if self._is_cropped:
+            data_config = {**data_config, "crop_pct": 1.0}
         key = (*condition, repr(sorted(data_config.items())))
         if key not in self._kept:
-            pixels = EvalPixels(self.parts[condition].images, eval_transform(data_config), _CACHE_MIB)
-            num_bytes = len(pixels) * math.prod(data_config["input_size"])
-            if not pixels.kept or self._num_bytes + num_bytes > _SHARED_MIB * 2**20:
-                return pixels
-            self._kept[key] = pixels
-            self._num_bytes += num_bytes
+            images, transform = self.parts[condition].images, eval_transform(data_config)
+            mib = pixels_mib(images, data_config)
+            if mib > self._left_mib:
+                return EvalPixels(images, transform, 0)
+            self._kept[key] = EvalPixels(images, transform, mib)
+            self._left_mib -= mib
         return self._kept[key]
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ class Candidate(Subject):
         sha256: Digest of its weights and of what it computes with them.
         num_classes: Number of its classes.
         class_names: Their names; None where it does not say them.
+        preprocessing: How it sees an image.
     """
 
     sha256: str = ""
     num_classes: int = 0
     class_names: tuple[str, ...] | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
 
     @property
     def clean(self) -> float | None:
@@ -51,6 +53,23 @@ def describe_networks(subjects: Sequence[Subject]) -> list[Candidate]:
     _check_together(subjects)
     bar = tqdm(subjects, desc="networks", unit="network", leave=False, dynamic_ncols=True, disable=len(subjects) < 2)
     return [_described(subject) for subject in bar]
+
+
+def shared_view(networks: Sequence[Candidate]) -> dict[str, Any]:
+    """Return the preprocessing with which all networks see the same part of an image at the same size.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    first, *others = networks
+    for network in others:
+        for name, value in network.preprocessing.items():
+            if name not in ("mean", "std") and value != first.preprocessing.get(name):
+                raise ValueError(
+                    f"`networks` must see images alike for --compute, got {first.name} with {name} "
+                    f"{first.preprocessing.get(name)} and {network.name} with {value}. Test them one by one."
+                )
+    return first.preprocessing
 
 
 def check_data(networks: Sequence[Subject], data_sha256: str, name: str) -> None:
@@ -87,9 +106,10 @@ def _check_together(subjects: Sequence[Subject]) -> None:
 def _described(subject: Subject) -> Candidate:
     module = subject.load()
     config = getattr(module, "pretrained_cfg", None) or {}
-    names = config.get("label_names")
+    names, preprocessing = config.get("label_names"), resolve_model_data_config(module)
     facts: dict[str, Any] = {
-        "sha256": network_digest(module, resolve_model_data_config(module)),
+        "sha256": network_digest(module, preprocessing),
+        "preprocessing": preprocessing,
         "num_classes": int(getattr(module, "num_classes", 0)),
         "class_names": tuple(map(str, names)) if names else None,
     }

@@ -5,9 +5,11 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from timm_lp.experiments.data.corruptions import CLEAN, functions
 from timm_lp.experiments.data.corruptions.computed import compute_corruptions
@@ -17,6 +19,7 @@ from timm_lp.experiments.data.corruptions.textures import Generators
 from timm_lp.experiments.data.decoding import ImageSet, UnreadableImageError
 from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
+from timm_lp.experiments.data.pixels import eval_transform
 
 from .reference import pictures
 
@@ -26,7 +29,7 @@ LABELS = [2, 0, 1]
 @pytest.fixture(autouse=True)
 def _few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute two corruptions, or all for one test; those that a test registers are forgotten."""
-    names = functions.CORRUPTIONS if "every" in request.node.name else ("fog", "snow")
+    names = functions.CORRUPTIONS if "every" in request.node.name else ("fog", "snow", "frost")
     monkeypatch.setattr(functions, "CORRUPTIONS", {name: functions.CORRUPTIONS[name] for name in names})
 
 
@@ -157,11 +160,78 @@ def test_smaller_images_are_enlarged_and_that_is_said(tmp_path: Path) -> None:
     assert made.parts[CLEAN, 0].images.image(0).size == (32, 32)
 
 
-def test_larger_images_are_refused(tmp_path: Path) -> None:
-    images = np.zeros((3, 20, 64, 3), dtype=np.uint8)
-    with pytest.raises(ValueError, match=r"`dataset` must have images of at most 32x32 .* digits with 64 pixels\. Use"):
-        compute_corruptions(_data(images), [1], tmp_path)
-    assert not list(tmp_path.iterdir())
+VIEW = {"input_size": (3, 64, 64), "crop_pct": 1.0, "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear"}
+
+
+def test_larger_images_are_corrupted_as_the_networks_see_them(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 90, 120, 3)).astype(np.uint8)
+    made = compute_corruptions(_data(images), [2], tmp_path, preprocessing=lambda: VIEW)
+    seen = np.stack([eval_transform(VIEW)(Image.fromarray(image)).permute(1, 2, 0).numpy() for image in images])
+    for name in ("fog", "snow"):
+        part = made.parts[name, 2].images
+        np.testing.assert_array_equal([np.asarray(part.image(i)) for i in range(3)], corrupt(seen, name, 2))
+    np.testing.assert_array_equal([np.asarray(made.parts[CLEAN, 0].images.image(i)) for i in range(3)], seen)
+    assert made.is_cropped
+    assert made.note.endswith("; ImageNet-C's severities, images cropped to 64x64 pixels as the networks see them")
+
+
+@pytest.mark.parametrize("size", [(48, 48), (64, 96)])
+def test_larger_images_of_other_views_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    data = _data(np.zeros((3, 64, 64, 3), dtype=np.uint8))
+    message = (
+        rf"`networks` must see square images of at least 64x64 .* got {size[0]}x{size[1]} for digits with .* 64 pix"
+    )
+    with pytest.raises(ValueError, match=message):
+        compute_corruptions(data, [1], tmp_path, preprocessing=lambda: {**VIEW, "input_size": (3, *size)})
+
+
+def test_what_the_disk_has_no_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(
+        ValueError, match=r"`output_dir` must have room for the corrupted images, 0\.0 GiB, got .* free\."
+    ):
+        compute_corruptions(_data(pictures(3)), [1], tmp_path)
+
+
+def _frost(folder: Path, level: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (200, 170), (level, level, level)).save(folder / "1.png")
+    return folder
+
+
+def test_every_photograph_of_frost_counts(tmp_path: Path) -> None:
+    """Other photographs are other frost; the other corruptions stay."""
+    data, kept = _data(pictures(3)), tmp_path / "kept"
+    parts = [compute_corruptions(data, [1], kept, frost=_frost(tmp_path / "frost", level)).parts for level in (9, 90)]
+    assert parts[0]["frost", 1].sha256 != parts[1]["frost", 1].sha256
+    assert parts[0]["fog", 1].sha256 == parts[1]["fog", 1].sha256
+    expected = np.floor(np.clip(pictures(3)[0] + 0.2 * 90, 0, 255))
+    assert np.abs(np.asarray(parts[1]["frost", 1].images.image(0)) - expected).max() <= 1
+    Image.new("RGB", (100, 170)).save(tmp_path / "frost" / "2.png")
+    with pytest.raises(
+        ValueError, match=r"`frost` must be a folder of photographs of at least 165x165 pixels, got .*2.png"
+    ):
+        compute_corruptions(data, [1], kept, frost=tmp_path / "frost")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"at least 165x165 pixels, got .*none without one\."):
+        compute_corruptions(data, [1], kept, frost=tmp_path / "none")
+
+
+def test_the_published_frost_is_taken(tmp_path: Path) -> None:
+    data, path = _data(pictures(3)), tmp_path / "frost.npy"
+    array = np.random.default_rng(1).integers(0, 256, (15, 32, 32, 3)).astype(np.uint8)
+    np.save(path, array)
+    np.save(tmp_path / "labels.npy", np.tile(LABELS, 5))
+    made = compute_corruptions(data, [1, 2], tmp_path / "kept", frost=path)
+    np.testing.assert_array_equal(np.asarray(made.parts["frost", 2].images.image(1)), array[4])
+    np.save(tmp_path / "labels.npy", np.tile(LABELS[::-1], 5))
+    with pytest.raises(ValueError, match=r"`frost` must have the classes of the test images in their order, got .*npy"):
+        compute_corruptions(data, [1], tmp_path / "kept", frost=path)
+    np.save(path, array[:2])
+    with pytest.raises(ValueError, match=r"`frost` must hold 3 images of 32x32 pixels, got uint8 of shape \(2, 32"):
+        compute_corruptions(data, [1], tmp_path / "kept", frost=path)
+    with pytest.raises(ValueError, match=r"`frost` must be a folder of photographs, or an array .*, got .*nothing"):
+        compute_corruptions(data, [1], tmp_path / "kept", frost=tmp_path / "nothing")
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from timm_lp.experiments.data.corruptions.functions import (
     CORRUPTIONS,
@@ -60,7 +61,8 @@ PUBLISHED = {
 def test_the_corruptions_are_those_of_the_paper_but_frost() -> None:
     assert [sum(map(is_common, CORRUPTIONS)), len(CORRUPTIONS)] == [15, 19]
     assert set(CORRUPTIONS) - set(computable()) == {"frost"}
-    assert list(PUBLISHED) == computable()
+    assert list(PUBLISHED) == computable() == computable(224)
+    assert all(len(CORRUPTIONS[name].imagenet) == 5 for name in CORRUPTIONS)
     assert ORACLES.keys() == PUBLISHED.keys()
     assert all(len(CORRUPTIONS[name].severities) == 5 for name in PUBLISHED)
 
@@ -148,7 +150,7 @@ def test_refuses_what_it_has_no_severities_for() -> None:
         corrupt(pictures(), "fog", 0)
     for images in (pictures().astype(np.float32), pictures()[:, :16], pictures()[0]):
         with pytest.raises(
-            ValueError, match=r"`images` must be uint8 of shape \(N, 32, 32, 3\), got (uint8|float32) of"
+            ValueError, match=r"`images` must be uint8 of shape \(N, 32, 32, 3\), or .* 64, got (uint8|float32) of"
         ):
             corrupt(images, "fog", 1)
     with pytest.raises(ValueError, match=r"`parameters` must have 5 values each, got 4\. Add the others\."):
@@ -158,3 +160,65 @@ def test_refuses_what_it_has_no_severities_for() -> None:
 def test_what_command_lines_read_needs_no_slow_import() -> None:
     code = "import sys, timm_lp.experiments.data.corruptions; assert not {'numpy', 'torch'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+
+
+def test_frost_is_a_part_of_a_photograph() -> None:
+    """At CIFAR's size one pixel of 5x5 is seen, the middle one."""
+    photograph = np.zeros((600, 700, 3), dtype=np.uint8)
+    photograph[2::5, 2::5] = np.random.default_rng(0).integers(0, 255, (120, 140, 3))
+    images = pictures(2)
+    made = corrupt(images, "frost", 3, [photograph])
+    for image, frosted in zip(images, made, strict=True):
+        (u, v) = Generators(image[None], "frost 3 ").uniform(0, 1, (3,))[0, 1:]
+        top, left = int(u * (120 - 32)), int(v * (140 - 32))
+        part = photograph[2::5, 2::5][top : top + 32, left : left + 32].astype(float)
+        difference = frosted - np.floor(np.clip(0.9 * image + 0.4 * part, 0, 255))
+        assert np.abs(difference).max() <= 1  # where a whole number is rounded down
+    large = corrupt(np.zeros((1, 64, 64, 3), np.uint8), "frost", 1, [np.full((80, 90, 3), 100, np.uint8)])
+    assert (large == 40).all()
+
+
+@pytest.mark.parametrize("severity", STEPS)
+def test_glass_of_a_large_image_takes_colours_one_after_the_other(severity: int) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    sigma, reach, rounds = [(0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2)][severity - 1]
+    generators = Generators(image[None], f"glass_blur {severity} ")
+    seen = np.floor(gaussian_filter(image / 255, (sigma, sigma, 0), mode="nearest", truncate=4) * 255)
+    for _ in range(rounds):
+        offsets = generators.integers(-reach, reach - 1, (64 - 2 * reach, 64 - 2 * reach, 2))[0]
+        for row in range(64 - reach, reach, -1):
+            for column in range(64 - reach, reach, -1):
+                across, down = offsets[row - reach - 1, column - reach - 1]
+                seen[row, column] = seen[row + down, column + across]
+    expected = gaussian_filter(seen / 255, (sigma, sigma, 0), mode="nearest", truncate=4) * 255
+    made = corrupt(image[None], "glass_blur", severity)[0]
+    lowest, highest = (np.floor(np.clip(expected + off, 0, 255)) for off in (-1e-9, 1e-9))
+    assert ((lowest <= made) & (made <= highest)).all()
+
+
+@pytest.mark.parametrize(("radius", "size"), [(3, 17), (6, 17), (8, 17), (10, 21)])
+def test_large_disks_are_as_published(radius: int, size: int) -> None:
+    """Softened within the published array alone, whose edge mirrors."""
+    index = np.arange(size) - size // 2
+    inside = (index[:, None] ** 2 + index**2 <= radius**2).astype(float)
+    reach = 1 if radius <= 8 else 2
+    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * 0.5**2))
+    expected, padded = np.zeros((size, size)), np.pad(inside / inside.sum(), reach, mode="reflect")
+    for down, across in product(range(2 * reach + 1), repeat=2):
+        share = weights[down] * weights[across] / weights.sum() ** 2
+        expected += share * padded[down : down + size, across : across + size]
+    kernel = disk(radius, 0.5)
+    margin = (size - len(kernel)) // 2
+    np.testing.assert_allclose(np.pad(kernel, margin), expected, atol=1e-8)
+
+
+def test_every_corruption_of_a_large_image_is_seeded_and_grows() -> None:
+    """From severity to severity the images differ more, on average over 1 to 2 and 4 to 5."""
+    images = np.stack([np.kron(image, np.ones((2, 2, 1), np.uint8)) for image in pictures(2)])
+    for name in computable(64):
+        distances = [np.abs(corrupt(images, name, severity).astype(float) - images).mean() for severity in (1, 2, 4, 5)]
+        if name not in {"elastic_transform", "saturate", "fog"}:  # their severities are of several kinds
+            assert sum(distances[:2]) < sum(distances[2:]), name
+        made = corrupt(images, name, 1)
+        assert made.shape == images.shape
+        np.testing.assert_array_equal(corrupt(images[1:], name, 1), made[1:], err_msg=name)

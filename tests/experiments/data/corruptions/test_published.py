@@ -208,14 +208,23 @@ def test_reads_folders(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Image.open(folders / "fog/4/n02/n02_0.JPEG") as image:
         np.testing.assert_array_equal(np.asarray(part.image(2)), np.asarray(image))
     assert len({own.sha256 for own in made.parts.values()}) == len(made.parts)
-    monkeypatch.setattr(published, "_TINY_CLASSES", 2)
-    monkeypatch.setattr(published, "_TINY_IMAGES", 2)
-    assert read_published(folders, [4]).name == "Tiny-ImageNet-C"
-    assert read_published(folders, [4]).note == "no md5 is published for its files"
+    monkeypatch.setattr(published, "_FOLDERS", {2: ("Two-C", True)})
+    monkeypatch.setattr(published, "_IMAGES_OF_CLASS", 2)
+    known = read_published(folders, [4])
+    assert (known.name, known.note, known.is_cropped) == ("Two-C", "no md5 is published for its files", True)
+    for name in (*NAMES[:3], "spatter"):  # ImageNet-C's archives have a folder for each kind
+        (folders / "kind").mkdir(exist_ok=True)
+        (folders / name).rename(folders / "kind" / name)
+    assert {key: part.sha256 for key, part in read_published(folders, [4]).parts.items()} == {
+        key: part.sha256 for key, part in known.parts.items()
+    }
 
 
 def test_folders_are_checked(folders: Path) -> None:
-    with pytest.raises(ValueError, match=r"must have 200 classes of 50 images, .* with 2 of 2 to 2\. Give --no-md5"):
+    with pytest.raises(
+        ValueError,
+        match=r"must have 200 classes as Tiny-ImageNet-C or .*, of 50 images each, got .* with 2 of 2 to 2\. Give",
+    ):
         read_published(folders, [1])
     with pytest.raises(ValueError, match=r"must have a folder for each severity, got none at .*gaussian_noise/2\."):
         read_published(folders, [2], check_md5=False)

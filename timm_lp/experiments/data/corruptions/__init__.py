@@ -1,14 +1,16 @@
-"""The corruptions of CIFAR-10-C and CIFAR-100-C, written from their published code.
+"""The corruptions of CIFAR-10-C, CIFAR-100-C and ImageNet-C, written from their published code.
 
 Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR 2019. The
 published files were made in one run, with other libraries and another random generator: results on images that are
-computed here are not comparable with results on them. frost is not computed, because it needs photographs of frost.
+computed here are not comparable with results on them. frost needs photographs of frost.
 
 A new corruption is one function with its severities in `functions.py`. This file needs no NumPy, so that a command line
 is checked before the slow imports.
 """
 
-SIZE = 32  # pixels, of the images that the severities are published for
+SIZE = 32  # pixels, of the images that CIFAR's severities are published for
+LARGE = 64  # pixels, from which on images get ImageNet's
+FROST = "frost"
 NUM_SEVERITIES = 5
 CLEAN = "clean"  # in place of a corruption, at severity 0
 WHERE = (

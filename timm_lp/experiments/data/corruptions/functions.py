@@ -1,20 +1,24 @@
-"""Each corruption: its five severities, and the function that makes it.
+"""Each corruption: its five severities for small images and for large ones, and the function that makes it.
 
+The severities of CIFAR-10-C and CIFAR-100-C are for images of 32x32 pixels, those of ImageNet-C for 224x224 and, at the
+same lengths in pixels, for others from 64x64 on.
 `images` are fractions of white, `(N, H, W, 3)`, and `generators` what is random for each of them. A function returns
 fractions of white too, which `corrupt` clips. Lengths are in pixels; brightness and standard deviations of noise are
 fractions of white.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import correlate, gaussian_filter
 
-from . import NUM_SEVERITIES, SIZE
+from . import FROST, LARGE, NUM_SEVERITIES, SIZE
 from .resampling import affine, bilinear, disk, motion, zoom
 from .textures import Generators, clouds, hsv, rgb, shine
 
@@ -32,13 +36,15 @@ class Corruption:
 
     Attributes:
         group: `"common"`, over which the mean corruption error is taken, or `"extra"`.
-        severities: The arguments of its function at each severity, from 1 on.
-        function: What makes it; None for one that is only published.
+        severities: The arguments of its function at each severity, from 1 on, for images of 32x32 pixels.
+        function: What makes it.
+        imagenet: Its severities for images from 64x64 pixels on; empty where there are none.
     """
 
     group: Group
-    severities: tuple[dict[str, Any], ...] = ()
-    function: Function | None = None
+    severities: tuple[dict[str, Any], ...]
+    function: Function
+    imagenet: tuple[dict[str, Any], ...] = ()
 
 
 CORRUPTIONS: dict[str, Corruption] = {}  # by name, in the order of all reports
@@ -54,9 +60,7 @@ def corruption(group: Group, **parameters: tuple[Any, ...]) -> Callable[[Functio
     Raises:
         ValueError: If an argument does not have five values.
     """
-    severities = tuple(dict(zip(parameters, values, strict=True)) for values in zip(*parameters.values(), strict=True))
-    if len(severities) != NUM_SEVERITIES:
-        raise ValueError(f"`parameters` must have {NUM_SEVERITIES} values each, got {len(severities)}. Add the others.")
+    severities = _by_severity(parameters)
 
     def register(function: Function) -> Function:
         CORRUPTIONS[function.__name__] = Corruption(group, severities, function)
@@ -65,9 +69,40 @@ def corruption(group: Group, **parameters: tuple[Any, ...]) -> Callable[[Functio
     return register
 
 
-def computable() -> list[str]:
-    """Return the corruptions that can be computed."""
-    return [name for name, entry in CORRUPTIONS.items() if entry.function]
+def imagenet(**parameters: tuple[Any, ...]) -> Callable[[Function], Function]:
+    """Give the corruption that is registered below its severities for large images.
+
+    Args:
+        **parameters: As of `corruption`.
+
+    Raises:
+        ValueError: If an argument does not have five values.
+    """
+    severities = _by_severity(parameters)
+
+    def add(function: Function) -> Function:
+        CORRUPTIONS[function.__name__] = replace(CORRUPTIONS[function.__name__], imagenet=severities)
+        return function
+
+    return add
+
+
+def _by_severity(parameters: dict[str, tuple[Any, ...]]) -> tuple[dict[str, Any], ...]:
+    severities = tuple(dict(zip(parameters, values, strict=True)) for values in zip(*parameters.values(), strict=True))
+    if len(severities) != NUM_SEVERITIES:
+        raise ValueError(f"`parameters` must have {NUM_SEVERITIES} values each, got {len(severities)}. Add the others.")
+    return severities
+
+
+def computable(size: int = SIZE, with_frost: bool = False) -> list[str]:
+    """Return the corruptions that can be computed.
+
+    Args:
+        size: Side of the images, pixels.
+        with_frost: Whether there are photographs of frost.
+    """
+    names = [name for name, entry in CORRUPTIONS.items() if size == SIZE or entry.imagenet]
+    return [name for name in names if name != FROST or with_frost]
 
 
 def is_common(name: str) -> bool:
@@ -75,15 +110,16 @@ def is_common(name: str) -> bool:
     return CORRUPTIONS[name].group == "common"
 
 
-def corrupt(images: np.ndarray, corruption: str, severity: int) -> np.ndarray:
+def corrupt(images: np.ndarray, corruption: str, severity: int, photographs: Sequence[np.ndarray] = ()) -> np.ndarray:
     """Return images with a corruption.
 
     What is random in it depends on the corruption, the severity and the image's own pixels alone.
 
     Args:
-        images: `(N, 32, 32, 3)`, `uint8`, for which the severities are published.
+        images: `uint8`, `(N, 32, 32, 3)`, or `(N, H, H, 3)` with H at least 64.
         corruption: One of `computable()`.
         severity: From 1 to 5.
+        photographs: Photographs of frost, each `(H, W, 3)` of `uint8`, for that alone.
 
     Returns:
         The corrupted images, of the same shape and type; levels are rounded down, as in the published code.
@@ -91,32 +127,40 @@ def corrupt(images: np.ndarray, corruption: str, severity: int) -> np.ndarray:
     Raises:
         ValueError: If there is no such corruption or severity, or the images are others.
     """
-    entry = CORRUPTIONS.get(corruption)
-    if entry is None or entry.function is None:
-        raise ValueError(f"`corruption` must be one of {', '.join(computable())}, got {corruption!r}.")
+    names = computable(images.shape[1] if images.ndim == 4 else SIZE, with_frost=len(photographs) > 0)
+    if corruption not in names:
+        raise ValueError(f"`corruption` must be one of {', '.join(names)}, got {corruption!r}.")
     if severity not in range(1, NUM_SEVERITIES + 1):
         raise ValueError(f"`severity` must be from 1 to {NUM_SEVERITIES}, got {severity}.")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (SIZE, SIZE, 3):
+    is_square = images.ndim == 4 and images.shape[2:] == (images.shape[1], 3)
+    if images.dtype != np.uint8 or not is_square or not (images.shape[1] == SIZE or images.shape[1] >= LARGE):
         raise ValueError(
-            f"`images` must be uint8 of shape (N, {SIZE}, {SIZE}, 3), got {images.dtype} of {images.shape}."
+            f"`images` must be uint8 of shape (N, {SIZE}, {SIZE}, 3), or with a side of at least {LARGE}, got "
+            f"{images.dtype} of {images.shape}."
         )
-    generators = Generators(images, f"{corruption} {severity} ")
-    made = entry.function(images / 255, generators, **entry.severities[severity - 1])
+    entry, generators = CORRUPTIONS[corruption], Generators(images, f"{corruption} {severity} ")
+    arguments = (entry.severities if images.shape[1] == SIZE else entry.imagenet)[severity - 1]
+    if corruption == FROST:
+        arguments = {**arguments, "photographs": photographs}
+    made = entry.function(images / 255, generators, **arguments)
     return (np.clip(made, 0, 1) * 255).astype(np.uint8)
 
 
+@imagenet(scale=(0.08, 0.12, 0.18, 0.26, 0.38))
 @corruption("common", scale=(0.04, 0.06, 0.08, 0.09, 0.10))
 def gaussian_noise(images: np.ndarray, generators: Generators, scale: float) -> np.ndarray:
     """Add normal noise of standard deviation `scale` to each channel of each pixel."""
     return images + scale * generators.normal(images.shape[1:])
 
 
+@imagenet(photons=(60, 25, 12, 5, 3))
 @corruption("common", photons=(500, 250, 100, 75, 50))
 def shot_noise(images: np.ndarray, generators: Generators, photons: int) -> np.ndarray:
     """Count photons in each channel of each pixel; white has `photons` of them on average."""
     return generators.poisson(images * photons) / photons
 
 
+@imagenet(share=(0.03, 0.06, 0.09, 0.17, 0.27))
 @corruption("common", share=(0.01, 0.02, 0.03, 0.05, 0.07))
 def impulse_noise(images: np.ndarray, generators: Generators, share: float) -> np.ndarray:
     """Set a share of the pixels' channels to black or white, each at even odds."""
@@ -125,45 +169,65 @@ def impulse_noise(images: np.ndarray, generators: Generators, share: float) -> n
     return np.where(is_set, is_white, images)
 
 
+@imagenet(radius=(3, 4, 6, 8, 10), sigma=(0.1, 0.5, 0.5, 0.5, 0.5))
 @corruption("common", radius=(0.3, 0.4, 0.5, 1.0, 1.5), sigma=(0.4, 0.5, 0.6, 0.2, 0.1))
 def defocus_blur(images: np.ndarray, generators: Generators, radius: float, sigma: float) -> np.ndarray:
     """Blur with a disk of a radius, which a Gaussian softens; images are mirrored on their edge pixels."""
     return correlate(images, disk(radius, sigma)[None, :, :, None], mode="mirror")
 
 
-@corruption("common", sigma=(0.05, 0.25, 0.4, 0.25, 0.4), rounds=(1, 1, 1, 2, 2))
-def glass_blur(images: np.ndarray, generators: Generators, sigma: float, rounds: int) -> np.ndarray:
+@imagenet(sigma=(0.7, 0.9, 1.0, 1.1, 1.5), reach=(1, 2, 2, 3, 4), rounds=(2, 1, 3, 2, 2))
+@corruption("common", sigma=(0.05, 0.25, 0.4, 0.25, 0.4), reach=(1, 1, 1, 1, 1), rounds=(1, 1, 1, 2, 2))
+def glass_blur(images: np.ndarray, generators: Generators, sigma: float, reach: int, rounds: int) -> np.ndarray:
     """Blur, let pixels take the colour of a neighbour in some rounds, and blur again.
 
-    The neighbour is at random the pixel itself, the one above it, left of it, or above and left. The published code
-    copies colours too, though it says that it swaps them.
+    The neighbour is at random up to `reach` above or left of the pixel, or up to one less below or right of it. Pixels
+    take their colours one after the other, from the last one of the last row back. The published code copies colours
+    too, though it says that it swaps them.
     """
     images = np.floor(_blurred(images, sigma) * 255) / 255
     number = np.arange(len(images))[:, None, None]
-    index = np.arange(2, images.shape[1])  # the first two rows and columns keep their colours
+    index = np.arange(reach + 1, images.shape[1] - reach + 1)  # the others keep their colours
     for _ in range(rounds):
-        across, down = np.moveaxis(generators.integers(-1, 0, (len(index), len(index), 2)), -1, 0)
-        images[:, 2:, 2:] = images[number, index[:, None] + down, index + across]
+        across, down = np.moveaxis(generators.integers(-reach, reach - 1, (len(index), len(index), 2)), -1, 0)
+        rows, columns = index[:, None] + down, index + across
+        if reach == 1:  # no pixel looks at one that has changed already
+            images[:, 2:, 2:] = images[number, rows, columns]
+            continue
+        for row, column in product(reversed(range(len(index))), repeat=2):
+            colours = images[number[:, 0, 0], rows[:, row, column], columns[:, row, column]]
+            images[:, index[row], index[column]] = colours
     return _blurred(images, sigma)
 
 
+@imagenet(radius=(10, 15, 15, 15, 20), sigma=(3.0, 5.0, 8.0, 12.0, 15.0))
 @corruption("common", radius=(6, 6, 6, 8, 9), sigma=(1.0, 1.5, 2.0, 2.0, 2.5))
 def motion_blur(images: np.ndarray, generators: Generators, radius: int, sigma: float) -> np.ndarray:
     """Blur along a line of a length at up to 45 degrees to the horizontal, with weights of standard deviation sigma."""
     return motion(images, generators.uniform(-45, 45), radius, sigma)
 
 
-@corruption("common", end=(1.06, 1.11, 1.16, 1.21, 1.26))
-def zoom_blur(images: np.ndarray, generators: Generators, end: float) -> np.ndarray:
-    """Average an image and its enlargements by 1, 1.01, 1.02 and so on up to `end`, in numbers of 32 bits."""
+@imagenet(end=(1.11, 1.16, 1.21, 1.26, 1.31), step=(0.01, 0.01, 0.02, 0.02, 0.03))
+@corruption("common", end=(1.06, 1.11, 1.16, 1.21, 1.26), step=(0.01, 0.01, 0.01, 0.01, 0.01))
+def zoom_blur(images: np.ndarray, generators: Generators, end: float, step: float) -> np.ndarray:
+    """Average an image and its enlargements by 1, 1 + step and so on up to `end`, in numbers of 32 bits."""
     images = images.astype(np.float32)
-    factors = np.arange(1, end, 0.01)  # rounding decides whether `end` itself is the last
+    factors = np.arange(1, end, step)  # rounding decides whether `end` itself is the last
     total = np.zeros_like(images)
     for factor in factors:
         total += zoom(images, factor).astype(np.float32)
     return (images + total) / (len(factors) + 1)
 
 
+@imagenet(
+    mean=(0.10, 0.20, 0.55, 0.55, 0.55),
+    std=(0.3, 0.3, 0.3, 0.3, 0.3),
+    factor=(3.0, 2.0, 4.0, 4.5, 2.5),
+    threshold=(0.50, 0.50, 0.90, 0.85, 0.85),
+    radius=(10, 12, 12, 12, 12),
+    sigma=(4.0, 4.0, 8.0, 8.0, 12.0),
+    share=(0.80, 0.70, 0.70, 0.65, 0.55),
+)
 @corruption(
     "common",
     mean=(0.10, 0.10, 0.15, 0.25, 0.30),
@@ -199,17 +263,40 @@ def snow(
     return share * images + (1 - share) * bleached + flakes + np.rot90(flakes, 2, axes=(1, 2))
 
 
-CORRUPTIONS["frost"] = Corruption("common")  # it blends in photographs of frost
+@imagenet(share=(1.0, 0.8, 0.7, 0.65, 0.6), amount=(0.4, 0.6, 0.7, 0.7, 0.75), step=(1, 1, 1, 1, 1))
+@corruption("common", share=(1.0, 1.0, 0.9, 0.85, 0.75), amount=(0.2, 0.3, 0.4, 0.4, 0.45), step=(5, 5, 5, 5, 5))
+def frost(
+    images: np.ndarray,
+    generators: Generators,
+    share: float,
+    amount: float,
+    step: int,
+    photographs: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Add an amount of a part of a photograph of frost to a share of an image; one pixel of each step of it is seen."""
+    size = images.shape[1]
+    frozen = np.empty_like(images)
+    for position, (which, top, left) in enumerate(generators.uniform(0, 1, (3,))):
+        photograph = photographs[int(which * len(photographs))][step // 2 :: step, step // 2 :: step]
+        first, second = (
+            int(part * (length - size)) for part, length in zip((top, left), photograph.shape[:2], strict=True)
+        )
+        frozen[position] = photograph[first : first + size, second : second + size] / 255
+    return share * images + amount * frozen
 
 
+@imagenet(amount=(1.5, 2.0, 2.5, 2.5, 3.0), decay=(2.0, 2.0, 1.7, 1.5, 1.4))
 @corruption("common", amount=(0.2, 0.5, 0.75, 1.0, 1.5), decay=(3.0, 3.0, 2.5, 2.0, 1.75))
 def fog(images: np.ndarray, generators: Generators, amount: float, decay: float) -> np.ndarray:
     """Add a cloud of a brightness, smoother with a larger decay, and darken the sum to the image's brightest level."""
     brightest = images.max(axis=(1, 2, 3), keepdims=True)
-    foggy = images + amount * clouds(generators, images.shape[1], decay)[..., None]
+    size = images.shape[1]
+    cloud = clouds(generators, 2 ** math.ceil(math.log2(size)), decay)[:, :size, :size]
+    foggy = images + amount * cloud[..., None]
     return foggy * brightest / (brightest + amount)
 
 
+@imagenet(amount=(0.1, 0.2, 0.3, 0.4, 0.5))
 @corruption("common", amount=(0.05, 0.10, 0.15, 0.20, 0.30))
 def brightness(images: np.ndarray, generators: Generators, amount: float) -> np.ndarray:
     """Raise the value (V of HSV) by an amount, at most to white's, and keep hue and saturation."""
@@ -217,6 +304,7 @@ def brightness(images: np.ndarray, generators: Generators, amount: float) -> np.
     return rgb(hue, saturation, np.clip(value + amount, 0, 1))
 
 
+@imagenet(factor=(0.40, 0.30, 0.20, 0.10, 0.05))
 @corruption("common", factor=(0.75, 0.50, 0.40, 0.30, 0.15))
 def contrast(images: np.ndarray, generators: Generators, factor: float) -> np.ndarray:
     """Multiply the distance of each channel from its mean over the image."""
@@ -224,20 +312,26 @@ def contrast(images: np.ndarray, generators: Generators, factor: float) -> np.nd
     return (images - means) * factor + means
 
 
+@imagenet(  # they are published for sides of 244 pixels, by mistake, and used for 224
+    amount=tuple(share * 244 / 224 for share in (2.0, 2.0, 0.05, 0.07, 0.12)),
+    sigma=tuple(share * 244 / 224 for share in (0.70, 0.08, 0.01, 0.01, 0.01)),
+    shift=tuple(share * 244 / 224 for share in (0.10, 0.20, 0.02, 0.02, 0.02)),
+)
 @corruption(
     "common",
-    amount=(0.0, 0.05 * SIZE, 0.08 * SIZE, 0.10 * SIZE, 0.10 * SIZE),
-    sigma=(0.0, 0.20 * SIZE, 0.06 * SIZE, 0.04 * SIZE, 0.03 * SIZE),
-    shift=(0.08 * SIZE, 0.07 * SIZE, 0.06 * SIZE, 0.05 * SIZE, 0.03 * SIZE),
+    amount=(0.0, 0.05, 0.08, 0.10, 0.10),
+    sigma=(0.0, 0.20, 0.06, 0.04, 0.03),
+    shift=(0.08, 0.07, 0.06, 0.05, 0.03),
 )
 def elastic_transform(
     images: np.ndarray, generators: Generators, amount: float, sigma: float, shift: float
 ) -> np.ndarray:
     """Shift three points of an image at most so far, all others with them, and then each pixel by an amount.
 
-    A Gaussian of standard deviation sigma lets neighbouring pixels move alike.
+    A Gaussian of standard deviation sigma lets neighbouring pixels move alike. All three are shares of the side.
     """
     size = images.shape[1]
+    amount, sigma, shift = amount * size, sigma * size, shift * size
     moved = generators.uniform(-shift, shift, (3, 2))
     fields = generators.uniform(-1, 1, (2, size, size))
     images = bilinear(images.astype(np.float32), *affine(moved, size), repeat_edge=False)
@@ -250,9 +344,11 @@ def elastic_transform(
     return images.astype(np.float32)
 
 
-@corruption("common", size=(30, 28, 27, 24, 20))
-def pixelate(images: np.ndarray, generators: Generators, size: int) -> np.ndarray:
-    """Average an image over fewer pixels, `size` on a side."""
+@imagenet(share=(0.6, 0.5, 0.4, 0.3, 0.25))
+@corruption("common", share=(0.95, 0.9, 0.85, 0.75, 0.65))
+def pixelate(images: np.ndarray, generators: Generators, share: float) -> np.ndarray:
+    """Average an image over fewer pixels, a share of those of its side."""
+    size = int(images.shape[1] * share)
 
     def shrink(image: Image.Image) -> Image.Image:
         return image.resize((size, size), Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
@@ -260,6 +356,7 @@ def pixelate(images: np.ndarray, generators: Generators, size: int) -> np.ndarra
     return _each(images, shrink)
 
 
+@imagenet(quality=(25, 18, 15, 10, 7))
 @corruption("common", quality=(80, 65, 58, 50, 40))
 def jpeg_compression(images: np.ndarray, generators: Generators, quality: int) -> np.ndarray:
     """Save and load an image as JPEG, at a quality that libjpeg counts up to 100."""
@@ -272,18 +369,28 @@ def jpeg_compression(images: np.ndarray, generators: Generators, quality: int) -
     return _each(images, save_and_load)
 
 
+@imagenet(scale=(0.15, 0.20, 0.35, 0.45, 0.60))
 @corruption("extra", scale=(0.06, 0.10, 0.12, 0.16, 0.20))
 def speckle_noise(images: np.ndarray, generators: Generators, scale: float) -> np.ndarray:
     """Add normal noise whose standard deviation is `scale` times the level."""
     return images + images * (scale * generators.normal(images.shape[1:]))
 
 
+@imagenet(sigma=(1.0, 2.0, 3.0, 4.0, 6.0))
 @corruption("extra", sigma=(0.4, 0.6, 0.7, 0.8, 1.0))
 def gaussian_blur(images: np.ndarray, generators: Generators, sigma: float) -> np.ndarray:
     """Blur with a Gaussian of standard deviation sigma, cut off at 4 sigma; edge pixels go on beyond the edges."""
     return _blurred(images, sigma)
 
 
+@imagenet(
+    mean=(0.65, 0.65, 0.65, 0.65, 0.67),
+    std=(0.3, 0.3, 0.3, 0.3, 0.4),
+    sigma=(4.0, 3.0, 2.0, 1.0, 1.0),
+    threshold=(0.69, 0.68, 0.68, 0.65, 0.65),
+    amount=(0.6, 0.6, 0.5, 1.5, 1.5),
+    liquid=("water", "water", "water", "mud", "mud"),
+)
 @corruption(
     "extra",
     mean=(0.62, 0.65, 0.65, 0.65, 0.65),
@@ -318,6 +425,7 @@ def spatter(
     return images * (1 - cover[..., None]) + cover[..., None] * _MUD
 
 
+@imagenet(factor=(0.3, 0.1, 2.0, 5.0, 20.0), amount=(0.0, 0.0, 0.0, 0.1, 0.2))
 @corruption("extra", factor=(0.3, 0.1, 1.5, 2.0, 2.5), amount=(0.0, 0.0, 0.0, 0.1, 0.2))
 def saturate(images: np.ndarray, generators: Generators, factor: float, amount: float) -> np.ndarray:
     """Multiply the saturation (S of HSV), add an amount, at most to 1, and keep hue and value; grey has red's hue."""

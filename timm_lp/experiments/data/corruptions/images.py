@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..decoding import ImageSet
 from . import CLEAN
 
@@ -32,6 +34,7 @@ class CorruptedSet:
         parts: The images by corruption and severity; those of `CLEAN` at severity 0 where they are known.
         class_names: Names of the classes; None where the files number them only, in the alphabetical order of names.
         num_classes: Number of classes.
+        is_cropped: Whether the images have the networks' view already, so that these crop nothing off.
     """
 
     name: str
@@ -39,6 +42,7 @@ class CorruptedSet:
     parts: dict[tuple[str, int], CorruptedPart]
     class_names: list[str] | None
     num_classes: int
+    is_cropped: bool = False
 
     @property
     def corruptions(self) -> list[str]:
@@ -97,6 +101,6 @@ def array_part(arrays: Any, labels: Sequence[int], class_names: list[str], first
     """
     rows = slice(first, first + count)
     digest = hashlib.sha256(f"{arrays.shape[1:]} {list(labels[rows])} ".encode())
-    digest.update(arrays[rows].tobytes())
+    digest.update(np.ascontiguousarray(arrays[rows]).data)
     images = ImageSet(arrays, labels, class_names, range(first, first + count))
     return CorruptedPart(images, digest.hexdigest())

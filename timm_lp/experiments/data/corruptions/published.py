@@ -1,4 +1,4 @@
-"""Corrupted images as they are published: CIFAR-10-C, CIFAR-100-C and Tiny-ImageNet-C."""
+"""Corrupted images as they are published: CIFAR-10-C, CIFAR-100-C, Tiny-ImageNet-C, ImageNet-C and ImageNet-100-C."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ....files import file_state
-from ..digests import DigestCache, image_digests
+from ..digests import DigestCache, digest_key, image_digests
 from ..folders import class_images, labelled
 from . import NUM_SEVERITIES, SIZE, WHERE
 from .functions import is_common
@@ -18,7 +18,12 @@ from .images import CorruptedPart, CorruptedSet, array_part
 
 LABELS = "labels"
 _MOST_BLANK = 0.01  # share of the images that may be of a single level
-_TINY_CLASSES, _TINY_IMAGES = 200, 50  # of each class
+_FOLDERS = {  # of images, by their number of classes, and whether the images are cropped as networks see them
+    200: ("Tiny-ImageNet-C", False),
+    1000: ("ImageNet-C", True),
+    100: ("ImageNet-100-C", True),
+}
+_IMAGES_OF_CLASS = 50  # in each of them
 _ENDINGS = (".jpeg", ".jpg", ".png")
 
 
@@ -97,7 +102,7 @@ def read_published(
     """
     if (folder / f"{LABELS}.npy").is_file():
         read = _read_arrays(folder, severities, check_md5, published)
-    elif (folder / _COMMON[0]).is_dir():
+    elif any(_corruption_folders(folder)):
         read = _read_folders(folder, severities, check_md5)
     else:
         raise ValueError(
@@ -152,9 +157,7 @@ def _read_arrays(
     return CorruptedSet(name, note, parts, None, num_classes)
 
 
-def _which(
-    folder: Path, labels: np.ndarray, num_classes: int, published: Sequence[PublishedArrays]
-) -> PublishedArrays:
+def _which(folder: Path, labels: np.ndarray, num_classes: int, published: Sequence[PublishedArrays]) -> PublishedArrays:
     """Return the published set that has so many classes and labels."""
     for arrays in published:
         if arrays.num_classes != num_classes:
@@ -218,11 +221,9 @@ def _check_md5(folder: Path, published: PublishedArrays) -> None:
     cache = DigestCache(folder.absolute())
     for name, expected in tqdm(published.md5.items(), desc=f"{published.name}: md5", unit="file", leave=False, delay=2):
         path = folder / f"{name}.npy"
-        key, state = f"md5 of {path.name}", file_state(path)
-        md5 = cache.get(key, state)
-        if md5 is None:
-            md5 = _md5(path)
-            cache.put(key, state, md5)
+        key = digest_key("md5", path.name, file_state(path))
+        md5 = (cache.get(key) or _md5(path))[:16]
+        cache.put(key, md5.ljust(32, b"\0"))
         if md5.hex() != expected:
             cache.save()
             raise ValueError(
@@ -240,8 +241,15 @@ def _md5(path: Path) -> bytes:
     return digest.digest()
 
 
+def _corruption_folders(folder: Path) -> dict[str, Path]:
+    """Return the folder of each corruption, which may lie in one for its kind, as in `noise/gaussian_noise`."""
+    found = {path.name: path for path in [*folder.glob("*/*/"), *folder.glob("*/")] if path.is_dir()}
+    return {name: found[name] for name in NAMES if name in found}
+
+
 def _read_folders(folder: Path, severities: Sequence[int], check_md5: bool) -> CorruptedSet:
-    names = [name for name in NAMES if (folder / name).is_dir()]
+    folders = _corruption_folders(folder)
+    names = list(folders)
     missing = [name for name in _COMMON if name not in names]
     if missing:
         raise ValueError(
@@ -250,7 +258,7 @@ def _read_folders(folder: Path, severities: Sequence[int], check_md5: bool) -> C
         )
     cache = DigestCache(folder.absolute())
     files_of = {
-        (name, severity): _of_classes(folder / name / str(severity)) for name in names for severity in severities
+        (name, severity): _of_classes(folders[name] / str(severity)) for name in names for severity in severities
     }
     first, files_of_first = next(iter(files_of.items()))
     class_names, counts_of_first = list(files_of_first), _counts(files_of_first)
@@ -261,19 +269,20 @@ def _read_folders(folder: Path, severities: Sequence[int], check_md5: bool) -> C
                 f"{'/'.join(map(str, part))} than in {'/'.join(map(str, first))}. Unpack it again."
             )
     counts = set(counts_of_first.values())
-    if check_md5 and (len(class_names) != _TINY_CLASSES or counts != {_TINY_IMAGES}):
+    known, is_cropped = _FOLDERS.get(len(class_names), ("", False))
+    if check_md5 and (not known or counts != {_IMAGES_OF_CLASS}):
+        sets = " or ".join(f"{number} classes as {name}" for number, (name, _) in _FOLDERS.items())
         raise ValueError(
-            f"`corruptions` must have {_TINY_CLASSES} classes of {_TINY_IMAGES} images, as Tiny-ImageNet-C has, got "
-            f"{folder} with {len(class_names)} of {min(counts)} to {max(counts)}. Give --no-md5 to go on; every table "
-            "then says so."
+            f"`corruptions` must have {sets}, of {_IMAGES_OF_CLASS} images each, got {folder} with {len(class_names)} "
+            f"of {min(counts)} to {max(counts)}. Give --no-md5 to go on; every table then says so."
         )
     parts = {
         part: _folder_part(files, class_names, cache, "/".join(map(str, part))) for part, files in files_of.items()
     }
     cache.save()
-    name = "Tiny-ImageNet-C" if check_md5 else f"the images in {folder.name}"
+    name = known if check_md5 else f"the images in {folder.name}"
     note = "no md5 is published for its files" if check_md5 else "classes and counts not checked"
-    return CorruptedSet(name, note, parts, class_names, len(class_names))
+    return CorruptedSet(name, note, parts, class_names, len(class_names), is_cropped and check_md5)
 
 
 def _of_classes(folder: Path) -> dict[str, list[str]]:

@@ -116,7 +116,9 @@ def affine(moved: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def disk(radius: float, sigma: float) -> np.ndarray:
-    """Return the kernel of a disk that a 3x3 Gaussian softens, `(K, K)`.
+    """Return the kernel of a disk that a Gaussian softens, 3x3 up to a radius of 8 and 5x5 beyond, `(K, K)`.
+
+    As published the kernel reaches 8 pixels, or the radius where that is larger; what is softened beyond is mirrored.
 
     Args:
         radius: Radius of the disk, pixels.
@@ -125,10 +127,11 @@ def disk(radius: float, sigma: float) -> np.ndarray:
     Returns:
         Numbers of 32 bits; their sum is 1 up to rounding.
     """
-    reach = int(radius) + 1
+    reach, soft = (min(int(radius) + 1, 8), 1) if radius <= 8 else (int(radius), 2)
     squared = np.arange(-reach, reach + 1) ** 2
     inside = (squared[:, None] + squared[None, :] <= radius**2).astype(np.float32)
-    line = np.exp(-np.array([1.0, 0.0, 1.0]) / (2 * sigma**2))
+    beyond = "constant" if reach > radius else "mirror"
+    line = np.exp(-(np.arange(-soft, soft + 1.0) ** 2) / (2 * sigma**2))
     line = (line / line.sum()).astype(np.float32)
-    soft = correlate1d(inside / inside.sum(), line, axis=1, mode="constant")
-    return correlate1d(soft, line, axis=0, mode="constant")
+    softened = correlate1d(inside / inside.sum(), line, axis=1, mode=beyond)
+    return correlate1d(softened, line, axis=0, mode=beyond)
