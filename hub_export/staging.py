@@ -19,7 +19,7 @@ from timm_lp import LpConv2d
 from timm_lp.convert import copy_network
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
-from timm_lp.models.loading import TORCH_WEIGHTS, UnreachableError, create_model
+from timm_lp.models.loading import UnreachableError, create_model
 from timm_lp.models.saving import what_differs
 from timm_lp.models.user_networks import built_by
 from timm_lp.start import Start, pretrained_start
@@ -147,11 +147,8 @@ def _load(subject: Subject) -> nn.Module:
                 f"`model` must be a name with weights, got {subject.name!r}: {first_line(error)}."
             ) from error
     is_file = subject.path.is_file()
-    folder = subject.path.parent if is_file else subject.path
-    saved_by_torch = folder / TORCH_WEIGHTS  # as timm saves them by default
-    other = saved_by_torch if not (folder / WEIGHTS).is_file() and saved_by_torch.is_file() else None
     with naming(subject.path):
-        check_weights(folder, subject.path if is_file else other)
+        check_weights(subject.path.parent if is_file else subject.path, subject.path if is_file else None)
         with clear_build_errors():
             return subject.load()
 

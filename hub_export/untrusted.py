@@ -142,7 +142,7 @@ def _read_shapes(file: Path, want: Shapes) -> Shapes:
 def _read_header(path: Path) -> Shapes:
     """Return the shape and type of each tensor in a file of weights, without reading them."""
     if not path.is_file():
-        raise VerificationError(f"there is no {path.name}.")
+        raise VerificationError(f"there is no {path.name}, which timm saves with safe_serialization=True.")
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}

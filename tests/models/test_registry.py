@@ -230,12 +230,12 @@ def test_data_config_is_that_of_the_base_network(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "option", "allowed"),
     [
-        ("lp2_resnet18", "p_init", "preserve, trainable_mask"),
-        ("lp256f_resnet18", "p_init", "preserve"),
-        ("lp256f_resnet18", "trainable_mask", "preserve"),
-        ("large_resnet18", "p_init", "none"),
-        ("large_resnet18", "trainable_mask", "none"),
-        ("large_resnet18", "preserve", "none"),
+        ("lp2_resnet18", "p_init", "lp_layers, preserve, trainable_mask"),
+        ("lp256f_resnet18", "p_init", "lp_layers, preserve"),
+        ("lp256f_resnet18", "trainable_mask", "lp_layers, preserve"),
+        ("large_resnet18", "p_init", "lp_layers"),
+        ("large_resnet18", "trainable_mask", "lp_layers"),
+        ("large_resnet18", "preserve", "lp_layers"),
     ],
 )
 def test_option_that_the_variant_fixes_is_refused(name: str, option: str, allowed: str) -> None:

@@ -68,7 +68,7 @@ def create_variant(
     free = variant.options if conversion is None else frozenset()
     fixed = sorted(options.keys() - free)
     if fixed:
-        allowed = ", ".join(sorted(variant.options)) or "none"
+        allowed = ", ".join(sorted(variant.options))
         by = "This variant" if conversion is None else "`conversion`"
         raise TypeError(
             f"`{fixed[0]}` must not be given to {name}, got {options[fixed[0]]!r}. {by} fixes it (its options: "
