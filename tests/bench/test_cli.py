@@ -1,11 +1,12 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from timm_lp.bench import benchmark, cases, cli
 from timm_lp.bench.cases import SUITES, Case, Layer
@@ -69,6 +70,16 @@ def test_every_mode_is_measured(one_layer: Layer, tmp_path: Path) -> None:
         for dtype in ("float32", "bf16 autocast", "bfloat16")
         for threads in ("1 thread", "2 threads")
     ]
+
+
+def test_compiled_forms(one_layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager")
+    )  # in a tenth of the time
+    (result,) = measure(tmp_path, "layers", "--compile")
+    for phase in ("training", "evaluation"):
+        assert [*result[phase]] == ["large", "lp", "large compiled", "lp compiled"]
+    assert all(seconds > 0 for seconds in result["warm_up_s"].values())
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def results(lp: float = 50.0) -> dict[str, Any]:
                 "training": {"large": times(100.0), "lp": times(lp), "base": times(25.0)},
                 "evaluation": {form: times(40.0) for form in ("large", "lp", "merged", "cropped", "base")},
                 "training_peak_mib": {"large": 200.0, "lp": 202.0, "base": 100.0},
+                "warm_up_s": {},
                 "gflop": 2.0,
             },
             {
@@ -33,6 +34,7 @@ def results(lp: float = 50.0) -> dict[str, Any]:
                 "training": {"large": times(10.0), "lp": times(4.0)},
                 "evaluation": {"large": times(4.0), "lp": times(2.0)},
                 "training_peak_mib": {},
+                "warm_up_s": {},
                 "gflop": 1.0,
             },
         ],
@@ -55,6 +57,18 @@ def test_markdown_beside_earlier_results() -> None:
     lines = [line for line in to_markdown(results(), before).splitlines() if line.startswith("| a ")]
     assert [cell.strip() for cell in lines[0].split("|")][-3:-1] == ["0.80", "1.00"]
     assert [cell.strip() for cell in lines[1].split("|")][-3:-1] == ["-", "-"]
+
+
+def test_compiled_forms_stand_beside_the_others() -> None:
+    content = results()
+    content["results"][0]["training"].update({"large compiled": times(90.0), "lp compiled": times(55.0)})
+    content["results"][0]["warm_up_s"] = {"large compiled": 40.0, "lp compiled": 30.0}
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in to_markdown(content).splitlines()]
+    (header,) = (line for line in lines if "train lp compiled" in line)
+    (row,) = (line for line in lines if line[:1] == ["a network"])
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["train large compiled"], cells["train lp compiled"], cells["train lp"]) == ("0.90", "0.55", "0.50")
+    assert (cells["warm-up large compiled (s)"], cells["lp compiled"]) == ("40", "0.75")
 
 
 def test_earlier_results_of_another_mode_are_not_compared() -> None:

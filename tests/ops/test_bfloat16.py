@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from torch import Tensor, nn
 
 from timm_lp.layers import LpConv2d
-from timm_lp.ops import fast, lp_mask, operators
+from timm_lp.ops import lp_mask, operators, scheduled
 from timm_lp.ops.window import output_size
 
 from ..covering import covering
@@ -31,7 +31,7 @@ each_mode = pytest.mark.parametrize("autocast", AUTOCAST.values(), ids=AUTOCAST)
 
 def set_cpu(patch: pytest.MonkeyPatch, native: bool) -> None:
     """Let the layers take this CPU for one that has instructions for bfloat16, or for one that has none."""
-    for module in (fast, operators):
+    for module in (scheduled, operators):
         patch.setattr(module, "computes_in_bfloat16", lambda: native)
 
 

@@ -11,13 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from timm_lp.layers import LpConv2d, lp_mask
-from timm_lp.ops import lp_conv2d
+from timm_lp.ops import lp_conv2d, operators
 from timm_lp.ops.kernel import mask_weight
-from timm_lp.ops.window import Window
+from timm_lp.ops.window import Window, pixel_window
 
 from ..covering import covering
 from ..layers.comparison import image, output_and_gradients, reference_values, seeded
-from .shapes import FORMATS, SHAPES, build, each_shape, geometry_of, plain
+from .conftest import FEW_NUMBERS
+from .shapes import FORMATS, SHAPES, assert_matches_plain, build, each_shape, geometry_of, plain
 
 # A view, an allocation, or no computation with tensors.
 NOT_COUNTED = {"view", "_unsafe_view", "t", "slice", "split", "unbind", "detach", "zeros_like", "promote_types"}
@@ -109,6 +110,20 @@ def test_under_autocast() -> None:
         expected = output_and_gradients(plain(layer), x, layer.C)
     for value, reference in zip(values, expected, strict=True):
         torch.testing.assert_close(value, reference)
+
+
+@each_shape
+@pytest.mark.parametrize("p", [2, 256])
+def test_small_layers_train_in_few_operations(name: str, p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "_FEW_NUMBERS", FEW_NUMBERS)
+    layer, x = build(name, p_init=p, sigma_init=0.7)
+    with torch.no_grad():
+        LpConv2d.reset_mask(layer)
+    depthwise, taps = layer.groups > 1 and layer.weight.shape[1] == 1, layer.weight[0, 0].numel()
+    needed = pixel_window(x, layer.weight, geometry_of(layer)).crop(layer.mask())
+    is_small = 1 < taps <= (9 if depthwise else 49) and (needed > 0).all()
+    assert type(layer(x).grad_fn).__name__ == ("ConvolutionBackward0" if is_small else "_MaskedConv2dBackward")
+    assert_matches_plain(layer, x)
 
 
 def test_in_inference_mode_first() -> None:

@@ -1,16 +1,19 @@
 """Run the measurements, case by case and mode by mode."""
 
 import platform
+import time
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from .cases import Case, Layer
 from .measure import (
+    Step,
     case_input,
     evaluation_step,
     interleaved_ms,
@@ -21,11 +24,18 @@ from .measure import (
 )
 from .modes import Mode
 
-_TRAINED = ("large", "base", "lp")
+_COMPILED = {form: f"{form} compiled" for form in ("large", "lp")}
+_TRAINED = ("large", "base", "lp", *_COMPILED.values())
 
 
 def run_benchmark(
-    cases: Sequence[Case], modes: Sequence[Mode], *, runs: int, clock: str = "wall", memory: bool = True
+    cases: Sequence[Case],
+    modes: Sequence[Mode],
+    *,
+    runs: int,
+    clock: str = "wall",
+    memory: bool = True,
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Measure the cases one after the other, each in every mode.
 
@@ -36,16 +46,19 @@ def run_benchmark(
         clock: "wall", or "cpu" for the time that the process ran, to which others on a busy machine add little; on more
             than one thread it counts their waiting too.
         memory: Whether to measure the training steps' peak memory, each in a process of its own.
+        compiled: Whether to measure the large and the Lp form under torch.compile too, as `large compiled` and `lp
+            compiled`, and how long they take to warm up.
 
     Returns:
         The machine, and a result for each case and mode: its name, kind and mode (of a layer `family` and
         `kernel_size` too), `training` and `evaluation` by form
-        (see `summary`), `training_peak_mib` by form, and `gflop`, the operations of the large form's evaluation, 1e9.
+        (see `summary`), `training_peak_mib` and, of the compiled forms, `warm_up_s` by form, and `gflop`, the
+        operations of the large form's evaluation, 1e9.
     """
     torch.set_num_threads(modes[0].threads)
     machine = describe_machine(modes[0].device)
     pairs = tqdm([*product(cases, modes)], desc="cases", unit="case", smoothing=0)
-    results = [_measure(case, mode, runs, clock, memory) for case, mode in pairs]
+    results = [_measure(case, mode, runs, clock, memory, compiled) for case, mode in pairs]
     return {"machine": machine, "runs": runs, "clock": clock, "results": results}
 
 
@@ -64,14 +77,17 @@ def _cpu_name() -> str:
     return f"CPU with {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _measure(case: Case, mode: Mode, runs: int, clock: str, memory: bool) -> dict[str, Any]:
+def _measure(case: Case, mode: Mode, runs: int, clock: str, memory: bool, compiled: bool) -> dict[str, Any]:
     torch.set_num_threads(mode.threads)
-    x = case_input(case, mode)
-    models = {form: mode.place(build()) for form, build in case.forms().items()}
+    x, builders = case_input(case, mode), case.forms()
+    models = {form: mode.place(build()) for form, build in builders.items()}
+    if compiled:
+        models |= {name: _compile(mode.place(builders[form]())) for form, name in _COMPILED.items()}
     trained = [form for form in _TRAINED if form in models and case.training]
     evaluated = {form: evaluation_step(model, x, mode) for form, model in models.items()}
-    evaluation = interleaved_ms(evaluated, runs, mode.device, clock)
     steps = {form: training_step(models[form], x, mode) for form in trained}
+    warm_up = {form: _seconds(evaluated[form], steps.get(form)) for form in _COMPILED.values() if compiled}
+    evaluation = interleaved_ms(evaluated, runs, mode.device, clock)
     training = interleaved_ms(steps, runs, mode.device, clock)
     with FlopCounterMode(display=False) as counter:
         evaluated["large"]()
@@ -82,6 +98,24 @@ def _measure(case: Case, mode: Mode, runs: int, clock: str, memory: bool) -> dic
         **({"family": case.family, "kernel_size": case.kernel_size} if isinstance(case, Layer) else {}),
         "training": {form: summary(times) for form, times in training.items()},
         "evaluation": {form: summary(times) for form, times in evaluation.items()},
-        "training_peak_mib": {form: training_peak_mib(case, form, mode) for form in trained} if memory else {},
+        "training_peak_mib": {
+            form: training_peak_mib(case, form, mode) for form in trained if memory and form in builders
+        },
+        "warm_up_s": warm_up,
         "gflop": counter.get_total_flops() / 1e9,
     }
+
+
+def _compile(model: nn.Module) -> nn.Module:
+    torch.compiler.reset()  # or the networks of other cases count, and torch stops compiling after a few
+    model.compile()
+    return model
+
+
+def _seconds(*steps: Step | None) -> float:
+    """Return how long steps take one after the other, None aside."""
+    start = time.perf_counter()
+    for step in steps:
+        if step is not None:
+            step()
+    return time.perf_counter() - start

@@ -245,6 +245,12 @@ _TRAINING = tuple(
     for prefix in ("lp2", "lp16")
 )
 
+_COMPILED = tuple(
+    Network(prefix, arch, size, batch, small_stem=size == 32)
+    for arch, size, batch in [("resnet18", 32, 32), ("convnext_tiny", 96, 4)]
+    for prefix in ("lp2", "lp16")
+)
+
 _LATENCY = tuple(
     Network(prefix, arch, 224, 1, training=False)
     for arch in ("resnet18", "convnext_tiny", "replknet31")
@@ -275,6 +281,7 @@ _GRID = tuple(
 SUITES: dict[str, tuple[Case, ...]] = {
     "networks": _NETWORKS,
     "training": _TRAINING,
+    "compiled": _COMPILED,
     "latency": _LATENCY,
     "layers": _LAYERS,
     "growth": _GROWTH,

@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     before = _read_results(settings.compare) if settings.compare else None
     settings.output.mkdir(parents=True, exist_ok=True)
-    content = run_benchmark(cases, modes, runs=settings.runs, clock=settings.clock, memory=settings.memory)
+    content = run_benchmark(
+        cases, modes, runs=settings.runs, clock=settings.clock, memory=settings.memory, compiled=settings.compile
+    )
     text = to_markdown(content, before)
     is_growth = settings.suite == "growth" and not settings.network
     draw = partial(plot_growth if is_growth else plot, content)

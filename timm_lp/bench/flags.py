@@ -7,7 +7,7 @@ from pathlib import Path
 from ..command import NETWORK_FORMS, CommandLine
 from ..settings import Settings, setting
 
-SUITES = ("networks", "training", "latency", "layers", "growth", "grid")
+SUITES = ("networks", "training", "compiled", "latency", "layers", "growth", "grid")
 FORMATS = ("NCHW", "NHWC")
 AUTOCAST = "autocast"
 DTYPES = ("float32", AUTOCAST, "bfloat16")
@@ -29,6 +29,7 @@ class BenchSettings(Settings):
     threads: list[int] = setting([], "threads on the CPU; torch's own number if not given", int, (1, inf))
     clock: str = setting(CLOCKS[0], "cpu, on one thread, is for busy machines", choices=CLOCKS)
     device: str = setting(DEVICES[0], "where it runs", choices=DEVICES)
+    compile: bool = setting(False, "measure large and lp under torch.compile too")
     memory: bool = setting(True, "measure the peak memory")
     output: Path = setting(Path("output/bench"), "where the results go")
     compare: Path | None = setting(None, "results.json of another run, to compare with", Path)
@@ -39,7 +40,8 @@ COMMAND = CommandLine(
     BenchSettings,
     "Speed and memory of Lp-convolution beside plain PyTorch. Each case runs in each mode, the product of --format, "
     "--dtype and --threads.",
-    epilog="networks: the README's table; training: whole networks at the sizes and batches of training; latency: "
+    epilog="networks: the README's table; training: whole networks at the sizes and batches of training; compiled: "
+    "networks that compile in a minute or two, for --compile; latency: "
     "evaluation of one image; layers: single layers; growth: one layer over the size of its kernel; grid: layers of "
     "every kind, to search for one that is slower than torch's convolution.",
 )

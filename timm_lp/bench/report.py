@@ -15,9 +15,13 @@ _TOLERATED = 1.05  # of the time of "large"
 _COLUMNS = (
     ("training", "large"),
     ("training", "lp"),
+    ("training", "large compiled"),
+    ("training", "lp compiled"),
     ("training", "base"),
     ("evaluation", "large"),
     ("evaluation", "lp"),
+    ("evaluation", "large compiled"),
+    ("evaluation", "lp compiled"),
     ("evaluation", "merged"),
     ("evaluation", "cropped"),
     ("evaluation", "base"),
@@ -87,6 +91,9 @@ def _table(results: list[dict[str, Any]], before: Results | None) -> str:
     with_memory = any(result["training_peak_mib"] for result in results)
     if with_memory:
         header += ["memory large (MiB)", "lp"]
+    with_warm_up = any(result["warm_up_s"] for result in results)
+    if with_warm_up:
+        header += ["warm-up large compiled (s)", "lp compiled"]
     header.append("GFLOP/s lp")
     old = {key(result): result for result in before["results"]} if before else {}
     if before:
@@ -102,6 +109,9 @@ def _table(results: list[dict[str, Any]], before: Results | None) -> str:
             peaks = result["training_peak_mib"]
             large, lp = peaks.get("large"), peaks.get("lp")
             line += [number(large, ".0f"), number(lp / large if lp and large else None, ".2f")]
+        if with_warm_up:
+            large, lp = (result["warm_up_s"][f"{form} compiled"] for form in ("large", "lp"))
+            line += [number(large, ".0f"), number(lp / large, ".2f")]
         line.append(number(1e3 * result["gflop"] / result["evaluation"]["lp"]["median_ms"], ".0f"))
         if before:
             same = old.get(key(result))

@@ -4,14 +4,17 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from .kernel import apply_mask, make_steps
 from .mask import Mask, MaskCache
+from .operators import few_operations_are_fast
 from .plain import plain_conv2d, plain_gradients
 from .runtime import PLAIN_TYPES, in_dispatch_mode, is_batched_gradient, is_traced
 from .schedule import Schedule
 from .scheduled import convolve, gradients, schedule_for
-from .window import Geometry, output_size
+from .window import Geometry, cropped_geometry, output_size, pixel_window
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _AUTOCAST_DTYPES = (torch.float32, torch.bfloat16)  # what autocast to bfloat16 takes
@@ -49,6 +52,12 @@ def masked_conv2d(
         Output, shape `(N, O, H', W')`.
     """
     if not torch.is_autocast_enabled("cpu"):
+        if torch.is_grad_enabled() and few_operations_are_fast(weight, input, geometry):
+            window = pixel_window(input, weight, geometry)
+            steps = make_steps(weight, C, log2p, window)
+            if steps.mask.amin() > 0:  # or there are taps to leave out
+                kernel = apply_mask(weight, C, log2p, window, steps)
+                return F.conv2d(input, kernel, bias, *cropped_geometry(window, geometry))
         return _masked_conv2d(input, weight, bias, C, log2p, geometry, mask_cache)
     input, bias = in_autocast_dtype(input, bias)
     torch.set_autocast_enabled("cpu", False)  # the context manager takes longer than a small convolution

@@ -36,38 +36,67 @@ def mask_weight(weight: Tensor, C: Tensor, log2p: Tensor, window: Window) -> Ten
     """
     if is_traced() or not all(type(tensor) in PLAIN_TYPES for tensor in (weight, C, log2p)):
         return _plain_kernel(weight, C, log2p, window)
-    kernel: Tensor = _MaskedKernel.apply(weight, C, log2p, window)
-    return kernel
+    return apply_mask(weight, C, log2p, window, make_steps(weight, C, log2p, window))
 
 
 def _plain_kernel(weight: Tensor, C: Tensor, log2p: Tensor, window: Window) -> Tensor:
     return window.crop(weight) * window.crop(lp_mask(C, log2p, (weight.shape[2], weight.shape[3])))
 
 
+class Steps(NamedTuple):
+    """The steps of `lp_mask` at the taps of a window.
+
+    Attributes:
+        projection: `C @ d`, shape `(O, 2, taps)`.
+        distance: Its absolute value.
+        p: Exponent, shape `(O, 1, 1)`.
+        power: `distance ** p`.
+        mask: The mask, shape `(O, 1, height, width)`.
+    """
+
+    projection: Tensor
+    distance: Tensor
+    p: Tensor
+    power: Tensor
+    mask: Tensor
+
+
+@torch.no_grad()
+def make_steps(weight: Tensor, C: Tensor, log2p: Tensor, window: Window) -> Steps:
+    """Return the mask of a kernel, shape `(O, I, Kh, Kw)`, in few operations; the arguments are `mask_weight`'s."""
+    dtype = torch.promote_types(C.dtype, torch.float32)
+    (dh, dw), (of_dh, of_dw) = _constants(weight, window, dtype).offsets.unbind(), C.to(dtype).split(1, dim=2)
+    projection = torch.addcmul(of_dh * dh, of_dw, dw)
+    distance = projection.abs()
+    p = log2p.to(dtype).abs().exp2().view(-1, 1, 1)
+    power = distance.pow(p)
+    mask = torch.pow(math.exp(-1), power.sum(dim=1))  # in one operation less than exp(-sum)
+    mask = F.threshold(mask, least_mask(dtype), 0.0).view(-1, 1, *window.size)
+    return Steps(projection, distance, p, power, mask)
+
+
+def apply_mask(weight: Tensor, C: Tensor, log2p: Tensor, window: Window, steps: Steps) -> Tensor:
+    """Return what `mask_weight` returns, from the steps of its mask, in eager mode."""
+    kernel: Tensor = _MaskedKernel.apply(weight, C, log2p, window, steps)
+    return kernel
+
+
 class _MaskedKernel(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, C: Tensor, log2p: Tensor, window: Window) -> Tensor:
-        dtype = torch.promote_types(C.dtype, torch.float32)
-        (dh, dw), (of_dh, of_dw) = _constants(weight, window, dtype).offsets.unbind(), C.to(dtype).split(1, dim=2)
-        projection = torch.addcmul(of_dh * dh, of_dw, dw)  # C @ d, shape (O, 2, taps)
-        distance = projection.abs()
-        p = log2p.to(dtype).abs().exp2().view(-1, 1, 1)
-        power = distance.pow(p)
-        mask = torch.pow(math.exp(-1), power.sum(dim=1))  # in one operation less than exp(-sum)
-        mask = F.threshold(mask, least_mask(dtype), 0.0).view(-1, 1, *window.size)
-        ctx.save_for_backward(weight, C, log2p, projection, distance, p, power, mask)
+    def forward(ctx: Any, weight: Tensor, C: Tensor, log2p: Tensor, window: Window, steps: Steps) -> Tensor:
+        ctx.save_for_backward(weight, C, log2p, *steps)
         ctx.window = window
-        return window.crop(weight) * mask
+        return window.crop(weight) * steps.mask
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, C, log2p, projection, distance, p, power, mask = ctx.saved_tensors
         window, needed = ctx.window, ctx.needs_input_grad[:3]
         if torch.is_grad_enabled() or is_batched_gradient(grad):
-            return *plain_gradients(partial(_plain_kernel, window=window), (weight, C, log2p), needed, grad), None
+            return *plain_gradients(partial(_plain_kernel, window=window), (weight, C, log2p), needed, grad), None, None
         grad_weight = _weight_gradient(grad, mask, weight, window) if needed[0] else None
         if not any(needed[1:]):
-            return grad_weight, None, None, None
+            return grad_weight, None, None, None, None
         constants = _constants(weight, window, p.dtype)
         grad_mask = (grad * window.crop(weight)).sum(dim=1, keepdim=True)
         # |z| ** p / z is no number at z = 0, where the mask's slope is taken as 0, and infinite far out, where it is.
@@ -77,7 +106,7 @@ class _MaskedKernel(torch.autograd.Function):
             grad_C = minus_grad @ constants.minus_offsets
         minus_grad_of_log_p = torch.xlogy(minus_grad * projection, distance).sum(dim=(1, 2))
         grad_log2p = minus_grad_of_log_p * torch.where(log2p < 0, *constants.minus_slopes)
-        return grad_weight, grad_C.to(C.dtype), grad_log2p.to(log2p.dtype), None
+        return grad_weight, grad_C.to(C.dtype), grad_log2p.to(log2p.dtype), None, None
 
 
 def _weight_gradient(grad: Tensor, mask: Tensor, weight: Tensor, window: Window) -> Tensor:

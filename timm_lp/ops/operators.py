@@ -287,3 +287,14 @@ def torch_is_fast(input: Tensor) -> bool:
     if type(input) is not Tensor or torch.compiler.is_exporting() or input.dim() != 4 or input.stride(1) != 1:
         return False
     return not torch.is_autocast_enabled("cpu") or computes_in_bfloat16()
+
+
+_FEW_NUMBERS, _FEW_TAPS = 2**18, 49  # of a kernel that is masked in less time than it takes to choose how
+
+
+def few_operations_are_fast(weight: Tensor, input: Tensor, geometry: Geometry) -> bool:
+    """Tell whether a small layer trains sooner by torch's own operators, with fewer operations before and after."""
+    num_taps = weight.shape[2] * weight.shape[3]
+    is_depthwise = weight.shape[1] == 1 and geometry.groups > 1
+    most_taps = _SMALL_KERNEL**2 if is_depthwise else _FEW_TAPS
+    return weight.numel() <= _FEW_NUMBERS and 1 < num_taps <= most_taps and input.dtype is not torch.bfloat16
