@@ -76,22 +76,20 @@ def find_run(run: str | Path, repo_id: str, seed: int | None) -> Run:
     """
     check_repo_id(repo_id)
     folder = Path(run).expanduser()
-    networks = [found for found in find_networks([str(folder)]).networks if found.record and found.path]
-    if len(networks) < 2:
-        raise ValueError(
-            f"`run` must be a run's folder with several trials, got {str(run)!r}. Push a single network without "
-            "--collection."
-        )
-    records = _tested_records(folder)
+    found = {network.record.folder: network.path for network in find_networks([str(folder)]).networks if network.record}
+    records = _tested_records(folder) if found else []
     _check_ended_well(records, seed)
-    parts = several(records)
-    names = {record.folder: _repository(repo_id, record, parts, seed) for record in records}
-    by_folder = {found.record.folder: found.path for found in networks if found.record and found.path}
+    names = {record.folder: _repository(repo_id, record, several(records), seed) for record in records}
     members = [
-        Member(names[record.folder], by_folder[record.folder], record)
+        Member(names[record.folder], path, record)
         for record in records
-        if seed in (None, record.seed)
+        if seed in (None, record.seed) and (path := found[record.folder])
     ]
+    if len(members) < 2:
+        raise ValueError(
+            f"`run` must be a run's folder with several networks, got {str(run)!r} with {len(members)}. Push a single "
+            "one without --collection."
+        )
     _check_names(repo_id, [*(member.repo_id for member in members), f"{repo_id}-results"])
     return Run(repo_id, folder, members, records)
 

@@ -214,8 +214,8 @@ class _There:
     def __str__(self) -> str:
         names, also = [*self.commits], "".join(f", and {other}" for other in self.others)
         listed = f" ({', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''})" if names else ""
-        networks = f"{len(names)} of {self.count} networks{listed}"
-        return f"On the Hub are {networks}{also}; the same command goes on from here."
+        networks = f"Of {self.count} networks {len(names)} are on the Hub, verified{listed}"
+        return f"{networks}{also}; the same command goes on from here."
 
     @contextmanager
     def told(self) -> Iterator[None]:

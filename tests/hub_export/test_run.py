@@ -130,17 +130,21 @@ def test_notes_and_order_are_corrected_and_what_others_added_stays(hub: HubServe
     api.update_collection_item(slug, lp2.item_object_id, position=0)
     api.update_collection_item(slug, other.item_object_id, position=0)
     api.delete_collection_item(slug, report.item_object_id)
-    states = {name: status for name, (status, _) in staged.preview().items.items()}
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="records/old.json", repo_id=RESULTS, repo_type="dataset")
+    shown = staged.preview()
+    assert shown.files[RESULTS]["records/old.json"] == (0, "stale")
+    states = {name: status for name, (status, _) in shown.items.items()}
     assert states == {RESULTS: "new", BASE: "changed", LP2: "moved"}
     staged.push()
     items = {item.item_id: item.note for item in api.get_collection(slug).items}
     assert [name for name in items if name != "alice/other"] == [RESULTS, BASE, LP2]
+    assert "records/old.json" not in hub.repositories["datasets", RESULTS].head.files
     assert (items["alice/other"], items[BASE]) == ("mine", "base, seed 1: top-1 50.00 %")
 
 
 FAILURES = [
-    (f"POST /api/models/{LP2}/commit/", {"status": 503}, f"On the Hub are 1 of 2 networks ({BASE}); the same command"),
-    ("POST /api/collections$", {"status": 500}, f"On the Hub are 2 of 2 networks ({BASE}, {LP2}); the same command"),
+    (f"POST /api/models/{LP2}/commit/", {"status": 503}, f"Of 2 networks 1 are on the Hub, verified ({BASE});"),
+    ("POST /api/collections$", {"status": 500}, f"Of 2 networks 2 are on the Hub, verified ({BASE}, {LP2}); the"),
     ("POST /api/datasets/.*/commit/", {"status": 502}, "/collections/alice/bench-"),
     ("POST /api/collections/.*/items", {"status": 403}, f"and {RESULTS}; the same command goes on from here."),
 ]
@@ -194,7 +198,7 @@ def test_an_interruption_says_what_is_there(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hub_export.run_upload.make_collection", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=r"On the Hub are 2 of 2 networks .* goes on from here"):
+    with pytest.raises(KeyboardInterrupt, match=r"Of 2 networks 2 are on the Hub, verified .* goes on from here"):
         staged.push()
 
 
@@ -237,11 +241,14 @@ def test_what_cannot_be_published(run: Path, repo_id: str, seed: int | None, mes
         find_run(run, repo_id, seed)
 
 
-def test_what_is_no_run(run: Path, tmp_path: Path) -> None:
+def test_what_is_no_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     trial = run / "digits" / "resnet18" / "lp2-seed1"
     write_trial(tmp_path, record("large", 1, 50.0, "digits"))
-    with pytest.raises(ValueError, match=r"`run` must be a run's folder with several trials, got .*lp2-seed1"):
+    with pytest.raises(ValueError, match=r"`run` must be a run's folder with several networks, got .*seed1' with 1"):
         find_run(trial, NAME, None)
+    with pytest.raises(ValueError, match=r"got 'resnet18' with 0\. Push a single one without --collection"):
+        find_run("resnet18", NAME, None)
     with pytest.raises(ValueError, match=r"`NETWORK` must be a trial with its saved network, got .*large-seed1"):
         find_run(tmp_path, NAME, None)
 

@@ -132,7 +132,6 @@ def compare(config: str | Path | None = None, **settings: Any) -> Comparison:
         if accelerator.is_main_process:
             write_report(output_dir, records)
             write_results(output_dir, records, chosen)
-        accelerator.wait_for_everyone()
     return Comparison(records, output_dir)
 
 
