@@ -174,3 +174,11 @@ def test_a_checkpoint_counts_by_its_contents(tmp_path: Path) -> None:
     assert before == FinetuneConfig(checkpoint=str(path)).trial_settings("resnet18")
     path.write_bytes(b"two")
     assert before != FinetuneConfig(checkpoint=str(path)).trial_settings("resnet18")
+
+
+def test_newer_settings_are_recorded_where_they_are_given_alone() -> None:
+    """So that a run that was begun before they were there goes on."""
+    newer = {"jpeg_draft": True, "test_share": 0.3}
+    assert not FinetuneConfig().trial_settings("resnet18").keys() & newer.keys()
+    given = FinetuneConfig(**newer).trial_settings("resnet18")
+    assert {name: given[name] for name in newer} == newer

@@ -269,3 +269,9 @@ def test_damaged_images_that_are_needed_are_known(tmp_path: Path) -> None:
     every = data.checked(range(9))
     with pytest.raises(UnreadableImageError, match=r"image 4 .*, nor can 1 more$"):
         every.train.refuse_damaged()
+
+
+def test_a_name_that_is_no_text_is_a_name(tmp_path: Path) -> None:
+    path = _folder(tmp_path)
+    (path / "train" / "ant" / "0.png").rename(os.fsdecode(os.fsencode(path / "train" / "ant") + b"/\xff.png"))
+    assert _contents(path) == _contents(path)

@@ -127,7 +127,7 @@ def test_ten_photographs_of_two_classes_as_a_new_user_types_it(
     for _ in range(2):
         main(["--dataset", str(tmp_path / "photographs"), *network, *short])
     report = capsys.readouterr().out
-    assert f"on all test images (4 of photographs, {FOLDS})" in report
+    assert f"on all test images (4 of photographs in each fold of a {FOLDS})" in report
     assert "photographs: its 20 images are cross-validated in 5 folds" in caplog.text
     records = read_records(tmp_path / "out").values()
     tested = {record.seed: record.details["test_indices"] for record in records}

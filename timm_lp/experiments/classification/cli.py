@@ -96,7 +96,7 @@ def _measure(config: FinetuneConfig, accelerator: Accelerator) -> None:
         lines = [
             [
                 f"{row['model']}, {row['variant']}" if several else row["variant"],
-                *(f"{row[key]:,.0f}" if row[key] else NOTHING for key in columns),
+                *(f"{row[key]:,.{0 if row[key] > 100 else 2}f}" if row[key] else NOTHING for key in columns),
             ]
             for row in rows
         ]

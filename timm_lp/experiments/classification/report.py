@@ -192,7 +192,8 @@ def _heading(records: Sequence[TrialRecord], table: Table) -> str:
     names = _by_data(sorted(tested_all, key=lambda record: list(table.columns).index(column_of(record))))
     in_folds = {record.data_folder for record in tested_all if record.dataset.split == FOLDS}
     tested = ", ".join(
-        f"{counts[folder]} of {name}{f', {FOLDS}' if folder in in_folds else ''}" for folder, name in names.items()
+        f"{counts[folder]} of {name}{f' in each fold of a {FOLDS}' if folder in in_folds else ''}"
+        for folder, name in names.items()
     )
     seeds = len({record.seed for record in records})
     return (

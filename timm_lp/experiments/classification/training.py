@@ -1,5 +1,6 @@
 """Train a network: epochs of updates, checkpoints, and the moving average of its weights."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from ..data.pixels import EpochSampler, Normalize, TrainPixels
 from .batches import BatchAugmentation, create_criterion, train_loader
 from .config import FinetuneConfig
 from .optimizer import create_optimizer, create_scheduler
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -194,9 +197,16 @@ class Training:
         return parts | ({"scaler": self.accelerator.scaler} if self.accelerator.scaler else {})
 
     def _state(self) -> dict[str, Any]:
-        return {"progress": asdict(self.progress), **{k: part.state_dict() for k, part in self._stateful().items()}}
+        parts = {name: part.state_dict() for name, part in self._stateful().items()}
+        return {"progress": asdict(self.progress), "processes": self.accelerator.num_processes, **parts}
 
     def _load(self, state: dict[str, Any]) -> None:
         self.progress = Progress(**state["progress"])
+        before, now = state.get("processes"), self.accelerator.num_processes
+        if before not in (None, now) and self.accelerator.is_main_process:
+            _logger.info(
+                "Going on after epoch %d with the same batches in the same order; processes: %d, before: %d.",
+                self.progress.epochs, now, before,
+            )  # fmt: skip
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])

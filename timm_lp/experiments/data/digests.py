@@ -115,7 +115,7 @@ class DigestCache:
 
 def digest_key(*names: object) -> bytes:
     """Return the key of what has these names and this state, 16 bytes."""
-    return hashlib.sha256(json.dumps([str(name) for name in names]).encode()).digest()[:_KEY]
+    return hashlib.sha256("\0".join(map(str, names)).encode(errors="surrogateescape")).digest()[:_KEY]
 
 
 def image_digests(sources: Sequence[Any], indices: Sequence[int], cache: DigestCache, name: str) -> list[bytes]:
@@ -185,8 +185,9 @@ def _key(sources: Sequence[Any], index: int) -> tuple[bytes | None, bool]:
     source = sources[index]
     if not isinstance(source, str):
         return None, False
-    changed_ns = os.stat(source).st_ctime_ns
-    return digest_key(source, file_state(source)), time.time_ns() - changed_ns > _SETTLED_NS
+    state = file_state(source)
+    changed_ns = int(state.split()[2])
+    return digest_key(source, state), time.time_ns() - changed_ns > _SETTLED_NS
 
 
 def _content(source: Any) -> Any:

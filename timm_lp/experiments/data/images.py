@@ -14,7 +14,7 @@ from .decoding import ImageSet
 from .digests import NO_IMAGE, DigestCache, damaged_images, image_digests
 
 FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub, or <class>/ images to split"
-FOLDS = "one fold for each seed"  # in place of a split
+FOLDS = "cross-validation"  # in place of a split
 SPLITS = {"train", "test", "val", "valid", "validation"}  # usual names of folders that are no classes
 
 
