@@ -22,6 +22,7 @@ SUFFIXES = (".md", ".py", ".toml", ".yaml", ".yml")
 IN_PACKAGES = ("__main__.py", "cli.py", "flags.py")  # named without their folders
 # Refused by ruff's rules, and by its format.
 UNTIDY = "import os\nx = { }\n"
+THE_USERS = {"pandas", "wandb"}  # packages in which a user asks for results: their frames, their run
 
 
 def test_every_path_in_the_guide_is_there() -> None:
@@ -73,7 +74,7 @@ def test_each_package_that_is_imported_is_stated_and_has_a_lowest_version() -> N
     stated = {own.name: own.specifier for own in map(Requirement, lines) if own.name != "timm-lp"}
     assert [name for name, bounds in stated.items() if not any(bound.operator == ">=" for bound in bounds)] == []
     places = packages_distributions()  # in Python 3.10, without some that are called as their packages are
-    foreign = _imported_packages() - sys.stdlib_module_names - {"timm_lp", "hub_export", "model_cards"}
+    foreign = _imported_packages() - sys.stdlib_module_names - {"timm_lp", "hub_export", "model_cards", *THE_USERS}
     assert {"torch", "yaml", "PIL"} <= foreign
     assert [name for name in foreign if not {*map(canonicalize_name, places.get(name, [name]))} & stated.keys()] == []
 
