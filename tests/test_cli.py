@@ -27,7 +27,7 @@ from .imports import read_project
 ROOT = Path(__file__).parents[1]
 # What an installation without extras brings, and what the runs that need it ask for; datasets brings pyarrow.
 BROUGHT = {"huggingface_hub", "jinja2", "numpy", "safetensors", "tqdm"}
-LATER = {"PIL", "datasets", "matplotlib", "pyarrow", "wandb"}  # matplotlib brings PIL
+LATER = {"PIL", "datasets", "matplotlib", "pandas", "pyarrow", "wandb"}  # matplotlib brings PIL
 LATER_OF = {"brain": {"accelerate", "h5py", "psutil"}}
 OF_TIMM = {"numpy", "pillow", "torchvision"}
 CALLED = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where an installation says otherwise
