@@ -90,9 +90,10 @@ def needed_window(size: tuple[int, ...], within: Window, kernel_size: tuple[int,
 
 def cropped_geometry(window: Window, geometry: Geometry) -> Geometry:
     """Return the geometry in which a window's taps meet the pixels that they meet in the whole kernel."""
+    stride, padding, dilation, groups = geometry
     starts = (window.top, window.left)
-    padding = (p - d * start for p, d, start in zip(geometry.padding, geometry.dilation, starts, strict=True))
-    return geometry._replace(padding=tuple(padding))
+    cropped = tuple(p - d * start for p, d, start in zip(padding, dilation, starts, strict=True))
+    return Geometry(stride, cropped, dilation, groups)
 
 
 def _needed_extent(
