@@ -137,8 +137,8 @@ def in_forward_mode() -> bool:
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Return the context in which autocast does not lower the precision of products of matrices on a device."""
-    knows_autocast = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if knows_autocast else nullcontext()
+    is_on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else nullcontext()
 
 
 @torch.compiler.assume_constant_result

@@ -1,5 +1,6 @@
 """The taps of a kernel that a convolution needs, as arithmetic with sizes: those that meet a pixel of the input."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -52,10 +53,19 @@ def pixel_window(input: Tensor, weight: Tensor, geometry: Geometry) -> Window:
         geometry: Geometry of the convolution with the whole kernel.
     """
     size, kernel_size = tuple(input.shape[-2:]), tuple(weight.shape[2:])
+    if not _is_fixed(size):
+        return Window(0, kernel_size[0], 0, kernel_size[1])
+    find = _pixel_window if torch.compiler.is_dynamo_compiling() else _kept_pixel_window
+    return find(size, kernel_size, geometry)
+
+
+def _pixel_window(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometry) -> Window:
     whole = Window(0, kernel_size[0], 0, kernel_size[1])
-    if not _is_fixed(size) or min(output_size(size, kernel_size, geometry)) < 1:
-        return whole
-    return needed_window(size, whole, kernel_size, geometry)
+    fits = min(output_size(size, kernel_size, geometry)) > 0
+    return needed_window(size, whole, kernel_size, geometry) if fits else whole
+
+
+_kept_pixel_window = lru_cache(maxsize=4096)(_pixel_window)  # torch.compile would not keep it
 
 
 def _is_fixed(size: tuple[int, ...]) -> bool:
