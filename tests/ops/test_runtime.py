@@ -122,7 +122,7 @@ def test_in_dispatch_mode() -> None:
 def test_computes_in_bfloat16(
     machine: str, units: set[str], expected: bool, tells_more: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = runtime.computes_in_bfloat16.__wrapped__
+    tell = runtime._computes_in_bfloat16.__wrapped__
     assert isinstance(tell(), bool)
     monkeypatch.setattr("platform.machine", lambda: machine)
     for name in ("amx_tile", "avx512_bf16"):

@@ -137,17 +137,22 @@ def in_forward_mode() -> bool:
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Return the context in which autocast does not lower the precision of products of matrices on a device."""
-    knows_autocast = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if knows_autocast else nullcontext()
+    is_on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else nullcontext()
 
 
-@lru_cache(maxsize=1)
+@torch.compiler.assume_constant_result
 def computes_in_bfloat16() -> bool:
     """Tell whether the CPU is faster in bfloat16 than in float32, as far as torch tells: it does so for x86 alone.
 
     AMX makes it so, and AVX-512's bfloat16 instructions, but not those of Intel's CPUs where AMX is hidden. These
     have AVX512-FP16 and no AMX, as later versions of torch tell.
     """
+    return _computes_in_bfloat16()
+
+
+@lru_cache(maxsize=1)
+def _computes_in_bfloat16() -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64") or torch.cpu._is_amx_tile_supported():
         return True
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -1,5 +1,6 @@
 """The taps of a kernel that a convolution needs, as arithmetic with sizes: those that meet a pixel of the input."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -52,10 +53,19 @@ def pixel_window(input: Tensor, weight: Tensor, geometry: Geometry) -> Window:
         geometry: Geometry of the convolution with the whole kernel.
     """
     size, kernel_size = tuple(input.shape[-2:]), tuple(weight.shape[2:])
+    if not _is_fixed(size):
+        return Window(0, kernel_size[0], 0, kernel_size[1])
+    find = _pixel_window if torch.compiler.is_dynamo_compiling() else _kept_pixel_window
+    return find(size, kernel_size, geometry)
+
+
+def _pixel_window(size: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometry) -> Window:
     whole = Window(0, kernel_size[0], 0, kernel_size[1])
-    if not _is_fixed(size) or min(output_size(size, kernel_size, geometry)) < 1:
-        return whole
-    return needed_window(size, whole, kernel_size, geometry)
+    fits = min(output_size(size, kernel_size, geometry)) > 0
+    return needed_window(size, whole, kernel_size, geometry) if fits else whole
+
+
+_kept_pixel_window = lru_cache(maxsize=4096)(_pixel_window)  # torch.compile would not keep it
 
 
 def _is_fixed(size: tuple[int, ...]) -> bool:
@@ -90,9 +100,10 @@ def needed_window(size: tuple[int, ...], within: Window, kernel_size: tuple[int,
 
 def cropped_geometry(window: Window, geometry: Geometry) -> Geometry:
     """Return the geometry in which a window's taps meet the pixels that they meet in the whole kernel."""
+    stride, padding, dilation, groups = geometry
     starts = (window.top, window.left)
-    padding = (p - d * start for p, d, start in zip(geometry.padding, geometry.dilation, starts, strict=True))
-    return geometry._replace(padding=tuple(padding))
+    cropped = tuple(p - d * start for p, d, start in zip(padding, dilation, starts, strict=True))
+    return Geometry(stride, cropped, dilation, groups)
 
 
 def _needed_extent(
