@@ -202,3 +202,11 @@ def test_an_image_that_its_format_does_not_take_is_named() -> None:
     content[80:84] = bytes(4)  # no pixel format: Pillow raises NotImplementedError
     with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: Unknown pixel format"):
         _decoded(bytes(content))
+
+
+def test_an_image_of_200_megapixels_is_named() -> None:
+    content = bytearray(_stored(Image.new("1", (8, 8)), "PNG"))
+    content[16:24] = struct.pack(">II", 20_000, 10_000)
+    content[29:33] = struct.pack(">I", crc32(content[12:29]))
+    with pytest.raises(UnreadableImageError, match=r"image 0 \(without a name\) cannot be read: Image size \(2000000"):
+        _decoded(bytes(content))

@@ -61,7 +61,8 @@ def measure_speed(config: FinetuneConfig, accelerator: Accelerator) -> list[dict
         loaders = {"first": iter(first), "loading": _endless(later)}
         if theirs := _timm_loader(config, drawn.train, data_config, accelerator):
             loaders["timm"] = _endless(theirs)
-        loading = _rates(loaders, lambda pixels, *_, normalize=normalize: normalize(pixels), accelerator)
+        turn = _ROUND * (1 + num_workers(config, accelerator))  # workers load a few batches in the others' turns
+        loading = _rates(loaders, lambda pixels, *_, normalize=normalize: normalize(pixels), accelerator, turn)
         batch = next(iter(training.loader))
         rows.append(
             {
@@ -119,8 +120,13 @@ def _endless(loader: DataLoader) -> Iterator[Any]:
         yield from loader
 
 
-def _rates(sources: dict[str, Iterator[Any]], use: Any, accelerator: Accelerator) -> dict[str, float]:
-    """Return images per second of some seconds of taking batches and using them, by source; the sources take turns."""
+def _rates(
+    sources: dict[str, Iterator[Any]], use: Any, accelerator: Accelerator, turn: int = _ROUND
+) -> dict[str, float]:
+    """Return images per second of some seconds of taking batches and using them, by source.
+
+    The sources take turns of so many batches.
+    """
     for batches in sources.values():
         for number, (pixels, labels) in enumerate(islice(batches, _WARMUP), 1):
             use(pixels.to(accelerator.device), labels, number)
@@ -129,7 +135,7 @@ def _rates(sources: dict[str, Iterator[Any]], use: Any, accelerator: Accelerator
         for name, batches in sources.items():
             _wait(accelerator)
             before, start = images[name], time.perf_counter()
-            for pixels, labels in islice(batches, _ROUND):
+            for pixels, labels in islice(batches, turn):
                 use(pixels.to(accelerator.device), labels, 1)
                 images[name] += len(labels)
             _wait(accelerator)
