@@ -52,7 +52,7 @@ def masked_conv2d(
         Output, shape `(N, O, H', W')`.
     """
     if not torch.is_autocast_enabled("cpu"):
-        if torch.is_grad_enabled() and few_operations_are_fast(weight, input, geometry):
+        if torch.is_grad_enabled() and few_operations_are_fast(input, weight, geometry):
             window = pixel_window(input, weight, geometry)
             steps = make_steps(weight, C, log2p, window)
             if steps.mask.amin() > 0:  # or there are taps to leave out

@@ -7,7 +7,7 @@ All operators that fit a convolution compute the same and differ in speed. The m
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import dense, depthwise, matmul, pointwise, taps
 from .masked_kernel import Block, Range
-from .runtime import ONEDNN_CHANNELS, computes_in_bfloat16
+from .runtime import ONEDNN_CHANNELS, computes_in_bfloat16, memory_format_of
 from .window import Geometry, output_size
 
 
@@ -289,12 +289,20 @@ def torch_is_fast(input: Tensor) -> bool:
     return not torch.is_autocast_enabled("cpu") or computes_in_bfloat16()
 
 
-_FEW_NUMBERS, _FEW_TAPS = 2**18, 49  # of a kernel that is masked in less time than it takes to choose how
+_FEW_NUMBERS = 2**20  # of a kernel that takes less time to mask than to move in blocks
 
 
-def few_operations_are_fast(weight: Tensor, input: Tensor, geometry: Geometry) -> bool:
+def few_operations_are_fast(input: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Tell whether a small layer trains sooner by torch's own operators, with fewer operations before and after."""
-    num_taps = weight.shape[2] * weight.shape[3]
-    is_depthwise = weight.shape[1] == 1 and geometry.groups > 1
-    most_taps = _SMALL_KERNEL**2 if is_depthwise else _FEW_TAPS
-    return weight.numel() <= _FEW_NUMBERS and 1 < num_taps <= most_taps and input.dtype is not torch.bfloat16
+    if weight.numel() > _FEW_NUMBERS or input.dtype is torch.bfloat16:
+        return False
+    channels_last = memory_format_of(input, weight) is torch.channels_last
+    return _has_gradient_of_torch(tuple(input.shape), tuple(weight.shape), geometry, input.dtype, channels_last)
+
+
+@lru_cache(maxsize=4096)
+def _has_gradient_of_torch(
+    size: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry, dtype: torch.dtype, channels_last: bool
+) -> bool:
+    operators = choose_operators(size, shape, geometry, dtype, strided=channels_last, channels_last=channels_last)
+    return math.prod(shape[2:]) > 1 and operators.kernel_gradient is dense.kernel_gradient
