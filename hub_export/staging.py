@@ -16,7 +16,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
-from timm_lp.convert import copy_network
+from timm_lp.convert import copy_network, fold_masks
 from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.loading import UnreachableError, create_model
@@ -97,7 +97,7 @@ def stage(
     trials = trials_of(network, trials, merged)
     base = base_weights(network, trials.start or _named_start(named, network), license, base_model)
     if merged:
-        _fold_masks(network)
+        network = fold_masks(network)  # so that `large_` loads it
     logits = _logits(network, name)
     with new_folder(folder) as partial:
         _save(network, partial, folder, name)
@@ -234,13 +234,6 @@ def _logits(network: nn.Module, name: str) -> list[float]:
     if not all(math.isfinite(logit) for logit in logits):
         raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
     return logits
-
-
-def _fold_masks(network: nn.Module) -> None:
-    """Replace the layers with masks by plain ones; unlike timm's merging, nothing else, so that `large_` loads it."""
-    for name, module in list(network.named_modules(remove_duplicate=False)):
-        if isinstance(module, LpConv2d):
-            network.set_submodule(name, module.to_conv2d())
 
 
 def _save(network: nn.Module, folder: Path, target: Path, name: str) -> None:

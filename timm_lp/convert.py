@@ -306,6 +306,19 @@ def _listed(reasons: dict[str, str | None]) -> str:
     return "".join(f" Left alone since {reason}: {', '.join(group)}." for reason, group in names.items())
 
 
+def fold_masks(model: nn.Module) -> nn.Module:
+    """Replace the layers with masks by plain convolutions, in place; unlike `lp_merge`, merge and note nothing else.
+
+    Args:
+        model: A network.
+
+    Returns:
+        The network, another module where it is a layer with masks itself.
+    """
+    masked = [module for module in model.modules() if isinstance(module, LpConv2d)]
+    return _replace(model, {module: module.to_conv2d() for module in masked})
+
+
 def _replace(model: nn.Module, replacements: dict[nn.Conv2d, nn.Conv2d]) -> nn.Module:
     """Put the new layers where the old ones are, under every name that they have there."""
     if model in replacements:

@@ -57,7 +57,7 @@ def test_a_fault_that_passes(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("hub_export.download._TIMEOUT_S", 1.0)
+    monkeypatch.setattr("hub_export.download.TIMEOUT_S", 1.0)
     fault = hub.inject(request_, times=1, **effects)
     folder = pull(REPO)
     assert (folder.name, fault.times) == (pushed, 0)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..convert import fold_masks
+
 
 def to_meta(model: nn.Module) -> nn.Module:
     """Return a copy of a network on the meta device, in evaluation mode; the weights are never copied."""
@@ -31,7 +33,7 @@ def count_macs(model: nn.Module, input_size: tuple[int, ...]) -> int:
         model: The network; it is not changed.
         input_size: `(C, H, W)` of the image, pixels.
     """
-    on_meta = to_meta(model)
+    on_meta = fold_masks(to_meta(model))  # the layers with masks leave out taps that meet only padding
     dtype = next((parameter.dtype for parameter in on_meta.parameters()), torch.float32)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

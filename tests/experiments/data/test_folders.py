@@ -102,12 +102,10 @@ def test_folders_may_be_named_as_splits(tmp_path: Path) -> None:
         load_data(str(path), ReadOptions(train_split="night", test_split="night"))
 
 
-@pytest.mark.parametrize("content", ["nothing", "notes", "classes"])
+@pytest.mark.parametrize("content", ["nothing", "notes"])
 def test_a_folder_that_holds_no_data_set_says_what_it_must_hold(tmp_path: Path, content: str) -> None:
     if content == "notes":
         (tmp_path / "notes.md").write_text("No images here.")
-    if content == "classes":
-        make_folder(tmp_path, ".", ("ant", "bee"))
     with pytest.raises(
         ValueError, match=r"older .*holds train/<class>/ and test/<class>/ images, or parquet files as on"
     ):
