@@ -21,7 +21,7 @@ from torch.nn.utils import prune
 from hub_export import VerificationError, stage, verify
 from timm_lp import lp_convert, lp_merge
 
-from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, create_trained, images, randomize
+from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, images, randomize
 from .conftest import LABELS
 from .test_verification import make_hostile
 
