@@ -102,7 +102,13 @@ def _free_port() -> int:
         return free.getsockname()[1]
 
 
-@pytest.mark.parametrize("launcher", [(*TORCHRUN, "2", "--standalone"), (*ACCELERATE, "2", "--multi_gpu")])
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        (*TORCHRUN, "2", "--standalone"),
+        pytest.param((*ACCELERATE, "2", "--multi_gpu"), marks=pytest.mark.exhaustive),
+    ],
+)
 def test_several_processes_on_cpus_are_one_job(script: Path, launcher: tuple[str, ...]) -> None:
     started = _start(*launcher, script)
     errors = started.communicate(timeout=300)[1]

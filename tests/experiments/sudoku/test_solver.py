@@ -1,4 +1,4 @@
-"""`timm-lp sudoku solve`: what people type, with a network that was not trained, and with the one of the package."""
+"""`timm-lp sudoku solve`: what people type, with a network that was not trained."""
 
 import io
 import re
@@ -63,9 +63,9 @@ def test_several_puzzles_have_a_line_each(
         ([PUZZLE, "--network", "nowhere"], r"`folder` must hold config\.json and model\.safetensors, got 'nowhere'"),
     ],
 )
-def test_what_cannot_be_solved_ends_in_a_sentence(arguments: list[str], sentence: str) -> None:
+def test_what_cannot_be_solved_ends_in_a_sentence(arguments: list[str], sentence: str, untrained: str) -> None:
     with pytest.raises(SystemExit, match=sentence):
-        main(["solve", *arguments])
+        main(["solve", "--network", untrained, *arguments])
 
 
 def test_a_full_board_is_solved_already(untrained: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,6 @@ from ..loading import CONFIG_FILE, WEIGHTS_FILE
 from .solving import Solution, solve
 
 ARCHITECTURE = "sudoku"
-_SOLVER = Path(__file__).parent / "solver"  # a trained network that comes with the package
 
 
 class SudokuNet(nn.Module):
@@ -185,11 +184,11 @@ def is_sudoku(folder: Path) -> bool:
     return isinstance(content, dict) and content.get("architecture") == ARCHITECTURE
 
 
-def load_sudoku(folder: str | Path = _SOLVER) -> SudokuNet:
+def load_sudoku(folder: str | Path) -> SudokuNet:
     """Return a trained network, in evaluation mode.
 
     Args:
-        folder: A trial's folder; the network that comes with the package if not given.
+        folder: A trial's folder.
 
     Raises:
         ValueError: If there is no Sudoku network in it, or a damaged one.
