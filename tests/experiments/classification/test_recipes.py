@@ -169,7 +169,7 @@ def test_the_readmes_sentences_are_about_the_short_result() -> None:
         *(f"{value:.1f}" for value in (lp2 - base, lp2 - large, *least)),
         f"{large - base:.2f}",
     ]
-    assert numbers_after("From scratch on", ROOT / "README.md")[1:] == [f"{value:.1f}" for value in (base, large, lp2)]
+    assert numbers_after("From scratch on", ROOT / "README.md")[1:4] == [f"{value:.1f}" for value in (base, large, lp2)]
     curves = [
         [fmean(values) for values in zip(*(own["top1"] for own in entries[variant]["history"].values()), strict=True)]
         for variant in ("large", "lp2")
