@@ -56,11 +56,15 @@ def test_what_is_no_network_ends_in_one_sentence(tmp_path: Path, monkeypatch: py
     assert not any(tmp_path.iterdir())
 
 
-def test_the_readmes_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readmes_code_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
         exec(code, names)
     assert {"alpha", "gamma", "theta", "C", "figure"} <= names.keys()
+    assert list((tmp_path / "runs" / "masks").iterdir())
     assert "| layer4.1.conv2 " in capsys.readouterr().out
 
 
