@@ -128,7 +128,7 @@ def _check(build: Any, path: str) -> None:
 def _returned(build: Any) -> Any:
     try:
         return get_type_hints(build).get("return")
-    except Exception:  # no function, or its annotations name what is not there
+    except (TypeError, NameError, AttributeError, SyntaxError):  # no function, or annotations of what is not there
         return None
 
 

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+import pandas
 import pytest
 from accelerate import Accelerator
 
@@ -69,7 +70,6 @@ def test_the_table(tmp_path: Path) -> None:
     assert (lp2["parameters"], lp2["macs"], lp2["train_seconds"]) == (1234567, 7654321, 3.0)
     assert 0 < lp2["p_value"] < 0.05
     assert rows["PETS", "lp2"]["minus_base"] == pytest.approx(-5 / 6)
-    pandas = pytest.importorskip("pandas")
     assert isinstance(result.to_pandas(), pandas.DataFrame)
     assert result.to_pandas().set_index(["dataset", "variant"])["top1"]["PETS", "base"] == 70.0
     assert result.plot().axes[0].get_xlabel() == "top-1 accuracy (%)"

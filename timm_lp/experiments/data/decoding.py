@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
@@ -64,10 +65,8 @@ class ImageSet:
         """
         index = self.indices[position]
         source = self.sources[index]
-        try:
+        with naming_image(index, source):
             return decode(source, least_side)
-        except Exception as error:  # Pillow's readers raise anything, a TypeError for instance
-            raise UnreadableImageError(unreadable(index, source, error)) from error
 
     def size(self, position: int) -> tuple[int, int]:
         """Return the width and height of one of the set's images, pixels, as its file says; its pixels are not read.
@@ -79,11 +78,9 @@ class ImageSet:
         source = self.sources[index]
         if isinstance(source, np.ndarray):
             return source.shape[1], source.shape[0]
-        try:
+        with naming_image(index, source):
             with Image.open(source if isinstance(source, str) else BytesIO(source["bytes"])) as image:
                 return image.size
-        except Exception as error:
-            raise UnreadableImageError(unreadable(index, source, error)) from error
 
     def refuse_damaged(self) -> None:
         """Refuse a set with an image of which it is known that it cannot be read.
@@ -217,10 +214,22 @@ class DecodedImages:
                 yield ahead.popleft().result()
 
 
-def unreadable(index: int, source: Any, error: Exception) -> str:
-    """Return the sentence that names an image which cannot be decoded."""
-    path = source.get("path") if isinstance(source, dict) else source if isinstance(source, str) else None
-    return f"image {index} ({path or 'without a name'}) cannot be read: {error}"
+@contextmanager
+def naming_image(index: int, source: Any) -> Iterator[None]:
+    """Name the image that cannot be decoded.
+
+    Args:
+        index: Its number in its split.
+        source: The image, as `ImageSet` has it.
+
+    Raises:
+        UnreadableImageError: In place of what was raised.
+    """
+    try:
+        yield
+    except Exception as error:  # Pillow's readers raise anything, a TypeError for instance
+        path = source.get("path") if isinstance(source, dict) else source if isinstance(source, str) else None
+        raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
 
 
 def _num_bytes(item: Image.Image | Tensor) -> int:

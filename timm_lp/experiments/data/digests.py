@@ -16,7 +16,7 @@ from huggingface_hub import cached_assets_path, constants
 from tqdm import tqdm
 
 from ...files import file_state, write_bytes
-from .decoding import decode, unreadable
+from .decoding import UnreadableImageError, decode, naming_image
 
 _logger = logging.getLogger(__name__)
 
@@ -157,15 +157,15 @@ def damaged_images(sources: Sequence[Any], indices: Sequence[int], cache: Digest
     """
 
     def fault_of(index: int) -> str | None:
-        source = sources[index]
         try:
-            key, is_settled = _key(sources, index)
-            if cache.is_readable(key):
-                return None
-            content = _content(source)
-            decode({"bytes": content} if isinstance(content, bytes) else content, least_side=1)
-        except Exception as error:  # Pillow's readers raise anything, a TypeError for instance
-            return unreadable(index, source, error)
+            with naming_image(index, sources[index]):
+                key, is_settled = _key(sources, index)
+                if cache.is_readable(key):
+                    return None
+                content = _content(sources[index])
+                decode({"bytes": content} if isinstance(content, bytes) else content, least_side=1)
+        except UnreadableImageError as error:
+            return str(error)
         if key and is_settled:
             cache.put(key, _digest(content), is_readable=True)
         return None
