@@ -14,6 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .fast import in_autocast_dtype, is_fast_on_cpus, plain_conv2d_gradients
 from .mask import Mask, MaskCache
 from .runtime import in_forward_mode, in_function_transform, memory_format_of
+from .schedule import Schedule
 from .scheduled import convolve, gradients, schedule_for
 from .window import Geometry
 
@@ -39,11 +40,14 @@ def compiled_conv2d(
 _caches = WeakIdKeyDictionary()  # of masks, by `C`
 
 
-def _mask(C: Tensor, log2p: Tensor, weight: Tensor) -> Mask:
+def _planned(input: Tensor, weight: Tensor, C: Tensor, log2p: Tensor, *geometry: Any) -> tuple[Mask, Schedule]:
+    """Return the mask, and how to convolve with it."""
     cache = _caches.get(C)
     if cache is None:
         cache = _caches[C] = MaskCache()
-    return cache.get(C, log2p, (weight.shape[2], weight.shape[3]))
+    mask = cache.get(C, log2p, (weight.shape[2], weight.shape[3]))
+    stride, padding, dilation, groups = geometry
+    return mask, schedule_for(input, weight, mask, Geometry(tuple(stride), tuple(padding), tuple(dilation), groups))
 
 
 @torch.library.custom_op("timm_lp::masked_conv2d", mutates_args=(), device_types="cpu")
@@ -58,9 +62,7 @@ def _masked_conv2d(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    mask = _mask(C, log2p, weight)
-    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
-    return convolve(input, weight, bias, mask, schedule_for(input, weight, mask, geometry))
+    return convolve(input, weight, bias, *_planned(input, weight, C, log2p, stride, padding, dilation, groups))
 
 
 @_masked_conv2d.register_fake
@@ -90,10 +92,8 @@ def _masked_conv2d_backward(
     needed: Sequence[bool],
 ) -> list[Tensor]:
     """Return the needed ones of the gradients in input, weight, `C` and `log2p`."""
-    mask = _mask(C, log2p, weight)
-    geometry = Geometry(tuple(stride), tuple(padding), tuple(dilation), groups)
-    schedule = schedule_for(input, weight, mask, geometry)
-    grads = gradients(grad_output, input, weight, C, log2p, mask, schedule, tuple(needed))
+    planned = _planned(input, weight, C, log2p, stride, padding, dilation, groups)
+    grads = gradients(grad_output, input, weight, C, log2p, *planned, tuple(needed))
     return [grad for grad in grads if grad is not None]
 
 
