@@ -16,6 +16,7 @@ from ..convert import lp_convert, lp_merge
 from ..layers import LpConv2d
 from ..models.loading import CONFIG_FILE, HUB
 from ..models.lp_models import FORM_ARGUMENTS
+from ..models.user_networks import path_of, registered_name
 from ..models.variants import VARIANTS, split_name
 from ..trials.networks import Subject, find_networks, short_names
 
@@ -134,7 +135,7 @@ class Given:
         subject: The network.
         name: What tables and pictures call it.
         input_size: `(channels, height, width)`.
-        model: Name of its base network.
+        model: Name of its base network, or the path of a user's class.
         arguments: Of `timm.create_model` for the base and the large network.
         of_large: Further ones for the large network.
         masked: Whether it has masks.
@@ -172,7 +173,8 @@ class Given:
         return forms
 
     def _untrained(self, name: str, **arguments: Any) -> nn.Module:
-        return _filled(timm.create_model(name, **self.arguments, **arguments), False)
+        # A process of its own, in which memory is measured, does not know a user's class yet.
+        return _filled(timm.create_model(registered_name(name), **self.arguments, **arguments), False)
 
 
 def given_cases(names: Sequence[str]) -> list[Given]:
@@ -196,7 +198,7 @@ def _given(subject: Subject, name: str) -> Given:
     masked = any(isinstance(module, LpConv2d) for module in network.modules())
     arguments = {"num_classes": network.num_classes, **({"in_chans": channels} if channels != 3 else {})}
     config: Any = network.pretrained_cfg
-    model, _ = split_name(config["architecture"])
+    model = path_of(config["architecture"]) or split_name(config["architecture"])[0]
     saved = _model_args(subject)
     of_base = {key: value for key, value in saved.items() if key not in FORM_ARGUMENTS}
     of_large = {key: value for key, value in saved.items() if key == "lp_layers"}

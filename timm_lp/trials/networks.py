@@ -66,6 +66,8 @@ class Subject:
             return load_network(registered_name(self.name), **arguments)
         if self.is_sudoku:
             return load_sudoku(self.path)
+        if self.record is not None:
+            registered_name(self.record.model)  # another process may have found it
         try:
             load = load_weights if self.path.is_file() else load_network
             return load(str(self.path), **arguments)
