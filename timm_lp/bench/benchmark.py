@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._inductor.utils import fresh_inductor_cache
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
@@ -86,7 +87,7 @@ def _measure(case: Case, mode: Mode, runs: int, clock: str, memory: bool, compil
     trained = [form for form in _TRAINED if form in models and case.training]
     evaluated = {form: evaluation_step(model, x, mode) for form, model in models.items()}
     steps = {form: training_step(models[form], x, mode) for form in trained}
-    warm_up = {form: _seconds(evaluated[form], steps.get(form)) for form in _COMPILED.values() if compiled}
+    warm_up = _warm_up_seconds(evaluated, steps) if compiled else {}
     evaluation = interleaved_ms(evaluated, runs, mode.device, clock)
     training = interleaved_ms(steps, runs, mode.device, clock)
     with FlopCounterMode(display=False) as counter:
@@ -112,10 +113,15 @@ def _compile(model: nn.Module) -> nn.Module:
     return model
 
 
-def _seconds(*steps: Step | None) -> float:
-    """Return how long steps take one after the other, None aside."""
-    start = time.perf_counter()
-    for step in steps:
-        if step is not None:
-            step()
-    return time.perf_counter() - start
+def _warm_up_seconds(evaluated: dict[str, Step], trained: dict[str, Step]) -> dict[str, float]:
+    """Return how long the first steps of each compiled form take, with nothing on the disk from other networks."""
+    torch.compile(torch.neg)(torch.ones(1))  # the compiler looks at the machine once, for all
+    seconds = {}
+    for form in _COMPILED.values():
+        with fresh_inductor_cache():
+            start = time.perf_counter()
+            for steps in (evaluated, trained):
+                if form in steps:
+                    steps[form]()
+            seconds[form] = time.perf_counter() - start
+    return seconds

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _solve(settings: SolveSettings) -> None:
     """Print what a network makes of puzzles: of one its board and the order of its cells, of several a line each."""
     puzzles = read_puzzles(settings.puzzles or ["-"])
-    network = load_sudoku(settings.network)
+    network = load_sudoku(settings.network) if settings.network else load_sudoku()
     solved = 0
     for puzzle in puzzles:
         solution = network.solve(puzzle)

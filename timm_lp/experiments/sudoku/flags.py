@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ COMMAND = CommandLine(
     "timm-lp sudoku",
     SudokuConfig,
     "Sudoku with base, large and Lp networks (section 5); without arguments, a small demonstration. "
-    f"`timm-lp sudoku {SOLVE} PUZZLE --network TRIAL` solves a puzzle with a trained network.",
+    f"`timm-lp sudoku {SOLVE} PUZZLE` solves a puzzle with a trained network.",
     recipes=RECIPES,
     usual_recipe=DEMO_RECIPE,
     launcher="python -m timm_lp.experiments.sudoku",
@@ -56,7 +56,9 @@ class SolveSettings(Settings):
         nargs="*",
         metavar="PUZZLE",
     )
-    network: Path = setting(MISSING, "folder of a trial of this experiment", Path, metavar="FOLDER")
+    network: Path | None = setting(
+        None, "folder of a trial of this experiment; the network that comes with timm-lp if not given", Path, metavar="FOLDER"
+    )
 
 
 SOLVE_COMMAND = CommandLine(

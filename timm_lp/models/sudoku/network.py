@@ -31,6 +31,7 @@ from ..loading import CONFIG_FILE, WEIGHTS_FILE
 from .solving import Solution, solve
 
 ARCHITECTURE = "sudoku"
+_SHIPPED = Path(__file__).parent / "shipped"
 
 
 class SudokuNet(nn.Module):
@@ -184,11 +185,11 @@ def is_sudoku(folder: Path) -> bool:
     return isinstance(content, dict) and content.get("architecture") == ARCHITECTURE
 
 
-def load_sudoku(folder: str | Path) -> SudokuNet:
+def load_sudoku(folder: str | Path = _SHIPPED) -> SudokuNet:
     """Return a trained network, in evaluation mode.
 
     Args:
-        folder: A trial's folder.
+        folder: A trial's folder; if not given, it is the network that ships with the package.
 
     Raises:
         ValueError: If there is no Sudoku network in it, or a damaged one.
