@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from timm_lp.layers import LpConv2d, lp_mask
-from timm_lp.ops import lp_conv2d, operators
+from timm_lp.ops import kernel, lp_conv2d, operators
 from timm_lp.ops.kernel import mask_weight
 from timm_lp.ops.window import Window, pixel_window
 
@@ -191,3 +192,10 @@ def test_exported_networks_leave_taps_out_for_sizes_that_are_fixed(strict: bool)
         assert tuple(conv.args[4]) == padding
         for tested in (x, image(size=(9, 10)))[: 1 if shapes is None else 2]:
             torch.testing.assert_close(exported.module()(tested), layer(tested))
+
+
+def test_what_is_kept_for_windows_is_bounded() -> None:
+    weight, C, log2p = torch.ones(1, 1, 36, 36), torch.eye(2)[None], torch.ones(1)
+    for top, left in product(range(36), repeat=2):
+        mask_weight(weight, C, log2p, Window(top, 36, left, 36))
+    assert len(kernel._kept) <= kernel._MOST_KEPT

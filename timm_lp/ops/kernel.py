@@ -133,6 +133,7 @@ class _Constants(NamedTuple):
     minus_slopes: tuple[Tensor, Tensor]
 
 
+_MOST_KEPT = 1024  # images of ever new sizes need ever new windows
 _kept: dict[Any, _Constants] = {}
 
 
@@ -145,6 +146,8 @@ def _constants(weight: Tensor, window: Window, dtype: torch.dtype) -> _Constants
         with torch.inference_mode(False):  # what inference mode makes could not be saved outside of it
             constants = _make_constants(kernel_size, window, dtype, weight.device)
         if not in_dispatch_mode():  # which might have made something else of them
+            if len(_kept) >= _MOST_KEPT:
+                _kept.clear()
             _kept[key] = constants
     return constants
 
