@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from statistics import fmean, stdev
 from typing import Any
 
@@ -9,12 +10,14 @@ from scipy.stats import t
 from statsmodels.stats.multitest import multipletests
 
 from timm_lp.experiments.sudoku.flags import DEMO_RECIPE, parse_arguments
+from timm_lp.trials.record import read_record
 from timm_lp.trials.statistics import Measurement, tabulate
 
 from ..measured import EXPERIMENTS, ROOT, numbers_after
 
 PACKAGE = EXPERIMENTS / "sudoku"
 MEASURED = json.loads((PACKAGE / "recipes" / "onehot64.json").read_text())
+SHIPPED = ROOT / "timm_lp" / "models" / "sudoku" / "shipped"
 README = (PACKAGE / "README.md").read_text().partition("## A measured result")[2]
 SEEDS = {entry["variant"]: entry["metrics"] for entry in MEASURED["results"]}
 
@@ -33,6 +36,16 @@ def test_the_result_is_that_of_its_recipe() -> None:
     assert {name: value for name, value in vars(config).items() if name in settings} == {
         name: value for name, value in settings.items() if name in vars(config)
     }
+
+
+def test_the_network_that_ships_is_that_of_its_recipe() -> None:
+    record = read_record(SHIPPED / "trial.json")
+    config, _ = parse_arguments(["--config", "solver.yaml"])
+    assert {name: value for name, value in vars(config).items() if name in record.settings} == {
+        name: value for name, value in record.settings.items() if name in vars(config)
+    }
+    assert [(record.variant, record.seed)] == [*product(config.variants, config.seeds)]
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 1.5e6
 
 
 def test_the_readmes_table_is_the_measured_one() -> None:

@@ -71,3 +71,11 @@ def test_what_cannot_be_solved_ends_in_a_sentence(arguments: list[str], sentence
 def test_a_full_board_is_solved_already(untrained: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["solve", SOLUTION, "--network", untrained])
     assert capsys.readouterr().out.splitlines()[-1].startswith("Solved: ")
+
+
+def test_without_a_network_the_one_that_comes_with_the_package_solves(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["solve", PUZZLE])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("Solved: ")
+    digits = [digit for line in lines[:11] for digit in re.findall(r"\d", line)]
+    assert "".join(digits) == SOLUTION

@@ -57,7 +57,10 @@ class SolveSettings(Settings):
         metavar="PUZZLE",
     )
     network: Path | None = setting(
-        None, "folder of a trial of this experiment; the network that comes with timm-lp if not given", Path, metavar="FOLDER"
+        None,
+        "folder of a trial of this experiment; the network that comes with timm-lp if not given",
+        Path,
+        metavar="FOLDER",
     )
 
 
