@@ -19,6 +19,8 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
     broadcast_object_list,
     get_cpu_distributed_information,
+    is_tensorboard_available,
+    is_wandb_available,
     parse_flag_from_env,
 )
 from torch import Tensor, nn
@@ -35,18 +37,30 @@ _logger = logging.getLogger(__name__)
 _LONGEST_WAIT = timedelta(days=1)  # of the others, while the main process downloads or makes data
 
 
-def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, **options: Any) -> Accelerator:
+def create_accelerator(
+    *,
+    mixed_precision: str | None,
+    cpu_threads: int | None,
+    tracker: str | None = None,
+    output_dir: str | None = None,
+    **options: Any,
+) -> Accelerator:
     """Return what distributes the work. On CPUs, set the threads of this process, and let it keep freed memory.
 
     Args:
         mixed_precision: Number format; the launcher's if None.
         cpu_threads: Threads of a process on CPUs; if None, `OMP_NUM_THREADS` or its share of the cores.
+        tracker: `tensorboard` or `wandb`; None for neither.
+        output_dir: Where a tracker writes.
         **options: Further arguments of `Accelerator`.
 
     Raises:
-        ValueError: If the launcher's processes are not one job, the device has no such number format, or the launcher
-            accumulates gradients.
+        ValueError: If the tracker is not installed, the launcher's processes are not one job, the device has no such
+            number format, or the launcher accumulates gradients.
     """
+    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
+    if tracker is not None and not installed[tracker]():
+        raise ValueError(f"`tracker` must be installed, got {tracker!r}. `pip install {tracker}` brings it.")
     on_cpus = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     launched = get_cpu_distributed_information().world_size
     if on_cpus and launched == 1:
@@ -55,6 +69,8 @@ def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, 
         cpu=on_cpus and launched > 1,  # unless Accelerate is told, each process is a job of its own
         mixed_precision=mixed_precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
+        log_with=tracker,
+        project_dir=output_dir,
         **options,
     )
     check_one_job(accelerator, launched)

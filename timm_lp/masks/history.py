@@ -17,13 +17,16 @@ from .statistics import LayerMasks, layer_masks, pool
 HISTORY_FOLDER = "masks"  # in a trial's folder
 _LAYERS = "layers"  # key of a file's metadata
 _FRAME_MS, _LAST_FRAME_MS = 150, 2000
-_DPI, _COLOURS = 70, 64  # of the animation
+_DPI, _COLOURS = 100, 64  # of the animation
+_MAX_LAYERS = 4
 
 History = Mapping[int, list[LayerMasks]]  # by the number of epochs
 
 
 def keep_masks(model: nn.Module, folder: Path, epoch: int) -> None:
     """Write the masks of a network that trains; of a network without masks, write nothing.
+
+    The first ones, of epoch 0, take the place of all that an earlier training left.
 
     Args:
         model: The network.
@@ -39,6 +42,8 @@ def keep_masks(model: nn.Module, folder: Path, epoch: int) -> None:
         return
     tensors = {f"{layer.fqn}.{name}": getattr(layer, name).float() for layer in layers for name in ("C", "log2p")}
     starts = [[layer.fqn, layer.kernel_size, layer.p_init, layer.sigma_init] for layer in layers]
+    for earlier in _files(folder) if epoch == 0 else ():
+        earlier.unlink()
     path = folder / HISTORY_FOLDER / f"epoch{epoch:05d}.safetensors"
     write_bytes(path, save(tensors, metadata={_LAYERS: json.dumps(starts)}))
 
@@ -52,10 +57,11 @@ def read_masks(folder: Path) -> History:
     Raises:
         ValueError: If a file is damaged, or another program's.
     """
-    return {
-        int(path.stem.removeprefix("epoch")): _read(path)
-        for path in sorted((folder / HISTORY_FOLDER).glob("epoch[0-9]*.safetensors"))
-    }
+    return {int(path.stem.removeprefix("epoch")): _read(path) for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / HISTORY_FOLDER).glob("epoch[0-9]*.safetensors"))
 
 
 def _read(path: Path) -> list[LayerMasks]:
@@ -98,6 +104,8 @@ def pool_histories(folders: Sequence[Path]) -> History:
 def animate(name: str, history: History, path: Path) -> None:
     """Write a GIF of masks forming: a frame an epoch, each mask where it stays, in the order of their last sizes.
 
+    Of networks with more than four layers, it shows the four whose masks change most.
+
     Args:
         name: What the pictures call the network.
         history: What `read_masks` returned, with an epoch or more.
@@ -108,10 +116,11 @@ def animate(name: str, history: History, path: Path) -> None:
     """
     from PIL import Image
 
-    orders = [layer.radius_in_kernel.argsort(stable=True) for layer in history[max(history)]]
+    last = history[max(history)]
+    orders = [(number, last[number].radius_in_kernel.argsort(stable=True)) for number in _most_changed(history)]
     frames = []
     for epoch, layers in history.items():
-        ordered = [layer.pick(order) for layer, order in zip(layers, orders, strict=True)]
+        ordered = [layers[number].pick(order) for number, order in orders]
         picture = io.BytesIO()
         figure = plot_gallery(Group(f"{name}, epoch {epoch}", (), ordered), in_order=False)
         figure.savefig(picture, format="png", dpi=_DPI)
@@ -120,3 +129,10 @@ def animate(name: str, history: History, path: Path) -> None:
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     write_bytes(path, file.getvalue())
+
+
+def _most_changed(history: History) -> list[int]:
+    """Return the places of the layers whose masks change most from the first epoch to the last."""
+    first, last = history[min(history)], history[max(history)]
+    changes = [(after.mask() - before.mask()).abs().mean().item() for before, after in zip(first, last, strict=True)]
+    return sorted(sorted(range(len(changes)), key=changes.__getitem__)[-_MAX_LAYERS:])

@@ -1,7 +1,7 @@
 """The benchmark: every variant on every data set with every seed, each trial in a folder of its own."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,8 @@ from statistics import fmean
 
 import timm
 from accelerate import Accelerator
-from tqdm import tqdm
+from torch import nn
+from tqdm.auto import tqdm
 
 from ...files import TRIAL_FILE
 from ...models.small_stem import SMALL_STEMS
@@ -25,14 +26,14 @@ from ..data.images import DataSet
 from ..data.loading import load_data
 from ..data.presets import DIGITS
 from ..data.sampling import draw
+from ..tracking import TrackedTrial
 from .batches import images_at_once, whole_batch_size
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_start, check_variant, smallest_map
 from .results import figures, save_model, trial_record
 from .training import Progress
-from .trial import EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial, trial_settings
+from .trial import EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
 
-_TRACKED_AS = "timm-lp-finetune"  # what trackers call the project
 _MOST_NAMED = 5  # damaged images in a message
 
 _logger = logging.getLogger(__name__)
@@ -225,27 +226,31 @@ class Benchmark:
 
     def _run(self, config: FinetuneConfig, trial: Trial, images: EvalImages, bar: tqdm) -> TrialRecord:
         """Return a trial's record: the one in its folder, or else that of running it now."""
+        record = trial_record(config, trial, self.accelerator)
 
         def train(folder: Path, on_progress: OnProgress) -> Outcome:
-            tracked = TrackedTrial(config, trial, self.accelerator)
-            metrics: dict[str, float] | None = None
+            def on_epoch(progress: Progress, network: nn.Module) -> None:
+                if progress.losses:
+                    on_progress(progress.epochs, progress.losses[-1])
+                top1 = progress.top1 if config.track_accuracy else []
+                tracked.follow({"loss": progress.losses, "top1": top1}, network)
 
-            def on_epoch(progress: Progress) -> None:
-                on_progress(progress.epochs, progress.losses[-1])
-                tracked.follow(progress)
-
-            try:
+            with TrackedTrial(
+                self.accelerator,
+                record,
+                config.epochs,
+                project="timm-lp-finetune",
+                masks_to=folder if config.track_masks else None,
+            ) as tracked:
                 outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder)
-                metrics = outcome.metrics
-            finally:
-                tracked.end(metrics)
+                tracked.conclude(outcome.metrics)
             return outcome
 
         def save(folder: Path, outcome: Outcome) -> None:
             save_model(folder, outcome, config.kwargs_of(trial.model), trial.data.train.class_names)
 
         task = Task(
-            record=trial_record(config, trial, self.accelerator),
+            record=record,
             expected=decisive_settings(config, trial, self.accelerator),
             length=config.epochs,
             train=train,
@@ -267,52 +272,6 @@ class Benchmark:
         total = count * self.config.epochs
         with tqdm(total=total, unit="epoch", disable=not self._is_main, dynamic_ncols=True) as bar:
             yield bar
-
-
-class TrackedTrial:
-    """A trial's run in the tracker: each epoch is a step, from 0. Without a tracker it does nothing.
-
-    Args:
-        config: Settings.
-        trial: The trial.
-        accelerator: Has the tracker.
-    """
-
-    def __init__(self, config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> None:
-        self._accelerator, self._is_followed = accelerator, config.track_accuracy
-        self._follows_all = config.track_share == 1
-        self._steps = 0
-        self._last = config.epochs - 1
-        if config.tracker is None:
-            return
-        name = trial.folder.as_posix()
-        settings = trial_settings(config, trial.model, accelerator)
-        words = {key: str(value) for key, value in settings.items()}
-        # TensorBoard knows a run by its folder, and wandb by its name.
-        project = _TRACKED_AS if config.tracker == "wandb" else f"{_TRACKED_AS}/{name}"
-        accelerator.init_trackers(project, init_kwargs={"wandb": {"name": name, "config": words}})
-
-    def follow(self, progress: Progress) -> None:
-        """Log the new epochs: the last one, or all up to where a trial is resumed."""
-        followed = progress.top1 if len(progress.top1) == progress.epochs else []
-        for step in range(self._steps, progress.epochs):
-            values = {"loss": progress.losses[step]}
-            if followed:
-                values["top1"] = followed[step]
-            elif self._is_followed and step == progress.epochs - 1:  # an earlier part was not followed
-                values["top1"] = progress.top1[-1]
-            self._accelerator.log(values, step=step)
-        self._steps = progress.epochs
-
-    def end(self, metrics: Mapping[str, float] | None) -> None:
-        """Log the metrics of a trial, None if it failed, and close its run."""
-        if metrics and self._accelerator.trackers:
-            followed = {"top1"} if self._is_followed and self._follows_all else set()  # its last step is there
-            values = {name: value for name, value in metrics.items() if name not in followed}
-            self._accelerator.log(values, step=self._last)
-        for tracker in self._accelerator.trackers:
-            tracker.finish()
-        self._accelerator.trackers = []
 
 
 def _count(item: tuple[str, int]) -> int:

@@ -102,14 +102,14 @@ class Training:
     def run(
         self,
         checkpoint: CheckpointFile | None,
-        on_epoch: Callable[[Progress], None],
+        on_epoch: Callable[[Progress, nn.Module], None],
         test: Callable[[nn.Module], float] | None = None,
     ) -> nn.Module:
         """Train to the end, from the last checkpoint if there is one.
 
         Args:
             checkpoint: Keeps the state between epochs; None to keep none.
-            on_epoch: Called after each epoch.
+            on_epoch: Called with the network to test, before the first epoch or where it goes on, and after each epoch.
             test: Returns a network's accuracy, percent; called after each epoch.
 
         Returns:
@@ -122,7 +122,7 @@ class Training:
         (state,) = broadcast_object_list([state])
         if state:
             self._load(state)
-            on_epoch(self.progress)
+        on_epoch(self.progress, self._tested)
         while self.progress.epochs < self.config.epochs:
             self._run_epoch()
             loss = self.progress.losses[-1]
@@ -130,17 +130,20 @@ class Training:
                 raise DivergedError(f"the loss became {loss} in epoch {self.progress.epochs} of {self.config.epochs}")
             if test is not None:
                 self.progress.top1.append(test(self._synchronized()))
-            on_epoch(self.progress)
+            on_epoch(self.progress, self._tested)
             if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
         return self._synchronized()
 
+    @property
+    def _tested(self) -> nn.Module:
+        return self._ema.module if self._ema else self.network
+
     def _synchronized(self) -> nn.Module:
         """Return the network to test, with the first process's BatchNorm statistics in all processes."""
-        network = self._ema.module if self._ema else self.network
-        for buffer in network.buffers():
+        for buffer in self._tested.buffers():
             buffer.copy_(broadcast(buffer))
-        return network
+        return self._tested
 
     def _run_epoch(self) -> None:
         epoch = self._sampler.epoch = self.progress.epochs

@@ -116,7 +116,7 @@ def run_trial(
     trial: Trial,
     test_images: EvalImages,
     accelerator: Accelerator,
-    on_epoch: Callable[[Progress], None],
+    on_epoch: Callable[[Progress, nn.Module], None],
     folder: Path | None = None,
 ) -> Outcome:
     """Train a variant on a few images of each class and test it, without selection, after the last epoch.
@@ -126,7 +126,7 @@ def run_trial(
         trial: Which data set, variant and seed.
         test_images: The data set's test images.
         accelerator: Distributes the work.
-        on_epoch: Called after each epoch.
+        on_epoch: As of `Training.run`.
         folder: Keeps the trial's checkpoint; None to keep none.
 
     Raises:
