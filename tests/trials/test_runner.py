@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from timm_lp.files import TRIAL_FILE
 from timm_lp.models.loading import WEIGHTS_FILE

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..command import first_line
 from ..files import TRIAL_FILE, write_json

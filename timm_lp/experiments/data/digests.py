@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from huggingface_hub import cached_assets_path, constants
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ...files import file_state, write_bytes
 from .decoding import UnreadableImageError, decode, naming_image
