@@ -16,6 +16,7 @@ import hub_export.cli
 import timm_lp.experiments.classification.cli
 import timm_lp.experiments.robustness.cli
 import timm_lp.masks.cli
+from timm_lp import LpConv2d
 from timm_lp.models import register_network
 from timm_lp.trials.networks import find_networks
 from timm_lp.trials.record import trial_folder
@@ -108,22 +109,29 @@ def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> No
     assert "is whole" in whole
 
 
-def test_the_readmes_own_network(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = (ROOT / "README.md").read_text().partition("## Convert your own\n")[2].partition("\n## ")[0]
-    convert, save = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    convert = convert.replace("small_100", "small_050").replace("pretrained=True", "num_classes=3")
+def test_the_first_pages_code_runs_as_it_stands(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With random weights where timm has its own on the Hub."""
     monkeypatch.chdir(tmp_path)
-    scope: dict[str, Any] = {"timm": timm}
-    exec(convert, scope)
-    model = scope["model"].eval()
-    exec(save, scope)
-    timm.models.push_to_hf_hub(model, "alice/my-network")
-    (command,) = re.findall(r"`timm-lp (hub push my-network) YOU/my-network`", section)
+    for name in ("resnet18.a1_in1k", "mobilenetv3_small_100.lamb_in1k"):
+        base = timm.create_model(name)
+        timm.models.save_for_hf(base, name, safe_serialization=True)
+        hub.seed(Path(name), f"timm/{name}")
+    page = (ROOT / "README.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    scopes: list[dict[str, Any]] = [{} for _ in snippets]
+    for code, scope in zip(snippets, scopes, strict=True):
+        exec(code, scope)
+    merged, converted = (scope["model"].eval() for scope in scopes)
+    assert not any(isinstance(module, LpConv2d) for module in merged.modules())
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(converted(images), base.eval()(images), rtol=1e-3, atol=1e-5)
+
+    timm.models.push_to_hf_hub(converted, "alice/my-network")
+    (command,) = re.findall(r"`timm-lp (hub push\s+my-network) YOU/my-network`", page)
     hub_export.cli.main([*command.split()[1:], "alice/with-card"])
     hub_export.cli.main(["pull", "alice/with-card", "--folder", "pulled"])
     assert "converted by lp_convert, p starting at 4" in Path("pulled", "README.md").read_text()
-    images = torch.randn(1, 3, 64, 64)
-    loaded = [scope["model"]]
-    loaded += [timm.create_model(name, pretrained=True) for name in ("hf-hub:alice/my-network", "local-dir:pulled")]
-    for network in loaded:
-        assert torch.equal(network.eval()(images), model(images))
+    for name in ("hf-hub:alice/my-network", "local-dir:pulled"):
+        assert torch.equal(timm.create_model(name, pretrained=True).eval()(images), converted(images))
