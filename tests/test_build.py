@@ -1,4 +1,4 @@
-"""What a build of the package makes of the README."""
+"""The pages: their links, and what a build of the package makes of those of the README."""
 
 import re
 import shutil
@@ -48,3 +48,14 @@ def test_links_of_the_readme_are_absolute_where_the_project_says_where_it_is(tmp
     metadata, _, said = _build(tmp_path / "nowhere")
     assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
     assert "pyproject.toml has no Repository in [project.urls]: the README's links hold in a clone only." in said
+
+
+def test_every_link_and_picture_of_a_page_is_there_and_every_picture_is_shown() -> None:
+    pages = [page for page in ROOT.glob("**/*.md") if "output" not in page.parts]
+    links = [
+        (page.parent / link).resolve()
+        for page in pages
+        for link in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    ]
+    assert [str(link) for link in links if not link.exists()] == []
+    assert {path for path in (ROOT / ".github").iterdir() if path.suffix in (".png", ".gif")} <= {*links}

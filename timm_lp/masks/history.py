@@ -10,15 +10,15 @@ from safetensors.torch import save
 from torch import nn
 
 from ..files import write_bytes
-from .gallery import plot_gallery
+from .gallery import evenly, plot_gallery
 from .group import Group
-from .statistics import LayerMasks, layer_masks, pool
+from .statistics import LayerMasks, layer_masks, median, pool
 
 HISTORY_FOLDER = "masks"  # in a trial's folder
 _LAYERS = "layers"  # key of a file's metadata
 _FRAME_MS, _LAST_FRAME_MS = 150, 2000
-_DPI, _COLOURS = 100, 64  # of the animation
-_MAX_LAYERS = 4
+_DPI, _COLOURS = 100, 48  # of the animation
+_MAX_LAYERS, _MAX_FRAMES = 4, 40
 
 History = Mapping[int, list[LayerMasks]]  # by the number of epochs
 
@@ -104,7 +104,8 @@ def pool_histories(folders: Sequence[Path]) -> History:
 def animate(name: str, history: History, path: Path) -> None:
     """Write a GIF of masks forming: a frame an epoch, each mask where it stays, in the order of their last sizes.
 
-    Of networks with more than four layers, it shows the four whose masks change most.
+    Of networks with more than four layers, it shows the four whose masks end the furthest from round; of more than 40
+    epochs, that many, evenly from first to last.
 
     Args:
         name: What the pictures call the network.
@@ -117,22 +118,22 @@ def animate(name: str, history: History, path: Path) -> None:
     from PIL import Image
 
     last = history[max(history)]
-    orders = [(number, last[number].radius_in_kernel.argsort(stable=True)) for number in _most_changed(history)]
-    frames = []
-    for epoch, layers in history.items():
-        ordered = [layers[number].pick(order) for number, order in orders]
+    orders = [(number, last[number].radius_in_kernel.argsort(stable=True)) for number in _least_round(last)]
+    pictures = []
+    for epoch in evenly(list(history), _MAX_FRAMES):
+        ordered = [history[epoch][number].pick(order) for number, order in orders]
         picture = io.BytesIO()
         figure = plot_gallery(Group(f"{name}, epoch {epoch}", (), ordered), in_order=False)
         figure.savefig(picture, format="png", dpi=_DPI)
-        frames.append(Image.open(picture).convert("RGB").quantize(_COLOURS))
-    file = io.BytesIO()
+        pictures.append(Image.open(picture).convert("RGB"))
+    palette, file = pictures[-1].quantize(_COLOURS), io.BytesIO()
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     write_bytes(path, file.getvalue())
 
 
-def _most_changed(history: History) -> list[int]:
-    """Return the places of the layers whose masks change most from the first epoch to the last."""
-    first, last = history[min(history)], history[max(history)]
-    changes = [(after.mask() - before.mask()).abs().mean().item() for before, after in zip(first, last, strict=True)]
-    return sorted(sorted(range(len(changes)), key=changes.__getitem__)[-_MAX_LAYERS:])
+def _least_round(layers: Sequence[LayerMasks]) -> list[int]:
+    """Return the places of the layers whose masks have the largest median distortion, in the network's order."""
+    gammas = [median(layer.conformation.gamma) for layer in layers]
+    return sorted(sorted(range(len(gammas)), key=gammas.__getitem__)[-_MAX_LAYERS:])

@@ -20,7 +20,7 @@ _MAX_DRAWN_LAYERS = 12
 _GALLERY_COLUMNS = 3
 _NAME_WIDTH = 18  # letters of a layer's name on a line
 _GAP = 0.08  # between two masks, as a fraction of a mask
-_EXAMPLES = ("narrow", "median", "wide", "long", "low p", "high p")
+_EXAMPLES = ("narrow", "mid", "wide", "long", "low p", "high p")
 _DASHED = "dashed: the kernel before it was enlarged"
 _PROFILES_HEIGHT = 5.0  # inches
 

@@ -13,7 +13,7 @@ from ..data.corruptions.images import CorruptedSet
 from .scores import Scores, column
 
 _LEAST_RANGE = 1.0  # points; smaller differences are not made to look large
-_DARK = 0.2  # of the largest difference: text on the colours below it is white
+_DARK = -0.1  # of the largest difference: text on the darker colours is white
 
 
 def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "") -> None:
