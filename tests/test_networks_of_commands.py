@@ -57,7 +57,11 @@ ARGUMENTS = {
 }
 NO_IMAGES = r"`NETWORK` must be a network that sees images, got '.*', a Sudoku network\."
 REFUSED = {
-    **{(command, "Sudoku trial"): NO_IMAGES for command in MAINS if command not in ("masks", "sudoku --masks")},
+    **{
+        (command, "Sudoku trial"): NO_IMAGES
+        for command in MAINS
+        if command not in ("masks", "sudoku --masks", "hub stage")
+    },
     ("hub stage", "run"): r"`model` must be one network, got .*, the folder of .*Name one of them",
     **{("sudoku --masks", kind): r"must (be|hold) " for kind in KINDS if kind not in ("trial", "run", "Sudoku trial")},
 }
