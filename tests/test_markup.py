@@ -1,5 +1,15 @@
+import re
+
+from timm_lp.experiments.classification.report import to_markdown
 from timm_lp.markup import Page, to_html, to_latex
 
+from .trials.records import RECORDS
+
+COMMANDS = {
+    *("begin", "end", "paragraph", "centering", "caption", "includegraphics", "linewidth", "item"),
+    *("toprule", "midrule", "bottomrule", "textbf", "texttt", "pm", "textdegree", "textbackslash"),
+    *("textasciitilde", "textasciicircum", "textperiodcentered"),
+}
 PAGE = """# Digits & co
 
 Two seeds, 100 % of them; `lp2-paper` is **new**
@@ -73,3 +83,27 @@ def test_html_has_the_same_tables_and_nothing_of_a_page_is_markup() -> None:
         '<tr><td style="text-align: left">&lt;script&gt; | <b>&lt;i&gt;</b> &lt;a&gt;</td></tr></table>'
     )
     assert to_html("![<img>](x.png)") == "<p><em>&lt;img&gt;</em></p>"
+
+
+def test_latex_of_whole_reports_is_sound() -> None:
+    """As far as a reader of its braces, its environments and its tables can tell."""
+    for page in (PAGE, to_markdown(RECORDS), "![A_b](c-1.png)\n\n| a \\| b | `_%` |\n| --- | --: |\n| {x} | -1 & ^ |"):
+        latex = re.sub(r"(?m)^%.*\n", "", to_latex(page))
+        opened: list[str] = []
+        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", latex):
+            assert kind == "begin" or opened.pop() == name
+            opened += [name] * (kind == "begin")
+        assert not opened
+        assert {*re.findall(r"\\([a-zA-Z]+)", latex)} <= COMMANDS
+        for columns, rows in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", latex, re.DOTALL):
+            for row in filter(None, map(str.strip, rows.splitlines())):
+                if row not in (r"\toprule", r"\midrule", r"\bottomrule"):
+                    assert row.endswith(r" \\"), row
+                    assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1, row
+        text = re.sub(r"\$[^$]*\$|\\[&%$#_{}]|\\[a-zA-Z]+", "", latex)  # without math, escapes and commands
+        assert not set(text) & set("$#_^~%\\") - {"\\"}
+        depth = 0
+        for brace in re.findall(r"[{}]", text):
+            depth += 1 if brace == "{" else -1
+            assert depth >= 0
+        assert depth == 0
