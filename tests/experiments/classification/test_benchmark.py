@@ -299,11 +299,11 @@ def test_a_trial_is_followed_epoch_by_epoch(start: Start, tmp_path: Path, monkey
 
     def break_off(*given: Any) -> Outcome:
         def follow(progress: Progress, network: nn.Module) -> None:
-            given[4](progress, network)
+            given[6](progress, network)
             if progress.epochs == 2:
                 raise KeyboardInterrupt
 
-        return run_trial(*given[:4], follow, given[5])
+        return run_trial(*given[:6], follow)
 
     again = {**settings, "track_accuracy": False, "variants": ["lp2@conv1"], "output_dir": str(tmp_path / "again")}
     with monkeypatch.context() as patched:

@@ -34,7 +34,7 @@ def _training(variant: str = "lp2", accelerator: Accelerator | None = None, **se
 
 def _losses(**settings: object) -> list[float]:
     training = _training(**settings)
-    training.run(None, lambda *_: None)
+    training.run(None, lambda progress: None)
     return training.progress.losses
 
 
@@ -120,7 +120,7 @@ def test_the_scale_of_fp16_gradients_starts_anew() -> None:
 
 def test_the_moving_average_is_what_is_tested() -> None:
     training = _training(model_ema_decay=0.5)
-    averaged = training.run(None, lambda *_: None)
+    averaged = training.run(None, lambda progress: None)
     assert averaged is not training.network
     assert not torch.equal(averaged.conv1.weight, training.network.conv1.weight)
     assert torch.isfinite(averaged.conv1.weight).all()
@@ -143,9 +143,9 @@ class _Killed(Exception):
 )
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path: Path, settings: dict[str, object]) -> None:
     usual, interrupted = (_training(**settings, epochs=3) for _ in range(2))
-    expected = usual.run(None, lambda *_: None)
+    expected = usual.run(None, lambda progress: None)
 
-    def kill(progress: Progress, network: nn.Module) -> None:
+    def kill(progress: Progress) -> None:
         if progress.epochs == 2:
             raise _Killed
 
@@ -154,7 +154,7 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path: Path, set
         interrupted.run(checkpoint, kill)
     seen: list[int] = []
     resumed = _training(**settings, epochs=3)
-    model = resumed.run(checkpoint, lambda progress, network: seen.append(progress.epochs))
+    model = resumed.run(checkpoint, lambda progress: seen.append(progress.epochs))
     assert seen == [1, 2, 3]
     assert resumed.progress.losses == usual.progress.losses
     assert resumed.progress.rates == usual.progress.rates
@@ -190,14 +190,14 @@ def test_accuracy_is_followed_without_changing_the_training(usual: list[float]) 
         network.eval()
         return next(accuracies)
 
-    training.run(None, lambda *_: None, test)
+    training.run(None, lambda progress: None, test)
     assert training.progress.top1 == [10.0, 20.0]
     assert training.progress.losses == usual
 
 
 def test_the_rate_of_each_epoch_is_kept() -> None:
     training = _training(lr=1.0, warmup_epochs=0, min_lr=0.5, mask_lr_scale=3.0)
-    training.run(None, lambda *_: None)
+    training.run(None, lambda progress: None)
     assert training.progress.rates[-1] == pytest.approx(0.5)
     assert training.progress.rates == sorted(training.progress.rates, reverse=True)
 

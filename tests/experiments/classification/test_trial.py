@@ -24,7 +24,7 @@ SETTINGS = {"shots": 2, "epochs": 1, "batch_size": 10}
 
 def _run(trial: Trial, folder: Path | None = None, **settings: object) -> Outcome:
     chosen = config(**{**SETTINGS, **settings})
-    return run_trial(chosen, trial, EvalImages(trial.data), Accelerator(), lambda *_: None, folder)
+    return run_trial(chosen, trial, EvalImages(trial.data), Accelerator(), lambda progress: None, folder)
 
 
 def test_a_trial_reports_what_it_did() -> None:

@@ -229,9 +229,10 @@ class Benchmark:
         record = trial_record(config, trial, self.accelerator)
 
         def train(folder: Path, on_progress: OnProgress) -> Outcome:
-            def on_epoch(progress: Progress, network: nn.Module) -> None:
-                if progress.losses:
-                    on_progress(progress.epochs, progress.losses[-1])
+            def on_epoch(progress: Progress) -> None:
+                on_progress(progress.epochs, progress.losses[-1])
+
+            def follow(progress: Progress, network: nn.Module) -> None:
                 top1 = progress.top1 if config.track_accuracy else []
                 tracked.follow({"loss": progress.losses, "top1": top1}, network)
 
@@ -242,7 +243,7 @@ class Benchmark:
                 project="timm-lp-finetune",
                 masks_to=folder if config.track_masks else None,
             ) as tracked:
-                outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder)
+                outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder, follow)
                 tracked.conclude(outcome.metrics)
             return outcome
 

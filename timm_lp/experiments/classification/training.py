@@ -102,15 +102,17 @@ class Training:
     def run(
         self,
         checkpoint: CheckpointFile | None,
-        on_epoch: Callable[[Progress, nn.Module], None],
+        on_epoch: Callable[[Progress], None],
         test: Callable[[nn.Module], float] | None = None,
+        follow: Callable[[Progress, nn.Module], None] | None = None,
     ) -> nn.Module:
         """Train to the end, from the last checkpoint if there is one.
 
         Args:
             checkpoint: Keeps the state between epochs; None to keep none.
-            on_epoch: Called with the network to test, before the first epoch or where it goes on, and after each epoch.
+            on_epoch: Called after each epoch.
             test: Returns a network's accuracy, percent; called after each epoch.
+            follow: Called with the network to test, before the first epoch or where it goes on, and after each epoch.
 
         Returns:
             The network to test: the trained one, or its moving average.
@@ -122,7 +124,9 @@ class Training:
         (state,) = broadcast_object_list([state])
         if state:
             self._load(state)
-        on_epoch(self.progress, self._tested)
+            on_epoch(self.progress)
+        if follow is not None:
+            follow(self.progress, self._tested)
         while self.progress.epochs < self.config.epochs:
             self._run_epoch()
             loss = self.progress.losses[-1]
@@ -130,7 +134,9 @@ class Training:
                 raise DivergedError(f"the loss became {loss} in epoch {self.progress.epochs} of {self.config.epochs}")
             if test is not None:
                 self.progress.top1.append(test(self._synchronized()))
-            on_epoch(self.progress, self._tested)
+            on_epoch(self.progress)
+            if follow is not None:
+                follow(self.progress, self._tested)
             if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
         return self._synchronized()
