@@ -2,10 +2,7 @@ import gc
 import json
 import os
 import shutil
-import tarfile
 from dataclasses import replace
-from io import BytesIO
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from timm_lp.experiments.data.presets import PRESETS, ReadOptions
 from timm_lp.experiments.data.sampling import draw
 from timm_lp.trials.record import DataInfo
 
-from ..images import encoded, make_folder, make_parquet, picture
+from ..images import encoded, make_folder, make_parquet, make_shards, picture
 
 
 def _load(root: Path, **settings: Any) -> DataSet:
@@ -348,23 +345,8 @@ def test_labels_that_are_no_class_are_refused(tmp_path: Path, kind: Any, values:
         _load(tmp_path, label_column="tags")
 
 
-def _make_shards(root: Path) -> Path:
-    """Write WebDataset's shards: pairs of a picture and its class in tar files."""
-    root.mkdir()
-    for split, count in (("train", 3), ("test", 2)):
-        for shard in range(2):
-            with tarfile.open(root / f"{split}-{shard:04}.tar", "w") as tar:
-                for number, label in product(range(count), range(2)):
-                    image = encoded(picture(label, 100 * len(split) + 10 * shard + number))
-                    for ending, content in (("png", image), ("cls", str(label).encode())):
-                        member = tarfile.TarInfo(f"{shard}{number}{label}.{ending}")
-                        member.size = len(content)
-                        tar.addfile(member, BytesIO(content))
-    return root
-
-
 def test_shards_of_webdataset_are_read(tmp_path: Path) -> None:
-    data = load_data(str(_make_shards(tmp_path / "bugs")))
+    data = load_data(str(make_shards(tmp_path / "bugs")))
     assert (len(data.train), len(data.test), data.train.class_names) == (12, 8, ["0", "1"])
     assert data.train.own_labels().tolist() == 6 * [0, 1]
     assert data.test.image(3).tobytes() == picture(1, 401).tobytes()
@@ -372,7 +354,7 @@ def test_shards_of_webdataset_are_read(tmp_path: Path) -> None:
 
 
 def test_a_shard_that_ends_early_is_named(tmp_path: Path) -> None:
-    shard = _make_shards(tmp_path / "bugs") / "train-0001.tar"
+    shard = make_shards(tmp_path / "bugs") / "train-0001.tar"
     whole = shard.read_bytes()
     for size in (0, 1300, 3072, len(whole) // 2):  # between two images too, where it would go unnoticed
         shard.write_bytes(whole[:size])
