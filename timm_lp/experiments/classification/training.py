@@ -137,14 +137,11 @@ class Training:
             on_progress(self.progress)
         while self.progress.epochs < self.config.epochs:
             self._run_epoch(checkpoint, on_progress)
-            loss = self.progress.losses[-1]
-            if not math.isfinite(loss):
-                raise DivergedError(f"the loss became {loss} in epoch {self.progress.epochs} of {self.config.epochs}")
             if test is not None:
                 self.progress.top1.append(test(self._synchronized()))
             on_progress(self.progress)
-            if checkpoint and self.accelerator.is_main_process and checkpoint.is_due():
-                checkpoint.save(self._state())
+            if checkpoint and checkpoint.is_due():
+                self._save(checkpoint, {})
         return self._synchronized()
 
     def _synchronized(self) -> nn.Module:
@@ -165,12 +162,13 @@ class Training:
             progress.data_wait_seconds += time.perf_counter() - now
             progress.updates += 1
             losses.append(self.update(pixels, labels, epoch * progress.updates_per_epoch + progress.updates))
-            progress.train_seconds += time.perf_counter() - now
-            if checkpoint and self._is_due(checkpoint, len(losses)):
+            due = checkpoint if checkpoint and self._is_due(checkpoint, len(losses)) else None
+            if due:
                 self._read(losses)
+            progress.train_seconds += time.perf_counter() - now
+            if due:
                 generators = gather_object([generator_states(self.accelerator.device)])
-                if self.accelerator.is_main_process:
-                    checkpoint.save({**self._state(), "generators": generators})
+                self._save(due, {"generators": generators})
             on_progress(progress)
             now = time.perf_counter()
         self._read(losses)
@@ -201,10 +199,18 @@ class Training:
         return share(checkpoint.is_due())
 
     def _read(self, losses: list[torch.Tensor]) -> None:
-        """Move losses of updates, means over the processes, to the progress."""
-        if losses:
-            self.progress.update_losses += self.accelerator.reduce(torch.stack(losses), "mean").tolist()
-            losses.clear()
+        """Move losses of updates, means over the processes, to the progress.
+
+        Raises:
+            DivergedError: If one is infinite or not a number.
+        """
+        values = self.accelerator.reduce(torch.stack(losses), "mean").tolist() if losses else []
+        for value in values:
+            if not math.isfinite(value):
+                epoch = self.progress.epochs + 1
+                raise DivergedError(f"the loss became {value} in epoch {epoch} of {self.config.epochs}")
+        self.progress.update_losses += values
+        losses.clear()
 
     def update(self, pixels: torch.Tensor, labels: torch.Tensor, number: int) -> torch.Tensor:
         """Take an optimizer step, and return the loss on this process's share of the batch.
@@ -241,9 +247,11 @@ class Training:
         parts |= {"ema": self._ema} if self._ema else {}
         return parts | ({"scaler": self.accelerator.scaler} if self.accelerator.scaler else {})
 
-    def _state(self) -> dict[str, Any]:
-        parts = {name: part.state_dict() for name, part in self._stateful().items()}
-        return {"progress": asdict(self.progress), "processes": self.accelerator.num_processes, **parts}
+    def _save(self, checkpoint: CheckpointFile, further: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            parts = {name: part.state_dict() for name, part in self._stateful().items()}
+            progress = {"progress": asdict(self.progress), "processes": self.accelerator.num_processes}
+            checkpoint.save({**progress, **parts, **further})
 
     def _load(self, state: dict[str, Any]) -> None:
         updates_per_epoch = self.progress.updates_per_epoch
