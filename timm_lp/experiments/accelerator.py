@@ -105,8 +105,9 @@ def generator_states(device: torch.device) -> dict[str, Any]:
     Args:
         device: The device that it computes on.
     """
-    name, keys, *rest = np.random.get_state()
-    states = {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest), "torch": torch.get_rng_state()}
+    numpy: Any = np.random.get_state()
+    numpy = (numpy[0], numpy[1].tolist(), *numpy[2:])
+    states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
     if device.type != "cpu":
         states["device"] = torch.get_device_module(device).get_rng_state()
     return states
