@@ -4,12 +4,14 @@ import ctypes
 import logging
 import os
 import platform
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import psutil
 import torch
 import torch.distributed as dist
@@ -111,6 +113,29 @@ def share(value: _T) -> _T:
     """Return, in each process, the value that the main process gives."""
     (shared,) = broadcast_object_list([value])
     return shared
+
+
+def generator_states(device: torch.device) -> dict[str, Any]:
+    """Return the states of this process's generators, as a checkpoint holds them: Python's, NumPy's and torch's.
+
+    Args:
+        device: The device that it computes on.
+    """
+    numpy: Any = np.random.get_state()
+    numpy = (numpy[0], numpy[1].tolist(), *numpy[2:])
+    states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
+    if device.type != "cpu":
+        states["device"] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def set_generator_states(states: dict[str, Any], device: torch.device) -> None:
+    """Let this process's generators go on from the states that `generator_states` returned."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if device.type != "cpu" and "device" in states:
+        torch.get_device_module(device).set_rng_state(states["device"])
 
 
 def check_one_job(accelerator: Accelerator, launched: int) -> None:

@@ -19,7 +19,7 @@ from tests.distributed import run_on_two_processes, start_two_processes
 from tests.hub_server import environment, serve
 from timm_lp.experiments.data.loading import load_data
 
-from ..images import make_folder, make_parquet
+from ..images import make_folder, make_parquet, make_shards
 from ..networks import accuracy
 
 MODULE = "timm_lp.experiments.classification"
@@ -40,14 +40,18 @@ checkpoint_seconds: 0
 cpu_threads: 1
 mixed_precision: "no"
 """
-# Each process reads a data set twice, as two runs do, measures speeds with the other, and runs the benchmark with it.
+# Each process reads a data set twice, as two runs do, loads its share of an epoch of three kinds of data sets, measures
+# speeds with the other, and runs the benchmark with it.
 SCRIPT = """
 import sys
+from pathlib import Path
 from tests.experiments.networks import config
 from timm_lp.experiments.classification import speed
+from timm_lp.experiments.classification.batches import train_loader
 from timm_lp.experiments.classification.benchmark import load_all
 from timm_lp.experiments.classification.cli import create_accelerator, main
 from timm_lp.experiments.data import digests
+from timm_lp.experiments.data.pixels import EpochSampler, TrainPixels
 
 digests._SETTLED_NS = 0
 read, content = [], digests._content
@@ -58,6 +62,20 @@ for turn in (1, 2):
     (data,) = load_all(settings, accelerator)
     sys.stdout.write(f"process {accelerator.process_index}, run {turn}: {len(read)} read of {data.contents.sha256}\\n")
     read.clear()
+
+opened, rows, row_of = [], [], digests.StoredColumn.__getitem__
+sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
+digests.StoredColumn.__getitem__ = lambda column, row: rows.append(row) or row_of(column, row)
+for name in ("bugs", "table", "shards"):
+    folder = Path(sys.argv[1]).with_name(name)
+    settings = config(dataset=[str(folder)], shots=0, batch_size=2, cpu_threads=1, check_images=False)
+    (data,) = load_all(settings, accelerator)
+    pixels = TrainPixels(data.train, lambda image: image.width, 1, 0)
+    opened.clear(), rows.clear()
+    for _ in accelerator.prepare(train_loader(settings, pixels, EpochSampler(len(pixels), 1), accelerator)):
+        pass
+    seen = rows or [data.train.sources.index(path) for path in opened if path in data.train.sources]
+    sys.stdout.write(f"share of {len(pixels)} in {name}: {seen}\\n")
 
 speed._SECONDS = 0.05
 settings = config(shots=4, batch_size=20, cpu_threads=1, variants=["base"])
@@ -147,6 +165,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Script:
     folder = tmp_path_factory.mktemp("script")
     for split in ("train", "test"):
         make_folder(folder / "bugs", split, ("ant", "bee"), 3)
+    make_parquet(folder / "table", {"train": 2, "test": 1})
+    make_shards(folder / "shards")
     (folder / "script.py").write_text(SCRIPT)
     network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
     trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "3"]
@@ -163,6 +183,14 @@ def test_one_of_two_processes_reads_the_images(script: Script) -> None:
         *("process 1, run 1: 0", "process 1, run 2: 0"),
     ]
     assert len({sha256 for _, sha256 in lines}) == 1
+
+
+@pytest.mark.parametrize("kind", ["bugs", "table", "shards"], ids=["folder", "parquet", "shards"])
+def test_each_process_opens_its_own_images_alone(script: Script, kind: str) -> None:
+    lines = [line.split(": ") for line in script.lines if line.startswith("share ") and f" {kind}:" in line]
+    one, two = (json.loads(seen) for _, seen in lines)
+    assert len(one) == len(two)
+    assert sorted([*one, *two]) == [*range(int(lines[0][0].split()[2]))], "each image once, in one of them"
 
 
 @pytest.mark.exhaustive

@@ -97,6 +97,18 @@ def test_a_folder_that_is_not_there_is_named_so(dataset: str, tmp_path: Path, mo
         load_data(dataset)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("hfids/us/bugs", r"must be read in any order, got 'hfids/us/bugs', timm's name for a stream: .* Give us/bugs"),
+        ("hfds/us/bugs", r"must be the Hub's name, without a reader of timm's, got 'hfds/us/bugs'\. Give us/bugs\."),
+    ],
+)
+def test_readers_of_timms_are_refused(dataset: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data(dataset)
+
+
 def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for split in ("train", "test"):

@@ -157,7 +157,9 @@ class FinetuneConfig(Settings):
         True,
         "decode each image that is needed once before the first trial; if not, damaged ones show when they are met",
     )
-    checkpoint_seconds: float = setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
+    checkpoint_seconds: float = setting(
+        60.0, "least time between a trial's checkpoints, within epochs too, seconds", limits=(0, inf)
+    )
     tracker: str | None = setting(None, TRACKER_HELP, str, choices=TRACKERS)
     track_masks: bool = setting(False, TRACK_MASKS_HELP)
     track_accuracy: bool = setting(False, "test after each epoch too, and after the last on the training images")
