@@ -2,6 +2,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ import timm.models.vgg
 import torch
 
 import timm_lp.models
+
+from .processes import WarmPython, warm_python
 
 pytest.register_assert_rewrite("tests.layers.comparison", "tests.ops.shapes", "tests.networks")
 # The suite's tensors are tiny, and pytest-xdist runs it on every core; the processes that it starts inherit this.
@@ -27,6 +30,19 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """Let the exit collect what the imports left, or libraries report it as leaks."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[WarmPython]:
+    """Return what runs Python in a process of its own, as a user starts it."""
+    with warm_python() as start:
+        yield start
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let matplotlib not be installed: pictures take longer than the networks here."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
 
 
 @pytest.fixture

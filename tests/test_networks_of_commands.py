@@ -1,7 +1,6 @@
 """Every command takes every kind of NETWORK, or says in one sentence why it does not."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -133,6 +132,7 @@ def _network(kind: str, command: str, folder: Path) -> str:
     }[kind]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(("command", "kind"), CELLS)
 def test_every_command_takes_every_network(
     command: str,
@@ -144,7 +144,6 @@ def test_every_command_takes_every_network(
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # without it there are tables, and no pictures
     if kind in ("registered", "hf-hub"):
         server: HubServer = request.getfixturevalue("hub")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")

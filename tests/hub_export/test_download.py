@@ -1,12 +1,9 @@
 """What goes wrong with a pull: one sentence for each, and nothing left behind."""
 
 import json
-import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from hub_export.files import PUBLISHED
 
 from ..hub_server import HubServer, environment
 from ..hub_server.repository import Blob
+from ..processes import WarmPython
 from .conftest import REPO, WEIGHTS, use
 from .test_verification import make_hostile
 
@@ -159,9 +157,7 @@ def test_a_cache_that_was_pruned_is_filled_again(
         pull(REPO)
 
 
-def test_a_cache_on_another_disk(
-    hub: HubServer, pushed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_on_another_disk(hub: HubServer, pushed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "link"))
@@ -352,16 +348,8 @@ print(json.dumps(messages))
 """
 
 
-def test_a_full_disk(hub: HubServer, pushed: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LIMITED, str(tmp_path / "back")],
-        env={**os.environ, **environment(hub, tmp_path / "home", "hf_alice")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_full_disk(hub: HubServer, pushed: str, tmp_path: Path, python: WarmPython) -> None:
+    done = python("-c", LIMITED, tmp_path / "back", **environment(hub, tmp_path / "home", "hf_alice"))
     cache, copy, weights = json.loads(done.stdout.splitlines()[-1])
     assert cache.endswith("home/hub, the cache, cannot be written: File too large.")
     assert copy.endswith("back cannot be written: File too large.")

@@ -1,9 +1,7 @@
 """The whole benchmark from a Hub on this machine: one process, and two that are killed and started again."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import fmean, stdev
@@ -17,6 +15,7 @@ from timm.data import create_transform, resolve_model_data_config
 
 from tests.distributed import run_on_two_processes, start_two_processes
 from tests.hub_server import environment, serve
+from tests.processes import WarmPython
 from timm_lp.experiments.data.loading import load_data
 
 from ..images import make_folder, make_parquet
@@ -100,15 +99,13 @@ def _trials(output_dir: Path) -> dict[str, dict]:
     }
 
 
-def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path) -> None:
+def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path, python: WarmPython) -> None:
     make_parquet(tmp_path / "hub" / "datasets" / "us" / "bugs", {"train": 6, "test": 7})
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     run = ("-m", MODULE, "--config", str(tmp_path / "recipe.yaml"), "--output-dir")
     with serve(tmp_path / "hub") as hub:
         variables = environment(hub, tmp_path / "home")
-        alone = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
-        command = [sys.executable, *run, str(tmp_path / "one")]
-        table = subprocess.run(command, env=alone, capture_output=True, text=True, check=True).stdout
+        table = python(*run, tmp_path / "one", CUDA_VISIBLE_DEVICES="", **variables).stdout
         pair = start_two_processes(*run, tmp_path / "two", cwd=tmp_path, **variables)
         _wait_for("us--bugs/convnext_tiny/base-seed1/trial.json", tmp_path / "two", pair)
         torn = _wait_for("us--bugs/*/*/checkpoint.pt", tmp_path / "two", pair)

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -89,12 +88,6 @@ def test_results_in_json(computed: tuple[str, str, Path]) -> None:
     assert len(fog) == 4
     with Image.open(computed[-1] / "report.png") as picture:
         assert picture.width > 300
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no pictures, which take longer than the networks here."""
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
 
 
 @pytest.fixture

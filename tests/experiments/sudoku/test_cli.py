@@ -70,6 +70,7 @@ def test_a_run_leaves_tables_results_and_networks(run: tuple[Path, str]) -> None
     assert trial["versions"].keys() >= {"timm-lp", "torch", "accelerate"}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_saved_network_gives_the_numbers_of_its_record(run: tuple[Path, str]) -> None:
     trial = _record(run[0], "lp2-seed1")
     network = load_sudoku(run[0] / TRIALS / "lp2-seed1")
@@ -125,12 +126,14 @@ def test_puzzles_that_do_not_fit_are_refused_before_the_training(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_output_folder_that_takes_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"`output_dir` must be a folder to write to, got '.*file'"):
         _main(tmp_path / "file")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     write_puzzles(tmp_path / "sudoku.csv", generate_puzzles(45, seed=0))
     flags = ["--stepwise-puzzles", "0", "--no-save-networks"]
@@ -144,6 +147,7 @@ def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     assert not [*(tmp_path / "out").rglob("*.safetensors")]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / TRIALS / "base-seed1"
     folder.mkdir(parents=True)
@@ -155,6 +159,7 @@ def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: py
     assert str(folder / "model.safetensors") in failed
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,6 +207,7 @@ def oriented(run: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ablates_saved_networks(oriented: Path) -> None:
     text = _main(oriented, "--ablate", "--ablate-draws", "3", "--ablate-puzzles", "4")
     assert "Ablation of 2 networks on 4 test puzzles" in text
@@ -271,6 +277,7 @@ def test_refuses_to_ablate_what_has_no_masks_or_is_not_there(oriented: Path, var
         _main(oriented, "--ablate", "--ablate-variant", variant)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_refuses_to_ablate_with_other_puzzles(oriented: Path, tmp_path: Path) -> None:
     write_puzzles(tmp_path / "other.csv", generate_puzzles(45, seed=7))
     with pytest.raises(SystemExit, match=r"`data` must be the puzzles of the trials, got others in .*other\.csv"):
