@@ -1,7 +1,6 @@
 import gc
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,20 @@ pytest.register_assert_rewrite("tests.layers.comparison", "tests.ops.shapes", "t
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 # A shell's background jobs ignore interruptions, and so would the tests of them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# They take longest, and begin first: else one worker is left with the last of them while the others have nothing to do.
+LONGEST = ("test_commands.py", "test_distributed.py", "test_plugin.py", "test_accelerator.py", "test_first_import.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let no test, nor a fixture that it is the first to ask for, depend on what others have drawn."""
+    torch.manual_seed(0)
 
 
 def pytest_collection_finish() -> None:
@@ -54,13 +67,9 @@ def nothing_frozen() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Close the way to the Hub, empty the cache, and let nothing wait; return an address at which nobody answers."""
-    from .hub_export.conftest import use
-
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    from .hub_export.conftest import silent_address, use
 
     def wait(seconds: float) -> None:
         raise AssertionError(f"waits {seconds} s")
@@ -70,8 +79,9 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=wait))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    use(address, monkeypatch)
-    return address
+    with silent_address() as address:
+        use(address, monkeypatch)
+        yield address
 
 
 @pytest.fixture

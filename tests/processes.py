@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT_S = 600
+TIMEOUT_S = 900
 # Runs the words of each line of its input, `-c CODE`, `-m MODULE` or a file, and arguments, in a copy of itself.
 SERVER = """
 import gc, json, os, runpy, signal, sys, types
@@ -37,8 +37,9 @@ for line in sys.stdin:
             code, sys.argv[0] = sys.argv[0], "-c"
             exec(code, vars(main))
         else:
-            sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(kind))
-            runpy.run_path(kind, run_name="__main__")
+            file = os.path.abspath(kind)
+            sys.argv, sys.path[0] = words, os.path.dirname(file)
+            runpy.run_path(file, run_name="__main__")
         sys.exit()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

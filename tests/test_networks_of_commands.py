@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,9 @@ def hub(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubS
 
 @pytest.fixture(autouse=True, scope="module")
 def _limits_measured_once() -> Iterator[None]:
-    """Measure the machine's best speeds, which takes seconds, for the first command alone."""
+    """Measure the machine's best speeds, which takes seconds, for the first command alone, and once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "machine_limits", cache(benchmark.machine_limits))
+        patch.setattr(benchmark, "machine_limits", cache(partial(benchmark.machine_limits, runs=1)))
         yield
 
 

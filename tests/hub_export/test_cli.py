@@ -23,6 +23,8 @@ from ..models.networks import SMALL, create
 from ..processes import WarmPython
 from .conftest import LABELS, REPO
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -3,8 +3,7 @@
 import json
 import re
 import shutil
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hub_export.files import PUBLISHED
 from ..hub_server import HubServer, environment
 from ..hub_server.repository import Blob
 from ..processes import WarmPython
-from .conftest import REPO, WEIGHTS, use
+from .conftest import REPO, WEIGHTS, silent_address, use
 from .test_verification import make_hostile
 
 
@@ -55,7 +54,8 @@ def test_a_fault_that_passes(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("hub_export.download.TIMEOUT_S", 1.0)
+    if "delay_s" in effects:
+        monkeypatch.setattr("hub_export.download.TIMEOUT_S", 1.0)
     fault = hub.inject(request_, times=1, **effects)
     folder = pull(REPO)
     assert (folder.name, fault.times) == (pushed, 0)
@@ -279,11 +279,10 @@ def test_other_files_are_not_downloaded(hub: HubServer, pushed: str, tmp_path: P
 
 
 @pytest.fixture
-def unplug(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def unplug(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Return a function after which nobody answers where the Hub was."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-    return lambda: use(url, monkeypatch)
+    with silent_address() as address:
+        yield lambda: use(address, monkeypatch)
 
 
 def test_no_network_and_nothing_in_the_cache(hub: HubServer, pushed: str, unplug: Callable[[], None]) -> None:

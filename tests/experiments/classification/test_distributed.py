@@ -67,9 +67,8 @@ main(sys.argv[2:])
 """
 
 
-def _on_two(*arguments: str | Path, cwd: Path, **variables: str) -> str:
-    done = run_on_two_processes(*arguments, cwd=cwd, **variables)
-    assert done.returncode == 0, done.stderr
+def _on_two(python: WarmPython, *arguments: str | Path, cwd: Path, **variables: str) -> str:
+    done = run_on_two_processes(python, *arguments, cwd=cwd, **variables)
     assert "Grad strides" not in done.stderr
     return done.stdout
 
@@ -112,7 +111,7 @@ def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path
         _kill(pair)
         finished = {name: trial["train_seconds"] for name, trial in _trials(tmp_path / "two").items()}
         torn.with_suffix(".partial").write_bytes(b"as far as it came")
-        again = _on_two(*run, tmp_path / "two", cwd=tmp_path, **variables)
+        again = _on_two(python, *run, tmp_path / "two", cwd=tmp_path, **variables)
         commit = hub.commit("us/bugs", "datasets")
 
     one, two = _trials(tmp_path / "one"), _trials(tmp_path / "two")
@@ -140,16 +139,16 @@ class Script(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Script:
+def script(tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> Script:
     folder = tmp_path_factory.mktemp("script")
     for split in ("train", "test"):
         make_folder(folder / "bugs", split, ("ant", "bee"), 3)
     (folder / "script.py").write_text(SCRIPT)
     network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
-    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "3"]
+    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "--shots", "8", "--epochs", "2"]
     settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
     run = [*network, *trials, *settings, "--track-accuracy", "--output-dir", folder / "trials"]
-    said = _on_two(folder / "script.py", folder / "bugs", *run, cwd=folder, HF_HOME=str(folder / "home"))
+    said = _on_two(python, folder / "script.py", folder / "bugs", *run, cwd=folder, HF_HOME=str(folder / "home"))
     return Script(said.splitlines(), folder / "trials")
 
 
@@ -163,10 +162,10 @@ def test_one_of_two_processes_reads_the_images(script: Script) -> None:
 
 
 @pytest.mark.exhaustive
-def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None:
+def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path, python: WarmPython) -> None:
     """Though the second waits for the first's download, and may wait long."""
     run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
-    done = run_on_two_processes("-m", MODULE, *run, cwd=tmp_path)
+    done = run_on_two_processes(python, "-m", MODULE, *run, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "timm-lp finetune: `dataset` must be one of" in done.stderr
     assert sum(line.startswith("timm-lp finetune: ") for line in done.stderr.splitlines()) == 2
@@ -191,7 +190,7 @@ def _mean_and_std(trials: dict[str, dict], prefix: str) -> str:
 def test_two_processes_test_the_model_that_they_save(script: Script) -> None:
     """Though each normalizes by its own share of a batch."""
     test, trials = load_data("digits").test, _trials(script.trials)
-    assert len(trials) == 2
+    assert len(trials) == 1
     for name, trial in trials.items():
         model = timm.create_model(f"local-dir:{script.trials / name}", pretrained=True).eval()
         transform = create_transform(**resolve_model_data_config(model))
