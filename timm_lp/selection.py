@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from .layers import LpConv2d
 from .layers.large_kernel import computes_as_conv2d
 from .variants import DEPTHWISE
 
@@ -64,6 +65,32 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
             "Pass `filter_fn=lambda module, fqn: True` to convert every Conv2d."
         ) from error
     return lambda module, fqn: module in selected
+
+
+def check_module(model: nn.Module) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be an nn.Module, got {model!r}. Build it first, with timm.create_model for instance."
+        )
+
+
+def masked_layers(model: nn.Module) -> dict[str, LpConv2d]:
+    """Return a network's layers with masks, each under one of its names.
+
+    Raises:
+        TypeError: If `model` is not an `nn.Module`.
+        ValueError: If it has none.
+    """
+    check_module(model)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LpConv2d)}
+    if not layers:
+        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
+    return layers
 
 
 def why_left_alone(conv: nn.Conv2d, tied: set[int]) -> str | None:

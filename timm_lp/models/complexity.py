@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..convert import fold_masks
+from ..merge import fold_masks
 from ..selection import NormsLeftOut
 
 
