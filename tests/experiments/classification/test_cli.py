@@ -129,7 +129,6 @@ def test_trials_with_other_settings_are_not_mixed(run: Run, recipe: Path, flag: 
         main(["--config", str(recipe), "--output-dir", str(run[-1]), flag, value])
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_lost_worker_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: object) -> None:
         raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
@@ -139,6 +138,7 @@ def test_a_lost_worker_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch
         main(["--config", str(recipe), "--output-dir", str(tmp_path)])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_failed_trial_shows_and_the_others_go_on(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,13 +294,13 @@ def test_the_best_trial_is_pushed_with_its_results(
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.usefixtures("no_pictures")
 def test_nothing_is_pushed_where_all_trials_failed(recipe: Path, tmp_path: Path) -> None:
     flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "--epochs", "2", "--push-to-hub", "me/net"]
     with pytest.raises(SystemExit, match="`push_to_hub` must have a trial that ended well, got none for 'me/net'"):
         main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_parquet_folders_run_with_shots_of_all(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,7 +70,6 @@ def test_a_run_leaves_tables_results_and_networks(run: tuple[Path, str]) -> None
     assert trial["versions"].keys() >= {"timm-lp", "torch", "accelerate"}
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_saved_network_gives_the_numbers_of_its_record(run: tuple[Path, str]) -> None:
     trial = _record(run[0], "lp2-seed1")
     network = load_sudoku(run[0] / TRIALS / "lp2-seed1")
@@ -80,6 +79,7 @@ def test_a_saved_network_gives_the_numbers_of_its_record(run: tuple[Path, str]) 
     assert found["number"] == pytest.approx(trial["metrics"]["number"] / 100, abs=0.01)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_command_of_a_record_repeats_the_trial(run: tuple[Path, str], tmp_path: Path) -> None:
     trial = _record(run[0], "lp2-seed2")
     words = trial["command"].split()
@@ -126,7 +126,6 @@ def test_puzzles_that_do_not_fit_are_refused_before_the_training(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_an_output_folder_that_takes_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"`output_dir` must be a folder to write to, got '.*file'"):
@@ -180,6 +179,7 @@ def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
     assert _files(tmp_path) == before, "it would diverge again"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_trial_without_its_network_runs_again_to_save_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _main(tmp_path, "--no-save-networks", "--epochs", "1", variants=["base"])
     assert not [*tmp_path.rglob("*.safetensors")]
@@ -207,7 +207,6 @@ def oriented(run: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_ablates_saved_networks(oriented: Path) -> None:
     text = _main(oriented, "--ablate", "--ablate-draws", "3", "--ablate-puzzles", "4")
     assert "Ablation of 2 networks on 4 test puzzles" in text
@@ -236,6 +235,7 @@ def test_ablates_saved_networks(oriented: Path) -> None:
     assert set(content["thresholds"].values()) == {3.0}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ablates_what_the_network_is_without_the_channels(oriented: Path) -> None:
     _main(oriented, "--ablate", "--ablate-draws", "1")
     rows = json.loads((oriented / "ablation.json").read_text())["rows"]
@@ -277,13 +277,13 @@ def test_refuses_to_ablate_what_has_no_masks_or_is_not_there(oriented: Path, var
         _main(oriented, "--ablate", "--ablate-variant", variant)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_refuses_to_ablate_with_other_puzzles(oriented: Path, tmp_path: Path) -> None:
     write_puzzles(tmp_path / "other.csv", generate_puzzles(45, seed=7))
     with pytest.raises(SystemExit, match=r"`data` must be the puzzles of the trials, got others in .*other\.csv"):
         _main(oriented, "--ablate", "--data", str(tmp_path / "other.csv"))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_folder_with_two_networks_names_those_that_can_be_ablated(oriented: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(oriented, tmp_path / "two")
     _main(folder, "--depth", "1", variants=["lp2"])
