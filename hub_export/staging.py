@@ -16,7 +16,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
-from timm_lp.convert import copy_network, fold_masks
+from timm_lp.merge import copy_network, fold_masks
 from timm_lp.models.loading import UnreachableError, create_model
 from timm_lp.models.saving import what_differs
 from timm_lp.models.user_networks import built_by

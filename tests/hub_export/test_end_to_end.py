@@ -3,8 +3,6 @@
 import pickle
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,9 @@ from timm_lp.trials.record import trial_folder
 from ..experiments.conftest import forget_format
 from ..experiments.images import make_folder
 from ..hub_server import HubServer
+from ..processes import WarmPython
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = {  # a size of images that they take, pixels, and a variant with masks
@@ -45,15 +46,10 @@ LOAD = """if True:
 """
 
 
-@pytest.fixture(autouse=True)
-def _tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # without it there are no pictures
-
-
 @pytest.mark.parametrize(
     "model", [pytest.param(name, marks=[pytest.mark.exhaustive] * ("tests" not in name)) for name in NETWORKS]
 )
-def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) -> None:
+def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path, python: WarmPython) -> None:
     (size, variant), run, data = NETWORKS[model], tmp_path / "run", tmp_path / "bugs"
     for split, first in (("train", 0), ("test", 50)):
         make_folder(data, split, ("dark", "light"), count=4, first=first)
@@ -82,14 +78,14 @@ def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) 
     subject = tmp_path / "subject"
     subject.write_bytes(pickle.dumps(network))  # as what measures memory in a process of its own gets it
     arguments = [model, str(size), *map(str, (subject, trial, pulled, tmp_path / "outputs"))]
-    subprocess.run([sys.executable, "-c", LOAD, *arguments], check=True, cwd=ROOT)
+    python("-c", LOAD, *arguments)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     expected = network.load().eval()(images).detach()
     for outputs in torch.load(tmp_path / "outputs"):
         torch.testing.assert_close(outputs, expected)
 
 
-def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> None:
+def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path, python: WarmPython) -> None:
     name = register_network("tests.user_networks:Tiny")
     network = timm.create_model(f"lp2_{name}", num_classes=3, lp_layers=["stem"])
     folder = str(hub_export.stage(network, tmp_path / "staged"))
@@ -102,8 +98,7 @@ def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> No
             except SystemExit as refused:
                 print(refused)
     """
-    run = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, cwd=ROOT, check=True)
-    refused, whole = run.stdout.splitlines()
+    refused, whole = python("-c", code, folder).stdout.splitlines()
     said = "of 'lp2_tests_user_networks_Tiny', which is built by {0}, .* --code {0}"
     assert re.search(said.format("tests.user_networks:Tiny"), refused)
     assert "is whole" in whole

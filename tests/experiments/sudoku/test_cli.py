@@ -82,6 +82,7 @@ def test_a_saved_network_gives_the_numbers_of_its_record(run: tuple[Path, str]) 
     assert found["number"] == pytest.approx(trial["metrics"]["number"] / 100, abs=0.01)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_command_of_a_record_repeats_the_trial(run: tuple[Path, str], tmp_path: Path) -> None:
     trial = _record(run[0], "lp2-seed2")
     words = trial["command"].split()
@@ -134,6 +135,7 @@ def test_an_output_folder_that_takes_nothing_is_refused(tmp_path: Path) -> None:
         _main(tmp_path / "file")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     write_puzzles(tmp_path / "sudoku.csv", generate_puzzles(45, seed=0))
     flags = ["--stepwise-puzzles", "0", "--no-save-networks"]
@@ -147,6 +149,7 @@ def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     assert not [*(tmp_path / "out").rglob("*.safetensors")]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / TRIALS / "base-seed1"
     folder.mkdir(parents=True)
@@ -158,6 +161,7 @@ def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: py
     assert str(folder / "model.safetensors") in failed
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +182,7 @@ def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
     assert _files(tmp_path) == before, "it would diverge again"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_trial_without_its_network_runs_again_to_save_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _main(tmp_path, "--no-save-networks", "--epochs", "1", variants=["base"])
     assert not [*tmp_path.rglob("*.safetensors")]
@@ -276,6 +281,7 @@ def test_ablates_saved_networks(oriented: Path) -> None:
     assert set(content["thresholds"].values()) == {3.0}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ablates_what_the_network_is_without_the_channels(oriented: Path) -> None:
     _main(oriented, "--ablate", "--ablate-draws", "1")
     rows = json.loads((oriented / "ablation.json").read_text())["rows"]
@@ -323,6 +329,7 @@ def test_refuses_to_ablate_with_other_puzzles(oriented: Path, tmp_path: Path) ->
         _main(oriented, "--ablate", "--data", str(tmp_path / "other.csv"))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_folder_with_two_networks_names_those_that_can_be_ablated(oriented: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(oriented, tmp_path / "two")
     _main(folder, "--depth", "1", variants=["lp2"])

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tests.distributed import run_on_two_processes
+from tests.processes import WarmPython
 from timm_lp.experiments.accelerator import create_accelerator, share_norms
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.experiments.sudoku.ablation_report import ablate
@@ -80,9 +81,8 @@ def _loss_curves(folder: Path) -> dict[str, list[float]]:
     return {name: [record["metrics"]["loss"], *record["history"]["train_loss"]] for name, record in records.items()}
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    done = run_on_two_processes("-m", __name__, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_two_processes_do_what_one_does(tmp_path: Path, python: WarmPython) -> None:
+    done = run_on_two_processes(python, "-m", __name__, cwd=tmp_path)
     assert "Grad strides" not in done.stderr
     accelerator = Accelerator(cpu=True)
     state, loss = _train(accelerator, batch_size=4)
