@@ -225,4 +225,10 @@ def _reason(error: Exception) -> str:
 
 
 _RUN: dict[str, Callable[[Any], None]] = {
-    "stage": _stage, "verify": _verify, "push": _push, "pull": _pull, "list": _list, "cards": _cards}
+    "stage": _stage,
+    "verify": _verify,
+    "push": _push,
+    "pull": _pull,
+    "list": _list,
+    "cards": _cards,
+}

@@ -89,7 +89,9 @@ def states_of(collection: Collection | None, entries: Sequence[Entry]) -> dict[E
     return {
         entry: "new"
         if (entry.type, entry.id) not in notes
-        else kept if notes[entry.type, entry.id] == entry.note else "changed"
+        else kept
+        if notes[entry.type, entry.id] == entry.note
+        else "changed"
         for entry in entries
     }
 

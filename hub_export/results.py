@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import Collection, CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi
 
 from timm_lp.files import TRIAL_FILE, write_json, write_text
-from timm_lp.reporting import to_latex
+from timm_lp.markup import to_latex
 from timm_lp.trials.record import TrialRecord, as_json
 
 from .cards.benchmark import benchmark_table, results_card

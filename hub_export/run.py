@@ -76,7 +76,11 @@ def find_run(run: str | Path, repo_id: str, seed: int | None) -> Run:
     """
     check_repo_id(repo_id)
     folder = Path(run).expanduser()
-    found = {network.record.folder: network.path for network in find_networks([str(folder)]).networks if network.record}
+    found = {
+        network.record.folder: network.path
+        for network in find_networks([str(folder)], see_images=False).networks
+        if network.record
+    }
     records = _tested_records(folder) if found else []
     _check_ended_well(records, seed)
     names = {record.folder: _repository(repo_id, record, several(records), seed) for record in records}
@@ -104,7 +108,7 @@ def _tested_records(folder: Path) -> list[TrialRecord]:
     if other := [record for record in records if record.metrics and "top1" not in record.metrics]:
         raise ValueError(
             f"`run` must hold trials with a top-1 accuracy, got {other[0].folder} without one. Only runs of "
-            "`timm-lp finetune` are published as a collection."
+            "`timm-lp finetune` are published as a collection; push a Sudoku trial by itself."
         )
     return sorted(records, key=lambda record: (record.data_folder, record.model, _row(record), record.seed))
 

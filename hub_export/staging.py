@@ -16,22 +16,21 @@ from timm.models import save_for_hf
 from torch import nn
 
 from timm_lp import LpConv2d
-from timm_lp.convert import copy_network, fold_masks
-from timm_lp.masks.overview import draw_overview
-from timm_lp.masks.statistics import layer_masks
+from timm_lp.merge import copy_network, fold_masks
 from timm_lp.models.loading import UnreachableError, create_model
 from timm_lp.models.saving import what_differs
 from timm_lp.models.user_networks import built_by
 from timm_lp.start import Start, pretrained_start
 from timm_lp.trials.networks import Subject, find_networks
 
-from .cards.card import render_card, trials_of
+from .cards.card import draw_masks, render_card, trials_of
 from .cards.evaluation import Trials
 from .cards.provenance import base_weights
 from .cards.records import read_speed, read_trials
 from .cards.templates import parse_name
 from .errors import HubError, VerificationError, clear_errors, first_line, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, check_new_folder, new_folder
+from .sudoku import stage_sudoku
 from .untrusted import BUILD_ERRORS, check_weights, clear_build_errors
 from .verification import reference_logits, write_manifest
 
@@ -61,7 +60,8 @@ def stage(
 
     Args:
         model: A network that `timm.create_model` built, or what names one: see `timm_lp.trials.networks.FORMS`. The
-            card of a trial's network shows its results, and those of its run that are comparable.
+            card of a trial's network shows its results, and those of its run that are comparable. Of a Sudoku network,
+            its folder; it takes no option but `license`.
         folder: New or empty.
         merged: Whether to publish the form for deployment, in which the masks are folded into plain convolutions; it
             loads as the `large_` network, without the masks.
@@ -89,6 +89,10 @@ def stage(
     folder = Path(folder).expanduser()
     check_new_folder(folder)
     named = None if isinstance(model, nn.Module) else _find(model)
+    if named is not None and named.is_sudoku:
+        others = {"merged": merged, "label_names": label_names, "results": results, "speed": speed}
+        _refuse({**others, "base_model": base_model}, named.name)
+        return stage_sudoku(named, folder, license)
     source = named.path if results is None and named and named.record else results
     trials = Trials() if source is None else read_trials(source)
     times = None if speed is None else read_speed(speed)
@@ -114,7 +118,7 @@ def stage(
             trials=trials,
             base=base,
             speed=times,
-            masks_image=MASKS if _draw(network, partial / MASKS) else None,
+            masks_image=MASKS if draw_masks(network, partial / MASKS) else None,
             benchmark=benchmark,
         )
         (partial / CARD).write_text(card, encoding="utf-8")
@@ -125,7 +129,7 @@ def stage(
 
 def _find(model: str | Path) -> Subject:
     """Return the one network that a name, a folder or a file stands for."""
-    networks = find_networks([str(model)]).networks
+    networks = find_networks([str(model)], see_images=False).networks
     if len(networks) > 1:
         names = ", ".join(network.name for network in networks[:_LISTED])
         more = f" and {len(networks) - _LISTED} more" if len(networks) > _LISTED else ""
@@ -133,6 +137,12 @@ def _find(model: str | Path) -> Subject:
             f"`model` must be one network, got {str(model)!r}, the folder of {names}{more}. Name one of them."
         )
     return networks[0]
+
+
+def _refuse(options: dict[str, Any], name: str) -> None:
+    """Refuse options that a Sudoku network does not take."""
+    if given := [option for option, value in options.items() if value]:
+        raise ValueError(f"`{given[0]}` must be left out with a Sudoku network, got it with {name}.")
 
 
 def _load(subject: Subject) -> nn.Module:
@@ -294,15 +304,3 @@ def _check_rebuilds(network: nn.Module, folder: Path, name: str) -> None:
         raise ValueError(
             f"`model` must be what timm.create_model({name!r}) builds with its arguments, got another: {difference}"
         )
-
-
-def _draw(network: nn.Module, path: Path) -> bool:
-    """Draw the masks if there are any, and tell whether that was done."""
-    if not any(isinstance(module, LpConv2d) for module in network.modules()):
-        return False
-    try:
-        draw_overview(layer_masks(network), path)
-    except ImportError as error:
-        _logger.warning("The card gets no picture of the masks: %s. Install timm-lp[hub] for it.", error)
-        return False
-    return True

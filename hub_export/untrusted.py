@@ -14,6 +14,8 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from timm_lp.files import parse_json
 from timm_lp.models.checkpoint import read_weights, without_prefix
+from timm_lp.models.sudoku import ARCHITECTURE as SUDOKU
+from timm_lp.models.sudoku import create_network
 from timm_lp.models.user_networks import unknown_network
 
 from .errors import VerificationError, first_line
@@ -54,6 +56,8 @@ def check_config(folder: Path) -> dict[str, Any]:
 
 def _problem(config: Any) -> str | None:
     """Return what is wrong with a configuration, to stand after "got one"."""
+    if isinstance(config, dict) and config.get("architecture") == SUDOKU:
+        return None if isinstance(config.get("model_args"), dict) else "without `model_args`"
     if not isinstance(config, dict) or not isinstance(config.get("pretrained_cfg"), dict):
         return "without `pretrained_cfg`"
     architecture, arguments, source = config.get("architecture"), config.get("model_args", {}), config["pretrained_cfg"]
@@ -166,6 +170,8 @@ def _build_without_memory(folder: Path, config: dict[str, Any]) -> dict[str, tor
     handle = register_module_module_registration_hook(stop_when_huge)
     try:
         with torch.device("meta"):
+            if config["architecture"] == SUDOKU:
+                return create_network(**config["model_args"]).state_dict()
             return timm.create_model(f"local-dir:{folder}", pretrained=False).state_dict()
     except BUILD_ERRORS as error:
         raise VerificationError(

@@ -14,6 +14,7 @@ from timm.models import get_model_input_config
 from torch import Tensor, nn
 
 from timm_lp.files import file_digest, parse_json
+from timm_lp.models.sudoku import SudokuNet, is_sudoku, load_sudoku
 
 from .errors import VerificationError, naming
 from .files import CARD, CONFIG, MANIFEST, PUBLISHED, WEIGHTS, check_regular_files, published_files
@@ -79,7 +80,8 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
     _check_files(folder, manifest)
     check_weights(folder)
     with clear_build_errors():
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        model = load_sudoku(folder) if is_sudoku(folder) else timm.create_model(f"local-dir:{folder}", pretrained=True)
+        model = model.eval()
         tensors, logits = tensor_digests(model), reference_logits(model)
     if changed := _differing(tensors, manifest["tensors"]):
         raise VerificationError(f"timm must load what was saved, but changes {_listed(changed)}.")
@@ -136,10 +138,13 @@ def _reference_image(input_size: tuple[int, ...]) -> Tensor:
 
 
 def reference_logits(model: nn.Module) -> list[float]:
-    """Return a network's output for the reference image, in evaluation mode and on the CPU."""
-    image = _reference_image(tuple(get_model_input_config(model)["input_size"]))
+    """Return a network's output for the reference image or board, in evaluation mode and on the CPU."""
+    if isinstance(model, SudokuNet):
+        example = torch.arange(81).remainder(10).reshape(1, 9, 9)
+    else:
+        example = _reference_image(tuple(get_model_input_config(model)["input_size"]))
     with torch.no_grad():
-        return model(image).flatten().tolist()
+        return model(example).flatten().tolist()
 
 
 def _logits_differ(actual: list[float], expected: list[float]) -> str | None:

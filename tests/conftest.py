@@ -1,7 +1,7 @@
 import gc
 import os
 import signal
-import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +12,27 @@ import torch
 
 import timm_lp.models
 
+from .processes import WarmPython, warm_python
+
 pytest.register_assert_rewrite("tests.layers.comparison", "tests.ops.shapes", "tests.networks")
 # The suite's tensors are tiny, and pytest-xdist runs it on every core; the processes that it starts inherit this.
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 # A shell's background jobs ignore interruptions, and so would the tests of them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# They take longest, and begin first: else one worker is left with the last of them while the others have nothing to do.
+LONGEST = ("test_commands.py", "test_distributed.py", "test_plugin.py", "test_accelerator.py", "test_first_import.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let no test, nor a fixture that it is the first to ask for, depend on what others have drawn."""
+    torch.manual_seed(0)
 
 
 def pytest_collection_finish() -> None:
@@ -29,6 +45,19 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def python() -> Iterator[WarmPython]:
+    """Return what runs Python in a process of its own, as a user starts it."""
+    with warm_python() as start:
+        yield start
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let matplotlib not be installed: pictures take longer than the networks here."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+
 @pytest.fixture
 def nothing_frozen() -> Iterator[None]:
     """Let garbage collection be as it is in a process that a user starts."""
@@ -38,13 +67,9 @@ def nothing_frozen() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Close the way to the Hub, empty the cache, and let nothing wait; return an address at which nobody answers."""
-    from .hub_export.conftest import use
-
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    from .hub_export.conftest import silent_address, use
 
     def wait(seconds: float) -> None:
         raise AssertionError(f"waits {seconds} s")
@@ -54,8 +79,9 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=wait))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    use(address, monkeypatch)
-    return address
+    with silent_address() as address:
+        use(address, monkeypatch)
+        yield address
 
 
 @pytest.fixture

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parents[1]
+from .processes import ROOT, WarmPython
+
 # Imports what most commands need, and runs the command line twice from there, with the variables that torchrun sets.
 START_TWO = """
 import os, runpy, socket, sys
 import accelerate, datasets, matplotlib.pyplot, pandas, scipy.stats, sklearn.metrics, timm, torchvision
 
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+kept = socket.socket()  # until the first of the two listens there, so that no other process gets its port
+kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+kept.bind(("127.0.0.1", 0))
+port = kept.getsockname()[1]
 children = []
 for rank in range(2):
     child = os.fork()
@@ -58,8 +60,8 @@ def start_two_processes(*arguments: str | Path, cwd: Path, **variables: str) -> 
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def run_on_two_processes(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Return what the two processes said at their end."""
-    started = start_two_processes(*arguments, cwd=cwd, **variables)
-    output, errors = started.communicate(timeout=600)
-    return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
+def run_on_two_processes(
+    python: WarmPython, *arguments: str | Path, cwd: Path, check: bool = True, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Return what two such processes said at their end."""
+    return python("-c", START_TWO, *arguments, cwd=cwd, check=check, CUDA_VISIBLE_DEVICES="", **variables)

@@ -1,9 +1,6 @@
 """Every module is imported and each command run on something small: what CONTRIBUTING runs on the lowest versions."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +10,8 @@ from timm_lp.cli import COMMANDS
 
 from .experiments.brain.allen import WINDOW, record
 from .experiments.images import make_parquet
+from .processes import WarmPython
 
-ROOT = Path(__file__).parents[1]
 TRIAL = "run/pictures/resnet18/lp2-seed1"
 SUDOKU = "sudoku --puzzles 30 --test-puzzles 3 --channels 4 --depth 2 --variants lp2 --seeds 1 --batch-size 9"
 # Each command line, which reads what those above it wrote, and where its results lie.
@@ -78,16 +75,11 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def ended(tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> Ended:
     folder = tmp_path_factory.mktemp("commands")
     make_parquet(folder / "pictures", {"train": 2, "test": 2})
     record(folder, 1)
-    command = [sys.executable, "-c", SCRIPT, json.dumps([*RUNS])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-c", SCRIPT, json.dumps([*RUNS]), cwd=folder)
     return Ended(folder, *json.loads(done.stdout))
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -8,6 +9,7 @@ from typing import BinaryIO
 import pytest
 
 from timm_lp.files import (
+    PICTURE_WIDTH,
     failures_name,
     file_digest,
     file_state,
@@ -18,6 +20,7 @@ from timm_lp.files import (
     write_text,
 )
 
+ROOT = Path(__file__).parents[1]
 FULL = "No space left on device; make room there or choose another folder, and run the same command again: "
 
 
@@ -43,7 +46,7 @@ def test_what_json_has_is_read() -> None:
 class Figure:
     """What is drawn, as far as `write_figure` asks."""
 
-    def savefig(self, file: BinaryIO, *, format: str) -> None:
+    def savefig(self, file: BinaryIO, *, format: str, **options: object) -> None:
         file.write(format.encode())
 
 
@@ -107,3 +110,14 @@ def test_a_files_state_tells_another_file_in_its_place(tmp_path: Path) -> None:
     assert file_state(str(path)) == before
     os.replace(other, path)
     assert file_state(path) != before
+
+
+def test_every_picture_can_be_read_in_a_papers_column_and_on_a_phone() -> None:
+    """Where it is `PICTURE_WIDTH` wide and has no text below 10 points, which matplotlib takes by itself."""
+    sources = {path: path.read_text() for path in (ROOT / "timm_lp").rglob("*.py")}
+    drawn = {path: text for path, text in sources.items() if "Figure(figsize" in text}
+    assert len(drawn) > 8
+    for path, text in drawn.items():
+        assert set(re.findall(r"Figure\(figsize=\((\w+),", text)) == {"PICTURE_WIDTH"}, path
+        assert min(map(float, re.findall(r"(?:fontsize|labelsize)=([\d.]+)", text)), default=10) >= 10, path
+    assert 10 * 3.3 / PICTURE_WIDTH >= 7  # points in a column of 3.3 inches

@@ -20,17 +20,17 @@ from .imports import (
 
 ROOT = Path(__file__).parents[1]
 TOOLS = (
-    *("timm_lp.command", "timm_lp.files", "timm_lp.lazy", "timm_lp.module_path", "timm_lp.recipes"),
+    *("timm_lp.command", "timm_lp.files", "timm_lp.lazy", "timm_lp.markup", "timm_lp.module_path", "timm_lp.recipes"),
     *("timm_lp.reporting", "timm_lp.settings", "timm_lp.start", "timm_lp.variants"),
 )
 DOORS = ("timm_lp", "timm_lp.__main__", "timm_lp.cli", "timm_lp.plugin")
 _TRIALS = "timm_lp.trials"
-_ACCELERATOR = "timm_lp.experiments.accelerator"
+_ACCELERATOR, _TRACKING = "timm_lp.experiments.accelerator", "timm_lp.experiments.tracking"
 # Rooms need not exist.
 ROOMS = Rooms(
     {
         **{tool: () for tool in TOOLS},
-        "timm_lp.reporting": ["timm_lp.files"],
+        "timm_lp.reporting": ["timm_lp.files", "timm_lp.markup"],
         "timm_lp.recipes": ["timm_lp.settings"],
         "timm_lp.command": ["timm_lp.recipes"],
         "timm_lp.module_path": ["timm_lp.command"],
@@ -39,7 +39,9 @@ ROOMS = Rooms(
         "timm_lp.layers": ["timm_lp.ops"],
         "timm_lp.selection": ["timm_lp.layers"],
         "timm_lp.notes": ["timm_lp.selection"],
-        "timm_lp.convert": ["timm_lp.notes"],
+        "timm_lp.merge": ["timm_lp.notes"],
+        "timm_lp.weight_decay": ["timm_lp.selection"],
+        "timm_lp.convert": ["timm_lp.merge", "timm_lp.weight_decay"],
         "timm_lp.models": ["timm_lp.convert"],
         "timm_lp._lora_layer": ["timm_lp.layers"],
         "timm_lp.lora": ["timm_lp._lora_layer"],
@@ -54,10 +56,11 @@ ROOMS = Rooms(
         "timm_lp.bench": [_TRIALS],
         "timm_lp.experiments": (),
         _ACCELERATOR: [_TRIALS],
+        _TRACKING: ["timm_lp.masks"],
         "timm_lp.experiments.data": [_TRIALS],
-        "timm_lp.experiments.classification": ["timm_lp.experiments.data", _ACCELERATOR],
+        "timm_lp.experiments.classification": ["timm_lp.experiments.data", _ACCELERATOR, _TRACKING],
         "timm_lp.experiments.robustness": ["timm_lp.experiments.classification"],
-        "timm_lp.experiments.sudoku": ["timm_lp.masks", _ACCELERATOR],
+        "timm_lp.experiments.sudoku": [_ACCELERATOR, _TRACKING],
         "timm_lp.experiments.receptive_fields": [_TRIALS],
         "timm_lp.experiments.brain": [_ACCELERATOR],
         "model_cards": (),

@@ -20,6 +20,8 @@ import timm.models
 
 from timm_lp import plugin
 
+from .processes import WarmPython
+
 # Executes `before`, and from there every case in a process of its own; prints for each what it writes to stderr, its
 # warnings, and after each of its statements what has been imported and what timm knows.
 SCRIPT = """
@@ -120,24 +122,29 @@ CASES = {
 }
 
 
-def run_cases(before: str, autoload: bool, folder: Path) -> dict[str, Any]:
+def run_cases(before: str, autoload: bool, folder: Path, python: WarmPython) -> dict[str, Any]:
     cases = {
         name: case.statements for name, case in CASES.items() if (case.before, case.autoload) == (before, autoload)
     }
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": str(int(autoload))}
-    command = [sys.executable, "-c", SCRIPT, json.dumps([before, cases])]
-    process = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
+    words = ["-c", SCRIPT, json.dumps([before, cases])]
+    if before and autoload:
+        process = python(*words, cwd=folder)
+    else:
+        command = [sys.executable, *words]
+        env = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": str(int(autoload))}
+        process = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     return json.loads(process.stdout)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("elsewhere")
     with ThreadPoolExecutor(max_workers=2) as pool:
         starts = sorted({(case.before, case.autoload) for case in CASES.values()})
-        return {k: v for cases in pool.map(lambda start: run_cases(*start, folder), starts) for k, v in cases.items()}
+        ended = pool.map(lambda start: run_cases(*start, folder, python), starts)
+        return {name: result for cases in ended for name, result in cases.items()}
 
 
 @pytest.mark.parametrize("name", CASES)

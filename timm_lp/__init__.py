@@ -9,8 +9,10 @@ from . import plugin
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .convert import lp_convert, lp_merge, spare_masks_from_weight_decay
+    from .convert import lp_convert
     from .layers import LpConv2d, lp_mask
+    from .merge import lp_merge
+    from .weight_decay import spare_masks_from_weight_decay
 
 __version__ = "0.1.0"
 __all__ = ["LpConv2d", "lp_convert", "lp_mask", "lp_merge", "spare_masks_from_weight_decay"]
@@ -19,8 +21,8 @@ _HOMES = {
     "LpConv2d": ".layers",
     "lp_convert": ".convert",
     "lp_mask": ".layers",
-    "lp_merge": ".convert",
-    "spare_masks_from_weight_decay": ".convert",
+    "lp_merge": ".merge",
+    "spare_masks_from_weight_decay": ".weight_decay",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

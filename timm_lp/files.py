@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 TRIAL_FILE = "trial.json"
+PICTURE_WIDTH = 4.6  # inches: text of 10 points, the least of any picture, has 7 in a paper's column or on a phone
+PICTURE_LETTERS = 56  # of a line of such text
+_PICTURE_DPI = 200
 
 _TRIAL = re.compile(r".+-seed\d+")  # the name of a trial's folder
 
@@ -27,17 +30,17 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_figure(path: str | Path, figure: Any, **options: Any) -> None:
+def write_figure(path: str | Path, figure: Any) -> None:
     """Write a picture that is complete or not there, whenever the process ends.
 
     Args:
         path: The file; its ending chooses the format, and `.png` is added where it has none.
-        figure: A figure of matplotlib's.
-        **options: Further arguments of its `savefig`.
+        figure: A figure of matplotlib's, `PICTURE_WIDTH` wide.
     """
     path, picture = Path(path), io.BytesIO()
     path = path if path.suffix else path.with_suffix(".png")
-    figure.savefig(picture, format=path.suffix.removeprefix("."), **options)
+    options = {"metadata": {"Software": None}} if path.suffix == ".png" else {}  # the same bytes from any matplotlib
+    figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=_PICTURE_DPI, **options)
     write_bytes(path, picture.getbuffer())
 
 

@@ -1,10 +1,9 @@
-"""A page of results: numbers as text, tables as Markdown, CSV and LaTeX, variants' colours, and the folder of all."""
+"""A page of results: numbers as text, tables as Markdown and CSV, variants' colours, and the folder of all."""
 
 import csv
 import io
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
@@ -14,27 +13,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .files import write_json, write_text
-
-NOTHING = "-"  # what stands for a number that is not there
+from .markup import NOTHING, to_latex
 
 _logger = logging.getLogger(__name__)
 
 _COLORS = {
-    **{"base": "#444444", "large": "#c44e52", "lp": "#3b6fb6", "lp2": "#3b6fb6", "lp4": "#4c9f9f", "lp8": "#55a868"},
-    **{"lp16": "#dd8452", "lp256f": "#9a6fb0"},
+    # Base, lp2 and large are told apart without colours too: dark, medium and light.
+    **{"base": "#222222", "large": "#e2725b", "lp": "#2b62ad", "lp2": "#2b62ad", "lp4": "#4c9f9f", "lp8": "#55a868"},
+    **{"lp16": "#f0b429", "lp256f": "#9a6fb0"},
 }
 _OTHER_COLOR = "#888888"
 _LINES_OF_PARTS = (":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (6, 4)))  # of variants such as `lp2@layer1`, in turn
-
-_TABLE = re.compile(r"^\|.*\|$")
-_PICTURE = re.compile(r"^!\[(?P<title>.*)\]\((?P<file>.*)\)$")
-_LATEX = {
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"±": r"$\pm$", "°": r"\textdegree{}", "·": r"\textperiodcentered{}", "<": "$<$", ">": "$>$"},
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-_MARKS = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>.+?)`|\[(?P<label>.+?)\]\((?P<link>.+?)\)|\\(?P<escaped>[*|])")
-_NEGATIVE = re.compile(r"(?<![^\s(])-(?=\d)")
 
 
 def number(value: float | None, spec: str) -> str:
@@ -125,87 +114,6 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence
     for row in rows:
         writer.writerow([row.get(name) for name in columns] if isinstance(row, Mapping) else row)
     return text.getvalue()
-
-
-def to_latex(markdown: str) -> str:
-    """Return a Markdown page as LaTeX: each table with booktabs' rules, under the paragraph above it as its caption.
-
-    Args:
-        markdown: Headings, paragraphs, lists, pictures and tables, with an empty line between them.
-    """
-    parts, caption = [r"% Needs \usepackage{booktabs}, of pictures \usepackage{graphicx}."], ""
-    for block in re.split(r"\n\s*\n", markdown.strip()):
-        lines = block.splitlines()
-        if all(map(_TABLE.match, lines)):
-            parts.append(_latex_table(lines, caption))
-            caption = ""
-            continue
-        if caption:
-            parts.append(caption)
-        caption = ""
-        if picture := _PICTURE.match(lines[0]):
-            parts.append(_latex_picture(picture["file"], _latex_text(picture["title"])))
-        elif lines[0].startswith("#"):
-            parts.append(rf"\paragraph{{{_latex_text(lines[0].lstrip('# '))}}}")
-        elif lines[0].startswith("- "):
-            items = [f"  \\item {_latex_text(line.removeprefix('- '))}" for line in lines]
-            parts.append("\n".join([r"\begin{itemize}", *items, r"\end{itemize}"]))
-        else:
-            caption = _latex_text(" ".join(lines))
-    return "\n\n".join([*parts, *([caption] if caption else [])]) + "\n"
-
-
-def _latex_table(lines: Sequence[str], caption: str) -> str:
-    header, rule, *body = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)
-    alignment = "".join("r" if cell.endswith(":") else "l" for cell in rule)
-    rows = [rf"    {' & '.join(map(_latex_text, cells))} \\" for cells in [header, *body]]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            *([rf"  \caption{{{caption}}}"] if caption else []),
-            rf"  \begin{{tabular}}{{{alignment}}}",
-            r"    \toprule",
-            rows[0],
-            r"    \midrule",
-            *rows[1:],
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-        ]
-    )
-
-
-def _latex_picture(file: str, caption: str) -> str:
-    return "\n".join(
-        [
-            r"\begin{figure}",
-            r"  \centering",
-            rf"  \includegraphics[width=\linewidth]{{{file}}}",
-            rf"  \caption{{{caption}}}",
-            r"\end{figure}",
-        ]
-    )
-
-
-def _latex_text(text: str) -> str:
-    """Return a line of Markdown as LaTeX."""
-    parts, end = [], 0
-    for mark in _MARKS.finditer(text):
-        parts.append(_latex_characters(text[end : mark.start()]))
-        if mark["bold"]:
-            parts.append(rf"\textbf{{{_latex_text(mark['bold'])}}}")
-        elif mark["code"]:
-            parts.append(rf"\texttt{{{_latex_characters(mark['code'])}}}")
-        else:
-            parts.append(_latex_characters(mark["label"] or mark["escaped"]))
-        end = mark.end()
-    return "".join([*parts, _latex_characters(text[end:])])
-
-
-def _latex_characters(text: str) -> str:
-    escaped = "".join(_LATEX.get(character, character) for character in text)
-    return "--" if escaped == NOTHING else _NEGATIVE.sub("$-$", escaped)
 
 
 def write_page(

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
 
+from .layers import LpConv2d
 from .layers.large_kernel import computes_as_conv2d
 from .variants import DEPTHWISE
 
@@ -18,10 +21,19 @@ FilterFn = Callable[[nn.Module, str], bool]
 
 
 _EXAMPLES = 5  # names of layers in a message
+_NORMS = (functional.batch_norm, functional.group_norm, functional.layer_norm)
 
 
 class NoSuchLayerError(ValueError):
     """`lp_layers` names nothing that can be converted."""
+
+
+class NormsLeftOut(TorchFunctionMode):
+    """Let norms return their input, for runs on the meta device: they keep its shape, and take most of the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function, unless it is a norm."""
+        return args[0] if func in _NORMS else func(*args, **(kwargs or {}))
 
 
 def feature_extractor_filter(model: nn.Module) -> FilterFn:
@@ -53,6 +65,32 @@ def feature_extractor_filter(model: nn.Module) -> FilterFn:
             "Pass `filter_fn=lambda module, fqn: True` to convert every Conv2d."
         ) from error
     return lambda module, fqn: module in selected
+
+
+def check_module(model: nn.Module) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be an nn.Module, got {model!r}. Build it first, with timm.create_model for instance."
+        )
+
+
+def masked_layers(model: nn.Module) -> dict[str, LpConv2d]:
+    """Return a network's layers with masks, each under one of its names.
+
+    Raises:
+        TypeError: If `model` is not an `nn.Module`.
+        ValueError: If it has none.
+    """
+    check_module(model)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LpConv2d)}
+    if not layers:
+        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
+    return layers
 
 
 def why_left_alone(conv: nn.Conv2d, tied: set[int]) -> str | None:
@@ -164,7 +202,7 @@ def _convs_that_see_a_map(model: nn.Module, input_size: tuple[int, ...]) -> set[
     }
     hooks = [module.register_forward_pre_hook(record) for module in model.modules() if isinstance(module, nn.Conv2d)]
     try:
-        with _evaluating(model), torch.no_grad(), torch.device("meta"):
+        with _evaluating(model), torch.no_grad(), torch.device("meta"), NormsLeftOut():
             functional_call(features, on_meta, (torch.empty(2, *input_size),), tie_weights=False)
     finally:
         for hook in hooks:

@@ -11,6 +11,9 @@ from typing import Any
 
 TINY = 1e-12  # least value where 0 would do nothing
 SEEDS = (0, 2**32 - 1)  # least and largest seed of numpy's generators
+TRACKERS = ("tensorboard", "wandb")
+TRACKER_HELP = "follow losses, accuracies and masks in tensorboard or wandb, each trial in a run of its own"
+TRACK_MASKS_HELP = "keep the masks of each epoch, for `timm-lp masks TRIAL --animate`"
 
 
 @dataclass(frozen=True)

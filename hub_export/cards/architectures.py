@@ -14,7 +14,7 @@ import timm
 from huggingface_hub import ModelCardData
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from timm_lp import lp_merge
 from timm_lp.layers import LpConv2d

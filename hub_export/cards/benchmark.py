@@ -95,9 +95,7 @@ def results_card(
     """
     configs: Any = [{"config_name": "default", "data_files": "report.csv"}]
     data = DatasetCardData(license=license, tags=[TAG, "timm"], pretty_name=one_line(name), configs=configs)
-    return render(
-        "results", data, name=name, collection=collection, report=report, picture=picture, networks=networks
-    )
+    return render("results", data, name=name, collection=collection, report=report, picture=picture, networks=networks)
 
 
 def _top1(group: Sequence[TrialRecord]) -> list[float]:

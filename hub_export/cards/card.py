@@ -1,12 +1,15 @@
 """A model's card: the README.md of its repository."""
 
+import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
 from timm.models import get_model_args, get_model_input_config
 from torch import nn
 
+from timm_lp.masks.overview import draw_overview
 from timm_lp.masks.statistics import layer_masks
 from timm_lp.models.user_networks import path_of
 
@@ -15,6 +18,8 @@ from .evaluation import Evaluation, Trials
 from .provenance import BaseWeights
 from .records import Speed
 from .templates import TAG, ModelName, architecture_facts, by, is_ours, package_url, parse_name, render
+
+_logger = logging.getLogger(__name__)
 
 REPOSITORY = "OWNER/NAME"  # stands in a card for the repository's name, which is known when it is pushed
 
@@ -96,6 +101,18 @@ def render_card(
         limits=sections.limits(num_classes, base, evaluations),
         source=architecture_facts()["architectures"].get(name.architecture, {}).get("source"),
     )
+
+
+def draw_masks(network: nn.Module, path: Path) -> bool:
+    """Draw the masks of a network if there are any, and tell whether that was done."""
+    layers = layer_masks(network)
+    try:
+        if layers:
+            draw_overview(layers, path)
+    except ImportError as error:
+        _logger.warning("The card gets no picture of the masks: %s. Install timm-lp[hub] for it.", error)
+        return False
+    return bool(layers)
 
 
 def trials_of(model: nn.Module, trials: Trials, merged: bool) -> Trials:

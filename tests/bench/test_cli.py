@@ -1,7 +1,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partialmethod
+from functools import cache, partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ LAYER = Layer(3, 2, 4, groups=2, batch=1)
 
 @pytest.fixture(autouse=True, scope="module")
 def _limits_measured_once() -> Iterator[None]:
-    """Measure the machine's best speeds, which takes seconds, for the first command alone."""
+    """Measure the machine's best speeds, which takes seconds, for the first command alone, and once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "machine_limits", cache(benchmark.machine_limits))
+        patch.setattr(benchmark, "machine_limits", cache(partial(benchmark.machine_limits, runs=1)))
         yield
 
 

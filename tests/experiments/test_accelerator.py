@@ -25,7 +25,8 @@ from timm_lp.experiments.accelerator import (
 )
 from timm_lp.models.sudoku import create_network
 
-from ..distributed import ROOT, one_process
+from ..distributed import one_process
+from ..processes import ROOT
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CORES = min(psutil.cpu_count(logical=False) or ALLOWED, ALLOWED)

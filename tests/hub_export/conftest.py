@@ -1,5 +1,7 @@
 import shutil
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +77,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) ->
     with serve() as server:
         use(server.url, monkeypatch)
         yield server
+
+
+@contextmanager
+def silent_address() -> Iterator[str]:
+    """Return an address at which nobody answers, and keep other processes from taking it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

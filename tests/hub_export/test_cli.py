@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,9 +18,12 @@ from torch import nn
 
 from hub_export.cli import main
 
-from ..hub_server import HubServer
+from ..hub_server import HubServer, environment
 from ..models.networks import SMALL, create
+from ..processes import WarmPython
 from .conftest import LABELS, REPO
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ROOT = Path(__file__).parents[2]
 
@@ -189,11 +193,9 @@ for command in json.loads(sys.argv[1]):
 EXTRAS = ["accelerate", "datasets", "matplotlib", "pandas", "psutil", "scipy", "sklearn", "statsmodels", "transformers"]
 
 
-def test_no_extra_is_needed(trial: Path, tmp_path: Path) -> None:
+def test_no_extra_is_needed(trial: Path, tmp_path: Path, python: WarmPython) -> None:
     commands = [["stage", str(trial), str(tmp_path / "new")], ["verify", str(tmp_path / "new")]]
-    script = [*("-W", "ignore", "-c"), WITHOUT.format(missing=EXTRAS), json.dumps(commands)]
-    done = subprocess.run([sys.executable, *script], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
+    done = python("-c", WITHOUT.format(missing=EXTRAS), json.dumps(commands))
     assert "Traceback" not in done.stderr
     assert "is whole" in done.stdout
     assert not (tmp_path / "new" / "masks.png").exists()
@@ -222,45 +224,16 @@ def test_a_foreign_file_in_a_trial_is_one_sentence(name: str, trial: Path, hub: 
     assert not hub.requests
 
 
-# Runs `python -m hub_export` with each command line in a process of its own, which has torch loaded already.
-START_ALL = """
-import gc, json, os, runpy, sys
-import torch, torchvision
-
-assert not {"timm", "timm_lp.command", "hub_export"} & sys.modules.keys()
-gc.freeze()  # or a collection at the end of each process would copy the memory that they share
-for place, arguments in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(f"{place}.txt", os.O_CREAT | os.O_WRONLY), 2)
-        sys.argv[1:] = arguments
-        runpy.run_module("hub_export", run_name="__main__", alter_sys=True)
-        sys.exit()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_the_sentence_is_the_last_thing_printed(trial: Path, tmp_path: Path) -> None:
+def test_the_sentence_is_the_last_thing_printed(trial: Path, tmp_path: Path, python: WarmPython) -> None:
     (trial / "trial.json").write_text("{}")
     torch.save(create("vgg16").state_dict(), tmp_path / "vgg.pth")
     arguments = ["--checkpoint", str(tmp_path / "vgg.pth"), "--model-args", json.dumps(SMALL["resnet18"])]
-    commands = [["push"], ["push", str(trial), REPO], ["push", "resnet18", REPO, *arguments]]
-    done = subprocess.run(
-        [sys.executable, "-c", START_ALL, json.dumps(commands)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["2", "1", "1"]
-    for place in range(len(commands)):
-        errors = (tmp_path / f"{place}.txt").read_text()
-        assert errors.splitlines()[-1].startswith("timm-lp hub push: ")
-        assert "Traceback" not in errors
-        assert "usage:" not in errors
+    for words, code in (([], 2), ([str(trial), REPO], 1), (["resnet18", REPO, *arguments], 1)):
+        done = python("-m", "hub_export", "push", *words, check=False)
+        assert done.returncode == code
+        assert done.stderr.splitlines()[-1].startswith("timm-lp hub push: ")
+        assert "Traceback" not in done.stderr
+        assert "usage:" not in done.stderr
 
 
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,15 +247,30 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
             main(["verify", "folder"])
 
 
+WALK_THROUGH = re.search(
+    r"<!-- walk-through -->\n```bash\n(.*?)```", (ROOT / "hub_export" / "README.md").read_text(), re.DOTALL
+)
+
+
+def test_the_steps_of_the_walk_through_in_the_readme(hub: HubServer, tmp_path: Path, python: WarmPython) -> None:
+    assert WALK_THROUGH is not None
+    steps = re.findall(r"(?ms)^(?:python - <<'CODE'\n(.*?)^CODE|timm-lp-hub (.*?))$", WALK_THROUGH[1])
+    assert len(steps) == 4
+    variables = environment(hub, tmp_path / "home", "hf_alice")
+    for code, command in steps:
+        words = ("-c", code) if code else ("-m", "hub_export", *shlex.split(command))
+        done = python(*words, cwd=tmp_path, **variables)
+    assert done.stdout == "equal logits: True\n"
+
+
+@pytest.mark.exhaustive
 def test_the_walk_through_in_the_readme_runs_offline(tmp_path: Path) -> None:
-    readme = (ROOT / "hub_export" / "README.md").read_text()
-    block = re.search(r"<!-- walk-through -->\n```bash\n(.*?)```", readme, re.DOTALL)
-    assert block is not None
+    assert WALK_THROUGH is not None
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     quiet = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     variables = {**os.environ, **quiet, "PATH": paths, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
-        ["bash", "-euc", block[1]],
+        ["bash", "-euc", WALK_THROUGH[1]],
         cwd=ROOT,
         env=variables,
         capture_output=True,

@@ -3,8 +3,6 @@
 import pickle
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import hub_export.cli
 import timm_lp.experiments.classification.cli
 import timm_lp.experiments.robustness.cli
 import timm_lp.masks.cli
+from timm_lp import LpConv2d
 from timm_lp.models import register_network
 from timm_lp.trials.networks import find_networks
 from timm_lp.trials.record import trial_folder
@@ -23,6 +22,9 @@ from timm_lp.trials.record import trial_folder
 from ..experiments.conftest import forget_format
 from ..experiments.images import make_folder
 from ..hub_server import HubServer
+from ..processes import WarmPython
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = {  # a size of images that they take, pixels, and a variant with masks
@@ -44,15 +46,10 @@ LOAD = """if True:
 """
 
 
-@pytest.fixture(autouse=True)
-def _tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # without it there are no pictures
-
-
 @pytest.mark.parametrize(
     "model", [pytest.param(name, marks=[pytest.mark.exhaustive] * ("tests" not in name)) for name in NETWORKS]
 )
-def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) -> None:
+def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path, python: WarmPython) -> None:
     (size, variant), run, data = NETWORKS[model], tmp_path / "run", tmp_path / "bugs"
     for split, first in (("train", 0), ("test", 50)):
         make_folder(data, split, ("dark", "light"), count=4, first=first)
@@ -81,14 +78,14 @@ def test_a_network_goes_all_the_way(model: str, hub: HubServer, tmp_path: Path) 
     subject = tmp_path / "subject"
     subject.write_bytes(pickle.dumps(network))  # as what measures memory in a process of its own gets it
     arguments = [model, str(size), *map(str, (subject, trial, pulled, tmp_path / "outputs"))]
-    subprocess.run([sys.executable, "-c", LOAD, *arguments], check=True, cwd=ROOT)
+    python("-c", LOAD, *arguments)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     expected = network.load().eval()(images).detach()
     for outputs in torch.load(tmp_path / "outputs"):
         torch.testing.assert_close(outputs, expected)
 
 
-def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> None:
+def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path, python: WarmPython) -> None:
     name = register_network("tests.user_networks:Tiny")
     network = timm.create_model(f"lp2_{name}", num_classes=3, lp_layers=["stem"])
     folder = str(hub_export.stage(network, tmp_path / "staged"))
@@ -101,29 +98,35 @@ def test_code_that_timm_does_not_have_is_named_by_its_user(tmp_path: Path) -> No
             except SystemExit as refused:
                 print(refused)
     """
-    run = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, cwd=ROOT, check=True)
-    refused, whole = run.stdout.splitlines()
+    refused, whole = python("-c", code, folder).stdout.splitlines()
     said = "of 'lp2_tests_user_networks_Tiny', which is built by {0}, .* --code {0}"
     assert re.search(said.format("tests.user_networks:Tiny"), refused)
     assert "is whole" in whole
 
 
-def test_the_readmes_own_network(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = (ROOT / "README.md").read_text().partition("## Convert your own\n")[2].partition("\n## ")[0]
-    convert, save = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    convert = convert.replace("small_100", "small_050").replace("pretrained=True", "num_classes=3")
+def test_the_first_pages_code_runs_as_it_stands(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With random weights where timm has its own on the Hub."""
     monkeypatch.chdir(tmp_path)
-    scope: dict[str, Any] = {"timm": timm}
-    exec(convert, scope)
-    model = scope["model"].eval()
-    exec(save, scope)
-    timm.models.push_to_hf_hub(model, "alice/my-network")
-    (command,) = re.findall(r"`timm-lp (hub push my-network) YOU/my-network`", section)
+    for name in ("resnet18.a1_in1k", "mobilenetv3_small_100.lamb_in1k"):
+        base = timm.create_model(name)
+        timm.models.save_for_hf(base, name, safe_serialization=True)
+        hub.seed(Path(name), f"timm/{name}")
+    page = (ROOT / "README.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    scopes: list[dict[str, Any]] = [{} for _ in snippets]
+    for code, scope in zip(snippets, scopes, strict=True):
+        exec(code, scope)
+    merged, converted = (scope["model"].eval() for scope in scopes)
+    assert not any(isinstance(module, LpConv2d) for module in merged.modules())
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(converted(images), base.eval()(images), rtol=1e-3, atol=1e-5)
+
+    timm.models.push_to_hf_hub(converted, "alice/my-network")
+    (command,) = re.findall(r"`timm-lp (hub push\s+my-network) YOU/my-network`", page)
     hub_export.cli.main([*command.split()[1:], "alice/with-card"])
     hub_export.cli.main(["pull", "alice/with-card", "--folder", "pulled"])
     assert "converted by lp_convert, p starting at 4" in Path("pulled", "README.md").read_text()
-    images = torch.randn(1, 3, 64, 64)
-    loaded = [scope["model"]]
-    loaded += [timm.create_model(name, pretrained=True) for name in ("hf-hub:alice/my-network", "local-dir:pulled")]
-    for network in loaded:
-        assert torch.equal(network.eval()(images), model(images))
+    for name in ("hf-hub:alice/my-network", "local-dir:pulled"):
+        assert torch.equal(timm.create_model(name, pretrained=True).eval()(images), converted(images))

@@ -1,9 +1,6 @@
 """Published networks through timm, transformers and segmentation_models_pytorch, without importing us."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from timm_lp import lp_convert
 
 from ..hub_server import HubServer, environment, serve
 from ..models.networks import create
+from ..processes import WarmPython
 from .conftest import LABELS
 
 # Each repository is seeded with a staged folder, as a push would leave it.
@@ -105,19 +103,10 @@ print(json.dumps(result))
 
 
 @pytest.fixture(scope="module")
-def result(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def result(hub: HubServer, tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> dict[str, Any]:
     home = tmp_path_factory.mktemp("home")
     repositories = [LP, MERGED, BY_HAND, f"{LP}@{hub.commit(LP)}"]
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(hub.root), *repositories],
-        cwd=home,
-        env={**os.environ, **environment(hub, home), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    process = python("-c", SCRIPT, hub.root, *repositories, cwd=home, **environment(hub, home))
     return json.loads(process.stdout.splitlines()[-1])
 
 

@@ -21,6 +21,8 @@ from timm_lp.experiments.classification.report import read_trials, write_report
 from ..hub_server import HubServer
 from ..trials.records import record, save_trial, write_trial
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 NAME = "alice/bench"
 NAMES = [f"{NAME}-base-seed1", f"{NAME}-lp2-seed1"]
 INPUT = {"pretrained_cfg": {"input_size": [3, 64, 64]}, "label_names": ["a", "b", "c"]}

@@ -4,7 +4,6 @@ import math
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,6 +23,8 @@ from timm_lp import lp_convert, lp_merge
 from ..models.networks import NUM_CLASSES, assert_same, create, create_trained, images, randomize
 from .conftest import LABELS
 from .test_verification import make_hostile
+
+pytestmark = pytest.mark.usefixtures("no_pictures")  # `staged` has one all the same
 
 
 @torch.no_grad()
@@ -46,6 +47,7 @@ def test_a_staged_network_is_the_network(network: nn.Module, staged: Path) -> No
         "masks.png",
         "model.safetensors",
     ]
+    assert len({path.stat().st_mode for path in staged.iterdir()}) == 1
     assert list(loaded.pretrained_cfg["label_names"]) == LABELS
 
 
@@ -192,12 +194,9 @@ def test_what_is_not_one_network(trial: Path, tmp_path: Path) -> None:
     for other in ("lp2-seed2", "base-seed1"):
         for name in ("config.json", "model.safetensors"):
             shutil.copy(trial / name, trial.parent / other / name)
-    (tmp_path / "sudoku").mkdir()
-    (tmp_path / "sudoku" / "config.json").write_text('{"architecture": "sudoku"}')
     torch.save({"fc.bias": torch.zeros(7)}, trial / "part.pth")
     for network, message in (
         (trial.parents[2], r"`model` must be one network, got '.*run', the folder of \S+base-seed1, .*\. Name one of"),
-        (tmp_path / "sudoku", "must be a network that sees images, got .*, a Sudoku network"),
         ("no_such_network", "`NETWORK` must be a registered name, .*, got 'no_such_network', which is neither a name"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -217,10 +216,8 @@ def test_a_base_network_is_staged(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_there_is_no_picture(
-    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    network: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, name, None)
     with caplog.at_level(logging.WARNING):
         folder = stage(network, tmp_path / "network")
     assert not (folder / "masks.png").exists()

@@ -25,6 +25,8 @@ from ..experiments.networks import TINY
 from ..hub_server import HubServer
 from .conftest import REPO
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 WEIGHTS = {"tag", "license", "origin_url", "paper_ids"}  # of timm's, in config.json
 SETTINGS = ["--model", "resnet18", "--dataset", "digits", "--shots", "1", "--epochs", "1", "--batch-size", "10"]
 SETTINGS += ["--img-size", "32", "--model-kwargs", *(f"{key}={value}".replace(" ", "") for key, value in TINY.items())]

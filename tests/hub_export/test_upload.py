@@ -17,6 +17,8 @@ from ..hub_server import HubServer
 from ..hub_server.repository import Blob
 from .conftest import LABELS, REPO
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 FILES = {"README.md", "config.json", "manifest.json", "masks.png", "model.safetensors"}
 
 

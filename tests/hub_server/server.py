@@ -2,12 +2,14 @@
 
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import RLock, Thread
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .answers import Answer, Refusal, Request
@@ -54,6 +56,11 @@ class HubServer(ThreadingHTTPServer):
         self.collections: dict[str, Collection] = {}
         if root is not None:
             self._seed_root(root)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print a request's traceback, but let a client hang up in silence: many do, early."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def server_close(self) -> None:
         super().server_close()
@@ -141,12 +148,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             chunks = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
+            while size := int(self._read().split(b";")[0], 16):
+                chunks.append(self._read(size))
+                self._read()
+            self._read()
             return b"".join(chunks)
-        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        return self._read(int(self.headers.get("Content-Length", 0)))
+
+    def _read(self, size: int | None = None) -> bytes:
+        """Return so many bytes of the request, or a line of it."""
+        content = self.rfile.readline() if size is None else self.rfile.read(size)
+        if len(content) < (1 if size is None else size):
+            raise ConnectionAbortedError("the client hung up within its request")
+        return content
 
     def _send(self, result: Answer, fault: Fault) -> None:
         if fault.lose_answer:

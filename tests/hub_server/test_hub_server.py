@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -274,6 +276,33 @@ def test_a_lost_answer_to_a_commit_that_was_made(hub: HubServer, alice: HfApi, f
     with pytest.raises(Exception, match="disconnected without sending a response"):
         commit(alice, {"README.md": CARD.encode() + b"more"})
     assert hub.commit(REPO) != first
+
+
+def answer_one_that_hung_up(hub: HubServer, request: bytes, reset: bool) -> None:
+    """Let the Hub handle a client that sent this and closed the connection, or reset it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client:
+            connection, address = listener.accept()
+            client.sendall(request)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
+    hub.process_request_thread(connection, address)
+
+
+def test_a_client_may_hang_up_in_silence_and_mistakes_are_printed(
+    hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = (
+        "Content-Length: 9\r\n\r\nhalf",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+        "Transfer-Encoding: chunked\r\n\r\n",
+    )
+    for rest, reset in (("\r\n", True), *((rest, False) for rest in cut)):
+        answer_one_that_hung_up(hub, f"GET /api/models HTTP/1.1\r\n{rest}".encode(), reset)
+    assert capsys.readouterr().err == ""
+    hub.inject("GET /api/models", call=lambda: 1 / 0)
+    with pytest.raises(HTTPException, match="closed connection without response"):
+        get(f"{hub.url}/api/models")
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_data_set_is_loaded(tmp_path: Path) -> None:

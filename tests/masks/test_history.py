@@ -37,6 +37,12 @@ def test_masks_come_back_as_they_were_kept(tmp_path: Path) -> None:
     assert all(file.stat().st_size < 2048 for file in (tmp_path / "masks").iterdir())
 
 
+def test_a_training_that_starts_again_leaves_no_masks_of_the_one_before(tmp_path: Path) -> None:
+    for epoch in (0, 1, 2, 0, 1):
+        keep_masks(_network(epoch), tmp_path, epoch)
+    assert list(read_masks(tmp_path)) == [0, 1]
+
+
 def test_a_network_without_masks_leaves_nothing(tmp_path: Path) -> None:
     keep_masks(nn.Conv2d(3, 4, 3), tmp_path, 0)
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,6 @@ import copy
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from timm_lp.masks.statistics import layer_masks, summarize
 from timm_lp.models import lp_models
 
 from ..networks import assert_unchanged, randomize, snapshot
+from ..processes import WarmPython
 from ..test_timm_families import NETWORKS, OTHER_SIZES, SIZE, SMALLER, STANDARDIZED
 
 SOME = (
@@ -144,7 +143,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, nn.
 
 
 def test_what_is_converted_by_hand_loads_where_nobody_imports_this_package(
-    saved: dict[str, tuple[Path, nn.Module]], tmp_path: Path
+    saved: dict[str, tuple[Path, nn.Module]], tmp_path: Path, python: WarmPython
 ) -> None:
     images = torch.randn(2, 1, 32, 32)
     torch.save(images, tmp_path / "images.pt")
@@ -152,7 +151,7 @@ def test_what_is_converted_by_hand_loads_where_nobody_imports_this_package(
     for kind, (folder, _) in saved.items():
         code.append(CREATE.format(folder=folder) + f"torch.save(model(images).detach(), {str(tmp_path / kind)!r})")
         code.append(f"print(sum(not parameter.requires_grad for parameter in model.parameters()), {kind!r})")
-    run = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, check=True)
+    run = python("-c", "\n".join(code), cwd=tmp_path)
     for kind, (_, network) in saved.items():
         assert error(torch.load(tmp_path / kind), network(images)) < 1e-6, kind
         frozen = sum(not parameter.requires_grad for parameter in network.parameters())
@@ -311,9 +310,9 @@ if __name__ == "__main__":
 """
 
 
-def test_the_registry_of_a_process_that_does_not_import_this_package(tmp_path: Path) -> None:
+def test_the_registry_of_a_process_that_does_not_import_this_package(tmp_path: Path, python: WarmPython) -> None:
     (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
-    subprocess.run([sys.executable, "elsewhere.py"], cwd=tmp_path, check=True)
+    python("elsewhere.py", cwd=tmp_path)
 
 
 def through_file(model: nn.Module) -> nn.Module:

@@ -1,9 +1,6 @@
 """Deployment: masks folded into plain convolutions, and exported networks that run without us."""
 
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from torch import Tensor, nn
 from timm_lp import LpConv2d, lp_convert
 
 from ..covering import covering
+from ..processes import WarmPython
 from .networks import NUM_CLASSES, assert_same, create_trained, images, randomize, stir
 
 
@@ -91,20 +89,11 @@ def test_blocks_with_a_merge_of_their_own(name: str, arguments: dict[str, Any]) 
     assert pickle.loads(pickle.dumps(model)).state_dict().keys() == model.state_dict().keys()
 
 
-def test_exported_program_runs_without_us(tmp_path: Path) -> None:
+def test_exported_program_runs_without_us(tmp_path: Path, python: WarmPython) -> None:
     merged = reparameterize_model(NETWORKS["convnext_tiny"]())
     torch.export.save(torch.export.export(merged, (images(),)), tmp_path / "model.pt2")
     torch.save((images(), run(merged, images())), tmp_path / "expected.pt")
-    process = subprocess.run(
-        [sys.executable, "-c", RUN_EXPORTED],
-        cwd=tmp_path,
-        env={**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    python("-c", RUN_EXPORTED, cwd=tmp_path)
 
 
 def test_onnx_runs_without_us(tmp_path: Path) -> None:

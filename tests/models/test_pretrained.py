@@ -1,10 +1,7 @@
 """`pretrained=True` from a real HTTP server on loopback, in a process of its own that knows nothing but timm."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from timm.models import save_for_hf
 from torch import Tensor
 
 from ..hub_server import HubServer, environment, serve
+from ..processes import WarmPython
 from .networks import NUM_CLASSES, create_trained, images, randomize
 
 BASE = "timm/resnet18.a1_in1k"
@@ -79,19 +77,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
 
 
 @pytest.fixture(scope="module")
-def result(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def result(hub: HubServer, tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> dict[str, Any]:
     home = tmp_path_factory.mktemp("home")
     before = len(hub.requests)  # other tests ask it too
-    process = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace("OWN", OWN), str(hub.root)],
-        cwd=home,
-        env={**os.environ, **environment(hub, home), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    process = python("-c", SCRIPT.replace("OWN", OWN), hub.root, cwd=home, **environment(hub, home))
     requests = [request for request in hub.requests[before:] if request.startswith("GET")]
     over_xet = r"/api/models/(.*)/xet-read-token/.*", r"/\1/resolve/main/model.safetensors"  # the Hub sees only these
     return {**json.loads(process.stdout), "downloads": sorted(re.sub(*over_xet, request) for request in requests)}

@@ -1,7 +1,5 @@
 """Classes and functions of the user's own, by their paths."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ from torch import nn
 from timm_lp import LpConv2d
 from timm_lp.models import register_network
 from timm_lp.models.user_networks import path_of, registered_name
+
+from ..processes import WarmPython
 
 PATH = "tests.user_networks:Tiny"
 NAME = "tests_user_networks_Tiny"
@@ -90,7 +90,7 @@ def test_names() -> None:
         timm.create_model("tests_user_networks_tiny", in_chans=1)
 
 
-def test_no_configuration_has_code_imported(tmp_path: Path) -> None:
+def test_no_configuration_has_code_imported(tmp_path: Path, python: WarmPython) -> None:
     """Anybody may have written it, so that its user must name the code."""
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
     config = '{"architecture": "lp2_evil_Net", "built_by": "evil:Net", "num_classes": 2, "pretrained_cfg": {}}'
@@ -104,6 +104,6 @@ def test_no_configuration_has_code_imported(tmp_path: Path) -> None:
             except (RuntimeError, ValueError) as error:
                 print(error)
     """
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    run = python("-c", code, cwd=tmp_path)
     assert "Unknown model (lp2_evil_Net)" in run.stdout
     assert "got . of 'lp2_evil_Net', which is built by evil:Net, code that timm does not have" in run.stdout

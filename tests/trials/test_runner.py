@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from timm_lp.files import TRIAL_FILE
 from timm_lp.models.loading import WEIGHTS_FILE
 from timm_lp.trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
-from timm_lp.trials.record import DivergedError, TrialRecord, UnreadableDataError
+from timm_lp.trials.record import DivergedError, FailedError, TrialRecord, UnreadableDataError
 from timm_lp.trials.runner import OnProgress, Runner, Task
 
 from .records import changed, record
@@ -57,6 +57,8 @@ class Toy:
     def train(self, folder: Path, on_progress: OnProgress) -> list[int]:
         checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, self.record.decisive(), 0)
         done = (checkpoint.load() or {"done": 0})["done"]
+        if done:
+            on_progress(done, None)
         while done < LENGTH:
             self.stop(done)
             done += 1
@@ -136,6 +138,24 @@ def test_the_bar_shows_the_trial_its_loss_and_its_steps(tmp_path: Path) -> None:
     assert seen == [0, 1, 2, 3, 3, 4, 5, 6]
 
 
+def test_the_time_left_is_reckoned_from_what_was_done_now(tmp_path: Path) -> None:
+    """Neither a trial that was finished before nor what a checkpoint has counts as fast work."""
+
+    def kill(step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Toy(record("lp2", 1, None), stop=kill))
+    run(tmp_path, Toy())
+    runner = Runner(tmp_path, Processes(), lambda value: value)
+    with tqdm(total=2 * LENGTH, file=StringIO()) as bar:
+        runner.run(Toy().task(), bar)
+        assert (bar.n, bar.initial) == (LENGTH, LENGTH)
+        runner.run(Toy(record("lp2", 1, None)).task(), bar)
+        assert (bar.n, bar.initial) == (2 * LENGTH, LENGTH + 2)
+
+
 def test_a_damaged_record_is_said_and_made_again(finished: Path, caplog: pytest.LogCaptureFixture) -> None:
     (finished / "dtd/resnet18/base-seed1" / TRIAL_FILE).write_bytes(b"")  # as a power cut may leave it
     toy = Toy()
@@ -198,12 +218,23 @@ def test_a_failure_is_recorded_and_tried_again_unless_it_is_final(
     assert again.steps == ([] if final else [2, 3]), "it goes on"
 
 
-def test_full_memory_of_one_of_several_processes_ends_the_run(tmp_path: Path) -> None:
-    def fail(step: int) -> None:
-        raise FAILURES["memory"][0]
+@pytest.mark.parametrize(
+    ("kind", "ends", "message"),
+    [
+        ("memory", torch.OutOfMemoryError, "16 GiB"),
+        ("unreadable", FailedError, r"lp2-seed1: DTD: image 7 cannot be read\. Mend it, and the same command goes on"),
+    ],
+)
+def test_what_one_of_several_processes_meets_ends_the_run(
+    tmp_path: Path, kind: str, ends: type[Exception], message: str
+) -> None:
+    """The others would wait for it for ever."""
 
-    with pytest.raises(torch.OutOfMemoryError):
-        run(tmp_path, Toy(stop=fail), Processes(num_processes=2))
+    def fail(step: int) -> None:
+        raise FAILURES[kind][0]
+
+    with pytest.raises(ends, match=message):
+        run(tmp_path, Toy(record("lp2", 1, None), stop=fail), Processes(num_processes=2))
 
 
 @pytest.mark.parametrize("name", [TRIAL_FILE, WEIGHTS_FILE])

@@ -12,8 +12,9 @@ from timm.data import resolve_model_data_config
 from timm.models import load_model_config_from_hf
 from torch import Tensor, nn
 
-from ..convert import lp_convert, lp_merge
+from ..convert import lp_convert
 from ..layers import LpConv2d
+from ..merge import lp_merge
 from ..models.loading import CONFIG_FILE, HUB
 from ..models.lp_models import FORM_ARGUMENTS
 from ..models.user_networks import path_of, registered_name

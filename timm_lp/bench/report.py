@@ -5,11 +5,12 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from ..files import write_figure
-from ..reporting import markdown_rows, number
+from ..files import PICTURE_WIDTH, write_figure
+from ..reporting import markdown_rows, number, variant_style
 
 Results = dict[str, Any]
 
+_FORMS = {"large": "without masks", "lp": "with masks"}  # in a picture
 _TOLERATED = 1.05  # of the time of "large"
 
 _COLUMNS = (
@@ -135,7 +136,7 @@ def plot(content: Results, path: Path) -> None:
     from matplotlib.figure import Figure
 
     results = content["results"][::-1]
-    figure = Figure(figsize=(9, 1.2 + 0.36 * len(results)), layout="constrained")
+    figure = Figure(figsize=(PICTURE_WIDTH, 1.4 + 0.75 * len(results)), layout="constrained")
     axes = figure.subplots()
     for offset, phase in ((0.18, "training"), (-0.18, "evaluation")):
         bars = [(y + offset, result) for y, result in enumerate(results) if "lp" in result[phase]]
@@ -150,14 +151,14 @@ def plot(content: Results, path: Path) -> None:
         ys = [y for y, _ in bars]
         axes.barh(ys, values, height=0.34, xerr=list(zip(*errors, strict=True)) or None, label=phase)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(results)), [", ".join(key(result)) for result in results])
-    axes.set_xlabel("time of the Lp-convolution / time of torch's convolution with the same kernels")
-    axes.legend()
-    write_figure(path, figure, dpi=120)
+    axes.set_yticks(range(len(results)), [fill(", ".join(key(result)), 24) for result in results])
+    axes.set_xlabel("time with masks / without")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    write_figure(path, figure)
 
 
 def plot_growth(content: Results, path: Path) -> None:
-    """Draw how the time of each kind of layer, a row, grows with its kernel in each mode, a column, as a picture.
+    """Draw how the time of each kind of layer grows with its kernel: the first mode, and the others faint.
 
     Args:
         content: What `run_benchmark` returned for layers.
@@ -170,20 +171,17 @@ def plot_growth(content: Results, path: Path) -> None:
 
     results = content["results"]
     families, modes = (list(dict.fromkeys(result[name] for result in results)) for name in ("family", "mode"))
-    figure = Figure(figsize=(3.4 * len(modes), 3 * len(families)), layout="constrained")
-    panels = figure.subplots(len(families), len(modes), squeeze=False, sharex="row", sharey="row")
-    for (row, family), (column, mode) in product(enumerate(families), enumerate(modes)):
-        axes = panels[row, column]
+    figure = Figure(figsize=(PICTURE_WIDTH, 0.8 + 2.8 * len(families)), layout="constrained")
+    panels = figure.subplots(len(families), 1, squeeze=False)[:, 0]
+    for (axes, family), (mode, form) in product(zip(panels, families, strict=True), product(modes, ("large", "lp"))):
         times = [result for result in results if (result["family"], result["mode"]) == (family, mode)]
-        for form in ("large", "lp"):
-            medians = [result["training"][form]["median_ms"] for result in times]
-            axes.plot([result["kernel_size"] for result in times], medians, marker="o", label=form)
+        medians = [result["training"][form]["median_ms"] for result in times]
+        style: dict[str, Any] = {"alpha": 0.35} if mode != modes[0] else {"marker": "o", "label": _FORMS[form]}
+        axes.plot([result["kernel_size"] for result in times], medians, color=variant_style(form)["color"], **style)
         axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        if row == 0:
-            axes.set_title(mode, fontsize="medium")
-        if column == 0:
-            axes.set_ylabel(f"{fill(family, 24)}\ntraining (ms)")
+        axes.set_title(fill(family, 50), fontsize=11)
         axes.set_xlabel("kernel (pixels)")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    write_figure(path, figure, dpi=120)
+        axes.set_ylabel("training (ms)")
+        axes.grid(alpha=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    write_figure(path, figure)

@@ -4,12 +4,14 @@ import ctypes
 import logging
 import os
 import platform
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import psutil
 import torch
 import torch.distributed as dist
@@ -19,6 +21,8 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
     broadcast_object_list,
     get_cpu_distributed_information,
+    is_tensorboard_available,
+    is_wandb_available,
     parse_flag_from_env,
 )
 from torch import Tensor, nn
@@ -35,18 +39,30 @@ _logger = logging.getLogger(__name__)
 _LONGEST_WAIT = timedelta(days=1)  # of the others, while the main process downloads or makes data
 
 
-def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, **options: Any) -> Accelerator:
+def create_accelerator(
+    *,
+    mixed_precision: str | None,
+    cpu_threads: int | None,
+    tracker: str | None = None,
+    output_dir: str | None = None,
+    **options: Any,
+) -> Accelerator:
     """Return what distributes the work. On CPUs, set the threads of this process, and let it keep freed memory.
 
     Args:
         mixed_precision: Number format; the launcher's if None.
         cpu_threads: Threads of a process on CPUs; if None, `OMP_NUM_THREADS` or its share of the cores.
+        tracker: `tensorboard` or `wandb`; None for neither.
+        output_dir: Where a tracker writes.
         **options: Further arguments of `Accelerator`.
 
     Raises:
-        ValueError: If the launcher's processes are not one job, the device has no such number format, or the launcher
-            accumulates gradients.
+        ValueError: If the tracker is not installed, the launcher's processes are not one job, the device has no such
+            number format, or the launcher accumulates gradients.
     """
+    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
+    if tracker is not None and not installed[tracker]():
+        raise ValueError(f"`tracker` must be installed, got {tracker!r}. `pip install {tracker}` brings it.")
     on_cpus = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     launched = get_cpu_distributed_information().world_size
     if on_cpus and launched == 1:
@@ -55,6 +71,8 @@ def create_accelerator(*, mixed_precision: str | None, cpu_threads: int | None, 
         cpu=on_cpus and launched > 1,  # unless Accelerate is told, each process is a job of its own
         mixed_precision=mixed_precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
+        log_with=tracker,
+        project_dir=output_dir,
         **options,
     )
     check_one_job(accelerator, launched)
@@ -95,6 +113,29 @@ def share(value: _T) -> _T:
     """Return, in each process, the value that the main process gives."""
     (shared,) = broadcast_object_list([value])
     return shared
+
+
+def generator_states(device: torch.device) -> dict[str, Any]:
+    """Return the states of this process's generators, as a checkpoint holds them: Python's, NumPy's and torch's.
+
+    Args:
+        device: The device that it computes on.
+    """
+    numpy: Any = np.random.get_state()
+    numpy = (numpy[0], numpy[1].tolist(), *numpy[2:])
+    states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
+    if device.type != "cpu":
+        states["device"] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def set_generator_states(states: dict[str, Any], device: torch.device) -> None:
+    """Let this process's generators go on from the states that `generator_states` returned."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if device.type != "cpu" and "device" in states:
+        torch.get_device_module(device).set_rng_state(states["device"])
 
 
 def check_one_job(accelerator: Accelerator, launched: int) -> None:

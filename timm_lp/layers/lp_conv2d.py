@@ -251,7 +251,8 @@ class LpConv2d(nn.Conv2d):
     def to_conv2d(self) -> nn.Conv2d:
         """Return a plain `nn.Conv2d` with the mask folded into its kernel, for deployment."""
         conv = build_like(nn.Conv2d, self, self.kernel_size, self.padding)
-        copy_weights(self, conv, self.masked_weight())
+        weight = self.weight if self.weight.is_meta else self.masked_weight()  # masks only cost time here too
+        copy_weights(self, conv, weight)
         return conv
 
     def fuse(self) -> nn.Conv2d:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..files import write_figure
+from ..files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
 from ..ops import lp_mask
 from ._conformation import conformation_matrix
 from .group import Group
@@ -17,11 +18,11 @@ from .statistics import LayerMasks, summarize
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MAX_LAYERS = 40
-_MAX_MASKS = 48  # of a layer
-_MASK_COLUMNS = 8
-_BLOCK_COLUMNS = 5
-_NAME_WIDTH = 36  # letters
+_MAX_LAYERS = 16
+_MAX_MASKS = 30  # of a layer
+_MASK_COLUMNS = 6
+_BLOCK_COLUMNS = 2
+_NAME_WIDTH = 24  # letters
 _GAP = 0.12  # between two masks, as a fraction of a mask
 _TAP_PIXELS = 8  # of the array that is drawn, at least this many for a mask's side
 
@@ -44,13 +45,13 @@ def draw_gallery(group: Group, path: str | Path) -> None:
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    write_figure(path, plot_gallery(group), dpi=110, metadata={"Software": None})
+    write_figure(path, plot_gallery(group))
 
 
 def plot_gallery(group: Group, *, in_order: bool = True) -> "Figure":
     """Draw masks of each layer, from the narrowest to the widest, as the kernel's taps have them; one if all are alike.
 
-    Of layers beyond 40, and of a layer's masks beyond 48, it draws that many, evenly from first to last.
+    Of layers beyond 16, and of a layer's masks beyond 30, it draws that many, evenly from first to last.
 
     Args:
         group: The masks.
@@ -67,10 +68,11 @@ def plot_gallery(group: Group, *, in_order: bool = True) -> "Figure":
     orders = {layer.fqn: _order(layer) if in_order else [*range(len(layer))] for layer in layers}
     shown = {fqn: min(len(order), _MAX_MASKS) for fqn, order in orders.items()}
     rows = [math.ceil(max(shown[layer.fqn] for layer in block) / _MASK_COLUMNS) for block in blocks]
-    heights = [0.55 + 2.6 / _MASK_COLUMNS * count for count in rows]  # inches
-    figure = Figure(figsize=(2.9 * max(columns, 2), 0.5 + sum(heights)), layout="constrained")
+    heights = [0.6 + 2.2 / _MASK_COLUMNS * count for count in rows]  # inches
+    figure = Figure(figsize=(PICTURE_WIDTH, 0.5 + sum(heights)), layout="constrained")
     some = f" ({len(layers)} of {len(group.layers)} layers)" if len(layers) < len(group.layers) else ""
-    figure.suptitle(f"{group.name}: masks by layer{some}, each layer's from the narrowest to the widest", fontsize=12)
+    order = "\neach layer's from narrow to wide" if in_order else ""
+    figure.suptitle(f"{fill(group.name, PICTURE_LETTERS)}{some}{order}", fontsize=11)
     grid = figure.subplots(len(blocks), columns, squeeze=False, height_ratios=heights)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -93,26 +95,26 @@ def draw_shapes(path: str | Path) -> None:
     rows: list[tuple[str, Sequence[str], Tensor]] = [
         ("exponent p", [f"{p:g}" for p in _P], torch.cat([_shape(p=p) for p in _P])),
         ("scale alpha", [f"{100 * s:.0f} %" for s in _SCALES], torch.cat([_shape(scale=s) for s in _SCALES])),
-        ("distortion gamma", [f"{gamma:g}" for gamma in _GAMMA], torch.cat([_shape(gamma=gamma) for gamma in _GAMMA])),
+        ("gamma", [f"{gamma:g}" for gamma in _GAMMA], torch.cat([_shape(gamma=gamma) for gamma in _GAMMA])),
         (
-            "rotation theta\n(gamma 3)",
+            "theta\n(gamma 3)",
             [f"{theta:g}°" for theta in _THETA],
             torch.cat([_shape(gamma=3.0, theta=theta) for theta in _THETA]),
         ),
         (
-            "angle of U\n(gamma 2, p 16)",
+            "angle of U\n(gamma 2,\np 16)",
             [f"{angle:g}°" for angle in _LEFT],
             torch.cat([_shape(p=16.0, gamma=2.0, left=angle) for angle in _LEFT]),
         ),
     ]
-    figure = Figure(figsize=(8.5, 9.2), layout="constrained")
+    figure = Figure(figsize=(PICTURE_WIDTH, 5.6), layout="constrained")
     grid = figure.subplots(len(rows), len(_P))
     for line, (label, values, masks) in zip(grid, rows, strict=True):
         for axes, value, mask in zip(line, values, masks, strict=True):
             _draw_shape(axes, mask[0], value)
         line[0].set_ylabel(label, fontsize=10)
-    figure.suptitle("One number changes in each row; the others are p 2, gamma 1, theta 0", fontsize=11)
-    write_figure(path, figure, dpi=110, metadata={"Software": None})
+    figure.suptitle("One number changes in each row", fontsize=11)
+    write_figure(path, figure)
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:
@@ -165,8 +167,8 @@ def _draw_layer(axes: Any, layer: LayerMasks, order: Sequence[int]) -> None:
     axes.imshow(mosaic(shown.mask(), _MASK_COLUMNS).numpy(), cmap="magma", vmin=0, vmax=1, interpolation="none")
     axes.set_anchor("NW")
     numbers = f"{line.kernel}, {count}\np {line.p_median:.2f}, gamma {line.gamma:.2f}"
-    axes.set_title(_shortened(layer.fqn), fontsize=8, fontweight="bold", loc="left", pad=24)
-    axes.text(0, 1.02, numbers, transform=axes.transAxes, fontsize=8, va="bottom")
+    axes.set_title(_shortened(layer.fqn), fontsize=10, fontweight="bold", loc="left", pad=30)
+    axes.text(0, 1.02, numbers, transform=axes.transAxes, fontsize=10, va="bottom")
 
 
 def _shape(p: float = 2.0, scale: float = 1.0, gamma: float = 1.0, theta: float = 0.0, left: float = 0.0) -> Tensor:

@@ -10,20 +10,23 @@ from safetensors.torch import save
 from torch import nn
 
 from ..files import write_bytes
-from .gallery import plot_gallery
+from .gallery import evenly, plot_gallery
 from .group import Group
-from .statistics import LayerMasks, layer_masks, pool
+from .statistics import LayerMasks, layer_masks, median, pool
 
 HISTORY_FOLDER = "masks"  # in a trial's folder
 _LAYERS = "layers"  # key of a file's metadata
 _FRAME_MS, _LAST_FRAME_MS = 150, 2000
-_DPI, _COLOURS = 70, 64  # of the animation
+_DPI, _COLOURS = 100, 48  # of the animation
+_MAX_LAYERS, _MAX_FRAMES = 4, 40
 
 History = Mapping[int, list[LayerMasks]]  # by the number of epochs
 
 
 def keep_masks(model: nn.Module, folder: Path, epoch: int) -> None:
     """Write the masks of a network that trains; of a network without masks, write nothing.
+
+    The first ones, of epoch 0, take the place of all that an earlier training left.
 
     Args:
         model: The network.
@@ -39,6 +42,8 @@ def keep_masks(model: nn.Module, folder: Path, epoch: int) -> None:
         return
     tensors = {f"{layer.fqn}.{name}": getattr(layer, name).float() for layer in layers for name in ("C", "log2p")}
     starts = [[layer.fqn, layer.kernel_size, layer.p_init, layer.sigma_init] for layer in layers]
+    for earlier in _files(folder) if epoch == 0 else ():
+        earlier.unlink()
     path = folder / HISTORY_FOLDER / f"epoch{epoch:05d}.safetensors"
     write_bytes(path, save(tensors, metadata={_LAYERS: json.dumps(starts)}))
 
@@ -52,10 +57,11 @@ def read_masks(folder: Path) -> History:
     Raises:
         ValueError: If a file is damaged, or another program's.
     """
-    return {
-        int(path.stem.removeprefix("epoch")): _read(path)
-        for path in sorted((folder / HISTORY_FOLDER).glob("epoch[0-9]*.safetensors"))
-    }
+    return {int(path.stem.removeprefix("epoch")): _read(path) for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / HISTORY_FOLDER).glob("epoch[0-9]*.safetensors"))
 
 
 def _read(path: Path) -> list[LayerMasks]:
@@ -98,6 +104,9 @@ def pool_histories(folders: Sequence[Path]) -> History:
 def animate(name: str, history: History, path: Path) -> None:
     """Write a GIF of masks forming: a frame an epoch, each mask where it stays, in the order of their last sizes.
 
+    Of networks with more than four layers, it shows the four whose masks end the furthest from round; of more than 40
+    epochs, that many, evenly from first to last.
+
     Args:
         name: What the pictures call the network.
         history: What `read_masks` returned, with an epoch or more.
@@ -108,15 +117,23 @@ def animate(name: str, history: History, path: Path) -> None:
     """
     from PIL import Image
 
-    orders = [layer.radius_in_kernel.argsort(stable=True) for layer in history[max(history)]]
-    frames = []
-    for epoch, layers in history.items():
-        ordered = [layer.pick(order) for layer, order in zip(layers, orders, strict=True)]
+    last = history[max(history)]
+    orders = [(number, last[number].radius_in_kernel.argsort(stable=True)) for number in _least_round(last)]
+    pictures = []
+    for epoch in evenly(list(history), _MAX_FRAMES):
+        ordered = [history[epoch][number].pick(order) for number, order in orders]
         picture = io.BytesIO()
         figure = plot_gallery(Group(f"{name}, epoch {epoch}", (), ordered), in_order=False)
         figure.savefig(picture, format="png", dpi=_DPI)
-        frames.append(Image.open(picture).convert("RGB").quantize(_COLOURS))
-    file = io.BytesIO()
+        pictures.append(Image.open(picture).convert("RGB"))
+    palette, file = pictures[-1].quantize(_COLOURS), io.BytesIO()
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     write_bytes(path, file.getvalue())
+
+
+def _least_round(layers: Sequence[LayerMasks]) -> list[int]:
+    """Return the places of the layers whose masks have the largest median distortion, in the network's order."""
+    gammas = [median(layer.conformation.gamma) for layer in layers]
+    return sorted(sorted(range(len(gammas)), key=gammas.__getitem__)[-_MAX_LAYERS:])

@@ -10,7 +10,7 @@ from typing import Any
 import timm
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..layers import LpConv2d
 from ..trials.networks import Subject, find_networks, short_names

@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..files import write_figure
+from ..files import PICTURE_WIDTH, write_figure
 from .gallery import evenly
 from .statistics import LayerMasks, Spread, all_masks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MAX_DRAWN_LAYERS = 24
-_GALLERY_COLUMNS = 8
-_NAME_WIDTH = 24  # letters of a layer's name on a line
+_MAX_DRAWN_LAYERS = 12
+_GALLERY_COLUMNS = 3
+_NAME_WIDTH = 18  # letters of a layer's name on a line
 _GAP = 0.08  # between two masks, as a fraction of a mask
-_EXAMPLES = ("narrowest", "median", "widest", "longest", "lowest p", "highest p")
+_EXAMPLES = ("narrow", "mid", "wide", "long", "low p", "high p")
+_DASHED = "dashed: the kernel before it was enlarged"
+_PROFILES_HEIGHT = 5.0  # inches
 
 
 def show(model: nn.Module) -> "Figure":
     """Return a picture of the masks of a network in memory, of any library; notebooks show it.
 
-    It has p, sigma and gamma from layer to layer, and six telling masks of each layer; beyond 24 layers, those of 24
+    It has p, sigma and gamma from layer to layer, and six telling masks of each layer; beyond 12 layers, those of 12
     layers from first to last. `show(model).savefig("masks.png")` writes it.
 
     Args:
@@ -50,7 +52,7 @@ def draw_overview(layers: Sequence[LayerMasks], path: str | Path) -> None:
         ImportError: If matplotlib is not installed.
         ValueError: If there are none.
     """
-    write_figure(path, plot_overview(layers), dpi=100, metadata={"Software": None})
+    write_figure(path, plot_overview(layers))
 
 
 def plot_overview(layers: Sequence[LayerMasks]) -> "Figure":
@@ -68,22 +70,19 @@ def plot_overview(layers: Sequence[LayerMasks]) -> "Figure":
     if not layers:
         raise ValueError("`layers` must be those of a network with masks, got none. Draw none of a network without.")
     drawn = evenly(layers, _MAX_DRAWN_LAYERS)
-    heading = "Masks of each layer"
-    if len(drawn) < len(layers):
-        heading += f" ({len(drawn)} of {len(layers)} layers)"
-    heading += "; dashed: the kernel before it was enlarged"
+    some = f" ({len(drawn)} of {len(layers)} layers)" if len(drawn) < len(layers) else ""
     if all(layer.are_alike for layer in layers):
-        figure = Figure(figsize=(12, 0.6 + 2.1 * math.ceil(len(drawn) / _GALLERY_COLUMNS)), layout="constrained")
-        figure.suptitle(heading.replace("Masks", "The mask, one for all channels,"), fontsize=11)
+        height = 0.7 + 2.3 * math.ceil(len(drawn) / _GALLERY_COLUMNS)
+        figure = Figure(figsize=(PICTURE_WIDTH, height), layout="constrained")
+        figure.suptitle(f"The mask of all channels, by layer{some}\n{_DASHED}", fontsize=11)
         _draw_gallery(figure, drawn)
     else:
-        columns = 2 if len(drawn) > 6 else 1
-        rows = math.ceil(len(drawn) / columns)
-        figure = Figure(figsize=(12 if columns == 2 else 7, 2.6 + 0.9 * rows), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 0.9 * rows], squeeze=False).flat
-        bottom.suptitle(heading, fontsize=11)
+        heights = [_PROFILES_HEIGHT, 0.9 + 0.85 * len(drawn)]
+        figure = Figure(figsize=(PICTURE_WIDTH, sum(heights)), layout="constrained")
+        top, bottom = figure.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
+        bottom.suptitle(f"Masks by layer{some}\n{_DASHED}", fontsize=11)
         _draw_profiles(top, layers)
-        _draw_examples(bottom.subplots(rows, columns, squeeze=False), drawn)
+        _draw_examples(bottom.subplots(len(drawn), 1, squeeze=False), drawn)
     return figure
 
 
@@ -94,7 +93,7 @@ def _draw_gallery(figure: Any, layers: Sequence[LayerMasks]) -> None:
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, layer in zip(grid.flat, layers, strict=False):
-        axes.set_title("\n".join([*_wrapped(layer.fqn), *_numbers(layer)]), fontsize=8)
+        axes.set_title("\n".join([*_wrapped(layer.fqn), *_numbers(layer)]), fontsize=10)
         _draw_mask(axes, layer, _example_masks(layer)[0], 0.0)
 
 
@@ -102,12 +101,12 @@ def _draw_profiles(figure: Any, layers: Sequence[LayerMasks]) -> None:
     """Plot p, sigma over its start, and gamma, from the first layer to the last."""
     profiles = {
         "p": [Spread.of(layer.p) for layer in layers],
-        "sigma / sigma at the start": [Spread.of(layer.sigma_change) for layer in layers],
+        "sigma / its start": [Spread.of(layer.sigma_change) for layer in layers],
         "gamma (1: round)": [Spread.of(layer.conformation.gamma) for layer in layers],
     }
-    figure.suptitle("From layer to layer; line: median of the masks, band: smallest to largest", fontsize=11)
+    figure.suptitle("Median of the masks; band: smallest to largest", fontsize=11)
     places = range(1, len(layers) + 1)
-    for axes, (label, spreads) in zip(figure.subplots(1, len(profiles)), profiles.items(), strict=True):
+    for axes, (label, spreads) in zip(figure.subplots(len(profiles), 1, sharex=True), profiles.items(), strict=True):
         finite = [value for spread in spreads for value in spread if math.isfinite(value)] or [1.0]
         low, high = min(finite), max(finite)
         axes.set_ylim(0.98 * low, 1.02 * high)  # so that rounding does not look like a difference
@@ -115,21 +114,19 @@ def _draw_profiles(figure: Any, layers: Sequence[LayerMasks]) -> None:
         largest = [min(spread.max, 2 * high) for spread in spreads]  # a mask of infinite width leaves the picture
         axes.fill_between(places, smallest, largest, alpha=0.25, linewidth=0)
         axes.plot(places, [spread.median for spread in spreads], marker="o", markersize=3, linewidth=1)
-        axes.set_xlabel("layer", fontsize=10)
-        axes.set_ylabel(label, fontsize=10)
-        axes.tick_params(labelsize=9)
+        axes.set_ylabel(label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.grid(alpha=0.3)
+    axes.set_xlabel("layer")
 
 
 def _draw_examples(grid: Any, layers: Sequence[LayerMasks]) -> None:
-    """Draw a strip of masks for each layer, column by column."""
+    """Draw a strip of masks for each layer."""
     for axes in grid.flat:
         axes.set_axis_off()
-    for index, layer in enumerate(layers):
-        column, row = divmod(index, len(grid))
-        _draw_strip(grid[row, column], layer, with_header=row == 0)
+    for row, layer in enumerate(layers):
+        _draw_strip(grid[row, 0], layer, with_header=row == 0)
 
 
 def _draw_strip(axes: Any, layer: LayerMasks, *, with_header: bool) -> None:
@@ -139,15 +136,15 @@ def _draw_strip(axes: Any, layer: LayerMasks, *, with_header: bool) -> None:
     for index, mask in enumerate(masks):
         _draw_mask(axes, layer, mask, index * pitch)
     if len(masks) == 1:
-        axes.text(pitch + 0.1, 0.5, "all alike", va="center", fontsize=9)
+        axes.text(pitch + 0.1, 0.5, "all alike", va="center")
     for index, example in enumerate(_EXAMPLES if with_header else ()):
-        axes.text(index * pitch + 0.5, 1.08, example, ha="center", va="bottom", fontsize=9)
-    axes.set_xlim(-2.8, len(_EXAMPLES) * pitch)
+        axes.text(index * pitch + 0.5, 1.08, example, ha="center", va="bottom", fontsize=10)
+    axes.set_xlim(-4.2, len(_EXAMPLES) * pitch)
     axes.set_ylim(0, 1)
     name = _wrapped(layer.fqn)
     for index, line in enumerate([*name, *_numbers(layer)]):
         bold = "bold" if index < len(name) else "normal"
-        axes.text(-0.1, 1 - index * 0.21, line, ha="right", va="top", fontsize=9, fontweight=bold)
+        axes.text(-0.15, 1.05 - index * 0.34, line, ha="right", va="top", fontweight=bold)
 
 
 def _draw_mask(axes: Any, layer: LayerMasks, mask: Tensor, left: float) -> None:

@@ -3,20 +3,21 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..files import write_figure
+from ..files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
 from .group import Group
 from .statistics import ELONGATED, ORIENTED, LayerMasks, median
 
 _MAX_GAMMA = 100.0  # what is longer is drawn there
 _GAMMA_TICKS = (1.0, ORIENTED, 1.5, 2.0, ELONGATED, 5.0, 10.0, 20.0, 50.0, 100.0)
 _WHISKERS = (0.05, 0.95)
-_MAX_NAMES = 24  # layers whose names fit below an axis
-_GREY = "0.45"
+_MAX_NAMES = 12  # layers whose names fit below an axis
+_GREY = "0.35"
 
 
 def plot_p(groups: Sequence[Group], path: str | Path) -> None:
@@ -31,8 +32,8 @@ def plot_p(groups: Sequence[Group], path: str | Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
-    overall, by_layer = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2.6])
+    figure = Figure(figsize=(PICTURE_WIDTH, 3.6), layout="constrained")
+    overall, by_layer = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
     layers = [layer for group in groups for layer in group.layers]
     low, high = _limits([layer.p for layer in layers], [layer.p_init for layer in layers])
     for index, group in enumerate(groups):
@@ -45,16 +46,16 @@ def plot_p(groups: Sequence[Group], path: str | Path) -> None:
         for start in {layer.p_init for layer in group.layers}:
             for axes in (overall, by_layer):
                 axes.axhline(start, color=color, linestyle="--", linewidth=1)
-    overall.set_xlabel("share of all masks (%)")
+    overall.set_xlabel("all (%)")
     overall.set_ylabel("p (dashed: its start)")
     _number_logarithmic_axis(overall, low, high)
-    by_layer.set_xlabel("layer (line: median, band: 5 to 95 % of its masks)")
+    by_layer.set_xlabel("layer (band: 5 to 95 %)")
     by_layer.xaxis.get_major_locator().set_params(integer=True)
-    by_layer.legend(fontsize=9)
+    figure.legend(*by_layer.get_legend_handles_labels(), loc="outside lower center", frameon=False)
     for axes in (overall, by_layer):
         axes.grid(alpha=0.3)
-    figure.suptitle("Exponent p of the masks", fontsize=12)
-    write_figure(path, figure, dpi=110, metadata={"Software": None})
+    figure.suptitle("Exponent p of the masks", fontsize=11)
+    write_figure(path, figure)
 
 
 def plot_conformation(group: Group, path: str | Path) -> None:
@@ -69,14 +70,14 @@ def plot_conformation(group: Group, path: str | Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    grid = figure.add_gridspec(2, 2, width_ratios=[1.2, 1])
-    _plot_alpha(figure.add_subplot(grid[0, 0]), group.layers)
-    _plot_gamma(figure.add_subplot(grid[0, 1]), group.layers)
-    _plot_theta(figure.add_subplot(grid[1, 0]), group.layers)
-    _plot_directions(figure.add_subplot(grid[1, 1], projection="polar"), group.layers)
-    figure.suptitle(f"{group.name}: conformation of the masks", fontsize=12)
-    write_figure(path, figure, dpi=110, metadata={"Software": None})
+    figure = Figure(figsize=(PICTURE_WIDTH, 14), layout="constrained")
+    grid = figure.add_gridspec(4, 1, height_ratios=[1, 1, 1, 1.2])
+    _plot_alpha(figure.add_subplot(grid[0]), group.layers)
+    _plot_gamma(figure.add_subplot(grid[1]), group.layers)
+    _plot_theta(figure.add_subplot(grid[2]), group.layers)
+    _plot_directions(figure.add_subplot(grid[3], projection="polar"), group.layers)
+    figure.suptitle(fill(f"{group.name}: conformation of the masks", PICTURE_LETTERS), fontsize=11)
+    write_figure(path, figure)
 
 
 def _plot_band(axes: Any, values: Sequence[Tensor], color: str, label: str) -> None:
@@ -95,8 +96,8 @@ def _plot_alpha(axes: Any, layers: Sequence[LayerMasks]) -> None:
         axes.hlines(start, depth - 0.45, depth + 0.45, color="C3", linewidth=1.5)
     axes.plot([], [], color="C3", linewidth=1.5, label="start")
     _number_logarithmic_axis(axes, *_limits(cut, starts))
-    axes.set_ylabel(r"scale $\alpha$ (pixels; drawn to the kernel's diagonal)", fontsize=9)
-    axes.legend(fontsize=9)
+    axes.set_ylabel(r"scale $\alpha$ (pixels)")
+    axes.legend()
     _name_layers(axes, layers)
 
 
@@ -106,7 +107,7 @@ def _plot_gamma(axes: Any, layers: Sequence[LayerMasks]) -> None:
     for limit, text in ((ORIENTED, "oriented"), (ELONGATED, "elongated")):
         axes.axhline(limit, color=_GREY, linestyle=":", linewidth=1)
         label = axes.text(1.01, limit, f"above:\n{text}", transform=axes.get_yaxis_transform())
-        label.set(va="center", fontsize=8, color=_GREY)
+        label.set(va="center", color=_GREY)
     largest = [layer.max().item() for layer in gamma]
     axes.plot(range(1, len(layers) + 1), largest, linestyle="", marker=".", markersize=4, color="C0")
     _number_logarithmic_axis(axes, 0.97, 1.1 * max([ELONGATED, *largest]), _GAMMA_TICKS)
@@ -121,7 +122,7 @@ def _plot_theta(axes: Any, layers: Sequence[LayerMasks]) -> None:
         across = torch.linspace(-0.35, 0.35, len(theta)) if len(theta) > 1 else torch.zeros(len(theta))
         axes.scatter(depth + across, theta, s=_sizes(gamma), color="C0", alpha=0.5, linewidths=0)
     axes.set_ylim(-4, 184)
-    axes.set_yticks([0, 45, 90, 135, 180], ["0 horizontal", "45", "90 vertical", "135", "180 horizontal"])
+    axes.set_yticks([0, 45, 90, 135, 180], ["0, row", "45", "90, column", "135", "180, row"])
     axes.set_ylabel(rf"rotation $\theta$ (degrees) where $\gamma$ > {ORIENTED:g}")
     axes.grid(axis="y", alpha=0.3)
     _name_layers(axes, layers)
@@ -138,11 +139,11 @@ def _plot_directions(axes: Any, layers: Sequence[LayerMasks]) -> None:
         longest = max([longest, *gamma.tolist()])
     axes.set_ylim(0, math.log(1.1 * longest))
     rings = [ring for ring in _GAMMA_TICKS if ORIENTED <= ring <= longest and ring != 1.5]
-    axes.set_yticks([math.log(ring) for ring in rings], [f"{ring:g}" for ring in rings], fontsize=8)
+    axes.set_yticks([math.log(ring) for ring in rings], [f"{ring:g}" for ring in rings])
     axes.set_rlabel_position(22.5)
     directions = (0, 45, 90, 135, 180)
-    axes.set_xticks([math.radians(angle) for angle in directions], [f"{angle}" for angle in directions], fontsize=9)
-    axes.set_title(r"$\theta$ (direction, both ways) and $\gamma$ (rings), dark: first layers", fontsize=10)
+    axes.set_xticks([math.radians(angle) for angle in directions], [f"{angle}" for angle in directions])
+    axes.set_title(r"$\theta$ (direction) and $\gamma$ (rings), dark: first layers", fontsize=10)
 
 
 def _plot_boxes(axes: Any, values: Sequence[Tensor]) -> None:
@@ -176,7 +177,7 @@ def _name_layers(axes: Any, layers: Sequence[LayerMasks]) -> None:
     places = range(1, len(layers) + 1)
     axes.set_xlim(0.4, len(layers) + 0.6)
     if len(layers) <= _MAX_NAMES:
-        axes.set_xticks(places, [layer.fqn for layer in layers], rotation=40, ha="right", fontsize=7)
+        axes.set_xticks(places, [layer.fqn for layer in layers], rotation=40, ha="right")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         axes.xaxis.set_major_formatter("{x:.0f}")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from ..markup import Page
 from ..reporting import NOTHING, csv_text, markdown_rows, write_page
 from .gallery import draw_gallery, draw_shapes
 from .group import Group
@@ -72,8 +73,8 @@ def summaries(group: Group) -> list[LayerSummary]:
     return lines
 
 
-def table(model: nn.Module) -> str:
-    """Return the numbers of the masks of a network in memory, layer by layer, as Markdown.
+def table(model: nn.Module) -> Page:
+    """Return the numbers of the masks of a network in memory, layer by layer, as Markdown; notebooks show it.
 
     Args:
         model: A network with `LpConv2d` layers, of any library.
@@ -81,7 +82,7 @@ def table(model: nn.Module) -> str:
     Raises:
         ValueError: If it has no masks, or one is not finite.
     """
-    return _layer_table(Group(type(model).__name__, (), all_masks(model)))
+    return Page(_layer_table(Group(type(model).__name__, (), all_masks(model))))
 
 
 def to_markdown(groups: Sequence[Group]) -> str:

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..convert import fold_masks
+from ..merge import fold_masks
+from ..selection import NormsLeftOut
 
 
 def to_meta(model: nn.Module) -> nn.Module:
@@ -36,6 +37,6 @@ def count_macs(model: nn.Module, input_size: tuple[int, ...]) -> int:
     on_meta = fold_masks(to_meta(model))  # the layers with masks leave out taps that meet only padding
     dtype = next((parameter.dtype for parameter in on_meta.parameters()), torch.float32)
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, torch.no_grad(), NormsLeftOut():
         on_meta(torch.empty(1, *input_size, device="meta", dtype=dtype))
     return counter.get_total_flops() // 2

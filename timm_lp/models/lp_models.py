@@ -17,9 +17,11 @@ from timm.models import (
 )
 from torch import nn
 
-from ..convert import lp_merge, spare_masks_from_weight_decay, swap_convs
+from ..convert import swap_convs
 from ..layers import crop_conv2d_to
+from ..merge import lp_merge
 from ..notes import filter_of_layers, read_conversion
+from ..weight_decay import spare_masks_from_weight_decay
 from .architectures import BASES, Architecture
 from .building import build_form
 from .checkpoint import checkpoint_filter_fn

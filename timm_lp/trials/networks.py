@@ -117,8 +117,8 @@ def find_networks(names: Iterable[str], *, see_images: bool = True) -> Found:
     blind = next((subject for subject in result.networks if subject.is_sudoku and see_images), None)
     if blind:
         raise ValueError(
-            f"`NETWORK` must be a network that sees images, got {blind.name!r}, a Sudoku network. `timm-lp masks` and "
-            "`timm-lp sudoku` take it."
+            f"`NETWORK` must be a network that sees images, got {blind.name!r}, a Sudoku network. `timm-lp masks`, "
+            "`sudoku` and `hub` take it."
         )
     return result
 

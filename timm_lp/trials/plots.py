@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_figure
+from ..files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
 from ..reporting import line_styles, variant_style
 from .record import TrialRecord
 from .statistics import Table, confidence_interval
@@ -14,7 +15,7 @@ from .statistics import Table, confidence_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PANELS = 5  # side by side
+_COLUMNS = 2  # of panels with curves
 
 History = dict[str, list[float]]
 Curves = dict[str, list[History]]  # the histories of the seeds, by variant
@@ -22,7 +23,7 @@ Curves = dict[str, list[History]]  # the histories of the seeds, by variant
 
 def plot_table(table: Table, path: Path, label: str) -> None:
     """Write the picture of `table_figure` to a file, whose ending chooses the format."""
-    write_figure(path, table_figure(table, label), dpi=130)
+    write_figure(path, table_figure(table, label))
 
 
 def table_figure(table: Table, label: str) -> "Figure":
@@ -38,20 +39,15 @@ def table_figure(table: Table, label: str) -> "Figure":
     from matplotlib.figure import Figure
 
     count = len(table.columns)
-    across, down = min(count, _PANELS), math.ceil(count / _PANELS)
-    height = 1.0 + 0.42 * len(table.rows)
-    figure = Figure(figsize=(1.5 + 3.6 * across, 0.4 + height * down), layout="constrained")
-    panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
-    for axes in panels[count:]:
-        axes.remove()
-    for axes, (column, title) in zip(panels[:count], table.columns.items(), strict=True):
+    height = 0.6 + 0.3 * len(table.rows)
+    figure = Figure(figsize=(PICTURE_WIDTH, 0.9 + height * count), layout="constrained")
+    for axes, (column, title) in zip(figure.subplots(count, 1, squeeze=False).flat, table.columns.items(), strict=True):
         _draw_panel(axes, table, column)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel(label)
-    panels[0].set_yticks(range(len(table.rows)), table.rows)
-    panels[0].set_ylim(len(table.rows) - 0.5, -0.5)
-    legend = f"Points: seeds. Diamonds and bars: means and their 95 % intervals. Dashed: {table.baseline}."
-    figure.suptitle(legend, fontsize=8)
+        axes.set_title(title, fontsize=11)
+        axes.set_yticks(range(len(table.rows)), table.rows)
+        axes.set_ylim(len(table.rows) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    figure.suptitle(f"Points: seeds. Diamonds: means, 95 % intervals.\nDashed: {table.baseline}.", fontsize=10)
     return figure
 
 
@@ -79,7 +75,8 @@ def draw_curves(
         curves: What the trainings were, variants in the order of the legend.
         path: Where to write the picture; the ending chooses the format.
         title: What stands above.
-        x: Labels of the horizontal axes, a row of panels each, by their names in the histories.
+        x: Labels of the horizontal axes, by their names in the histories. Where there are several, each measure has a
+            panel over each of them.
         panels: Titles of the measures by their names in the histories.
         percent: Measures that start at 0; those that stand together have one scale.
 
@@ -89,28 +86,29 @@ def draw_curves(
     from matplotlib.figure import Figure
 
     tops = {name: _top_of(curves, names) for names in percent for name in names}
-    figure = Figure(figsize=(1.0 + 2.9 * len(panels), 0.4 + 3.0 * len(x)), layout="constrained")
-    styles = line_styles(curves)
-    grid = figure.subplots(len(x), len(panels), sharey="col", squeeze=False)
-    for line, (axis, x_label) in zip(grid, x.items(), strict=True):
-        for axes, (name, label) in zip(line, panels.items(), strict=True):
-            for variant, histories in curves.items():
-                _draw_curves(axes, histories, axis, name, label=variant, **styles[variant])
-            axes.set_xlabel(x_label, fontsize=9)
-            axes.set_title(label, fontsize=10)
-            axes.set_xlim(left=0)
-            if name in tops:
-                axes.set_ylim(0, tops[name])
-            axes.locator_params(axis="x", nbins=5)
-            axes.tick_params(labelsize=8)
-            axes.grid(linewidth=0.4, alpha=0.5)
-            axes.spines[["top", "right"]].set_visible(False)
+    styles, shown = line_styles(curves), [(name, axis) for name in panels for axis in x]
+    rows = math.ceil(len(shown) / _COLUMNS)
+    figure = Figure(figsize=(PICTURE_WIDTH, 1.2 + 2.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    for axes, (name, axis) in zip(grid.flat, shown, strict=False):
+        for variant, histories in curves.items():
+            _draw_curves(axes, histories, axis, name, label=variant, **styles[variant])
+        axes.set_xlabel(x[axis])
+        axes.set_title(panels[name], fontsize=11)
+        axes.set_xlim(left=0)
+        if name in tops:
+            axes.set_ylim(0, tops[name])
+        axes.locator_params(axis="x", nbins=3)
+        axes.grid(linewidth=0.4, alpha=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
     if curves:
         handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
     several = any(len(histories) > 1 for histories in curves.values())
-    figure.suptitle(title + "\nthick: means over seeds; thin: seeds" * several, fontsize=10)
-    write_figure(path, figure, dpi=110, metadata={"Software": None})
+    figure.suptitle(fill(title, PICTURE_LETTERS) + "\nthick: means over seeds; thin: seeds" * several, fontsize=10)
+    write_figure(path, figure)
 
 
 def _draw_panel(axes: Any, table: Table, column: str) -> None:

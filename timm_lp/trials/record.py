@@ -31,7 +31,13 @@ class DivergedError(Exception):
 
 
 class UnreadableDataError(Exception):
-    """Part of a data set cannot be read; a trial may go well once its user has mended that."""
+    """Part of a data set cannot be read; a trial may go well once its user has mended that.
+
+    Attributes:
+        is_known: Whether each of several processes says so at the same place; otherwise the others wait for this one.
+    """
+
+    is_known = False
 
 
 class FailedError(RuntimeError):

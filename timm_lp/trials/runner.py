@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..command import first_line
 from ..files import TRIAL_FILE, write_json
 from ..models.loading import WEIGHTS_FILE
 from .checkpoint import CHECKPOINT_FILE
 from .folder import find_finished, is_unsaved
-from .record import DivergedError, TrialRecord, UnreadableDataError, as_json
+from .record import DivergedError, FailedError, TrialRecord, UnreadableDataError, as_json
 
-OnProgress = Callable[[int, float], None]  # takes how far a training is, in the bar's unit, and its loss
+# Takes how far a training is, in the bar's unit, and its loss, None before the first is known. A training that goes on
+# from a checkpoint calls it with what that has before anything else.
+OnProgress = Callable[[int, float | None], None]
 
 _T = TypeVar("_T")
 
@@ -84,7 +86,7 @@ class Runner:
         start = bar.n
         found = self.share(self._find(task) if self.processes.is_main_process else None)
         record = self._run(task, bar) if found is None else found
-        bar.update(start + task.length - bar.n)
+        _pass_over(bar, start + task.length - bar.n)
         return record
 
     def _find(self, task: Task[_T]) -> TrialRecord | None:
@@ -97,10 +99,15 @@ class Runner:
     def _run(self, task: Task[_T], bar: tqdm) -> TrialRecord:
         folder, start = self.output_dir / task.record.folder, bar.n
         bar.set_description(task.record.folder)
+        goes_on = (folder / CHECKPOINT_FILE).exists()
 
-        def on_progress(done: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update(start + done - bar.n)
+        def on_progress(done: int, loss: float | None) -> None:
+            nonlocal goes_on
+            if loss is not None:
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            advance = _pass_over if goes_on else tqdm.update
+            advance(bar, start + done - bar.n)
+            goes_on = False
 
         outcome, error, final = None, None, True
         try:
@@ -109,6 +116,9 @@ class Runner:
             error = str(failure)
         except UnreadableDataError as failure:
             error, final = f"{task.record.dataset.name}: {failure}", False
+            if self.processes.num_processes > 1 and not failure.is_known:  # the others are in the middle of the trial
+                where = f"{task.record.folder}: {error.rstrip('.')}"
+                raise FailedError(f"{where}. Mend it, and the same command goes on") from failure
         except torch.OutOfMemoryError as failure:
             if self.processes.num_processes > 1:
                 raise  # the other processes are in the middle of the trial
@@ -137,3 +147,12 @@ class Runner:
         if record.error:
             _logger.warning("%s failed: %s.", record.folder, record.error.rstrip("."))
         return record
+
+
+def _pass_over(bar: tqdm, count: float) -> None:
+    """Advance a bar by what took no time, so that its time left is reckoned from the rest."""
+    if not bar.disable:
+        bar.initial += count
+        bar.last_print_n += count
+        bar.n += count
+        bar.refresh()

@@ -10,21 +10,26 @@ from typing import Any
 
 import pytest
 import timm
+import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from torch import nn
 
 from timm_lp.experiments.classification import benchmark
 from timm_lp.experiments.classification.benchmark import Benchmark
 from timm_lp.experiments.classification.cli import create_accelerator
 from timm_lp.experiments.classification.config import FinetuneConfig
 from timm_lp.experiments.classification.report import to_markdown
+from timm_lp.experiments.classification.training import Progress
 from timm_lp.experiments.classification.trial import Outcome, Trial, run_trial
 from timm_lp.files import TRIAL_FILE
+from timm_lp.masks.history import read_masks
+from timm_lp.masks.statistics import layer_masks
 from timm_lp.trials.record import TrialRecord
 
 from ..images import make_folder, make_parquet, make_split_file
 from ..networks import config
+from ..tracked import logged
 
 SHORT: dict[str, Any] = {"variants": ["base"], "seeds": [1], "shots": 4, "epochs": 1, "batch_size": 4, "lr": 0.01}
 Start = Callable[..., Benchmark]
@@ -162,9 +167,7 @@ def test_models_that_were_trained_before_are_named(
     assert f"{tmp_path / 'out' / 'bugs'} holds trials of resnet18 too: --model goes on with them." in caplog.messages
 
 
-def test_training_images_in_the_test_are_said(
-    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_training_images_in_the_test_are_said(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = Path(_bugs(tmp_path))
     shutil.copy(dataset / "train" / "dark" / "0.png", dataset / "test" / "light")
     start(dataset=[str(dataset)])
@@ -246,7 +249,7 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
     assert swept[0].details["indices"] != swept[1].details["indices"]
     assert "1e-09: 51.50, 0.01: 61.50, 1e+30: failed" in to_markdown(records)
     assert "rate of the sweep" not in caplog.text
-    runs = _logged(tmp_path / "out" / "timm-lp-finetune")
+    runs = logged(tmp_path / "out" / "timm-lp-finetune")
     assert runs.keys() == _times(tmp_path / "out").keys()
     for name, curves in runs.items():
         if "lr1e+30" not in name:
@@ -270,29 +273,57 @@ def test_no_rate_that_trains_is_said(start: Start, caplog: pytest.LogCaptureFixt
     assert "digits: no rate of the sweep could be tried; going on with 0.01" in caplog.text
 
 
-def test_accuracy_that_is_followed_is_a_curve_of_its_trial(start: Start, tmp_path: Path) -> None:
-    (record,) = start(epochs=2, track_accuracy=True, tracker="tensorboard", shots=2, batch_size=10).run()
-    (curves,) = _logged(tmp_path / "out" / "timm-lp-finetune").values()
-    assert curves.keys() == {"loss", "top1", "mean_per_class", "train_top1"}
-    for name in ("loss", "top1"):
-        assert curves[name] == [(step, pytest.approx(value)) for step, value in enumerate(record.history[name])]
-    assert curves["train_top1"] == [(1, pytest.approx(_metrics(record)["train_top1"]))]
+def test_a_trial_is_followed_epoch_by_epoch(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it breaks off: the tracker gets the epochs before, and the masks are those of one training."""
+    follow = {"track_accuracy": True, "track_masks": True, "tracker": "tensorboard"}
+    settings: dict[str, Any] = {**follow, "variants": ["base", "lp2@conv1"], "epochs": 3, "shots": 2, "batch_size": 10}
+    records = start(**settings).run()
+    runs = logged(tmp_path / "out" / "timm-lp-finetune")
+    assert [*runs] == [record.folder for record in records]
+    for record, curves in zip(records, runs.values(), strict=True):
+        for name in ("loss", "top1"):
+            assert curves[name] == [(step, pytest.approx(value)) for step, value in enumerate(record.history[name])]
+        assert curves["train_top1"] == [(2, pytest.approx(_metrics(record)["train_top1"]))]
+    base, lp2 = runs.values()
+    assert base.keys() == {"loss", "top1", "mean_per_class", "train_top1"}
+    for name in ("mask_p/conv1", "mask_gamma/conv1", "masks"):
+        assert [step for step, _ in lp2[name]] == [0, 1, 2]
+    trial = tmp_path / "out" / records[1].folder
+    history = read_masks(trial)
+    assert [*history] == [0, 1, 2, 3]
+    saved = layer_masks(timm.create_model(f"local-dir:{trial}", pretrained=True))
+    for layer, expected, first in zip(history[3], saved, history[0], strict=True):
+        assert torch.equal(layer.C, expected.C)
+        assert first.are_new != layer.are_new
+    assert not (tmp_path / "out" / records[0].folder / "masks").exists()
+
+    def break_off(*given: Any) -> Outcome:
+        def follow(progress: Progress, network: nn.Module) -> None:
+            given[6](progress, network)
+            if progress.epochs == 2:
+                raise KeyboardInterrupt
+
+        return run_trial(*given[:6], follow)
+
+    again = {**settings, "track_accuracy": False, "variants": ["lp2@conv1"], "output_dir": str(tmp_path / "again")}
+    with monkeypatch.context() as patched:
+        patched.setattr(benchmark, "run_trial", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            start(**again).run()
+    start(**again).run()
+    (curves,) = logged(tmp_path / "again" / "timm-lp-finetune").values()
+    assert curves["loss"] == [*lp2["loss"][:2], *lp2["loss"]]
+    masks = [
+        sorted((folder / records[1].folder / "masks").iterdir()) for folder in (tmp_path / "out", tmp_path / "again")
+    ]
+    assert [path.name for path in masks[0]] == [path.name for path in masks[1]]
+    for one, other in zip(*masks, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
 
 
 def _metrics(record: TrialRecord) -> dict[str, float]:
     assert record.metrics, record.error
     return record.metrics
-
-
-def _logged(folder: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Return the steps and values that TensorBoard got, by run and by curve."""
-    runs: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for path in folder.rglob("events.out.tfevents.*"):
-        curves = runs.setdefault(path.parent.relative_to(folder).as_posix(), {})
-        for event in EventFileLoader(str(path)).Load():
-            for value in event.summary.value:
-                curves.setdefault(value.tag, []).append((event.step, value.tensor.float_val[0]))
-    return runs
 
 
 @pytest.mark.parametrize("check_images", [True, False])

@@ -138,6 +138,7 @@ def test_a_lost_worker_is_one_sentence(recipe: Path, tmp_path: Path, monkeypatch
         main(["--config", str(recipe), "--output-dir", str(tmp_path)])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_failed_trial_shows_and_the_others_go_on(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,7 +209,7 @@ def small_disk() -> Iterator[None]:
         yield
 
 
-@pytest.mark.usefixtures("small_disk")
+@pytest.mark.usefixtures("small_disk", "no_pictures")
 def test_a_network_that_is_too_large_for_the_disk_is_said_with_its_file(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,6 +264,7 @@ def judged(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> tuple[Pa
     return folder, request.param
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("judged", ["lp2"], indirect=True)
 def test_a_push_that_fails_says_how_to_try_again(
     judged: tuple[Path, str], recipe: Path, monkeypatch: pytest.MonkeyPatch
@@ -275,6 +277,7 @@ def test_a_push_that_fails_says_how_to_try_again(
     assert str(failure.value) == f"timm-lp finetune: the push failed; the trials are kept. Try again with: {command}"
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("judged", ["base"], indirect=True)
 def test_the_best_trial_is_pushed_with_its_results(
     judged: tuple[Path, str], recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -290,12 +293,14 @@ def test_the_best_trial_is_pushed_with_its_results(
     assert "Top-1: 77.8 % on" in files["README.md"].content.decode()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_nothing_is_pushed_where_all_trials_failed(recipe: Path, tmp_path: Path) -> None:
     flags = ["--lr", "1e30", "--warmup-epochs", "0", "--variants", "base", "--epochs", "2", "--push-to-hub", "me/net"]
     with pytest.raises(SystemExit, match="`push_to_hub` must have a trial that ended well, got none for 'me/net'"):
         main(["--config", str(recipe), "--output-dir", str(tmp_path), *flags])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_parquet_folders_run_with_shots_of_all(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

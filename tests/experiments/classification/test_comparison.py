@@ -72,8 +72,9 @@ def test_the_table(tmp_path: Path) -> None:
     assert rows["PETS", "lp2"]["minus_base"] == pytest.approx(-5 / 6)
     assert isinstance(result.to_pandas(), pandas.DataFrame)
     assert result.to_pandas().set_index(["dataset", "variant"])["top1"]["PETS", "base"] == 70.0
-    assert result.plot().axes[0].get_xlabel() == "top-1 accuracy (%)"
-    assert repr(result) == result._repr_markdown_() == result.to_markdown()
+    assert result.plot().axes[-1].get_xlabel() == "top-1 accuracy (%)"
+    assert repr(result) == result.to_markdown()
+    assert re.search(r"<tr><td[^>]*>lp2</td>", result._repr_html_())
 
 
 def test_what_cannot_be_compared_is_refused_at_once(tmp_path: Path) -> None:

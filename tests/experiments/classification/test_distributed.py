@@ -1,9 +1,7 @@
 """The whole benchmark from a Hub on this machine: one process, and two that are killed and started again."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import fmean, stdev
@@ -17,9 +15,10 @@ from timm.data import create_transform, resolve_model_data_config
 
 from tests.distributed import run_on_two_processes, start_two_processes
 from tests.hub_server import environment, serve
+from tests.processes import WarmPython
 from timm_lp.experiments.data.loading import load_data
 
-from ..images import make_folder, make_parquet
+from ..images import make_folder, make_parquet, make_shards
 from ..networks import accuracy
 
 MODULE = "timm_lp.experiments.classification"
@@ -40,14 +39,18 @@ checkpoint_seconds: 0
 cpu_threads: 1
 mixed_precision: "no"
 """
-# Each process reads a data set twice, as two runs do, measures speeds with the other, and runs the benchmark with it.
+# Each process reads a data set twice, as two runs do, loads its share of an epoch of three kinds of data sets, measures
+# speeds with the other, and runs the benchmark with it.
 SCRIPT = """
 import sys
+from pathlib import Path
 from tests.experiments.networks import config
 from timm_lp.experiments.classification import speed
+from timm_lp.experiments.classification.batches import train_loader
 from timm_lp.experiments.classification.benchmark import load_all
 from timm_lp.experiments.classification.cli import create_accelerator, main
 from timm_lp.experiments.data import digests
+from timm_lp.experiments.data.pixels import EpochSampler, TrainPixels
 
 digests._SETTLED_NS = 0
 read, content = [], digests._content
@@ -59,6 +62,20 @@ for turn in (1, 2):
     sys.stdout.write(f"process {accelerator.process_index}, run {turn}: {len(read)} read of {data.contents.sha256}\\n")
     read.clear()
 
+opened, rows, row_of = [], [], digests.StoredColumn.__getitem__
+sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
+digests.StoredColumn.__getitem__ = lambda column, row: rows.append(row) or row_of(column, row)
+for name in ("bugs", "table", "shards"):
+    folder = Path(sys.argv[1]).with_name(name)
+    settings = config(dataset=[str(folder)], shots=0, batch_size=2, cpu_threads=1, check_images=False)
+    (data,) = load_all(settings, accelerator)
+    pixels = TrainPixels(data.train, lambda image: image.width, 1, 0)
+    opened.clear(), rows.clear()
+    for _ in accelerator.prepare(train_loader(settings, pixels, EpochSampler(len(pixels), 1), accelerator)):
+        pass
+    seen = rows or [data.train.sources.index(path) for path in opened if path in data.train.sources]
+    sys.stdout.write(f"share of {len(pixels)} in {name}: {seen}\\n")
+
 speed._SECONDS = 0.05
 settings = config(shots=4, batch_size=20, cpu_threads=1, variants=["base"])
 rows = [speed.measure_speed(settings, accelerator) for _ in range(3)]
@@ -68,9 +85,8 @@ main(sys.argv[2:])
 """
 
 
-def _on_two(*arguments: str | Path, cwd: Path, **variables: str) -> str:
-    done = run_on_two_processes(*arguments, cwd=cwd, **variables)
-    assert done.returncode == 0, done.stderr
+def _on_two(python: WarmPython, *arguments: str | Path, cwd: Path, **variables: str) -> str:
+    done = run_on_two_processes(python, *arguments, cwd=cwd, **variables)
     assert "Grad strides" not in done.stderr
     return done.stdout
 
@@ -100,22 +116,20 @@ def _trials(output_dir: Path) -> dict[str, dict]:
     }
 
 
-def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path) -> None:
+def test_one_process_and_two_that_were_killed_give_the_same_table(tmp_path: Path, python: WarmPython) -> None:
     make_parquet(tmp_path / "hub" / "datasets" / "us" / "bugs", {"train": 6, "test": 7})
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     run = ("-m", MODULE, "--config", str(tmp_path / "recipe.yaml"), "--output-dir")
     with serve(tmp_path / "hub") as hub:
         variables = environment(hub, tmp_path / "home")
-        alone = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
-        command = [sys.executable, *run, str(tmp_path / "one")]
-        table = subprocess.run(command, env=alone, capture_output=True, text=True, check=True).stdout
+        table = python(*run, tmp_path / "one", CUDA_VISIBLE_DEVICES="", **variables).stdout
         pair = start_two_processes(*run, tmp_path / "two", cwd=tmp_path, **variables)
         _wait_for("us--bugs/convnext_tiny/base-seed1/trial.json", tmp_path / "two", pair)
         torn = _wait_for("us--bugs/*/*/checkpoint.pt", tmp_path / "two", pair)
         _kill(pair)
         finished = {name: trial["train_seconds"] for name, trial in _trials(tmp_path / "two").items()}
         torn.with_suffix(".partial").write_bytes(b"as far as it came")
-        again = _on_two(*run, tmp_path / "two", cwd=tmp_path, **variables)
+        again = _on_two(python, *run, tmp_path / "two", cwd=tmp_path, **variables)
         commit = hub.commit("us/bugs", "datasets")
 
     one, two = _trials(tmp_path / "one"), _trials(tmp_path / "two")
@@ -143,16 +157,18 @@ class Script(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Script:
+def script(tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> Script:
     folder = tmp_path_factory.mktemp("script")
     for split in ("train", "test"):
         make_folder(folder / "bugs", split, ("ant", "bee"), 3)
+    make_parquet(folder / "table", {"train": 2, "test": 1})
+    make_shards(folder / "shards")
     (folder / "script.py").write_text(SCRIPT)
     network = ["--model", "resnet18", "--model-kwargs", "layers=[1,1,1,1]", "channels=[8,8,8,16]", "--no-pretrained"]
-    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "2", "--shots", "8", "--epochs", "3"]
+    trials = ["--dataset", "digits", "--variants", "base", "--seeds", "1", "--shots", "8", "--epochs", "2"]
     settings = ["--img-size", "32", "--batch-size", "20", "--lr", "0.01", "--warmup-epochs", "0", "--cpu-threads", "1"]
     run = [*network, *trials, *settings, "--track-accuracy", "--output-dir", folder / "trials"]
-    said = _on_two(folder / "script.py", folder / "bugs", *run, cwd=folder, HF_HOME=str(folder / "home"))
+    said = _on_two(python, folder / "script.py", folder / "bugs", *run, cwd=folder, HF_HOME=str(folder / "home"))
     return Script(said.splitlines(), folder / "trials")
 
 
@@ -165,11 +181,19 @@ def test_one_of_two_processes_reads_the_images(script: Script) -> None:
     assert len({sha256 for _, sha256 in lines}) == 1
 
 
+@pytest.mark.parametrize("kind", ["bugs", "table", "shards"], ids=["folder", "parquet", "shards"])
+def test_each_process_opens_its_own_images_alone(script: Script, kind: str) -> None:
+    lines = [line.split(": ") for line in script.lines if line.startswith("share ") and f" {kind}:" in line]
+    one, two = (json.loads(seen) for _, seen in lines)
+    assert len(one) == len(two)
+    assert sorted([*one, *two]) == [*range(int(lines[0][0].split()[2]))], "each image once, in one of them"
+
+
 @pytest.mark.exhaustive
-def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path) -> None:
+def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path, python: WarmPython) -> None:
     """Though the second waits for the first's download, and may wait long."""
     run = ["--dataset", "nowhere", "--model", "resnet18", "--no-pretrained", "--output-dir", str(tmp_path)]
-    done = run_on_two_processes("-m", MODULE, *run, cwd=tmp_path)
+    done = run_on_two_processes(python, "-m", MODULE, *run, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "timm-lp finetune: `dataset` must be one of" in done.stderr
     assert sum(line.startswith("timm-lp finetune: ") for line in done.stderr.splitlines()) == 2
@@ -194,7 +218,7 @@ def _mean_and_std(trials: dict[str, dict], prefix: str) -> str:
 def test_two_processes_test_the_model_that_they_save(script: Script) -> None:
     """Though each normalizes by its own share of a batch."""
     test, trials = load_data("digits").test, _trials(script.trials)
-    assert len(trials) == 2
+    assert len(trials) == 1
     for name, trial in trials.items():
         model = timm.create_model(f"local-dir:{script.trials / name}", pretrained=True).eval()
         transform = create_transform(**resolve_model_data_config(model))

@@ -7,7 +7,7 @@ import pytest
 
 from timm_lp.experiments.classification.report import accuracies, read_trials, to_csv, to_markdown, write_report
 from timm_lp.files import write_json
-from timm_lp.reporting import to_latex
+from timm_lp.markup import to_latex
 from timm_lp.trials.record import as_json
 
 from ...trials.records import RECORDS, changed, record

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from functools import partialmethod
 from pathlib import Path
 
@@ -142,24 +143,52 @@ class _Killed(Exception):
     ids=["plain", "ema", "workers", "mixed"],
 )
 def test_an_interrupted_training_goes_on_to_the_same_numbers(tmp_path: Path, settings: dict[str, object]) -> None:
-    usual, interrupted = (_training(**settings, epochs=3) for _ in range(2))
+    """Killed within the first epoch, after the second and within the third, of three updates each."""
+    usual = _training(**settings, epochs=3)
     expected = usual.run(None, lambda progress: None)
+    checkpoint, seen = CheckpointFile(tmp_path / "checkpoint.pt", {}, 0), list[tuple[int, int]]()
+    for place in ((0, 2), (2, 0), (2, 1), None):
 
-    def kill(progress: Progress) -> None:
-        if progress.epochs == 2:
-            raise _Killed
+        def follow(progress: Progress, place: tuple[int, int] | None = place) -> None:
+            seen.append((progress.epochs, progress.updates))
+            if seen[-1] == place:
+                raise _Killed
 
-    checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, 0)
-    with pytest.raises(_Killed):
-        interrupted.run(checkpoint, kill)
-    seen: list[int] = []
-    resumed = _training(**settings, epochs=3)
-    model = resumed.run(checkpoint, lambda progress: seen.append(progress.epochs))
-    assert seen == [1, 2, 3]
+        resumed = _training(**settings, epochs=3)
+        with pytest.raises(_Killed) if place else nullcontext():
+            model = resumed.run(checkpoint, follow)
+    assert seen == [
+        *((0, 1), (0, 2)),
+        *((0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)),
+        *((1, 2), (1, 3), (2, 0), (2, 1)),
+        *((2, 1), (2, 2), (2, 3), (3, 0)),
+    ]
     assert resumed.progress.losses == usual.progress.losses
     assert resumed.progress.rates == usual.progress.rates
     for (name, value), (_, want) in zip(model.state_dict().items(), expected.state_dict().items(), strict=True):
         assert torch.equal(value, want), name
+
+
+def test_another_number_of_processes_goes_on_with_the_same_batches(
+    tmp_path: Path, usual: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, 0)
+
+    def kill(progress: Progress) -> None:
+        if progress.updates == 2:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        _training().run(checkpoint, kill)
+    state = checkpoint.load()
+    assert state is not None
+    checkpoint.save({**state, "processes": 2, "generators": []})  # as that of a process that did not run before
+    resumed = _training()
+    with caplog.at_level("INFO"):
+        resumed.run(checkpoint, lambda progress: None)
+    assert "after epoch 0 and 2 of 3 updates of the next, with the same batches" in caplog.text
+    assert "processes: 1, before: 2" in caplog.text
+    assert resumed.progress.losses == usual
 
 
 def test_a_training_that_diverges_says_when() -> None:

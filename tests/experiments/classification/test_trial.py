@@ -10,7 +10,6 @@ from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import EvalPixels, Normalize, eval_transform
 from timm_lp.experiments.data.sampling import draw
-from timm_lp.trials.checkpoint import CHECKPOINT_FILE
 from timm_lp.trials.record import DivergedError
 
 from ..conftest import forget_format
@@ -122,17 +121,6 @@ def test_folders(trial: Trial, folder: str) -> None:
 def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
     _run(TRIAL, tmp_path)
     assert (tmp_path / "checkpoint.pt").exists()
-
-
-def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "timm_lp.experiments")
-    first = _run(TRIAL, tmp_path)
-    content = torch.load(tmp_path / CHECKPOINT_FILE)
-    for processes in (1, 2):
-        torch.save({**content, "state": {**content["state"], "processes": processes}}, tmp_path / CHECKPOINT_FILE)
-        assert _run(TRIAL, tmp_path).metrics == first.metrics
-    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Going on")]
-    assert said == ["Going on after epoch 1 with the same batches in the same order; processes: 1, before: 2."]
 
 
 def test_a_checkpoint_is_of_the_images_and_the_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

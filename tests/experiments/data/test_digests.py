@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from timm_lp.experiments.data import digests
-from timm_lp.experiments.data.decoding import ImageSet, UnreadableImageError
+from timm_lp.experiments.data.decoding import DecodedImages, ImageSet, UnreadableImageError
 from timm_lp.experiments.data.images import Contents, DataInfo, DataSet
 from timm_lp.experiments.data.loading import load_data
 
@@ -248,6 +248,22 @@ def test_a_check_reads_each_image_once_for_the_digest_too(make: Make, tmp_path: 
     assert read == []
     assert again.contents == load_data(str(path)).contents
     assert len(read) == (6 if data.val else 0), "only what was not checked"
+
+
+def test_what_a_check_decodes_is_kept_and_read_no_more(tmp_path: Path) -> None:
+    path = _folder(tmp_path)
+    data = load_data(str(path))
+    expected = [np.asarray(images.image(0)) for images in (data.train, data.test)]
+    checked = data.keeping(1, 1).checked(range(9))
+    later = data.keeping(1, 1).checked(range(9))
+    shutil.rmtree(path)
+    for images, want in zip((checked.train, checked.test), expected, strict=True):
+        assert np.array_equal(np.asarray(images.image(0)), want)
+    assert np.array_equal(np.asarray(DecodedImages(checked.train, 1)[0]), expected[0])
+    DecodedImages(checked.train, 0)  # a trial that leaves it no memory
+    for images in (later.train, checked.test):
+        with pytest.raises(UnreadableImageError):
+            images.image(0)
 
 
 def test_damaged_images_that_are_needed_are_known(tmp_path: Path) -> None:

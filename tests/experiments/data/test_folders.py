@@ -116,6 +116,15 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
 
 
+def test_files_that_are_no_images_by_their_names_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = _bugs(tmp_path)
+    for name in ("1.heic", "notes.txt", ".hidden"):
+        (path / "train" / "bee" / name).write_bytes(b"")
+    with caplog.at_level("INFO"):
+        load_data(str(path))
+    assert f"{path / 'train'}: 2 files are left out, whose names end otherwise than images': {path}" in caplog.text
+
+
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "sub", "sub/../."])
 def test_no_link_is_followed_in_a_circle(tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str) -> None:
     path = _bugs(tmp_path)

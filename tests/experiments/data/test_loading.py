@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -13,6 +11,7 @@ import pytest
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.presets import DIGITS, PRESETS, ReadOptions
 
+from ...processes import WarmPython
 from ..images import encoded, make_folder, make_parquet, make_split_file, picture
 
 
@@ -97,6 +96,18 @@ def test_a_folder_that_is_not_there_is_named_so(dataset: str, tmp_path: Path, mo
         load_data(dataset)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("hfids/us/bugs", r"must be read in any order, got 'hfids/us/bugs', timm's name for a stream: .* Give us/bugs"),
+        ("hfds/us/bugs", r"must be the Hub's name, without a reader of timm's, got 'hfds/us/bugs'\. Give us/bugs\."),
+    ],
+)
+def test_readers_of_timms_are_refused(dataset: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data(dataset)
+
+
 def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for split in ("train", "test"):
@@ -104,9 +115,9 @@ def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_data("~/bugs").info.name == "bugs"
 
 
-def test_neither_a_folder_nor_on_the_hub(tmp_path: Path) -> None:
+def test_neither_a_folder_nor_on_the_hub(tmp_path: Path, python: WarmPython) -> None:
     """A real process, whose Hub nobody answers for."""
-    output = _messages(["data/nothere", "dtd"], tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    output = _messages(python, ["data/nothere", "dtd"], tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert output[0].startswith(
         "`dataset` must be a folder or a data set on the Hub (org/name), got 'data/nothere'. "
         f"There is no folder {tmp_path / 'data' / 'nothere'}, and the Hub's cannot be read: "
@@ -123,11 +134,11 @@ def test_neither_a_folder_nor_on_the_hub(tmp_path: Path) -> None:
         ("torchvision", "./birds"),
     ],
 )
-def test_a_missing_package_is_one_sentence(package: str, dataset: str, tmp_path: Path) -> None:
+def test_a_missing_package_is_one_sentence(package: str, dataset: str, tmp_path: Path, python: WarmPython) -> None:
     """A real process, in which the package cannot be imported."""
     (tmp_path / "bugs" / "data").mkdir(parents=True)
     (tmp_path / "birds" / "train").mkdir(parents=True)
-    (message,) = _messages([dataset], tmp_path, missing=package)
+    (message,) = _messages(python, [dataset], tmp_path, missing=package)
     assert message.startswith(f"`dataset` must be readable, got '{dataset}': ")
     assert package in message
     assert message.endswith('. `pip install "timm-lp[experiments]"` brings all that data sets need.')
@@ -138,7 +149,8 @@ import sys, time
 time.sleep = lambda seconds: None  # between the tries of the Hub's client
 names, missing = sys.argv[1].split(), sys.argv[2]
 if missing:
-    sys.modules[missing] = None
+    loaded = [name for name in sys.modules if name.startswith(f"{missing}.")]
+    sys.modules.update(dict.fromkeys([missing, *loaded]))
 from timm_lp.experiments.data.loading import load_data
 for name in names:
     try:
@@ -148,13 +160,10 @@ for name in names:
 """
 
 
-def _messages(names: list[str], folder: Path, missing: str = "", **variables: str) -> list[str]:
+def _messages(python: WarmPython, names: list[str], folder: Path, missing: str = "", **variables: str) -> list[str]:
     """Return what a process of its own says of data sets that it cannot load."""
-    paths = {**os.environ, "HF_HOME": str(folder / "cache"), "PYTHONPATH": str(Path(__file__).parents[3]), **variables}
-    command = [sys.executable, "-c", _SCRIPT, " ".join(names), missing]
-    run = subprocess.run(command, cwd=folder, env=paths, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return run.stdout.splitlines()
+    variables["HF_HOME"] = str(folder / "cache")
+    return python("-c", _SCRIPT, " ".join(names), missing, cwd=folder, **variables).stdout.splitlines()
 
 
 @pytest.mark.parametrize("kind", ["folder", "parquet", "split file"])

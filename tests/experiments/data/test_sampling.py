@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timm_lp.experiments.data.loading import load_data
-from timm_lp.experiments.data.sampling import draw, draw_coop, draw_nested, short_classes
+from timm_lp.experiments.data.sampling import draw, draw_coop, draw_nested, num_drawn, short_classes
 
 from ..images import make_split_file
 
@@ -145,6 +145,8 @@ def test_drawn_shots_are_of_the_training_pool() -> None:
     assert not set(drawn.train.indices) & (set(data.test.indices) | set(drawn.held_out.indices))
     assert drawn.short == {}
     assert set(draw(data, "nested", 200, seed=3).short) == set(data.train.class_names)
+    for shots in (0, 16, 200):
+        assert num_drawn(data, shots, 3) == len(draw(data, "nested", shots, 3).train)
 
 
 def test_coop_needs_its_split_file(tmp_path: Path) -> None:

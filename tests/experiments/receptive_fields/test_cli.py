@@ -4,8 +4,6 @@ import csv
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 from PIL import Image
 from timm.models import save_for_hf
 
+from tests.processes import WarmPython
 from tests.trials.records import save_sudoku, save_trial
 from timm_lp.experiments import receptive_fields
 from timm_lp.experiments.receptive_fields import cli, sample_mpnd
@@ -248,21 +247,20 @@ def test_an_output_folder_that_cannot_be_is_refused_first(tmp_path: Path, monkey
         cli.main(["--output-dir", str(tmp_path / "file")])
 
 
-def test_the_readme_runs_as_it_is_printed() -> None:
+def test_the_readme_runs_as_it_is_printed(python: WarmPython) -> None:
     path = Path(receptive_fields.__file__).with_name("README.md")
     if not path.is_file():
         pytest.skip("installed without the README")
     (code,) = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
-    assert float(done.stdout.split()[0]) == pytest.approx(4, rel=0.2)
+    assert float(python("-c", code).stdout.split()[0]) == pytest.approx(4, rel=0.2)
 
 
-def test_the_package_offers_its_names_without_importing_them() -> None:
+def test_the_package_offers_its_names_without_importing_them(python: WarmPython) -> None:
     code = (
         "import sys; import timm_lp.experiments.receptive_fields as r; assert 'scipy' not in sys.modules; "
         "assert {*r.__all__} <= {*dir(r)}; print(*(getattr(r, name).__name__ for name in r.__all__))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
-    assert done.stdout.split() == "GaussianTest MPNDFit fit_mpnd gaussian_test mpnd_log_prob sample_mpnd".split()
+    names = python("-c", code).stdout.split()
+    assert names == "GaussianTest MPNDFit fit_mpnd gaussian_test mpnd_log_prob sample_mpnd".split()
     with pytest.raises(AttributeError, match="has no attribute 'fit_gaussian'"):
         _ = receptive_fields.fit_gaussian

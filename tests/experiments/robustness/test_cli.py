@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -17,6 +16,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from tests.distributed import run_on_two_processes
+from tests.processes import WarmPython
 from timm_lp.experiments.data.corruptions.functions import CORRUPTIONS, computable, corrupt
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.robustness import cli, measure
@@ -89,12 +89,6 @@ def test_results_in_json(computed: tuple[str, str, Path]) -> None:
     assert len(fog) == 4
     with Image.open(computed[-1] / "report.png") as picture:
         assert picture.width > 300
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no pictures, which take longer than the networks here."""
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
 
 
 @pytest.fixture
@@ -292,14 +286,12 @@ def test_the_demonstration_says_that_it_is_one(
 
 
 @pytest.mark.exhaustive  # classification's two processes use the same functions
-def test_two_processes_measure_the_same(run: Path, computed: tuple[str, str, Path], tmp_path: Path) -> None:
+def test_two_processes_measure_the_same(
+    run: Path, computed: tuple[str, str, Path], tmp_path: Path, python: WarmPython
+) -> None:
     networks = [run / "bugs" / "resnet18" / f"{variant}-seed1" for variant in ("base", "lp2")]
-    done = run_on_two_processes(
-        *("-m", "timm_lp.experiments.robustness", *networks, "--compute", "--output-dir", tmp_path),
-        cwd=tmp_path,
-        HF_HOME=str(tmp_path / "home"),
-    )
-    assert done.returncode == 0, done.stderr
+    command = ("-m", "timm_lp.experiments.robustness", *networks, "--compute", "--output-dir", tmp_path)
+    done = run_on_two_processes(python, *command, cwd=tmp_path, HF_HOME=str(tmp_path / "home"))
     assert done.stdout.count("# Robustness on") == 1
 
     def tops(path: Path) -> dict[tuple[str, ...], str]:

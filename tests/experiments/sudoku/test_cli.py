@@ -16,13 +16,15 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from timm_lp.experiments.sudoku import generate_puzzles, load_sudoku
+from timm_lp.experiments.sudoku import generate_puzzles, load_sudoku, training
 from timm_lp.experiments.sudoku.cli import main
 from timm_lp.experiments.sudoku.data import load_boards, write_puzzles
 from timm_lp.experiments.sudoku.evaluation import evaluate
 from timm_lp.experiments.sudoku.report import trained_networks
 from timm_lp.experiments.sudoku.training import Training
 from timm_lp.masks import conformation_matrix
+
+from ..tracked import logged
 
 FLAGS = (
     *("--puzzles", "45", "--test-puzzles", "5", "--channels", "4", "--depth", "2", "--input", "one-hot"),
@@ -55,7 +57,8 @@ def test_a_run_leaves_tables_results_and_networks(run: tuple[Path, str]) -> None
     folder, output = run
     assert "4 channels x 2 layers, one-hot input, 2 seeds, 80 puzzles seen (40 generated), 5 others" in output
     assert {path.name for path in folder.iterdir()} == {
-        *("generated", "report.md", "report.tex", "report.csv", "results.json", "curves.csv", "curves.png")
+        *("generated", "report.md", "report.tex", "report.csv", "report.png"),
+        *("results.json", "curves.csv", "curves.png"),
     }
     trials = [f"{variant}-seed{seed}" for variant in ("base", "lp2") for seed in (1, 2)]
     assert sorted(path.name for path in (folder / TRIALS).iterdir()) == trials
@@ -79,6 +82,7 @@ def test_a_saved_network_gives_the_numbers_of_its_record(run: tuple[Path, str]) 
     assert found["number"] == pytest.approx(trial["metrics"]["number"] / 100, abs=0.01)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_command_of_a_record_repeats_the_trial(run: tuple[Path, str], tmp_path: Path) -> None:
     trial = _record(run[0], "lp2-seed2")
     words = trial["command"].split()
@@ -131,6 +135,7 @@ def test_an_output_folder_that_takes_nothing_is_refused(tmp_path: Path) -> None:
         _main(tmp_path / "file")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     write_puzzles(tmp_path / "sudoku.csv", generate_puzzles(45, seed=0))
     flags = ["--stepwise-puzzles", "0", "--no-save-networks"]
@@ -144,6 +149,7 @@ def test_published_puzzles_are_read_and_may_be_moved(tmp_path: Path) -> None:
     assert not [*(tmp_path / "out").rglob("*.safetensors")]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / TRIALS / "base-seed1"
     folder.mkdir(parents=True)
@@ -155,6 +161,7 @@ def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, capsys: py
     assert str(folder / "model.safetensors") in failed
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,12 +182,56 @@ def test_a_diverged_trial_shows_as_failed_and_the_others_go_on(
     assert _files(tmp_path) == before, "it would diverge again"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_trial_without_its_network_runs_again_to_save_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _main(tmp_path, "--no-save-networks", "--epochs", "1", variants=["base"])
     assert not [*tmp_path.rglob("*.safetensors")]
     _main(tmp_path, "--epochs", "1", variants=["base"])
     assert "base-seed1 was run with --no-save-networks, and runs again to save its network." in caplog.text
     load_sudoku(tmp_path / TRIALS / "base-seed1")
+
+
+def test_a_trial_is_followed_epoch_by_epoch_though_it_is_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of an epoch, and after the last one."""
+    monkeypatch.setattr(training, "_STRETCH", 2)
+    flags = ["--tracker", "tensorboard", "--track-masks", "--checkpoint-seconds", "0"]
+    _main(tmp_path / "one", *flags)
+    advance, looks = Training.advance, list[int]()
+
+    def break_off(self: Training, steps: int) -> float:
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+        looks.append(self.progress.steps)
+        return advance(self, steps)
+
+    for owner, name, change in (
+        (Training, "advance", break_off),
+        (training._Course, "test_stepwise", lambda self: signal.raise_signal(signal.SIGINT)),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, change)
+            with pytest.raises(SystemExit, match="interrupted"):
+                _main(tmp_path / "two", *flags, variants=["lp2"])
+    assert looks == [0, 2, 4]
+    _main(tmp_path / "two", *flags, variants=["lp2"])
+    trials = [folder / TRIALS / "lp2-seed1" for folder in (tmp_path / "one", tmp_path / "two")]
+    masks = [{path.name: path.read_bytes() for path in (trial / "masks").iterdir()} for trial in trials]
+    assert masks[0].keys() == {f"epoch0000{epoch}.safetensors" for epoch in range(3)}
+    assert masks[0] == masks[1]
+    runs = logged(tmp_path / "one" / "timm-lp-sudoku")
+    assert [*runs] == [(TRIALS / f"{variant}-seed1").as_posix() for variant in ("base", "lp2")]
+    base, lp2 = runs.values()
+    record = _record(tmp_path / "one", "lp2-seed1")
+    for name in ("train_loss", "loss", "blank"):
+        assert lp2[name] == [(step, pytest.approx(value)) for step, value in enumerate(record["history"][name])]
+    assert lp2["stepwise_blank"] == [(1, pytest.approx(record["metrics"]["stepwise_blank"]))]
+    assert [step for step, _ in lp2["mask_p/head"]] == [step for step, _ in lp2["masks"]] == [0, 1]
+    assert not {name for name in base if "mask" in name}
+    (again,) = logged(tmp_path / "two" / "timm-lp-sudoku").values()
+    assert again["loss"][-2:] == lp2["loss"]
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
 def test_an_interruption_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +281,7 @@ def test_ablates_saved_networks(oriented: Path) -> None:
     assert set(content["thresholds"].values()) == {3.0}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ablates_what_the_network_is_without_the_channels(oriented: Path) -> None:
     _main(oriented, "--ablate", "--ablate-draws", "1")
     rows = json.loads((oriented / "ablation.json").read_text())["rows"]
@@ -277,6 +329,7 @@ def test_refuses_to_ablate_with_other_puzzles(oriented: Path, tmp_path: Path) ->
         _main(oriented, "--ablate", "--data", str(tmp_path / "other.csv"))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_folder_with_two_networks_names_those_that_can_be_ablated(oriented: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(oriented, tmp_path / "two")
     _main(folder, "--depth", "1", variants=["lp2"])
@@ -298,5 +351,3 @@ def test_a_folder_with_two_networks_names_those_that_can_be_ablated(oriented: Pa
     assert "Ablation of 1 network on 2" in _main(one, "--ablate", "--ablate-draws", "1", "--ablate-puzzles", "2")
     assert (one / "ablation.md").is_file()
     assert "| lp2" in _main(other / "lp2-seed2", "--report")
-
-

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tests.distributed import run_on_two_processes
+from tests.processes import WarmPython
 from timm_lp.experiments.accelerator import create_accelerator, share_norms
 from timm_lp.experiments.sudoku import generate_puzzles
 from timm_lp.experiments.sudoku.ablation_report import ablate
@@ -15,12 +16,15 @@ from timm_lp.experiments.sudoku.evaluation import evaluate, evaluate_one_at_a_ti
 from timm_lp.experiments.sudoku.experiment import Experiment
 from timm_lp.experiments.sudoku.flags import parse_arguments
 from timm_lp.experiments.sudoku.training import Training
+from timm_lp.masks.history import read_masks
 from timm_lp.models.sudoku import create_network
+
+from ..tracked import logged
 
 FLAGS = (
     *("--puzzles", "45", "--test-puzzles", "5", "--channels", "4", "--depth", "2", "--input", "one-hot"),
     *("--epochs", "2", "--batch-size", "10", "--lr", "0.001", "--stepwise-puzzles", "3", "--ablate-draws", "1"),
-    *("--variants", "base", "lp2", "--seeds", "1"),
+    *("--variants", "base", "lp2", "--seeds", "1", "--tracker", "tensorboard", "--track-masks"),
 )
 
 
@@ -50,7 +54,7 @@ def _train(accelerator: Accelerator, batch_size: int) -> tuple[dict[str, Tensor]
 
 
 def _in_each_process() -> None:
-    accelerator = create_accelerator(mixed_precision=None, cpu_threads=1)
+    accelerator = create_accelerator(mixed_precision=None, cpu_threads=1, tracker="tensorboard", output_dir="two")
     scores = _scores(accelerator)
     state, loss = _train(accelerator, batch_size=4)
     try:
@@ -77,9 +81,8 @@ def _loss_curves(folder: Path) -> dict[str, list[float]]:
     return {name: [record["metrics"]["loss"], *record["history"]["train_loss"]] for name, record in records.items()}
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    done = run_on_two_processes("-m", __name__, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_two_processes_do_what_one_does(tmp_path: Path, python: WarmPython) -> None:
+    done = run_on_two_processes(python, "-m", __name__, cwd=tmp_path)
     assert "Grad strides" not in done.stderr
     accelerator = Accelerator(cpu=True)
     state, loss = _train(accelerator, batch_size=4)
@@ -99,6 +102,12 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     assert len(rows[0]) == len(rows[1])
     for row, expected in zip(rows[1], rows[0], strict=True):
         assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+    one, two = (read_masks(next((tmp_path / folder).rglob("lp2-seed1"))) for folder in ("one", "two"))
+    assert [*one] == [*two] == [0, 1, 2]
+    for layer, expected in zip(two[2], one[2], strict=True):
+        torch.testing.assert_close(layer.C, expected.C, rtol=1e-3, atol=1e-5)
+    runs = logged(tmp_path / "two" / "timm-lp-sudoku")
+    assert [[step for step, _ in curves["loss"]] for curves in runs.values()] == [[0, 1]] * 2
     machines = [json.loads(path.read_text())["machine"] for path in (tmp_path / "two").rglob("trial.json")]
     assert {machine["num_processes"] for machine in machines} == {2}
 

@@ -29,9 +29,7 @@ class Trial(NamedTuple):
 
 def _trial(variant: str = "lp2", seed: int = 1, **settings: object) -> Trial:
     usual = {"channels": 4, "depth": 2, "input": "one-hot", "batch_size": 4, "epochs": 3, "lr": 0.01}
-    return Trial(
-        SudokuConfig(**{**usual, "stepwise_puzzles": 2, **settings}), load_boards(**BOARDS), variant, seed
-    )
+    return Trial(SudokuConfig(**{**usual, "stepwise_puzzles": 2, **settings}), load_boards(**BOARDS), variant, seed)
 
 
 def _run(trial: Trial, checkpoint: Path | None = None, on_progress: OnProgress = lambda *_: None) -> Outcome:

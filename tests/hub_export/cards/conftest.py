@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from hub_export.cards import sections
 from hub_export.cards.card import render_card, trials_of
 from hub_export.cards.evaluation import Trials
 from hub_export.cards.provenance import base_weights
@@ -35,6 +37,14 @@ def build(name: str = "lp2_resnet18", **kwargs: Any) -> nn.Module:
 
 
 _built = cache(build)  # which no card changes
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _sizes_counted_once() -> Iterator[None]:
+    """Count a network once, which takes most of the time that its cards take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sections, "sizes", cache(sections.sizes))
+        yield
 
 
 def render(

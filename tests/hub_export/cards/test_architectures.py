@@ -58,6 +58,19 @@ def test_counts(name: str, figures: str) -> None:
     assert re.sub(r" +", " ", line).endswith(f"| {figures} |")
 
 
+def test_the_first_pages_table_is_that_of_the_cards() -> None:
+    table = (CARDS.parent / "README.md").read_text().partition("<!-- networks -->\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    assert len(rows) > 5
+    for name, *stated in rows:
+        lines = re.sub(r" +", " ", (CARDS / f"{name}.md").read_text()).splitlines()
+        figures = [next(line for line in lines if line.startswith(f"| `{own}` |")) for own in (name, f"lp2_{name}")]
+        counts = [[cell.strip() for cell in figure.split("|")[-4:-1]] for figure in figures]
+        parameters = [f"{int(count[0].replace(',', '')) / 1e6:.1f}" for count in counts]
+        macs = [f"{float(count[2].removesuffix(' G')):.2f}" for count in counts]
+        assert stated[:4] == [*parameters, *macs], name
+
+
 def test_licence_of_weights_that_forbid_commercial_use() -> None:
     section = (CARDS / "convnextv2_tiny.md").read_text().partition("## Base weights")[2]
     assert section.count("cc-by-nc-4.0") == 1 + len(timm.models.get_arch_pretrained_cfgs("convnextv2_tiny"))

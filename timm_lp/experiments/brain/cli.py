@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,9 @@ from .alignment import sample_images
 from .analysis import Analysis, analyse, result_rows
 from .flags import COMMANDS, Mmv1Settings, PrepareSettings, RsaSettings, parse_arguments
 from .networks import networks_of
-from .plot import plot
+from .plot import plot_best, plot_layers
 from .recordings import Selection
-from .report import difference_rows, to_csv, to_markdown, to_table
+from .report import difference_rows, title_of, to_csv, to_markdown, to_table
 from .responses import Responses, read_responses, write_responses
 from .stimuli import read_images
 from .synthetic import synthetic_cortex
@@ -147,13 +147,15 @@ def _save_predictions(records: Sequence[TrialRecord], source: str, folder: Path)
     from .mmv1 import report
 
     rows = report.result_rows(records, source)
-    _write(report.to_markdown(records, source), rows, [], partial(report.plot, records), folder)
+    _write(report.to_markdown(records, source), rows, [], {"results.png": partial(report.plot, records)}, folder)
 
 
 def _save(analysis: Analysis, folder: Path) -> None:
     """Write the results of an analysis, and print its tables."""
-    differences = difference_rows(analysis)
-    _write(to_markdown(analysis), result_rows(analysis), differences, partial(plot, analysis), folder)
+    differences, rows = difference_rows(analysis), result_rows(analysis)
+    title = f"Similarity with {title_of(analysis.responses)}"
+    pictures = {"results.png": partial(plot_best, rows, title=title), "layers.png": partial(plot_layers, analysis)}
+    _write(to_markdown(analysis), rows, differences, pictures, folder)
     if not differences:
         (folder / "differences.csv").unlink(missing_ok=True)  # an earlier run's
 
@@ -162,13 +164,11 @@ def _write(
     text: str,
     rows: list[dict[str, Any]],
     differences: list[dict[str, Any]],
-    draw: Callable[[Path], None],
+    pictures: Mapping[str, Callable[[Path], None]],
     folder: Path,
 ) -> None:
     tables = {"results.csv": to_csv(rows), **({"differences.csv": to_csv(differences)} if differences else {})}
-    page = write_page(
-        folder, "results", text, tables=tables, data={"results.json": rows}, pictures={"results.png": draw}
-    )
+    page = write_page(folder, "results", text, tables=tables, data={"results.json": rows}, pictures=pictures)
     print(f"{text}\n\n{page}")
 
 

@@ -1,28 +1,71 @@
-"""The picture of an analysis: tau by depth, a line for each area, beside the ceiling and chance (Figure 11)."""
+"""The pictures of an analysis: the best layer of each area, and tau by depth (Figure 11)."""
 
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import fmean
+from textwrap import fill
+from typing import Any
 
 import numpy as np
 
-from ...files import write_figure
+from ...files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
 from ...reporting import counted
-from .alignment import Alignment
 from .analysis import Analysis
 from .groups import Group, interval_of
 from .report import title_of
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+# Told apart by their markers and in grey too.
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#222222", "marker": "o"},
+    {"color": "#e2725b", "marker": "s", "linestyle": "--"},
+    {"color": "#2b62ad", "marker": "^", "linestyle": "-."},
+    {"color": "#aaaaaa", "marker": "D", "linestyle": ":"},
+    {"color": "#9a6fb0", "marker": "v"},
+)
+_CHANCE = "#dddddd"
 
-_COLUMNS = 3
-_COLORS = ("#3b6fb6", "#c44e52", "#4c956c", "#8c6bb1", "#d98b2b", "#2a9d9d", "#7f5539", "#b05a9c")
-_PIXELS = -1.5  # where the pixels stand, before the first layer
+
+def plot_best(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
+    """Draw the tau of each area's best layer for each network, with its interval over samples of the images.
+
+    Args:
+        rows: As `result_rows` returns them; seeds of a network are averaged.
+        path: Where to write it; the ending chooses the format.
+        title: What stands above.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    best = [row for row in rows if row["best_of_area"]]
+    areas, groups = (list(dict.fromkeys(row[name] for row in best)) for name in ("area", "group"))
+    figure = Figure(figsize=(PICTURE_WIDTH, 1.4 + (0.3 + 0.16 * len(groups)) * len(areas)), layout="constrained")
+    axes = figure.subplots()
+    networks = [row["null"] for row in best if not row["baseline"]]
+    axes.axvspan(0, fmean(networks), color=_CHANCE, linewidth=0, label="chance (95 %)")
+    for number, (group, style) in enumerate(zip(groups, cycle(_STYLES), strict=False)):
+        offset = 0.7 * ((number + 0.5) / len(groups) - 0.5)
+        for place, area in enumerate(areas):
+            seeds = [row for row in best if (row["group"], row["area"]) == (group, area)]
+            tau, low, high = (fmean(row[name] for row in seeds) for name in ("tau", "low", "high"))
+            axes.plot([low, high], [place + offset] * 2, color=style["color"], linewidth=1.6)
+            label = group if place == 0 else None
+            axes.plot(tau, place + offset, style["marker"], color=style["color"], markersize=5, label=label)
+    axes.set_yticks(range(len(areas)), areas)
+    axes.set_ylim(len(areas) - 0.5, -0.5)
+    axes.set_xlabel("Kendall's tau of the best layer, 95 % over images")
+    axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", frameon=False)
+    if title:
+        figure.suptitle(fill(title, PICTURE_LETTERS), fontsize=11)
+    write_figure(path, figure)
 
 
-def plot(analysis: Analysis, path: Path) -> None:
-    """Draw a panel for each network: the taus of its layers with their intervals, chance, pixels and ceilings.
+def plot_layers(analysis: Analysis, path: Path) -> None:
+    """Draw a panel for each area: tau from the first layer to the last, the mean over each network's seeds.
 
     Args:
         analysis: What to draw.
@@ -34,91 +77,28 @@ def plot(analysis: Analysis, path: Path) -> None:
     from matplotlib.figure import Figure
 
     networks = [group for group in analysis.groups if not group.baseline]
-    columns = min(_COLUMNS, len(networks))
-    rows = -(-len(networks) // columns)
-    colors = dict(zip(analysis.ceilings, cycle(_COLORS), strict=False))
-    heights = [1, 3.6] if any(ceiling.tau for ceiling in analysis.ceilings.values()) else [3.6]
-    figure = Figure(figsize=(1.2 + 3.6 * columns, 1.5 + rows * sum(heights) * 0.8), layout="constrained")
-    axes = figure.subplots(
-        rows * len(heights), columns, squeeze=False, sharey="row", gridspec_kw={"height_ratios": heights * rows}
-    )
-    for index, group in enumerate(networks):
-        row, column = divmod(index, columns)
-        panel = axes[row * len(heights) : (row + 1) * len(heights), column]
-        panel[0].set_title(_title(group), fontsize=9)
-        _draw_taus(panel[-1], group, analysis, colors)
-        if len(panel) > 1:
-            _draw_ceilings(panel[0], analysis, colors)
-    _share_limits(
-        [axes[row, column] for row in range(len(heights) - 1, len(axes), len(heights)) for column in range(columns)]
-    )
-    for empty in axes[-len(heights) :, len(networks) - (rows - 1) * columns :].flat:
-        empty.set_visible(False)
-    for row in range(len(heights) - 1, len(axes), len(heights)):
-        axes[row, 0].set_ylabel("Kendall's tau")
-    for row in range(0, len(axes), 2) if len(heights) > 1 else ():
-        axes[row, 0].set_ylabel("ceiling")
-    handles = {
-        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), fontsize=8)
-    figure.suptitle(
-        f"Similarity with {title_of(analysis.responses)}\nBands: 95 % over images. Thin lines: seeds.", fontsize=9
-    )
-    write_figure(path, figure, dpi=130)
-
-
-def _draw_taus(axes: "Axes", group: Group, analysis: Analysis, colors: dict[str, str]) -> None:
-    shuffled = np.concatenate([member.alignment.shuffled.ravel() for member in group.members])
-    low, high = interval_of(shuffled)
-    axes.axhspan(float(low), float(high), color="#dddddd", linewidth=0, label="a layer, images shuffled (95 %)")
-    for index, (area, color) in enumerate(colors.items()):
-        _draw_area(axes, area, [member.alignment for member in group.members], index, color)
-    for pixels in (baseline for baseline in analysis.groups if baseline.name == "pixels"):
-        for color, tau in zip(colors.values(), pixels.best_taus[0], strict=True):
-            axes.plot(_PIXELS, tau, "D", color=color, markersize=4, markerfacecolor="white")
-    depth = len(group.members[0].alignment.layers)
-    step = max(1, -(-depth // 10))
-    ticks = range(0, depth, step)
-    axes.set_xticks([_PIXELS, *ticks], ["px", *(str(tick + 1) for tick in ticks)])
-    axes.set_xlabel("layer (px: the pixels)")
-    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_area(axes: "Axes", area: str, seeds: list[Alignment], index: int, color: str) -> None:
-    """Draw an area's mean over the seeds with its band over samples of the images, and the seeds thin."""
-    depths = np.arange(len(seeds[0].layers))
-    mean = np.mean([seed.tau[:, index] for seed in seeds], axis=0)
-    band = interval_of(np.mean([seed.resampled[:, index] for seed in seeds], axis=0))
-    axes.fill_between(depths, *band, color=color, alpha=0.1, linewidth=0)
-    for seed in seeds if len(seeds) > 1 else ():
-        axes.plot(depths, seed.tau[:, index], color=color, linewidth=0.5, alpha=0.6)
-    axes.plot(depths, mean, "o-", color=color, markersize=3, linewidth=1.4, label=area)
-
-
-def _draw_ceilings(axes: "Axes", analysis: Analysis, colors: dict[str, str]) -> None:
-    """Draw what the areas' ceilings lie between, on an axis of their own: they are far above the taus."""
-    for index, (area, ceiling) in enumerate(analysis.ceilings.items()):
-        if ceiling.tau is not None:
-            span = (index / len(colors), (index + 1) / len(colors))
-            low = ceiling.tau if ceiling.agreement is None else ceiling.agreement
-            axes.axhspan(low, ceiling.tau, *span, color=colors[area], alpha=0.3, linewidth=0)
-            axes.axhline(ceiling.tau, *span, color=colors[area], linewidth=2)
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 1])
-    axes.set_xticks([])
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-
-
-def _share_limits(panels: "list[Axes]") -> None:
-    low, high = (
-        limit(panel.get_ylim()[side] for panel in panels if panel.lines) for side, limit in enumerate((min, max))
-    )
-    for panel in panels:
-        panel.set_ylim(low, high)
+    areas = networks[0].areas
+    figure = Figure(figsize=(PICTURE_WIDTH, 1.4 + 1.8 * len(areas)), layout="constrained")
+    panels = figure.subplots(len(areas), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    shuffled = [member.alignment.shuffled.ravel() for group in networks for member in group.members]
+    low, high = map(float, interval_of(np.concatenate(shuffled)))
+    for column, (axes, area) in enumerate(zip(panels, areas, strict=True)):
+        axes.axhspan(low, high, color=_CHANCE, linewidth=0, label="a layer, images shuffled (95 %)")
+        for group, style in zip(networks, cycle(_STYLES), strict=False):
+            taus = np.mean([member.alignment.tau[:, column] for member in group.members], axis=0)
+            axes.plot(range(1, len(taus) + 1), taus, markersize=4, label=_title(group), **style)
+        ceiling = analysis.ceilings[area].tau
+        axes.set_title(area if ceiling is None else f"{area} (ceiling {ceiling:.2f})", fontsize=11)
+        axes.set_ylabel("tau")
+        axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("layer")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
+    figure.suptitle(fill(f"Similarity with {title_of(analysis.responses)}", PICTURE_LETTERS), fontsize=11)
+    write_figure(path, figure)
 
 
 def _title(group: Group) -> str:
-    name = group.name if len(group.name) <= 44 else f"...{group.name[-41:]}"
+    name = group.name if len(group.name) <= 40 else f"...{group.name[-37:]}"
     return name if len(group.members) == 1 else f"{name}, {counted(len(group.members), 'seed')}"

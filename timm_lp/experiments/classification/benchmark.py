@@ -1,7 +1,7 @@
 """The benchmark: every variant on every data set with every seed, each trial in a folder of its own."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,8 @@ from statistics import fmean
 
 import timm
 from accelerate import Accelerator
-from tqdm import tqdm
+from torch import nn
+from tqdm.auto import tqdm
 
 from ...files import TRIAL_FILE
 from ...models.small_stem import SMALL_STEMS
@@ -24,15 +25,15 @@ from ..accelerator import share
 from ..data.images import DataSet
 from ..data.loading import load_data
 from ..data.presets import DIGITS
-from ..data.sampling import draw
+from ..data.sampling import draw, num_drawn
+from ..tracking import TrackedTrial
 from .batches import images_at_once, whole_batch_size
 from .config import FinetuneConfig
 from .networks import check_checkpoint, check_start, check_variant, smallest_map
 from .results import figures, save_model, trial_record
 from .training import Progress
-from .trial import EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial, trial_settings
+from .trial import EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
 
-_TRACKED_AS = "timm-lp-finetune"  # what trackers call the project
 _MOST_NAMED = 5  # damaged images in a message
 
 _logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
         ValueError: If one cannot be had, has too few images, or two would share a folder.
     """
     with accelerator.main_process_first():  # one process downloads, the others find it in the cache
-        loaded = [_checked(config, load_data(name, config.read_options)) for name in config.dataset]
+        loaded = [_load(config, name) for name in config.dataset]
         shared = [data.contents.num_shared for data in loaded]  # one reads the images, the others its digests
     names = {data.folder for data in loaded}
     datasets = [_under_earlier_name(Path(config.output_dir), data, names) for data in loaded]
@@ -57,7 +58,7 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
             _logger.info("%s has the contents of %s, and goes on as that.", read.info.name, data.info.name)
         if data.note and accelerator.is_main_process:
             _logger.info("%s: %s.", data.info.name, data.note)
-        damaged = [*data.train.damaged.values(), *data.test.damaged.values()]
+        damaged = [*dict.fromkeys([*data.train.damaged.values(), *data.test.damaged.values()])]  # folds share images
         if damaged and accelerator.is_main_process:
             _logger.warning(
                 "%s: %d of its images cannot be read, and the trials that need them will fail: %s",
@@ -81,8 +82,12 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
     return datasets
 
 
-def _checked(config: FinetuneConfig, data: DataSet) -> DataSet:
+def _load(config: FinetuneConfig, name: str) -> DataSet:
     """Return a data set whose images, as far as the trials need them, were decoded once, now or in an earlier run."""
+    data = load_data(name, config.read_options)
+    if not config.jpeg_draft:  # the networks decide to what size they are decoded
+        # The check keeps the first data set's; the prepared test images may need the other half.
+        data = data.keeping(config.cache_mib, config.cache_mib / 2 if name == config.dataset[0] else 0)
     if not config.check_images:
         return data
     draws = [draw(data, config.sampler, config.shots, seed) for seed in config.seeds]
@@ -178,6 +183,7 @@ class Benchmark:
                     config = self._with_lr(images, model, bar)
                     for trial in self._trials(data, model):
                         self._run(config, trial, images, bar)
+                data.forget()
         return self.records
 
     def _trials(self, data: DataSet, model: str) -> list[Trial]:
@@ -225,29 +231,35 @@ class Benchmark:
 
     def _run(self, config: FinetuneConfig, trial: Trial, images: EvalImages, bar: tqdm) -> TrialRecord:
         """Return a trial's record: the one in its folder, or else that of running it now."""
+        record, length = trial_record(config, trial, self.accelerator), self._length(trial.data)
 
         def train(folder: Path, on_progress: OnProgress) -> Outcome:
-            tracked = TrackedTrial(config, trial, self.accelerator)
-            metrics: dict[str, float] | None = None
+            def show(progress: Progress) -> None:
+                done = progress.done / config.epochs
+                on_progress(round(done * length), progress.losses[-1] if progress.losses else None)
 
-            def on_epoch(progress: Progress) -> None:
-                on_progress(progress.epochs, progress.losses[-1])
-                tracked.follow(progress)
+            def follow(progress: Progress, network: nn.Module) -> None:
+                top1 = progress.top1 if config.track_accuracy else []
+                tracked.follow({"loss": progress.losses, "top1": top1}, None if progress.updates else network)
 
-            try:
-                outcome = run_trial(config, trial, images, self.accelerator, on_epoch, folder)
-                metrics = outcome.metrics
-            finally:
-                tracked.end(metrics)
+            with TrackedTrial(
+                self.accelerator,
+                record,
+                config.epochs,
+                project="timm-lp-finetune",
+                masks_to=folder if config.track_masks else None,
+            ) as tracked:
+                outcome = run_trial(config, trial, images, self.accelerator, show, folder, follow)
+                tracked.conclude(outcome.metrics)
             return outcome
 
         def save(folder: Path, outcome: Outcome) -> None:
             save_model(folder, outcome, config.kwargs_of(trial.model), trial.data.train.class_names)
 
         task = Task(
-            record=trial_record(config, trial, self.accelerator),
+            record=record,
             expected=decisive_settings(config, trial, self.accelerator),
-            length=config.epochs,
+            length=length,
             train=train,
             figures=partial(figures, config, trial.data),
             save=save if config.save_models and not trial.held_out else None,
@@ -259,60 +271,19 @@ class Benchmark:
     def _is_main(self) -> bool:
         return self.accelerator.is_main_process
 
+    def _length(self, data: DataSet) -> int:
+        """Return how many images a trial trains on, in all epochs."""
+        return self.config.epochs * num_drawn(data, self.config.shots, self.config.seeds[0])
+
     @contextmanager
     def _progress(self) -> Iterator[tqdm]:
-        """Show the epochs of all trials on one bar, in the main process alone."""
-        columns = len(self.datasets) * len(self.config.model)
-        count = columns * len(self.config.seeds) * (len(self.config.variants) + len(self.config.lr_sweep))
-        total = count * self.config.epochs
-        with tqdm(total=total, unit="epoch", disable=not self._is_main, dynamic_ncols=True) as bar:
+        """Show the images of all trials on one bar, with the time left, in the main process alone."""
+        config = self.config
+        trials = len(config.model) * len(config.seeds) * (len(config.variants) + len(config.lr_sweep))
+        total = trials * sum(map(self._length, self.datasets))
+        shown = {"unit": "image", "unit_scale": True, "smoothing": 0, "dynamic_ncols": True}
+        with tqdm(total=total, disable=not self._is_main, **shown) as bar:
             yield bar
-
-
-class TrackedTrial:
-    """A trial's run in the tracker: each epoch is a step, from 0. Without a tracker it does nothing.
-
-    Args:
-        config: Settings.
-        trial: The trial.
-        accelerator: Has the tracker.
-    """
-
-    def __init__(self, config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> None:
-        self._accelerator, self._is_followed = accelerator, config.track_accuracy
-        self._follows_all = config.track_share == 1
-        self._steps = 0
-        self._last = config.epochs - 1
-        if config.tracker is None:
-            return
-        name = trial.folder.as_posix()
-        settings = trial_settings(config, trial.model, accelerator)
-        words = {key: str(value) for key, value in settings.items()}
-        # TensorBoard knows a run by its folder, and wandb by its name.
-        project = _TRACKED_AS if config.tracker == "wandb" else f"{_TRACKED_AS}/{name}"
-        accelerator.init_trackers(project, init_kwargs={"wandb": {"name": name, "config": words}})
-
-    def follow(self, progress: Progress) -> None:
-        """Log the new epochs: the last one, or all up to where a trial is resumed."""
-        followed = progress.top1 if len(progress.top1) == progress.epochs else []
-        for step in range(self._steps, progress.epochs):
-            values = {"loss": progress.losses[step]}
-            if followed:
-                values["top1"] = followed[step]
-            elif self._is_followed and step == progress.epochs - 1:  # an earlier part was not followed
-                values["top1"] = progress.top1[-1]
-            self._accelerator.log(values, step=step)
-        self._steps = progress.epochs
-
-    def end(self, metrics: Mapping[str, float] | None) -> None:
-        """Log the metrics of a trial, None if it failed, and close its run."""
-        if metrics and self._accelerator.trackers:
-            followed = {"top1"} if self._is_followed and self._follows_all else set()  # its last step is there
-            values = {name: value for name, value in metrics.items() if name not in followed}
-            self._accelerator.log(values, step=self._last)
-        for tracker in self._accelerator.trackers:
-            tracker.finish()
-        self._accelerator.trackers = []
 
 
 def _count(item: tuple[str, int]) -> int:

@@ -7,10 +7,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, is_tensorboard_available, is_wandb_available
+from accelerate.utils import DataLoaderConfiguration
 
 from ...command import imports_not_collected
-from ...reporting import to_latex
+from ...markup import to_html, to_latex
 from ...trials.plots import table_figure
 from ...trials.record import TrialRecord
 from ...trials.statistics import Table
@@ -98,8 +98,8 @@ class Comparison:
         """
         return table_figure(accuracies(self.records), TOP1)
 
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
+    def _repr_html_(self) -> str:
+        return to_html(self.to_markdown())
 
     def __repr__(self) -> str:
         return self.to_markdown()
@@ -142,15 +142,10 @@ def create_accelerator(config: FinetuneConfig) -> Accelerator:
         ValueError: If the tracker is not installed, the device has no such number format, or the launcher accumulates
             gradients.
     """
-    installed = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
-    if config.tracker and not installed[config.tracker]():
-        raise ValueError(
-            f"`tracker` must be installed, got {config.tracker!r}. `pip install {config.tracker}` brings it."
-        )
     return launched.create_accelerator(
         mixed_precision=config.mixed_precision,
         cpu_threads=config.cpu_threads,
+        tracker=config.tracker,
+        output_dir=config.output_dir,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
-        log_with=config.tracker,
-        project_dir=config.output_dir,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...files import file_digest
 from ...module_path import is_module_path
-from ...settings import SEEDS, TINY, Settings, check_lists, setting
+from ...settings import SEEDS, TINY, TRACK_MASKS_HELP, TRACKER_HELP, TRACKERS, Settings, check_lists, setting
 from ...variants import BASE, DEPTHWISE, PART, split_layers, with_layers
 from ..data.presets import ReadOptions
 
@@ -157,10 +157,11 @@ class FinetuneConfig(Settings):
         True,
         "decode each image that is needed once before the first trial; if not, damaged ones show when they are met",
     )
-    checkpoint_seconds: float = setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
-    tracker: str | None = setting(
-        None, "follow the losses in tensorboard or wandb", str, choices=("tensorboard", "wandb")
+    checkpoint_seconds: float = setting(
+        60.0, "least time between a trial's checkpoints, within epochs too, seconds", limits=(0, inf)
     )
+    tracker: str | None = setting(None, TRACKER_HELP, str, choices=TRACKERS)
+    track_masks: bool = setting(False, TRACK_MASKS_HELP)
     track_accuracy: bool = setting(False, "test after each epoch too, and after the last on the training images")
     track_share: float = setting(
         1.0, "share of the test images, and of the training images, that --track-accuracy looks at", limits=(0.001, 1)
@@ -330,5 +331,5 @@ _NEW = {"jpeg_draft", "test_share"}  # settings that records have only where the
 _ELSEWHERE = {
     *("model", "variants", "lp_layers", "seeds", "shots", "dataset", "lr_sweep"),
     *("workers", "cpu_threads", "cache_mib", "check_images", "checkpoint_seconds"),
-    *("tracker", "track_accuracy", "track_share", "save_models", "push_to_hub", "output_dir"),
+    *("tracker", "track_masks", "track_accuracy", "track_share", "save_models", "push_to_hub", "output_dir"),
 }

@@ -17,8 +17,8 @@ COMMAND = CommandLine(
     launcher="accelerate launch finetune.py",
     named=("model", "dataset"),  # with one of these the recipe is not the embedded digits'
     local=(
-        *("output_dir", "push_to_hub", "tracker", "workers", "cpu_threads", "cache_mib", "check_images"),
-        "checkpoint_seconds",
+        *("output_dir", "push_to_hub", "tracker", "track_masks", "workers", "cpu_threads", "cache_mib"),
+        *("check_images", "checkpoint_seconds"),
     ),
     actions={
         "report": (

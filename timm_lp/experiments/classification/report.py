@@ -23,7 +23,7 @@ _COLUMNS = (
     *("dataset", "model", "variant", "seed", *_TITLES, "train_top1"),
     *("error", "parameters", "macs", "train_seconds"),
 )
-_PANELS = {"loss": "training loss", "top1": "top-1 on the test images (%)"}  # of the curves
+_PANELS = {"loss": "training loss", "top1": "top-1, test images (%)"}  # of the curves
 
 # Settings that may differ in one table: anywhere, between networks, between networks and data sets.
 _READING = ("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")

@@ -140,7 +140,8 @@ def save_model(folder: Path, outcome: Outcome, model_kwargs: dict[str, Any], cla
     }
     model = outcome.model.to(memory_format=torch.contiguous_format)  # safetensors takes no other
     model_args = dict(model_kwargs)
-    with failures_name(folder / WEIGHTS_FILE, SafetensorError):
+    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+    with failures_name(folder / WEIGHTS_FILE, SafetensorError, num_bytes=num_bytes):
         save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=True)
     rights = (folder / "config.json").stat().st_mode
     (folder / WEIGHTS_FILE).chmod(rights)  # safetensors lets nobody else read, whatever the umask

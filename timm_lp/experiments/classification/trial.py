@@ -116,8 +116,9 @@ def run_trial(
     trial: Trial,
     test_images: EvalImages,
     accelerator: Accelerator,
-    on_epoch: Callable[[Progress], None],
+    on_progress: Callable[[Progress], None],
     folder: Path | None = None,
+    follow: Callable[[Progress, nn.Module], None] | None = None,
 ) -> Outcome:
     """Train a variant on a few images of each class and test it, without selection, after the last epoch.
 
@@ -126,8 +127,9 @@ def run_trial(
         trial: Which data set, variant and seed.
         test_images: The data set's test images.
         accelerator: Distributes the work.
-        on_epoch: Called after each epoch.
+        on_progress: Called after each update and each epoch.
         folder: Keeps the trial's checkpoint; None to keep none.
+        follow: As of `Training.run`.
 
     Raises:
         DivergedError: If the loss or an output becomes infinite or not a number.
@@ -175,8 +177,8 @@ def run_trial(
             channels_last=config.channels_last,
         )
 
-    follow = (lambda network: test_network(network, followed)["top1"]) if config.track_accuracy else None
-    model = training.run(checkpoint, on_epoch, follow)
+    test_epoch = (lambda network: test_network(network, followed)["top1"]) if config.track_accuracy else None
+    model = training.run(checkpoint, on_progress, test_epoch, follow)
     start = time.perf_counter()
     metrics = test_network(model)
     seconds = time.perf_counter() - start

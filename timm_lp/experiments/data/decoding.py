@@ -1,7 +1,5 @@
 """Decode stored images to pixels in RGB, each when it is asked for, and keep them as far as memory is given."""
 
-import mmap
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,14 +10,14 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ...trials.record import UnreadableDataError
+from .shared_arrays import SharedArrays
 
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # in which Pillow's mode I holds 0 to 65535
 MIB = 2**20
@@ -41,6 +39,8 @@ class ImageSet:
         indices: The images that belong to the set, by their number in the split.
         pinned: What settles the images for all time, as a commit on the Hub does; None where their contents do.
         damaged: Why an image cannot be read, by its number in the split, as far as that is known.
+        kept: Decoded images that the data set's splits keep for all trials; None where each trial keeps its own.
+        kept_from: Number of the split's first image there.
     """
 
     sources: Sequence[Any]
@@ -49,6 +49,8 @@ class ImageSet:
     indices: Sequence[int]
     pinned: str | None = None
     damaged: Mapping[int, str] = field(default_factory=dict)
+    kept: SharedArrays | None = field(default=None, repr=False)
+    kept_from: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -64,9 +66,11 @@ class ImageSet:
             UnreadableImageError: If it cannot be decoded.
         """
         index = self.indices[position]
-        source = self.sources[index]
-        with naming_image(index, source):
-            return decode(source, least_side)
+        array = self.kept.get(self.kept_from + index) if self.kept and least_side is None else None
+        if array is not None:
+            return Image.fromarray(array)
+        with naming_image(self, index):
+            return decode(self.sources[index], least_side)
 
     def size(self, position: int) -> tuple[int, int]:
         """Return the width and height of one of the set's images, pixels, as its file says; its pixels are not read.
@@ -78,7 +82,7 @@ class ImageSet:
         source = self.sources[index]
         if isinstance(source, np.ndarray):
             return source.shape[1], source.shape[0]
-        with naming_image(index, source):
+        with naming_image(self, index):
             with Image.open(source if isinstance(source, str) else BytesIO(source["bytes"])) as image:
                 return image.size
 
@@ -91,7 +95,9 @@ class ImageSet:
         found = [self.damaged[index] for index in self.indices if index in self.damaged] if self.damaged else []
         if found:
             more = f", nor can {len(found) - 1} more" if len(found) > 1 else ""
-            raise UnreadableImageError(f"{found[0]}{more}")
+            error = UnreadableImageError(f"{found[0]}{more}")
+            error.is_known = True
+            raise error
 
     def own_labels(self) -> np.ndarray:
         """Return the classes of the set's images."""
@@ -105,52 +111,6 @@ class ImageSet:
     def subset(self, positions: Sequence[int]) -> "ImageSet":
         """Return some of the set's images."""
         return replace(self, indices=[int(self.indices[position]) for position in positions])
-
-
-class SharedArrays:
-    """Arrays of bytes that are kept, each under a number, up to a size.
-
-    Worker processes that are forked later share them: what one keeps, all have. Workers that start in another way keep
-    nothing.
-
-    Args:
-        count: How many numbers there are.
-        limit: Size of all arrays together, bytes.
-    """
-
-    def __init__(self, count: int, limit: int) -> None:
-        limit = min(limit, psutil.virtual_memory().total)
-        self._pixels = mmap.mmap(-1, limit) if limit and count else None
-        numbers = np.frombuffer(mmap.mmap(-1, 8 + 32 * count), np.int64)
-        self._used, self._table = numbers[:1], numbers[1:].reshape(-1, 4)  # of each array: 1 + its place, its axes
-        self._lock = multiprocessing.Lock()
-
-    def __getstate__(self) -> tuple[int, int]:
-        return len(self._table), 0
-
-    def __setstate__(self, state: tuple[int, int]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
-
-    @property
-    def room(self) -> int:
-        """How much more can be kept, bytes."""
-        return 0 if self._pixels is None else len(self._pixels) - int(self._used[0])
-
-    def get(self, number: int) -> np.ndarray | None:
-        """Return an array `(*, *, *)`, not to be written to; None if it is not kept."""
-        place, *shape = self._table[number].tolist()
-        return np.ndarray(shape, np.uint8, self._pixels, place - 1) if place else None
-
-    def put(self, number: int, array: np.ndarray) -> None:
-        """Keep an array `(*, *, *)` of `uint8` if there is room; a number's array never changes."""
-        with self._lock:
-            if array.nbytes > self.room or self._table[number, 0]:
-                return
-            place = int(self._used[0])
-            self._used[0] += array.nbytes
-        np.ndarray(array.shape, np.uint8, self._pixels, place)[:] = array
-        self._table[number, 1:] = array.shape
-        self._table[number, 0] = place + 1
 
 
 class DecodedImages:
@@ -177,21 +137,30 @@ class DecodedImages:
         images.refuse_damaged()
         self.images, self._finish, self._least_side = images, finish, least_side
         self._last_size = 0
-        self._kept = SharedArrays(len(images), int(limit_mib * MIB))
+        limit = int(limit_mib * MIB)
+        if finish is None and least_side is None and images.kept is not None:
+            self._kept, self._first, self._numbers = images.kept, images.kept_from, images.indices
+            self._kept.limit = limit
+            if self._kept.room < 0:
+                self._kept.clear()
+        else:
+            self._kept, self._first, self._numbers = SharedArrays(len(images), limit), 0, range(len(images))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, position: int) -> Any:
-        array = self._kept.get(position)
+        array = self._get(position)
         if array is not None:
             return Image.fromarray(array) if self._finish is None else torch.from_numpy(array)
         image = self.images.image(position, self._least_side)
         self._last_size = image.width * image.height
         item = image if self._finish is None else self._finish(image)
-        if _num_bytes(item) <= self._kept.room:
-            self._kept.put(position, np.asarray(item))
+        self._kept.put(self._first + self._numbers[position], item)
         return item
+
+    def _get(self, position: int) -> np.ndarray | None:
+        return self._kept.get(self._first + self._numbers[position])
 
     def several(self, positions: Sequence[int]) -> Iterator[Any]:
         """Yield items in turn.
@@ -200,7 +169,7 @@ class DecodedImages:
         """
         is_worth_it = self._last_size >= _LARGE and not get_worker_info()
         threads = torch.get_num_threads() if is_worth_it else 1
-        missing = [position for position in positions if self._kept.get(position) is None]
+        missing = [position for position in positions if self._get(position) is None]
         if threads == 1 or len(missing) < 2:
             yield from map(self.__getitem__, positions)
             return
@@ -215,12 +184,12 @@ class DecodedImages:
 
 
 @contextmanager
-def naming_image(index: int, source: Any) -> Iterator[None]:
-    """Name the image that cannot be decoded.
+def naming_image(images: ImageSet, index: int) -> Iterator[None]:
+    """Name the image that cannot be decoded, by its row and its file, as far as it has these.
 
     Args:
+        images: Its set.
         index: Its number in its split.
-        source: The image, as `ImageSet` has it.
 
     Raises:
         UnreadableImageError: In place of what was raised.
@@ -228,12 +197,18 @@ def naming_image(index: int, source: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Pillow's readers raise anything, a TypeError for instance
+        source, split = images.sources[index], getattr(images.sources, "split", "")
         path = source.get("path") if isinstance(source, dict) else source if isinstance(source, str) else None
-        raise UnreadableImageError(f"image {index} ({path or 'without a name'}) cannot be read: {error}") from error
+        where = ", ".join(filter(None, (f"row {index} of {split}" if split else None, path)))
+        raise UnreadableImageError(
+            f"image {index} ({where or 'without a name'}) cannot be read: {_reason(error)}"
+        ) from error
 
 
-def _num_bytes(item: Image.Image | Tensor) -> int:
-    return 3 * item.width * item.height if isinstance(item, Image.Image) else item.nbytes
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty, or no image of a known format"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def decode(source: Any, least_side: int | None = None) -> Image.Image:
@@ -277,4 +252,4 @@ def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
         raise ValueError(f"its levels are {kind} (mode {image.mode}) of no known range. Save it with 8 or 16 bits")
     if isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # from a palette straight to RGB, Pillow warns
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it

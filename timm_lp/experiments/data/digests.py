@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from huggingface_hub import cached_assets_path, constants
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ...files import file_state, write_bytes
-from .decoding import UnreadableImageError, decode, naming_image
+from .decoding import ImageSet, UnreadableImageError, decode, naming_image
 
 _logger = logging.getLogger(__name__)
 
@@ -37,10 +37,11 @@ class StoredColumn(Sequence[Any]):
         column: The Arrow column.
         name: Its name.
         files: The files that hold its rows, empty where they are in memory.
+        split: The split whose rows they are.
     """
 
-    def __init__(self, column: Any, name: str, files: Sequence[str]) -> None:
-        self._column, self.name, self.files = column, name, files
+    def __init__(self, column: Any, name: str, files: Sequence[str], split: str) -> None:
+        self._column, self.name, self.files, self.split = column, name, files, split
 
     @cached_property
     def state(self) -> str:
@@ -146,31 +147,37 @@ def image_digests(sources: Sequence[Any], indices: Sequence[int], cache: DigestC
     return _on_threads(digest_of, indices, f"{name}: contents")
 
 
-def damaged_images(sources: Sequence[Any], indices: Sequence[int], cache: DigestCache, name: str) -> dict[int, str]:
-    """Return why images cannot be decoded, by their index; each image is read once for this and for its digest.
+def damaged_images(images: ImageSet, cache: DigestCache, name: str) -> dict[int, str]:
+    """Return why images of a set cannot be decoded, by their index in its split.
+
+    Each image is read once for this, for its digest, and to be kept, where the set keeps images and has room.
 
     Args:
-        sources: As of `image_digests`.
-        indices: Likewise.
+        images: The images.
         cache: Knows which images were decoded before, and is told which were now.
         name: Name of the data set in the progress bar.
     """
+    sources, has_room = images.sources, images.kept is not None
 
     def fault_of(index: int) -> str | None:
+        nonlocal has_room
         try:
-            with naming_image(index, sources[index]):
+            with naming_image(images, index):
                 key, is_settled = _key(sources, index)
                 if cache.is_readable(key):
                     return None
                 content = _content(sources[index])
-                decode({"bytes": content} if isinstance(content, bytes) else content, least_side=1)
+                source = {"bytes": content} if isinstance(content, bytes) else content
+                image = decode(source, least_side=None if has_room else 1)
         except UnreadableImageError as error:
             return str(error)
+        if has_room and images.kept is not None and not images.kept.put(images.kept_from + index, image):
+            has_room = False
         if key and is_settled:
             cache.put(key, _digest(content), is_readable=True)
         return None
 
-    faults = zip(indices, _on_threads(fault_of, indices, f"{name}: check"), strict=True)
+    faults = zip(images.indices, _on_threads(fault_of, images.indices, f"{name}: check"), strict=True)
     return {index: fault for index, fault in faults if fault is not None}
 
 

@@ -42,11 +42,20 @@ def class_images(root: Path, endings: Collection[str], argument: str) -> dict[st
         owners = {_id(folder): "" for folder in (root.resolve(), *root.resolve().parents)}
         # The classes' folders are taken first: a link in one class may lead to the folder of another.
         taken = {name for name in classes if _take(str(root / name), name, owners, argument)}
-        images = {name: _images(str(root / name), name, owners, endings, argument) for name in classes if name in taken}
+        left_out: list[str] = []
+        images = {
+            name: _images(str(root / name), name, owners, endings, argument, left_out)
+            for name in classes
+            if name in taken
+        }
     except OSError as error:
         raise ValueError(
             f"`{argument}` must have folders that can be read, got {error.filename}: {error.strerror}."
         ) from error
+    if left_out:
+        _logger.info(
+            "%s: %d files are left out, whose names end otherwise than images': %s", root, len(left_out), left_out[0]
+        )
     empty = [str(root / name) for name in classes if not images.get(name)]
     if empty or not classes:
         raise ValueError(
@@ -57,8 +66,10 @@ def class_images(root: Path, endings: Collection[str], argument: str) -> dict[st
     return images
 
 
-def _images(folder: str, name: str, owners: dict[_Id, str], endings: Collection[str], argument: str) -> list[str]:
-    """Return the images in a class's folder, folder by folder, in the order of their names."""
+def _images(
+    folder: str, name: str, owners: dict[_Id, str], endings: Collection[str], argument: str, left_out: list[str]
+) -> list[str]:
+    """Return the images in a class's folder, folder by folder, in the order of their names; note other files."""
     images: dict[str, list[str]] = {}
     folders: list[str] = [folder]
     links: list[str] = []
@@ -75,6 +86,8 @@ def _images(folder: str, name: str, owners: dict[_Id, str], endings: Collection[
             elif entry.name.lower().endswith(tuple(endings)):
                 _check_file(entry.path, argument)
                 images[current].append(entry.path)
+            else:
+                left_out.append(entry.path)
     return [path for current in sorted(images) for path in images[current]]
 
 

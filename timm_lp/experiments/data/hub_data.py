@@ -14,6 +14,7 @@ import numpy as np
 from ...files import file_state
 from .decoding import ImageSet
 from .digests import StoredColumn
+from .hub_files import DamagedFileError, check_class_order, check_whole, data_files
 from .images import FOLDER_HOLDS, DataInfo, DataSet, check_classes, check_splits, split_names
 from .presets import Preset, ReadOptions
 
@@ -57,7 +58,8 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
             if Path(source, _SAVED).is_file() or any(Path(source).glob(f"*/{_SAVED}")):
                 parts = _load_saved(source)
             else:
-                files = _data_files(source, options.dataset_config)
+                files = data_files(source, options.dataset_config)
+                check_whole(files)
                 parts = _load_local(source, options.dataset_config, files)
         else:
             revision = _commit(source, options.dataset_revision or getattr(preset, "revision", None))
@@ -79,11 +81,11 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
             f"{train_split} and {', '.join(test_names)} in {test_split}. Write them with one ClassLabel."
         )
     if local:
-        _check_class_order(files, label_column, train_names)
+        check_class_order(files, label_column, train_names)
     clips = (preset.clip_columns, preset.frame_column) if preset else ((), None)
     id, name = (Path(source).resolve().name,) * 2 if local else (source, preset.name if preset else source)
-    of_train = _images(train, train_labels, train_names, image_column, *clips)
-    of_test = _images(test, test_labels, train_names, image_column, *clips)
+    of_train = _images(train, train_labels, train_names, image_column, train_split, *clips)
+    of_test = _images(test, test_labels, train_names, image_column, test_split, *clips)
     if not local:  # a commit fixes the images, and reading them all might take hours
         origin = [source, revision, options.dataset_config, image_column]
         of_train, of_test = (
@@ -99,10 +101,11 @@ def _reading(source: str, local: bool, preset: Preset | None) -> Iterator[None]:
     """Turn any error of reading a data set into one sentence."""
     try:
         yield
-    except ImportError:
+    except (ImportError, DamagedFileError):
         raise
     except Exception as error:  # those of the Hub, its HTTP client, pyarrow and `datasets` share no base class
-        reason = " ".join(str(error).split())
+        cause = error.__cause__ if type(error).__name__ == "DatasetGenerationError" else None  # it says nothing itself
+        reason = " ".join(str(cause or error).split())
         if local:
             start = f"be a folder that holds {FOLDER_HOLDS}, got {source!r}: "
         elif preset:
@@ -126,14 +129,6 @@ def _load(source: str, name: str | None, revision: str | None) -> Any:
     from datasets import load_dataset
 
     return load_dataset(source, name, revision=revision)
-
-
-def _data_files(folder: str, name: str | None) -> list[Path]:
-    """Return the files from which `datasets` would read a folder."""
-    from datasets import load_dataset_builder
-
-    files = load_dataset_builder(folder, name).config.data_files or {}
-    return [Path(file) for of_split in files.values() for file in of_split]
 
 
 def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
@@ -233,24 +228,13 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
         )
     if names is not None:
         return list(names), values
+    if values.dtype.kind == "f" and (values % 1).any():
+        raise ValueError(
+            f"`label_column` must hold classes, got {column!r} with {values[values % 1 > 0][0]:g} among its numbers. "
+            f"Choose another of {', '.join(data.column_names)}, or write classes."
+        )
     classes, labels = np.unique(values, return_inverse=True)
     return [str(name) for name in classes], labels
-
-
-def _check_class_order(files: list[Path], column: str, class_names: list[str]) -> None:
-    """Refuse files that number their classes in different ways: `datasets` reads all with the names of the first."""
-    from datasets import Features
-    from pyarrow.parquet import read_schema
-
-    for file in files:
-        if file.suffix != ".parquet":
-            continue
-        names = getattr(Features.from_arrow_schema(read_schema(file)).get(column), "names", None)
-        if names is not None and list(names) != class_names:
-            raise ValueError(
-                f"`dataset` must number its classes alike in all files, got {file} with {', '.join(names)} and another "
-                f"with {', '.join(class_names)} in {column!r}. Write them with one ClassLabel."
-            )
 
 
 def _images(
@@ -258,16 +242,17 @@ def _images(
     labels: np.ndarray,
     class_names: list[str],
     image_column: str,
+    split: str,
     clip_columns: tuple[str, ...],
     frame_column: str | None,
 ) -> ImageSet:
     indices: Any = range(len(data))
     if clip_columns and frame_column:
         indices = _middle_frames(data, clip_columns, frame_column)
-    return ImageSet(_sources(data, image_column), labels.tolist(), class_names, indices)
+    return ImageSet(_sources(data, image_column, split), labels.tolist(), class_names, indices)
 
 
-def _sources(data: Any, image_column: str) -> Sequence[Any]:
+def _sources(data: Any, image_column: str, split: str) -> Sequence[Any]:
     """Return the images as they are stored: in the rows of the table, or in files that the rows name."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -281,7 +266,7 @@ def _sources(data: Any, image_column: str) -> Sequence[Any]:
         )
     elsewhere = pc.and_(pc.is_null(pc.struct_field(column, "bytes")), pc.is_valid(pc.struct_field(column, "path")))
     if not pc.any(elsewhere).as_py():
-        return StoredColumn(column, image_column, [file["filename"] for file in data.cache_files])
+        return StoredColumn(column, image_column, [file["filename"] for file in data.cache_files], split)
     return [row["path"] if row and row["bytes"] is None else row for row in column.to_pylist()]
 
 

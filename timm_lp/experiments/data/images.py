@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ...trials.record import DataInfo
-from .decoding import ImageSet
+from .decoding import MIB, ImageSet
 from .digests import NO_IMAGE, DigestCache, damaged_images, image_digests
+from .shared_arrays import SharedArrays
 
 FOLDER_HOLDS = "train/<class>/ and test/<class>/ images, or parquet files as on the Hub, or <class>/ images to split"
 FOLDS = "cross-validation"  # in place of a split
@@ -84,6 +85,24 @@ class DataSet:
         train, test = set(digests[0]) - {NO_IMAGE}, digests[1]
         return Contents(sha256.hexdigest(), 0 if self.folds else sum(digest in train for digest in test))
 
+    def keeping(self, limit_mib: float, limit_now_mib: float) -> "DataSet":
+        """Return the data set with memory for decoded images, which all its trials share.
+
+        Args:
+            limit_mib: Size of that memory, MiB.
+            limit_now_mib: How much of it may be used until a trial says how much it leaves.
+        """
+        first = 0 if self.test.sources is self.train.sources else len(self.train.sources)
+        kept = SharedArrays(first + len(self.test.sources), int(limit_mib * MIB))
+        kept.limit = int(limit_now_mib * MIB)
+        train, test = replace(self.train, kept=kept), replace(self.test, kept=kept, kept_from=first)
+        return replace(self, train=train, test=test)
+
+    def forget(self) -> None:
+        """Give the memory of decoded images back."""
+        if self.train.kept is not None:
+            self.train.kept.clear()
+
     def checked(self, indices: Sequence[int]) -> "DataSet":
         """Return the data set with what is known of damaged images, after each that is needed was decoded once.
 
@@ -92,7 +111,7 @@ class DataSet:
         """
         cache = self._cache()
         train, test = (
-            replace(images, damaged=damaged_images(part.sources, part.indices, cache, self.info.name))
+            replace(images, damaged=damaged_images(part, cache, self.info.name))
             for images, part in ((self.train, replace(self.train, indices=indices)), (self.test, self.test))
         )
         cache.save()

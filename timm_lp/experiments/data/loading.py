@@ -66,6 +66,7 @@ def _flag(setting: str) -> str:
 
 def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]:
     """Return a data set, and the settings that data sets of its kind read."""
+    _refuse_readers(dataset)
     path = Path(os.path.abspath(os.path.expanduser(dataset)))
     preset = dataset.removeprefix(_PRESET)
     if dataset in _NAMES and path.exists() and not any(path.glob("*/*-seed*")):  # a run's trials may lie there
@@ -108,6 +109,24 @@ def _load(dataset: str, options: ReadOptions) -> tuple[DataSet, tuple[str, ...]]
         f"`dataset` must be one of {', '.join(_NAMES)}, a Hub id (org/name), a folder or a split file, "
         f"got {dataset!r}. A folder holds {FOLDER_HOLDS}."
     )
+
+
+def _refuse_readers(dataset: str) -> None:
+    """Refuse a name with the prefix of a reader of timm's.
+
+    Raises:
+        ValueError: If it has one.
+    """
+    reader, _, name = dataset.partition("/")
+    if reader == "hfids" and name:
+        raise ValueError(
+            f"`dataset` must be read in any order, got {dataset!r}, timm's name for a stream: each trial draws its "
+            "images by class, and goes on from any update after a restart, with the same images. Give "
+            f"{name}, which is downloaded once, or a folder with its parquet files or shards, as `hf download "
+            f"--repo-type dataset {name} --local-dir FOLDER` leaves them."
+        )
+    if reader == "hfds" and name:
+        raise ValueError(f"`dataset` must be the Hub's name, without a reader of timm's, got {dataset!r}. Give {name}.")
 
 
 def _is_hub_id(dataset: str) -> bool:

@@ -205,17 +205,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Args:
         num_images: How many there are.
         seed: Seed of the trial.
+
+    Attributes:
+        epoch: The epoch of the next pass.
+        start: How many images of that epoch are left out, since they were seen before a restart.
     """
 
     def __init__(self, num_images: int, seed: int) -> None:
-        self.num_images, self.seed, self.epoch = num_images, seed, 0
+        self.num_images, self.seed, self.epoch, self.start = num_images, seed, 0, 0
 
     def __len__(self) -> int:
         return self.num_images
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_images)
-        return iter([(self.epoch, int(position)) for position in order])
+        return iter([(self.epoch, int(position)) for position in order[self.start :]])
 
 
 def _seed_generators(*seeds: int) -> None:

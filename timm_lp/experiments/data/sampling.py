@@ -56,6 +56,13 @@ def draw(data: DataSet, sampler: str, num_shots: int, seed: int) -> Draw:
     return Draw(train.subset(drawn), data.val.subset(held_out), short)
 
 
+def num_drawn(data: DataSet, num_shots: int, seed: int) -> int:
+    """Return how many images `draw` draws."""
+    train, _ = data.parts(seed)
+    counts = np.bincount(train.own_labels())
+    return int(np.minimum(counts, num_shots).sum() if num_shots else counts.sum())
+
+
 def draw_nested(
     labels: Sequence[int], class_names: Sequence[str], num_shots: int, seed: int
 ) -> tuple[list[int], list[int]]:

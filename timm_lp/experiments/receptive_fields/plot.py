@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...files import write_figure
+from ...files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
 from .density import Array, mpnd_log_prob
 from .fields import Field, FieldFit
 from .likelihood import P_MAX
@@ -17,31 +18,30 @@ from .synapses import Counts
 
 _EXTENT = 3.0  # standard deviations
 _BINS = 33
-_SHOWN_UNITS = 8
-_SHOWN_KERNELS = 20  # as in Figures 12 and 13
+_SHOWN_UNITS = 4
+_SHOWN_KERNELS = 7
 _COLOR = "#3b6fb6"
-_DPI = 130
 
 
 def plot_fields(fields: list[Field], fits: list[FieldFit], path: Path, *, synthetic: bool) -> None:
-    """Plot the mean field of each group above its median fit, and the profiles of both (Figures 1f and 7)."""
+    """Plot the mean field of each group, a row, beside its median fit, and the profiles of both (Figures 1f and 7)."""
     groups = list(dict.fromkeys(fit.group for fit in fits))
-    figure = _figure(2.1 * len(groups) + 0.6, 6.2, synthetic)
-    panels = figure.subplots(3, len(groups), squeeze=False, gridspec_kw={"height_ratios": [1, 1, 0.8]})
-    for column, group in enumerate(groups):
+    figure = _figure(0.6 + 1.5 * len(groups), synthetic)
+    panels = figure.subplots(len(groups), 3, squeeze=False, sharex="col")
+    for row, group in zip(panels, groups, strict=True):
         density = np.mean([_histogram(field) for field in fields if field.group == group], axis=0)
         fit = _median_fit([fit for fit in fits if fit.group == group])
         fitted = _fitted_density(fit)
         top = max(density.max(), fitted.max())
-        for axes, image in zip(panels[:2, column], (density, fitted), strict=True):
+        for axes, image in zip(row[:2], (density, fitted), strict=True):
             _map(axes, image, top)
-        panels[0, column].set_title(_wrapped(group), fontsize=9)
-        panels[1, column].set_title(f"p {exponent_text(fit)}", fontsize=9)
-        _plot_profiles(panels[2, column], density, fitted)
-    panels[0, 0].set_ylabel("mean field")
-    panels[1, 0].set_ylabel("fit of median p")
-    panels[2, 0].set_ylabel("density along x")
-    panels[2, 0].legend(fontsize=7, frameon=False, loc="upper right")
+        row[0].set_ylabel(_wrapped(group))
+        row[1].set_ylabel(f"p {exponent_text(fit)}")
+        _plot_profiles(row[2], density, fitted)
+    for axes, title in zip(panels[0], ("mean field", "fit of median p", "along x"), strict=True):
+        axes.set_title(title, fontsize=11)
+    panels[-1, 2].set_xlabel("deviations")
+    figure.legend(*panels[0, 2].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
 
 
@@ -49,7 +49,7 @@ def plot_units(fields: list[Field], fits: list[FieldFit], path: Path, *, synthet
     """Plot single fields, a row for each group (Figure 8)."""
     groups = list(dict.fromkeys(fit.group for fit in fits))
     columns = min(_SHOWN_UNITS, max(sum(fit.group == group for fit in fits) for group in groups))
-    figure = _figure(1.15 * columns + 1.6, 1.45 * len(groups) + 0.5, synthetic)
+    figure = _figure(1.6 * len(groups) + 0.5, synthetic)
     panels = figure.subplots(len(groups), columns, squeeze=False)
     for row, group in zip(panels, groups, strict=True):
         members = [pair for pair in zip(fields, fits, strict=True) if pair[0].group == group][:columns]
@@ -58,8 +58,8 @@ def plot_units(fields: list[Field], fits: list[FieldFit], path: Path, *, synthet
         for axes, (field, fit) in zip(row, members, strict=False):
             image = _histogram(field)
             _map(axes, image, image.max())
-            axes.set_title(f"{field.unit[:16]}\np {exponent_text(fit)}", fontsize=6.5)
-        row[0].set_ylabel(_wrapped(group), fontsize=7, rotation=0, ha="right", va="center")
+            axes.set_title(f"{field.unit[:10]}\np {exponent_text(fit)}", fontsize=10)
+        row[0].set_ylabel(_wrapped(group))
     _save(figure, path)
 
 
@@ -73,7 +73,7 @@ def plot_exponents(fits: list[FieldFit], path: Path, *, synthetic: bool, true_p:
         true_p: Exponents of the synthetic groups, by name.
     """
     groups = list(dict.fromkeys(fit.group for fit in fits))
-    figure = _figure(7.5, 1.3 + 0.62 * len(groups), synthetic)
+    figure = _figure(1.5 + 0.62 * len(groups), synthetic)
     axes = figure.subplots()
     for row, group in enumerate(groups):
         members = sorted((fit for fit in fits if fit.group == group), key=lambda fit: fit.p)
@@ -90,11 +90,11 @@ def plot_exponents(fits: list[FieldFit], path: Path, *, synthetic: bool, true_p:
     ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64, 128) if _shows(tick, fits)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_yticks(range(len(groups)), groups)
+    axes.set_yticks(range(len(groups)), [_wrapped(group) for group in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     flat = ", triangles: only bounded from below" if any(fit.is_flat for fit in fits) else ""
     red = ", red: true p" if true_p else ""
-    axes.set_xlabel(f"p (points: fields, bars: 95 % intervals, dashed: p = 2{red}{flat})", fontsize=8)
+    axes.set_xlabel(fill(f"p (points: fields, bars: 95 % intervals, dashed: 2{red}{flat})", PICTURE_LETTERS - 16))
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
@@ -119,39 +119,40 @@ def plot_kernels(panel: KernelPanel, path: Path, *, synthetic: bool) -> None:
     """Plot the first kernels, their functional synapses by inputs, and the sums (Figures 12 and 13)."""
     shown = min(_SHOWN_KERNELS, len(panel.kernel))
     rows = 1 + len(panel.counts)
-    figure = _figure(0.62 * (shown + 3) + 0.9, 0.78 * rows + 0.9, synthetic, panel.title)
+    figure = _figure(0.8 * rows + 0.9, synthetic, panel.title)
     panels = figure.subplots(rows, shown + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * shown, 1.4]})
     images = _as_colours(panel.kernel[:shown])
     for neuron in range(shown):
         panels[0, neuron].imshow(images[neuron], cmap="gray")
-        panels[0, neuron].set_title(str(neuron + 1), fontsize=6)
+        panels[0, neuron].set_title(str(neuron + 1), fontsize=10)
     panels[0, -1].imshow(np.abs(panel.kernel).mean((0, 1)), cmap="magma")
-    panels[0, -1].set_title("all", fontsize=7)
+    panels[0, -1].set_title("all", fontsize=10)
     for row, (name, counts) in zip(panels[1:], panel.counts.items(), strict=True):
         for neuron in range(shown):
             row[neuron].imshow(counts[neuron].sum(0), cmap="magma")
         total = counts.sum((0, 1))
         row[-1].imshow(total, cmap="magma")
-        row[-1].set_xlabel(f"least / most {total.min() / max(1, total.max()):.2f}", fontsize=6)
-        row[0].set_ylabel(_wrapped(name), fontsize=7, rotation=0, ha="right", va="center")
-    panels[0, 0].set_ylabel("kernel", fontsize=7, rotation=0, ha="right", va="center")
+        row[-1].set_xlabel(f"min/max\n{total.min() / max(1, total.max()):.2f}")
+        row[0].set_ylabel(_wrapped(name), rotation=0, ha="right", va="center")
+    panels[0, 0].set_ylabel("kernel", rotation=0, ha="right", va="center")
     for axes in panels.flat:
         axes.set_xticks([])
         axes.set_yticks([])
     _save(figure, path)
 
 
-def _figure(width: float, height: float, synthetic: bool, title: str = "") -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _figure(height: float, synthetic: bool, title: str = "") -> Figure:
+    figure = Figure(figsize=(PICTURE_WIDTH, height), layout="constrained")
     label = SYNTHETIC.split(":")[0] if synthetic else ""
     if title or label:
-        figure.suptitle(": ".join(filter(None, (label, title))), fontsize=9, color="#c44e52" if synthetic else "black")
+        text = fill(": ".join(filter(None, (label, title))), PICTURE_LETTERS)
+        figure.suptitle(text, fontsize=11, color="#c44e52" if synthetic else "black")
     return figure
 
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_figure(path, figure, dpi=_DPI)
+    write_figure(path, figure)
 
 
 def _histogram(field: Field) -> Array:
@@ -197,8 +198,6 @@ def _plot_profiles(axes: Axes, density: Array, fitted: Array) -> None:
     axes.set_xlim(-_EXTENT, _EXTENT)
     axes.set_ylim(0, 0.85)
     axes.set_yticks([])
-    axes.set_xlabel("standard deviations", fontsize=7)
-    axes.tick_params(labelsize=7)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 

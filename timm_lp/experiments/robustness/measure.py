@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from timm.data import resolve_model_data_config
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ...files import write_json
 from ...trials.record import DivergedError

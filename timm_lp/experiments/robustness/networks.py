@@ -10,7 +10,7 @@ import torch
 from timm.data import resolve_model_data_config
 from timm.models import get_model_args
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ...files import TRIAL_FILE
 from ...models.variants import split_name

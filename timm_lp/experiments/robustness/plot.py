@@ -1,18 +1,19 @@
 """The picture: corruptions by variants, each variant beside base."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 
-from ...files import write_figure
+from ...files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
 from ...models.variants import BASE
 from ..data.corruptions.functions import is_common
 from ..data.corruptions.images import CorruptedSet
 from .scores import Scores, column
 
 _LEAST_RANGE = 1.0  # points; smaller differences are not made to look large
-_DARK = 0.6  # share of the colours' range from which text on them is white
+_DARK = -0.1  # of the largest difference: text on the darker colours is white
 
 
 def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "") -> None:
@@ -42,21 +43,19 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
     }
     differences = {model: _minus_base(values, shown[model]) for model, values in means.items()}
     largest = max([_LEAST_RANGE, *(float(np.nanmax(np.abs(values), initial=0)) for values in differences.values())])
-    widths = [max(3, len(rows)) for rows in shown.values()]
-    figure = Figure(figsize=(3.2 + 0.82 * sum(widths), 1.9 + 0.3 * len(scores.corruptions)), layout="constrained")
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False, width_ratios=widths)[0]
+    height = 0.6 + 0.3 * len(scores.corruptions)
+    figure = Figure(figsize=(PICTURE_WIDTH, 1.3 + height * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    names = [f"{name.replace('_', ' ')}{'' if is_common(name) else ' (extra)'}" for name in scores.corruptions]
     for axes, (model, rows) in zip(panels, shown.items(), strict=True):
-        picture = axes.imshow(differences[model], cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
+        picture = axes.imshow(differences[model], cmap="cividis", vmin=-largest, vmax=largest, aspect="auto")
         _write_numbers(axes, means[model], differences[model], largest)
         axes.set_xticks(range(len(rows)), rows, rotation=30 if len(rows) > 3 else 0)
+        axes.set_yticks(range(len(scores.corruptions)), names)
         axes.set_title(model, fontsize=11)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.axhline(len(scores.common) - 0.5, color="black", linewidth=0.8)
-    panels[0].set_yticks(
-        range(len(scores.corruptions)),
-        [f"{name.replace('_', ' ')}{'' if is_common(name) else ' (extra)'}" for name in scores.corruptions],
-    )
     if any(BASE in rows and len(rows) > 1 for rows in shown.values()):
         bar = figure.colorbar(picture, ax=list(panels), pad=0.02, aspect=40)
         bar.set_label(f"top-1 minus {BASE} (points)")
@@ -64,12 +63,12 @@ def plot(scores: Scores, corrupted: CorruptedSet, path: Path, heading: str = "")
     severities = ", ".join(map(str, scores.severities))
     lines = [
         *([heading] if heading else []),
-        f"Top-1 accuracy (%), mean over seeds, severity {severities}",
+        f"Top-1 (%), mean over seeds, severity {severities}",
         corrupted.name,
         *(corrupted.note.split("; ") if corrupted.note else []),
     ]
-    figure.suptitle("\n".join(lines), fontsize=8)
-    write_figure(path, figure, dpi=130)
+    figure.suptitle("\n".join(fill(line, PICTURE_LETTERS) for line in lines), fontsize=10)
+    write_figure(path, figure)
 
 
 def _or_nan(value: float | None) -> float:
@@ -83,6 +82,6 @@ def _minus_base(means: np.ndarray, rows: list[str]) -> np.ndarray:
 
 def _write_numbers(axes: Any, means: np.ndarray, differences: np.ndarray, largest: float) -> None:
     for (line, row), mean in np.ndenumerate(means):
-        color = "white" if abs(differences[line, row]) > _DARK * largest else "black"
+        color = "white" if differences[line, row] < _DARK * largest else "black"
         text = "failed" if np.isnan(mean) else f"{mean:.1f}"
-        axes.text(row, line, text, ha="center", va="center", fontsize=8, color=color)
+        axes.text(row, line, text, ha="center", va="center", color=color)

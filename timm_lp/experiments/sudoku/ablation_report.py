@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from ...files import write_figure
+from ...files import PICTURE_WIDTH, write_figure
 from ...models.sudoku import SudokuNet
 from ...models.sudoku.board import KINDS, Puzzles
 from ...reporting import counted, csv_text, markdown_rows, mean_and_std, p_value, write_page
@@ -37,11 +37,11 @@ _WORDS = {
     "random": "as many random channels as around 90 degrees",
 }
 
-_COLORS = {"row": "#3b6fb6", "column": "#c44e52", "box": "#777777"}
+_COLORS = {"row": "#2b62ad", "column": "#e2725b", "box": "#bbbbbb"}
 _TITLES = {
-    "near 90": "masks around 90°\n(long along a column)",
-    "near 0": "masks around 0°\n(long along a row)",
-    "random": "random channels,\nas many as around 90°",
+    "near 90": "masks around 90° (columns)",
+    "near 0": "masks around 0° (rows)",
+    "random": "as many random channels",
 }
 
 Row = dict[str, Any]
@@ -244,7 +244,7 @@ def _threshold(masks: Oriented, min_gamma: float) -> str:
 
 
 def draw_ablations(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Draw a row of panels for each kind of ablation, and a column for each range of layers.
+    """Draw a panel for each kind of ablation in all layers.
 
     Args:
         rows: What was measured.
@@ -256,24 +256,20 @@ def draw_ablations(rows: Sequence[Row], path: Path, title: str) -> None:
     """
     from matplotlib.figure import Figure
 
-    ranges = list(dict.fromkeys(row["layers"] for row in rows))
-    figure = Figure(figsize=(1.6 + 3.0 * len(ranges), 7.6), layout="constrained")
-    grid = figure.subplots(len(ABLATED), len(ranges), sharex=True, sharey=True, squeeze=False)
-    for line, kind in zip(grid, ABLATED, strict=True):
-        for axes, layers in zip(line, ranges, strict=True):
-            _draw_panel(axes, rows, layers, kind)
-        line[0].set_ylabel(f"{_TITLES[kind]}\n\nchange (points)", fontsize=9)
-    low, high = grid[0][0].get_ylim()
+    figure = Figure(figsize=(PICTURE_WIDTH, 7.0), layout="constrained")
+    panels = figure.subplots(len(ABLATED), 1, sharex=True, sharey=True)
+    for axes, kind in zip(panels, ABLATED, strict=True):
+        _draw_panel(axes, rows, rows[0]["layers"], kind)  # all layers come first
+        axes.set_title(_TITLES[kind], fontsize=11)
+        axes.set_ylabel("change (points)")
+    low, high = panels[0].get_ylim()
     low = min(low, -1.0)  # so that rounding does not look like a difference
-    grid[0][0].set_ylim(low, max(high, -0.2 * low))  # with room for the text
-    for axes, layers in zip(grid[0], ranges, strict=True):
-        axes.set_title(f"layers {layers.replace('-', ' to ')}", fontsize=10)
-    for axes in grid[-1]:
-        axes.set_xlabel("window around the angle (± degrees)", fontsize=9)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
-    figure.suptitle(f"Valid rows, columns and boxes without oriented masks; {title}", fontsize=11)
-    write_figure(path, figure, dpi=110, metadata={"Software": None})
+    panels[0].set_ylim(low, max(high, -0.2 * low))  # with room for the text
+    panels[-1].set_xlabel("window around the angle (± degrees)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(f"Valid without oriented masks; {title}", fontsize=11)
+    write_figure(path, figure)
 
 
 def _draw_panel(axes: Any, rows: Sequence[Row], layers: str, kind: str) -> None:
@@ -286,8 +282,7 @@ def _draw_panel(axes: Any, rows: Sequence[Row], layers: str, kind: str) -> None:
         means = [fmean(change for _, change in column) for column in zip(*curves, strict=True)]
         axes.plot(widths, means, color=_COLORS[name], linewidth=1.8, label=f"{name}s" if name != "box" else "boxes")
     text = f"up to {_most_channels(rows, layers, kind)} channels"
-    axes.text(0.97, 0.97, text, transform=axes.transAxes, fontsize=8, ha="right", va="top")
-    axes.tick_params(labelsize=8)
+    axes.text(0.97, 0.97, text, transform=axes.transAxes, ha="right", va="top")
     axes.grid(linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -44,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if action == "masks":
             print(report_masks(Path(config.output_dir)))
             return
-        accelerator = create_accelerator(mixed_precision=config.mixed_precision, cpu_threads=config.cpu_threads)
+        accelerator = create_accelerator(
+            mixed_precision=config.mixed_precision,
+            cpu_threads=config.cpu_threads,
+            tracker=config.tracker,
+            output_dir=config.output_dir,
+        )
         records = []
         if action == "ablate":
             _ablate(config, accelerator)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from ...settings import SEEDS, TINY, Settings, check_lists, setting
+from ...settings import SEEDS, TINY, TRACK_MASKS_HELP, TRACKER_HELP, TRACKERS, Settings, check_lists, setting
 from ...variants import BASE, SUDOKU_INPUTS, SUDOKU_VARIANTS
 
 GENERATED = 10_000  # puzzles, if nobody says how many
@@ -62,7 +62,8 @@ class SudokuConfig(Settings):
     )
     checkpoint_seconds: float = setting(60.0, "least time between a trial's checkpoints, seconds", limits=(0, inf))
     save_networks: bool = setting(True, "save the trained network of each trial")
-    track_masks: bool = setting(False, "keep the masks of each epoch, for `timm-lp masks TRIAL --animate`")
+    tracker: str | None = setting(None, TRACKER_HELP, str, choices=TRACKERS)
+    track_masks: bool = setting(False, TRACK_MASKS_HELP)
     output_dir: str = setting("output/sudoku", "where trials and results go")
 
     ablate_variant: str = setting("lp2", "of --ablate: the variant whose networks are taken, those of all seeds")
@@ -97,6 +98,7 @@ class SudokuConfig(Settings):
 
 
 _ELSEWHERE = {
-    *("data", "variants", "seeds", "cpu_threads", "checkpoint_seconds", "save_networks", "track_masks", "output_dir"),
+    *("data", "variants", "seeds", "cpu_threads", "checkpoint_seconds", "save_networks", "tracker", "track_masks"),
+    "output_dir",
     *("ablate_variant", "ablate_puzzles", "ablate_draws", "ablate_min_gamma"),
 }

@@ -1,11 +1,12 @@
 """The experiment: every variant with every seed, each trial in a folder of its own."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ...models.sudoku import save_network
 from ...start import Start
@@ -15,6 +16,7 @@ from ...trials.record import TrialRecord, trial_folder, versions_of
 from ...trials.runner import OnProgress, Runner, Task
 from ...variants import BASE
 from ..accelerator import machine_of, share
+from ..tracking import TrackedTrial
 from .config import SudokuConfig
 from .data import TrainingBatches, load_boards
 from .flags import command_line
@@ -43,7 +45,8 @@ class Experiment:
         with accelerator.main_process_first():  # one process generates, the others find it in the cache
             boards = load_boards(config.data, config.puzzles, config.test_puzzles, config.data_seed)
         batches = TrainingBatches(boards.training, config.batch_size, seed=0)
-        self._puzzles = config.batch_size * config.num_steps(batches.steps_per_epoch)
+        steps = config.num_steps(batches.steps_per_epoch)
+        self._puzzles, self._epochs = config.batch_size * steps, math.ceil(steps / batches.steps_per_epoch)
         self._sha256 = boards.sha256()
         self._boards = boards
         self._tasks = [self._task(variant, seed) for seed in config.seeds for variant in config.variants]
@@ -90,8 +93,16 @@ class Experiment:
 
         def train(folder: Path, on_progress: OnProgress) -> Outcome:
             checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, decisive, config.checkpoint_seconds)
-            masks_to = folder if config.track_masks else None
-            return run_trial(config, boards, variant, seed, self.accelerator, on_progress, checkpoint, masks_to)
+            with TrackedTrial(
+                self.accelerator,
+                record,
+                self._epochs,
+                project="timm-lp-sudoku",
+                masks_to=folder if config.track_masks else None,
+            ) as tracked:
+                outcome = run_trial(config, boards, variant, seed, self.accelerator, on_progress, checkpoint, tracked)
+                tracked.conclude(outcome.metrics)
+            return outcome
 
         def save(folder: Path, outcome: Outcome) -> None:
             save_network(folder, outcome.network, config.network_arguments(variant))

@@ -25,7 +25,7 @@ COMMAND = CommandLine(
     launcher="python -m timm_lp.experiments.sudoku",
     named=("data", "puzzles", "channels", "depth", "input"),  # with one of these it is no demonstration
     local=(
-        *("output_dir", "cpu_threads", "checkpoint_seconds", "track_masks"),
+        *("output_dir", "cpu_threads", "checkpoint_seconds", "tracker", "track_masks"),
         *("ablate_variant", "ablate_puzzles", "ablate_draws", "ablate_min_gamma"),
     ),
     actions={

@@ -5,7 +5,7 @@ is left for its digit. So each puzzle has one solution, and no solver has to sho
 """
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ...models.sudoku.board import CELLS_OF_UNITS, KINDS, UNITS_OF_CELLS, Puzzles
 

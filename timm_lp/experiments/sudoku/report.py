@@ -1,6 +1,6 @@
 """The reports on the trials of an output folder, made at any time: tables, CSV files, the curves, and the masks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -27,15 +27,8 @@ _COLUMNS = (
     *("error", "parameters", "train_seconds", "puzzles_per_second"),
 )
 _CURVES = ("puzzles", "seconds", "train_loss", "loss", *_MEASURES)
-_PANELS = {
-    "loss": "loss on the test",
-    "blank": "blank cells right (%)",
-    "row": "rows valid (%)",
-    "column": "columns valid (%)",
-    "box": "boxes valid (%)",
-    "sudoku": "boards valid (%)",
-}
-_PERCENT = (("blank",), ("row", "column", "box"), ("sudoku",))
+_PANELS = {"blank": "blank cells right (%)"}
+_DRAWN = {"blank": "blank cells right", STEPWISE + "exact": "puzzles solved, one cell at a time"}
 _X = {"puzzles": "puzzles seen", "seconds": "seconds of training"}
 
 
@@ -85,15 +78,20 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord], command: str 
         to_markdown(records),
         tables={"report.csv": to_csv(records), "curves.csv": curves_to_csv(records)},
         data={} if command is None else {RESULTS_FILE: summarize(records, command)},
-        pictures={
-            f"curves{f'-{number}' if number > 1 else ''}.png": partial(draw_curves, group, title=title(group))
-            for number, group in enumerate(networks(records), start=1)
-        },
+        pictures=dict(_pictures(records)),
     )
 
 
+def _pictures(records: Sequence[TrialRecord]) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """Yield the pictures of each network: what its variants reach, and how."""
+    for place, group in enumerate(networks(records), start=1):
+        ending = f"-{place}" if place > 1 else ""
+        yield f"report{ending}.png", partial(plots.plot_table, measures(group, _DRAWN), label="%")
+        yield f"curves{ending}.png", partial(draw_curves, group, title=title(group))
+
+
 def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
-    """Draw each measure over the puzzles seen and over the time of the training (Figure 4b); valid boards if any are.
+    """Draw the blank cells that are right over the puzzles seen and over the time of the training (Figure 4b).
 
     Args:
         records: Trials of one network, in the order of the legend; failed ones are left out.
@@ -103,10 +101,7 @@ def draw_curves(records: Sequence[TrialRecord], path: Path, title: str) -> None:
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    drawn = plots.curves_of(records)
-    any_valid = any(max(history["sudoku"]) > 0 for histories in drawn.values() for history in histories)
-    panels = {name: label for name, label in _PANELS.items() if name != "sudoku" or any_valid}
-    plots.draw_curves(drawn, path, title, x=_X, panels=panels, percent=_PERCENT)
+    plots.draw_curves(plots.curves_of(records), path, title, x=_X, panels=_PANELS, percent=[[*_PANELS]])
 
 
 def report_masks(output_dir: Path) -> str:

@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from ...masks.history import keep_masks
 from ...models.sudoku import SudokuNet, create_network, keep_exponents
 from ...trials.checkpoint import CheckpointFile
 from ...trials.record import DivergedError
 from ...trials.runner import OnProgress
 from ..accelerator import keep_gradient_strides, share_norms
+from ..tracking import TrackedTrial
 from .config import SudokuConfig
 from .data import Boards, TrainingBatches
 from .evaluation import STEPWISE, TEST_BATCH, cell_losses, evaluate, evaluate_one_at_a_time, in_percent
@@ -61,7 +60,7 @@ def run_trial(
     accelerator: Accelerator,
     on_progress: OnProgress,
     checkpoint: CheckpointFile | None = None,
-    masks_to: Path | None = None,
+    tracked: TrackedTrial | None = None,
 ) -> Outcome:
     """Train a variant and test it after each epoch; nothing is chosen by the tests.
 
@@ -73,7 +72,7 @@ def run_trial(
         accelerator: Distributes the work.
         on_progress: Called now and then with the number of puzzles seen and the loss.
         checkpoint: Keeps the trial's state; None to keep none.
-        masks_to: The folder in which to keep the masks of each epoch; None to keep none.
+        tracked: Follows the trial; None for nothing.
 
     Raises:
         DivergedError: If a loss becomes infinite or not a number.
@@ -95,7 +94,7 @@ def run_trial(
         compile=config.compile,
         accelerator=accelerator,
     )
-    course = _Course(config, boards, training, accelerator, masks_to if accelerator.is_main_process else None)
+    course = _Course(config, boards, training, accelerator, tracked)
     course.run(checkpoint, on_progress)
     stepwise = course.test_stepwise()
     metrics = {name: values[-1] for name, values in course.history.items() if name not in _NO_METRICS}
@@ -111,12 +110,12 @@ class _Course:
         boards: Boards,
         training: "Training",
         accelerator: Accelerator,
-        masks_to: Path | None,
+        tracked: TrackedTrial | None,
     ) -> None:
         self.history: History = {}
         self.test_seconds = 0.0
         self._config, self._test_puzzles = config, boards.test
-        self._training, self._accelerator, self._masks_to = training, accelerator, masks_to
+        self._training, self._accelerator, self._tracked = training, accelerator, tracked
         self._steps_per_epoch = training.batches.steps_per_epoch
         self._losses: list[float] = []  # of each step since the last test, the mean of its stretch
 
@@ -129,8 +128,7 @@ class _Course:
             self._load(state)
             progress = self._training.progress
             on_progress(progress.steps * batch_size, progress.losses[-1])
-        else:
-            self._keep_masks()
+        self._follow(None if state else self._training.network)
         while progress.steps < self._training.steps:
             before = progress.steps
             loss = self._training.advance(self._stretch())
@@ -139,7 +137,7 @@ class _Course:
             on_progress(progress.steps * batch_size, loss)
             if progress.steps in (self._training.steps, self._next_test(before)):
                 self._test()
-                self._keep_masks()
+                self._follow(self._training.network)
             if checkpoint and self._accelerator.is_main_process and checkpoint.is_due():
                 checkpoint.save(self._state())
 
@@ -156,9 +154,9 @@ class _Course:
         self.test_seconds += time.perf_counter() - start
         return {STEPWISE + name: value for name, value in in_percent(measures).items()}
 
-    def _keep_masks(self) -> None:
-        if self._masks_to is not None:
-            keep_masks(self._training.network, self._masks_to, len(self.history.get("loss", [])))
+    def _follow(self, network: nn.Module | None) -> None:
+        if self._tracked is not None:
+            self._tracked.follow(self.history, network)
 
     def _next_test(self, step: int) -> int:
         return (step // self._steps_per_epoch + 1) * self._steps_per_epoch

@@ -170,7 +170,8 @@ def save_network(folder: Path, network: SudokuNet, arguments: dict[str, Any]) ->
         arguments: What `create_network` made it of.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with failures_name(folder / WEIGHTS_FILE, SafetensorError):
+    num_bytes = sum(tensor.nbytes for tensor in state.values())
+    with failures_name(folder / WEIGHTS_FILE, SafetensorError, num_bytes=num_bytes):
         save_file(state, folder / WEIGHTS_FILE)
     write_json(folder / CONFIG_FILE, {"architecture": ARCHITECTURE, "model_args": arguments})
     (folder / WEIGHTS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode)  # safetensors lets nobody else read

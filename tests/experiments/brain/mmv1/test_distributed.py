@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.distributed import run_on_two_processes
+from tests.processes import WarmPython
 
 # Lets a network predict that returns its input, and runs the command on small mice.
 SCRIPT = """
@@ -41,12 +42,11 @@ cli.main(["mmv1", "--synthetic", "--variants", "lp2", "--output-dir", sys.argv[1
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def printed(tmp_path_factory: pytest.TempPathFactory, python: WarmPython) -> tuple[str, Path]:
     """Return what the script prints on two processes, and the folder of the command's results."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "script.py").write_text(SCRIPT)
-    done = run_on_two_processes(folder / "script.py", folder / "out", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = run_on_two_processes(python, folder / "script.py", folder / "out", cwd=folder)
     assert "Grad strides" not in done.stderr
     return done.stdout, folder / "out"
 

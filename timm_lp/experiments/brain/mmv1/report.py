@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
-from ....files import write_figure
+from ....files import PICTURE_WIDTH, write_figure
 from ....models.variants import BASE
 from ....reporting import markdown_rows
 from ....trials.record import TrialRecord
@@ -87,9 +87,9 @@ def plot(records: Sequence[TrialRecord], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(PICTURE_WIDTH, 6.4), layout="constrained")
     for axes, (metric, title) in zip(
-        figure.subplots(1, 2),
+        figure.subplots(2, 1),
         (("cc", "correlation over 2 seconds (cc)"), ("raw_cc", "correlation of single bins")),
         strict=True,
     ):
@@ -105,8 +105,8 @@ def plot(records: Sequence[TrialRecord], path: Path) -> None:
         axes.grid(axis="y", linewidth=0.4, alpha=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     synthetic = "SYNTHETIC mice, no measurement. " if any(record.settings["synthetic"] for record in records) else ""
-    figure.suptitle(f"{synthetic}Points: mice, means over seeds. Bars: means over mice.", fontsize=9)
-    write_figure(path, figure, dpi=130)
+    figure.suptitle(f"{synthetic}\nPoints: mice. Bars: means over mice.".strip(), fontsize=10)
+    write_figure(path, figure)
 
 
 def _table(records: Sequence[TrialRecord]) -> str:
