@@ -63,7 +63,7 @@ def test_run_prints_a_table_and_progress(run: Run) -> None:
     assert "| base    |" in output
     assert "| lp2     |" in output
     assert "797 of digits" in output
-    assert "6/6" in progress
+    assert "240/240" in progress, "images, in all epochs of both trials"
 
 
 def test_run_leaves_results_that_can_be_repeated(run: Run) -> None:

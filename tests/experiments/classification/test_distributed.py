@@ -1,8 +1,11 @@
 """The whole benchmark from a Hub on this machine: one process, and two that are killed and started again."""
 
 import json
+import os
+import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -181,12 +184,12 @@ def test_one_of_two_processes_reads_the_images(script: Script) -> None:
     assert len({sha256 for _, sha256 in lines}) == 1
 
 
-@pytest.mark.parametrize("kind", ["bugs", "table", "shards"], ids=["folder", "parquet", "shards"])
-def test_each_process_opens_its_own_images_alone(script: Script, kind: str) -> None:
-    lines = [line.split(": ") for line in script.lines if line.startswith("share ") and f" {kind}:" in line]
-    one, two = (json.loads(seen) for _, seen in lines)
-    assert len(one) == len(two)
-    assert sorted([*one, *two]) == [*range(int(lines[0][0].split()[2]))], "each image once, in one of them"
+def test_each_process_opens_its_own_images_alone(script: Script) -> None:
+    for kind, count in (("bugs", 6), ("table", 6), ("shards", 12)):
+        lines = [line for line in script.lines if line.startswith(f"share of {count} in {kind}: ")]
+        one, two = (json.loads(line.split(": ")[1]) for line in lines)
+        assert len(one) == len(two), kind
+        assert sorted([*one, *two]) == [*range(count)], f"{kind}: each image once, in one of them"
 
 
 @pytest.mark.exhaustive
@@ -202,6 +205,34 @@ def test_two_processes_end_together_with_a_sentence_each(tmp_path: Path, python:
 
 def test_two_processes_measure_together(script: Script) -> None:
     assert "2 processes True" in script.lines
+
+
+@pytest.mark.exhaustive
+def test_the_machine_that_is_left_goes_on(tmp_path: Path) -> None:
+    """torchrun joins two machines, one of which dies within a training."""
+    for split in ("train", "test"):
+        make_folder(tmp_path / "bugs", split, ("ant", "bee"), 20)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = f"--rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{port} --rdzv-conf last_call_timeout=5"
+    torchrun = f"-m torch.distributed.run --nnodes 1:2 --nproc_per_node 1 --max-restarts 2 {meeting}".split()
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("us/bugs", "bugs").replace("epochs: 2", "epochs: 20"))
+    command = [sys.executable, *torchrun, "-m", MODULE, "--config", "recipe.yaml", "--output-dir", "out"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(tmp_path / "home")}
+    machines = []
+    for number in range(2):
+        with (tmp_path / f"{number}.txt").open("w") as said:
+            machines.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=said, text=True))
+        while not number:  # the first one keeps the list of all
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+    _wait_for("out/bugs/*/*/checkpoint.pt", tmp_path, machines[0])
+    _kill(machines[1])
+    assert machines[0].wait(timeout=600) == 0
+    assert "same batches in the same order; processes: 1, before: 2" in (tmp_path / "0.txt").read_text()
+    assert {trial["machine"]["num_processes"] for trial in _trials(tmp_path / "out").values()} == {1}
 
 
 def _first_cell(report: str, variant: str) -> str:

@@ -147,7 +147,7 @@ def test_missing_images_are_no_training_images(tmp_path: Path) -> None:
 )
 def test_images_without_a_class_are_refused(tmp_path: Path, kind: Any, labels: list[Any]) -> None:
     _write(tmp_path, {"label": (kind, labels)})
-    with pytest.raises(ValueError, match=r"got 'label' with 1 of 2 images of train without one\. Choose"):
+    with pytest.raises(ValueError, match=r"got 'label' with 1 of 2 images of train without one, row \d first\. Choose"):
         _load(tmp_path, label_column="label")
 
 
@@ -157,7 +157,7 @@ def test_classes_without_a_name_are_refused(tmp_path: Path) -> None:
     for file in (tmp_path / "data").iterdir():
         table = read_table(file)
         write_table(table.set_column(1, table.schema.field("label"), pc.add(table["label"], 1)), file)
-    with pytest.raises(ValueError, match=r"got 'label' with 2 of 6 images of train without one\. Choose"):
+    with pytest.raises(ValueError, match=r"got 'label' with 2 of 6 images of train without one, row \d first\. Choose"):
         _load(tmp_path)
 
 
@@ -358,5 +358,5 @@ def test_a_shard_that_ends_early_is_named(tmp_path: Path) -> None:
     whole = shard.read_bytes()
     for size in (0, 1300, 3072, len(whole) // 2):  # between two images too, where it would go unnoticed
         shard.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"^`dataset` must have whole files, got .*train-0001\.tar: It ends early"):
+        with pytest.raises(ValueError, match=r"^`dataset` must have whole files, got .*train-0001\.tar: it ends early"):
             load_data(str(shard.parent))

@@ -207,6 +207,7 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
         ValueError: If an image has no class; test sets of competitions have none, or -1.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     names = getattr(data.features[column], "names", None)
     stored = data.data.column(column).type
@@ -215,16 +216,17 @@ def _labels(data: Any, column: str) -> tuple[list[str], np.ndarray]:
             f"`label_column` must hold one class for each image, got {column!r} of {data.features[column]}. Choose "
             f"another of {', '.join(data.column_names)}, or write one class a row."
         )
-    missing = data.data.column(column).null_count
-    values = np.asarray(data.with_format("numpy")[column][:]) if not missing else np.empty(0)
-    if names is not None:
-        missing += int(((values < 0) | (values >= len(names))).sum())
-    elif values.dtype.kind == "f":
-        missing += int(np.isnan(values).sum())
-    if missing:
+    missing = pc.is_null(data.data.column(column)).to_numpy()
+    values = np.asarray(data.with_format("numpy")[column][:]) if not missing.any() else np.empty(0)
+    if names is not None and len(values):
+        missing = (values < 0) | (values >= len(names))
+    elif values.dtype.kind == "f" and len(values):
+        missing = np.isnan(values)
+    if missing.any():
         raise ValueError(
-            f"`label_column` must have a class for every image, got {column!r} with {missing} of {len(data)} images of "
-            f"{data.split or 'a split'} without one. Choose other splits or another column."
+            f"`label_column` must have a class for every image, got {column!r} with {missing.sum()} of {len(data)} "
+            f"images of {data.split or 'a split'} without one, row {missing.argmax()} first. Choose other splits or "
+            "another column."
         )
     if names is not None:
         return list(names), values

@@ -33,8 +33,9 @@ def check_whole(files: list[Path]) -> None:
             elif file.suffix == ".tar":
                 _check_end_of_tar(file)
         except Exception as error:  # pyarrow's
+            reason = " ".join(str(error).split()).rstrip(".")
             raise DamagedFileError(
-                f"`dataset` must have whole files, got {file}: {' '.join(str(error).split())} Download it again."
+                f"`dataset` must have whole files, got {file}: {reason}. Download it again."
             ) from error
 
 
@@ -42,7 +43,7 @@ def _check_end_of_tar(file: Path) -> None:
     with file.open("rb") as archive:
         archive.seek(-min(_END_OF_TAR, file.stat().st_size), os.SEEK_END)
         if archive.read() != bytes(_END_OF_TAR):
-            raise ValueError("It ends early, or is no tar archive.")
+            raise ValueError("it ends early, or is no tar archive")
 
 
 def check_class_order(files: list[Path], column: str, class_names: list[str]) -> None:

@@ -28,9 +28,12 @@ class SharedArrays:
 
     def __init__(self, count: int, limit: int) -> None:
         self._size = self.limit = min(limit, psutil.virtual_memory().total) if count else 0
+        self._lock = multiprocessing.Lock()
+        self._allocate(count)
+
+    def _allocate(self, count: int) -> None:
         numbers = np.frombuffer(mmap.mmap(-1, 8 + 32 * count), np.int64)
         self._used, self._table = numbers[:1], numbers[1:].reshape(-1, 4)  # of each array: 1 + its place, its axes
-        self._lock = multiprocessing.Lock()
         self._bytes = mmap.mmap(-1, self._size) if self._size else None
 
     def __getstate__(self) -> tuple[int, int]:
@@ -45,10 +48,9 @@ class SharedArrays:
         return min(self.limit, self._size) - int(self._used[0])
 
     def clear(self) -> None:
-        """Forget all arrays, and give their memory back."""
+        """Forget all arrays, and give their memory back; workers that are there go on with it among themselves."""
         if self._used[0]:
-            self._used[:], self._table[:] = 0, 0
-            self._bytes = mmap.mmap(-1, self._size)
+            self._allocate(len(self._table))
 
     def get(self, number: int) -> np.ndarray | None:
         """Return an array `(*, *, *)`, not to be written to; None if it is not kept."""
