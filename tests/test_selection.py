@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
 from timm_lp import LpConv2d, lp_convert
-from timm_lp.selection import feature_extractor_filter, tied_parameters, why_left_alone
+from timm_lp.selection import NormsLeftOut, feature_extractor_filter, tied_parameters, why_left_alone
 
 
 class Net(nn.Module):
@@ -315,3 +315,12 @@ def test_names_of_no_layers_change_nothing(patterns: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"`lp_layers` must .*{message}"):
         lp_convert(model, lp_layers=patterns)
     assert not any(isinstance(module, LpConv2d) for module in model.modules())
+
+
+def test_norms_return_their_input_and_nothing_else_changes() -> None:
+    x = torch.randn(2, 4, 3, 3)
+    expected = F.conv2d(x, torch.ones(1, 4, 3, 3)).relu()
+    with NormsLeftOut():
+        assert all(norm(x) is x for norm in (nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(3)))
+        assert torch.equal(F.conv2d(x, torch.ones(1, 4, 3, 3)).relu(), expected)
+    assert not torch.equal(nn.LayerNorm(3)(x), x)

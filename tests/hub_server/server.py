@@ -201,7 +201,7 @@ def serve(root: Path | None = None, *, tokens: Mapping[str, str] = TOKENS, port:
         port: 0 for any that is free.
     """
     with HubServer(root, tokens=tokens, port=port) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})  # the wait for its end
         thread.start()
         try:
             yield server

@@ -86,6 +86,7 @@ def test_the_example_finds_what_was_drawn_and_says_that_it_is_synthetic(
     assert all(f"]({name})" in report for name in pictures)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_offsets_on_a_grid(tmp_path: Path) -> None:
     """Rounded to half a micrometre: the exponent is that of the offsets, and there is an interval and a test."""
     x, y = 0.5 * np.round(2 * sample_mpnd(800, np.eye(2), 1, seed=3)).T
@@ -169,6 +170,7 @@ def test_folders_of_the_same_name_stay_apart(tmp_path: Path) -> None:
     assert cli.network_titles((*names,)) == {name: name for name in names}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_field_of_each_neuron(tmp_path: Path, network: Path) -> None:
     flags = "--unit neuron --weights trained --inputs noise --num-images 1".split()
     content = _run(tmp_path / "out", str(network), *flags)
