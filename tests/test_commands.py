@@ -26,7 +26,7 @@ RUNS = {
     f"brain prepare --nwb nwb --events events --window {WINDOW} --output-dir cortex": "cortex",
     f"brain rsa --responses cortex/responses.npz --models {TRIAL} --image-size 32 --resamples 8 --splits 2 "
     "--permutations 4 --output-dir rsa": "rsa",
-    "brain mmv1 --synthetic --variants base --epochs 1 --output-dir mmv1": "mmv1",
+    "brain mmv1 --synthetic --variants base --epochs 1 --frames 1 --batch-size 1024 --output-dir mmv1": "mmv1",
     f"{SUDOKU} --epochs 1 --stepwise-puzzles 1 --output-dir sudoku": "sudoku",
     f"{SUDOKU} --report --output-dir sudoku": "sudoku",
     f"{SUDOKU} --masks --output-dir sudoku": "sudoku/masks",
