@@ -29,6 +29,13 @@ def test_masks_have_groups_of_their_own(layer_decay: float | None) -> None:
     assert masks["lr_scale"] == pytest.approx(10 * first.get("lr_scale", 1.0))
 
 
+def test_masks_do_not_decay_in_a_network_that_does_not_spare_them() -> None:
+    network = nn.Sequential(create_network(config(), "resnet18", "lp2", 10))
+    masks = {id(p) for name, p in network.named_parameters() if name.endswith((".C", ".log2p"))}
+    decay = {group["weight_decay"] for group in parameter_groups(config(), network) if id(group["params"][0]) in masks}
+    assert decay == {0.0}
+
+
 def test_the_base_network_has_timms_groups() -> None:
     settings = config()
     decayed, others = sorted(parameter_groups(settings, create_network(settings, "resnet18", "base", 10)), key=len)[:2]
