@@ -48,6 +48,21 @@ def test_the_network_that_ships_is_that_of_its_recipe() -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 1.5e6
 
 
+def test_the_network_that_ships_stands_beside_small_kernels_at_equal_size_and_puzzles() -> None:
+    masks, small = read_record(SHIPPED / "trial.json"), read_record(PACKAGE / "recipes" / "solver_base.json")
+    assert {key for key, value in masks.settings.items() if small.settings[key] != value} == {"channels"}
+    text = " ".join((PACKAGE / "README.md").read_text().split())
+    assert f"one-hot input, {masks.parameters:,} parameters" in text
+    assert f"`base` with {small.settings['channels']} channels" in text
+    assert f"{small.parameters:,} parameters) sees the same" in text
+    solved = [f"{record.metrics['stepwise_exact']:.1f} %" for record in (small, masks)]
+    assert f"solves {solved[0]} of the run's 1,000 test puzzles" in text
+    assert f"where `lp2` solves {solved[1]}" in text
+    first_page = " ".join((ROOT / "README.md").read_text().split())
+    shares = [f"{record.metrics['stepwise_exact']:.0f}" for record in (small, masks)]
+    assert f"it solves {shares[0]} % of the puzzles where masks solve {shares[1]} (one seed)" in first_page
+
+
 def test_the_readmes_table_is_the_measured_one() -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in README.splitlines() if line.startswith("|")]
     stated = {cells[0]: cells[1:8] for cells in rows if cells[0] in SEEDS and len(cells) == 9}
