@@ -241,9 +241,9 @@ def test_the_rate_is_chosen_with_the_base_network_on_all_seeds_and_held(
 ) -> None:
     accuracies_by_rate.update({1e-9: 50.0, 0.01: 60.0})
     sweep = {"lr_sweep": [1e-9, 0.01, 1e30], "seeds": [1, 2], "tracker": "tensorboard"}
-    records = start(**sweep, variants=["lp2"], batch_size=20, epochs=2, warmup_epochs=0, lr=0.5).run()
+    records = start(**sweep, variants=["large"], batch_size=20, epochs=2, warmup_epochs=0, lr=0.5).run()
     tested = [record for record in records if not record.held_out]
-    assert [(record.variant, record.settings["lr"]) for record in tested] == [("lp2", 0.01)] * 2
+    assert [(record.variant, record.settings["lr"]) for record in tested] == [("large", 0.01)] * 2
     swept = [record for record in records if record.held_out and record.settings["lr"] == 0.01]
     assert [(record.num_test, record.variant) for record in swept] == [(40, "base")] * 2
     assert swept[0].details["indices"] != swept[1].details["indices"]

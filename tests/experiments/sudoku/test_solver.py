@@ -35,9 +35,10 @@ def test_a_puzzle_may_be_typed_in_one_or_nine_pieces_or_come_from_a_file(
     assert len([line for line in expected if line.startswith("r")]) == 9  # 51 cells
     assert all(re.fullmatch(r"(r\dc\d=\d [ \d]{3}%( {2}|$))+", line) for line in expected if line.startswith("r"))
     assert expected[-1].startswith("Not solved: ")
-    (tmp_path / "board.txt").write_text("\n".join(LINES))
+    board = tmp_path / ("a_long_name_" * 8 + ".txt")
+    board.write_text("\n".join(LINES))
     assert _boards(LINES, untrained, capsys) == expected
-    assert _boards([str(tmp_path / "board.txt")], untrained, capsys) == expected
+    assert _boards([str(board)], untrained, capsys) == expected
     for arguments in ([], ["-"]):
         monkeypatch.setattr("sys.stdin", io.StringIO(PUZZLE.replace("0", ".") + "\n"))
         assert _boards(arguments, untrained, capsys) == expected

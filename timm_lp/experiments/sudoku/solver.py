@@ -1,5 +1,6 @@
 """What `timm-lp sudoku solve` reads and says."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ def _texts(arguments: Sequence[str]) -> Iterator[str]:
     for argument in arguments:
         if argument == "-":
             yield from _texts_in(sys.stdin.read())
-        elif len(argument) < 81 and Path(argument).is_file():
+        elif os.path.isfile(argument):  # unlike Path.is_file, it takes a puzzle, which may be too long for a name
             yield from _texts_in(Path(argument).read_text(encoding="utf-8", errors="replace"))
         elif re.search(r"[A-Za-z/]", argument):
             raise ValueError(f"`PUZZLE` must be 81 cells or a file, got {argument!r}. There is no such file.")
