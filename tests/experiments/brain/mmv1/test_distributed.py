@@ -6,7 +6,7 @@ import pytest
 from tests.distributed import run_on_two_processes
 from tests.processes import WarmPython
 
-pytestmark = pytest.mark.exhaustive  # other experiments' two processes share the runner by default
+pytestmark = pytest.mark.exhaustive  # two processes of other experiments go through the same runner
 
 # Lets a network predict that returns its input, and runs the command on small mice.
 SCRIPT = """
