@@ -24,6 +24,7 @@ def check_whole(files: list[Path]) -> None:
     Raises:
         DamagedFileError: If there is one.
     """
+    from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
 
     for file in files:
@@ -32,7 +33,7 @@ def check_whole(files: list[Path]) -> None:
                 read_schema(file)
             elif file.suffix == ".tar":
                 _check_end_of_tar(file)
-        except Exception as error:  # pyarrow's
+        except (OSError, ValueError, ArrowException) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise DamagedFileError(
                 f"`dataset` must have whole files, got {file}: {reason}. Download it again."
