@@ -83,6 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for variant in ("base", "lp2"):
         save_trial(root / "run", variant, num_classes=CLASSES, model_config=config)
     for name in ("saved", "weights"):
+        torch.manual_seed(1)  # with some seeds an untrained layer answers all images alike, which `brain rsa` refuses
         network = timm.create_model("lp2_resnet18", num_classes=CLASSES, **TINY)
         save_for_hf(network, str(root / name), model_config=config, model_args=TINY, safe_serialization=True)
     torch.save(network.state_dict(), root / "weights" / "last.pth")
