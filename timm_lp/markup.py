@@ -1,7 +1,8 @@
 """Pages of results in Markdown as others show them: LaTeX for papers, HTML for notebooks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 
 NOTHING = "-"  # what stands for a number that is not there
@@ -84,21 +85,6 @@ def _latex_picture(file: str, caption: str) -> str:
     )
 
 
-def _latex_text(text: str) -> str:
-    """Return a line of Markdown as LaTeX."""
-    parts, end = [], 0
-    for mark in _MARKS.finditer(text):
-        parts.append(_latex_characters(text[end : mark.start()]))
-        if mark["bold"]:
-            parts.append(rf"\textbf{{{_latex_text(mark['bold'])}}}")
-        elif mark["code"]:
-            parts.append(rf"\texttt{{{_latex_characters(mark['code'])}}}")
-        else:
-            parts.append(_latex_characters(mark["label"] or mark["escaped"]))
-        end = mark.end()
-    return "".join([*parts, _latex_characters(text[end:])])
-
-
 def _latex_characters(text: str) -> str:
     escaped = "".join(_LATEX.get(character, character) for character in text)
     return "--" if escaped == NOTHING else _NEGATIVE.sub("$-$", escaped)
@@ -139,19 +125,30 @@ def _html_table(lines: Sequence[str]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _html_text(text: str) -> str:
-    """Return a line of Markdown as HTML; of a link, its label."""
+def _styled(text: str, characters: Callable[[str], str], bold: str, code: str) -> str:
+    """Return a line of Markdown in another language; of a link, its label.
+
+    Args:
+        text: The line.
+        characters: Returns plain text in that language.
+        bold: What is bold there, with `{}` for the text.
+        code: The same of code.
+    """
     parts, end = [], 0
     for mark in _MARKS.finditer(text):
-        parts.append(escape(text[end : mark.start()]))
+        parts.append(characters(text[end : mark.start()]))
         if mark["bold"]:
-            parts.append(f"<b>{_html_text(mark['bold'])}</b>")
+            parts.append(bold.format(_styled(mark["bold"], characters, bold, code)))
         elif mark["code"]:
-            parts.append(f"<code>{escape(mark['code'])}</code>")
+            parts.append(code.format(characters(mark["code"])))
         else:
-            parts.append(escape(mark["label"] or mark["escaped"]))
+            parts.append(characters(mark["label"] or mark["escaped"]))
         end = mark.end()
-    return "".join([*parts, escape(text[end:])])
+    return "".join([*parts, characters(text[end:])])
+
+
+_latex_text = partial(_styled, characters=_latex_characters, bold=r"\textbf{{{}}}", code=r"\texttt{{{}}}")
+_html_text = partial(_styled, characters=escape, bold="<b>{}</b>", code="<code>{}</code>")
 
 
 def _blocks(markdown: str) -> list[list[str]]:
