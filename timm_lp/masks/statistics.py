@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..layers import LpConv2d, lp_mask
 from ..ops import lp_exponent
+from ..selection import masked_layers
 from ._conformation import Conformation, conformation, kernel_rms_radius, left_angle, rms_radius
 
 ROUNDING = 1e-5  # of a mask's numbers, as a fraction: what differs from its start by less has not moved
@@ -186,12 +187,11 @@ def all_masks(model: nn.Module) -> list[LayerMasks]:
     """Return what `layer_masks` returns, if that is anything.
 
     Raises:
-        ValueError: If the network has no masks, or one is not finite.
+        TypeError: If `model` is not an `nn.Module`.
+        ValueError: If it has no masks, or one is not finite.
     """
-    layers = layer_masks(model)
-    if not layers:
-        raise ValueError(f"`model` must have LpConv2d layers, got {type(model).__name__} without. Convert it first.")
-    return layers
+    masked_layers(model)  # refuses a network without any
+    return layer_masks(model)
 
 
 def pool(networks: Sequence[Sequence[LayerMasks]]) -> list[LayerMasks]:
