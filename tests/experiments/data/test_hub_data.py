@@ -2,7 +2,9 @@ import gc
 import json
 import os
 import shutil
+import tarfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +362,35 @@ def test_a_shard_that_ends_early_is_named(tmp_path: Path) -> None:
         shard.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=r"^`dataset` must have whole files, got .*train-0001\.tar: it ends early"):
             load_data(str(shard.parent))
+
+
+def test_a_shard_that_is_damaged_in_the_middle_is_named(tmp_path: Path) -> None:
+    """Readers of archives take a damaged name for the end, and lose the images behind it without a word."""
+    shard = make_shards(tmp_path / "bugs") / "train-0001.tar"
+    with tarfile.open(shard) as archive:
+        third = archive.getmembers()[2].offset
+    content = bytearray(shard.read_bytes())
+    content[third : third + 8] = b"damaged!"
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^`dataset` must have whole files, got .*train-0001\.tar: it ends early"):
+        load_data(str(shard.parent))
+
+
+@pytest.mark.parametrize("shard", ["train-0000.tar", "train-0001.tar"])
+def test_a_shard_whose_class_is_no_number_is_named(tmp_path: Path, shard: str) -> None:
+    folder = make_shards(tmp_path / "bugs")
+    with tarfile.open(folder / shard, "a") as archive:
+        for ending, content in (("png", encoded(picture(0, 7))), ("cls", b"beetle")):
+            member = tarfile.TarInfo(f"last.{ending}")
+            member.size = len(content)
+            archive.addfile(member, BytesIO(content))
+    message = rf"must have files of one kind, got .*{shard} with the class 'beetle' in last\.cls, no number\.$"
+    with pytest.raises(ValueError, match=message):
+        load_data(str(folder))
+
+
+def test_a_parquet_file_with_other_columns_is_named(tmp_path: Path) -> None:
+    _write(tmp_path, {"label": (datasets.Value("int64"), [0, 1, 0])})
+    datasets.Dataset.from_dict({"label": ["a", "b"]}).to_parquet(tmp_path / "data" / "train-00001-of-00002.parquet")
+    with pytest.raises(ValueError, match=r"must have files of one kind, got .*\.parquet with the columns label"):
+        _load(tmp_path)

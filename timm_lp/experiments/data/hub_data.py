@@ -14,7 +14,7 @@ import numpy as np
 from ...files import file_state
 from .decoding import ImageSet
 from .digests import StoredColumn
-from .hub_files import DamagedFileError, check_class_order, check_whole, data_files
+from .hub_files import CLASS_IN_SHARDS, DamagedFileError, check_class_order, check_whole, data_files, odd_file
 from .images import FOLDER_HOLDS, DataInfo, DataSet, check_classes, check_splits, split_names
 from .presets import Preset, ReadOptions
 
@@ -22,7 +22,6 @@ _logger = logging.getLogger(__name__)
 
 _TEST_SPLITS = ("test", "validation", "valid", "val")
 _LISTS = ("metadata.csv", "metadata.jsonl")  # of images' names with their classes
-_CLASS_IN_SHARDS = "cls"  # as WebDataset calls it
 _SAVED = "state.json"  # in the folder of each split that `save_to_disk` wrote
 
 
@@ -59,7 +58,6 @@ def load_hub_data(source: str, folder: str, options: ReadOptions, preset: Preset
                 parts = _load_saved(source)
             else:
                 files = data_files(source, options.dataset_config)
-                check_whole(files)
                 parts = _load_local(source, options.dataset_config, files)
         else:
             revision = _commit(source, options.dataset_revision or getattr(preset, "revision", None))
@@ -140,7 +138,14 @@ def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
 
     states = json.dumps([[str(file), file_state(file)] for file in files])
     cache = Path(config.HF_DATASETS_CACHE, "timm-lp", hashlib.sha256(states.encode()).hexdigest()[:16])
-    return load_dataset(folder, name, cache_dir=str(cache))
+    if not cache.is_dir():
+        check_whole(files)
+    try:
+        return load_dataset(folder, name, cache_dir=str(cache))
+    except Exception as error:  # of readers, pyarrow and `datasets`, which share no base class
+        if odd := odd_file(files):
+            raise DamagedFileError(f"`dataset` must have files of one kind, got {odd}.") from error
+        raise
 
 
 def _load_saved(folder: str) -> Any:
@@ -187,8 +192,8 @@ def _column(name: str | None, setting: str, kind: str, data: Any) -> str:
     """Return a column's name: the given one, or the only one of its kind."""
     if name is None:
         columns = [column for column, feature in data.features.items() if type(feature).__name__ == kind]
-        if not columns and kind == "ClassLabel" and _CLASS_IN_SHARDS in data.features:
-            return _CLASS_IN_SHARDS
+        if not columns and kind == "ClassLabel" and CLASS_IN_SHARDS in data.features:
+            return CLASS_IN_SHARDS
         if len(columns) == 1:
             return columns[0]
         raise ValueError(

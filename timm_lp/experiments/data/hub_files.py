@@ -1,9 +1,11 @@
 """The files of a folder that `datasets` reads: parquet files, WebDataset's shards, tables."""
 
-import os
+import tarfile
 from pathlib import Path
+from typing import Any
 
 _END_OF_TAR = 1024  # zero bytes with which an archive ends
+CLASS_IN_SHARDS = "cls"  # as WebDataset calls it
 
 
 class DamagedFileError(ValueError):
@@ -19,7 +21,7 @@ def data_files(folder: str, name: str | None) -> list[Path]:
 
 
 def check_whole(files: list[Path]) -> None:
-    """Refuse files that were cut off: of shards, the images before would be read without a word.
+    """Refuse files that were cut off or damaged: of shards, the images before would be read without a word.
 
     Raises:
         DamagedFileError: If there is one.
@@ -32,7 +34,7 @@ def check_whole(files: list[Path]) -> None:
             if file.suffix == ".parquet":
                 read_schema(file)
             elif file.suffix == ".tar":
-                _check_end_of_tar(file)
+                _read_names(file)
         except (OSError, ValueError, ArrowException) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise DamagedFileError(
@@ -40,11 +42,45 @@ def check_whole(files: list[Path]) -> None:
             ) from error
 
 
-def _check_end_of_tar(file: Path) -> None:
-    with file.open("rb") as archive:
-        archive.seek(-min(_END_OF_TAR, file.stat().st_size), os.SEEK_END)
-        if archive.read() != bytes(_END_OF_TAR):
-            raise ValueError("it ends early, or is no tar archive")
+def _read_names(file: Path) -> None:
+    """Go through an archive from name to name, to its end: at a damaged one, readers stop as if it were the end."""
+    try:
+        with tarfile.open(file, "r:") as archive:
+            archive.getmembers()
+            end = archive.offset
+    except tarfile.TarError:
+        end = file.stat().st_size
+    with file.open("rb") as content:
+        content.seek(end)
+        if content.read(_END_OF_TAR) != bytes(_END_OF_TAR):
+            raise ValueError("it ends early, is damaged, or is no tar archive")
+
+
+def odd_file(files: list[Path]) -> str | None:
+    """Return which file is not as `datasets` must have it, and why; None if there is none. It reads all shards.
+
+    Shards must number their classes, and parquet files must have the same columns.
+    """
+    from pyarrow.parquet import read_schema
+
+    for file in files:
+        if file.suffix == ".tar":
+            with tarfile.open(file) as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.name.endswith(f".{CLASS_IN_SHARDS}") else None
+                    text = content.read() if content else b"0"
+                    if not text.strip().isdigit():
+                        return f"{file} with the class {text.decode(errors='replace')!r} in {member.name}, no number"
+    tables = [file for file in files if file.suffix == ".parquet"]
+    columns = [_columns(read_schema(file)) for file in tables]
+    for file, others in zip(tables, columns, strict=True):
+        if others != columns[0]:
+            return f"{file} with the columns {others}, and {tables[0]} with {columns[0]}"
+    return None
+
+
+def _columns(schema: Any) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
 def check_class_order(files: list[Path], column: str, class_names: list[str]) -> None:
