@@ -86,7 +86,7 @@ def test_a_network_with_large_kernels_is_its_own_large_form() -> None:
 
 def test_a_given_network_stands_beside_its_base_and_large_networks(tmp_path: Path) -> None:
     trials = [save_trial(tmp_path, seed=seed) for seed in (1, 2)]
-    cases = given_cases([*map(str, trials)])
+    cases = given_cases([*map(str, trials)], 8)
     assert [str(case) for case in cases] == [f"lp2-seed{seed}, 224 px, batch 8" for seed in (1, 2)]
     case = cases[1]
     assert case.input().shape == (8, 3, 224, 224)
@@ -108,7 +108,7 @@ def test_a_given_network_stands_beside_its_base_and_large_networks(tmp_path: Pat
 def test_a_part_of_a_network_stands_beside_the_same_part_with_large_kernels(tmp_path: Path) -> None:
     network = timm.create_model("lp2_resnet18", lp_layers=["layer2"], num_classes=3, **TINY)
     timm.models.save_for_hf(network, str(tmp_path))
-    (case,) = given_cases([str(tmp_path)])
+    (case,) = given_cases([str(tmp_path)], 8)
     assert case.subject.variant == "lp2@layer2"
     models = {form: build() for form, build in case.forms().items()}
     for layer, sizes in (("conv1", [7, 7, 7, 7]), ("layer2.0.conv1", [3, 7, 7, 7])):
@@ -124,7 +124,7 @@ def test_a_part_of_a_network_stands_beside_the_same_part_with_large_kernels(tmp_
     ],
 )
 def test_a_registered_name_needs_no_weights(name: str, forms: list[str], no_network: str) -> None:
-    (case,) = given_cases([name])
+    (case,) = given_cases([name], 8)
     assert [*case.forms()] == forms
     lp, large = (case.forms()[form]() for form in ("lp", "large"))
     convs = [

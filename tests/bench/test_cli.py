@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from timm_lp.bench import benchmark, cases, cli
+from timm_lp.bench import benchmark, cli
 from timm_lp.bench.cases import SUITES, Case, Layer
 
 from ..trials.records import save_trial
@@ -46,17 +46,17 @@ def test_measures_prints_and_saves(one_layer: Layer, tmp_path: Path, capsys: pyt
     assert "train lp before" in capsys.readouterr().out
 
 
-def test_given_networks_are_measured_at_their_own_size(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cases, "_GIVEN_BATCH", 4)  # of three classes
+def test_given_networks_are_measured_at_their_own_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_trial(tmp_path, model_config={"pretrained_cfg": {"input_size": (3, 32, 32)}})
-    results = measure(tmp_path / "out", "growth", "--network", str(folder), "test_resnet", "--only", "lp2-seed1")
+    networks = ["--network", str(folder), "test_resnet", "--only", "lp2-seed1"]
+    results = measure(tmp_path / "out", "growth", *networks, "--batch-size", "4")
     assert [(one["name"], one["kind"]) for one in results] == [("lp2-seed1, 32 px, batch 4", "network")]
     assert results[0]["training"].keys() == {"large", "base", "lp"}
     assert results[0]["evaluation"].keys() == {"large", "base", "lp", "merged", "cropped"}
     assert "| lp2-seed1, 32 px, batch 4 " in capsys.readouterr().out
     assert (tmp_path / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
+    (alone,) = measure(tmp_path / "one", *networks, "--batch-size", "1")
+    assert (alone["name"], alone["training"]) == ("lp2-seed1, 32 px, batch 1", {})
     with pytest.raises(SystemExit, match=r"bench: `NETWORK` must be .*, got 'resnet17'"):
         cli.main(["--network", "resnet17"])
 

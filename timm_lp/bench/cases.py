@@ -22,7 +22,6 @@ from ..models.variants import VARIANTS, split_name
 from ..trials.networks import Subject, find_networks, short_names
 
 _PERTURBATION = 0.05
-_GIVEN_BATCH = 8  # images
 _CONVERSIONS = {variant.prefix: variant.conversion for variant in VARIANTS}
 
 
@@ -136,6 +135,7 @@ class Given:
         subject: The network.
         name: What tables and pictures call it.
         input_size: `(channels, height, width)`.
+        batch: Images.
         model: Name of its base network, or the path of a user's class.
         arguments: Of `timm.create_model` for the base and the large network.
         of_large: Further ones for the large network.
@@ -146,6 +146,7 @@ class Given:
     subject: Subject
     name: str
     input_size: tuple[int, int, int]
+    batch: int
     model: str
     arguments: dict[str, Any] = field(default_factory=dict)
     of_large: dict[str, Any] = field(default_factory=dict)
@@ -155,11 +156,11 @@ class Given:
     def __str__(self) -> str:
         _, height, width = self.input_size
         size = f"{height}" if height == width else f"{height}x{width}"
-        return f"{self.name}, {size} px, batch {_GIVEN_BATCH}"
+        return f"{self.name}, {size} px, batch {self.batch}"
 
     def input(self) -> Tensor:
         """Return a batch of images, shape `(N, C, H, W)`."""
-        return torch.randn(_GIVEN_BATCH, *self.input_size, generator=torch.Generator().manual_seed(0))
+        return torch.randn(self.batch, *self.input_size, generator=torch.Generator().manual_seed(0))
 
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
         """Return a builder for each form as `Network.forms` does; `lp` is the network, be it with masks or without."""
@@ -178,11 +179,12 @@ class Given:
         return _filled(timm.create_model(registered_name(name), **self.arguments, **arguments), False)
 
 
-def given_cases(names: Sequence[str]) -> list[Given]:
+def given_cases(names: Sequence[str], batch: int) -> list[Given]:
     """Return a case for each network that a command line names; they are loaded for that.
 
     Args:
         names: As `find_networks` takes them.
+        batch: Images. Of a single one, only evaluation is measured: BatchNorm may need several for training.
 
     Raises:
         ValueError: If there is no such network, or its files are damaged.
@@ -190,10 +192,10 @@ def given_cases(names: Sequence[str]) -> list[Given]:
     """
     subjects = find_networks(names).networks
     short = short_names(subject.name for subject in subjects)
-    return [_given(subject, short[subject.name]) for subject in subjects]
+    return [_given(subject, short[subject.name], batch) for subject in subjects]
 
 
-def _given(subject: Subject, name: str) -> Given:
+def _given(subject: Subject, name: str, batch: int) -> Given:
     network = _load(subject)
     channels, height, width = resolve_model_data_config(network)["input_size"]
     masked = any(isinstance(module, LpConv2d) for module in network.modules())
@@ -203,7 +205,8 @@ def _given(subject: Subject, name: str) -> Given:
     saved = _model_args(subject)
     of_base = {key: value for key, value in saved.items() if key not in FORM_ARGUMENTS}
     of_large = {key: value for key, value in saved.items() if key == "lp_layers"}
-    return Given(subject, name, (channels, height, width), model, {**arguments, **of_base}, of_large, masked)
+    of_base = {**arguments, **of_base}
+    return Given(subject, name, (channels, height, width), batch, model, of_base, of_large, masked, training=batch > 1)
 
 
 def _load(subject: Subject) -> nn.Module:

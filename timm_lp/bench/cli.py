@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     settings = COMMAND.parse(arguments)
-    suite = given_cases(settings.network) if settings.network else SUITES[settings.suite]
+    suite = given_cases(settings.network, settings.batch_size) if settings.network else SUITES[settings.suite]
     cases = [case for case in suite if settings.only in str(case)]
     if not cases:
         COMMAND.error(f"`--only` must be part of a case's name, got {settings.only!r}. Leave it out to see the names.")

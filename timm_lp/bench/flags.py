@@ -21,6 +21,7 @@ class BenchSettings(Settings):
 
     suite: str = setting(SUITES[0], "what to measure, see below", choices=SUITES, nargs="?", positional=True)
     network: list[str] = setting([], f"time these in place of a suite: {NETWORK_FORMS}", metavar="NETWORK")
+    batch_size: int = setting(8, "images at a time for --network; 1 for evaluation alone", limits=(1, inf))
     only: str = setting("", "measure the cases whose names contain this")
     runs: int = setting(7, "measured runs of each form", limits=(1, inf))
     format: list[str] = setting(["NCHW"], "NHWC is channels_last", choices=FORMATS)
