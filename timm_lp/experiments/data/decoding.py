@@ -169,8 +169,7 @@ class DecodedImages:
         """
         is_worth_it = self._last_size >= _LARGE and not get_worker_info()
         threads = torch.get_num_threads() if is_worth_it else 1
-        missing = [position for position in positions if self._get(position) is None]
-        if threads == 1 or len(missing) < 2:
+        if threads == 1 or sum(self._get(position) is None for position in positions) < 2:
             yield from map(self.__getitem__, positions)
             return
         with ThreadPoolExecutor(threads) as pool:
@@ -233,7 +232,7 @@ def decode(source: Any, least_side: int | None = None) -> Image.Image:
         source = BytesIO(source["bytes"]) if source.get("bytes") is not None else source["path"]
     if source is None:
         raise ValueError("there is no image in its row")
-    if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):
+    if isinstance(source, str) and not os.path.isfile(source) and os.path.exists(source):
         raise ValueError("it is no file")  # to read a pipe waits for ever
     with Image.open(source) as image:
         if least_side:

@@ -84,5 +84,5 @@ def _copy(item: Image.Image | Tensor, array: np.ndarray) -> None:
         array[:] = item.numpy()
         return
     for top in range(0, item.height, _STRIP):
-        bottom = min(top + _STRIP, item.height)
-        array[top:bottom] = item.crop((0, top, item.width, bottom))
+        strip = item if item.height <= _STRIP else item.crop((0, top, item.width, min(top + _STRIP, item.height)))
+        array[top : top + _STRIP] = np.frombuffer(strip.tobytes(), np.uint8).reshape(strip.height, strip.width, 3)
