@@ -202,7 +202,20 @@ def test_the_readmes_sentences_at_equal_time_are_about_the_measured_networks() -
     assert all(one < other for one, other in zip(wide_convnext, masked_convnext, strict=True))
 
 
-@pytest.mark.parametrize("name", ["short_cifar100_wider", "short_cifar100_depthwise", "short_cifar100_depthwise_wider"])
+def test_the_readmes_masks_in_depthwise_layers_alone_are_the_measured_ones() -> None:
+    (part,) = _measured("short_cifar100_depthwise_part")["results"]
+    base, wider, masks = (_top1(row)[0] for row in EQUAL_COST["ConvNeXt"])
+    assert part["metrics"]["top1"].keys() == {"1"}
+    text = " ".join(README.read_text().split())
+    costs = f"take {part['parameters']:,} parameters and {part['macs'] / 1e6:.1f} M MACs"
+    assert f"{costs}, and get {part['metrics']['top1']['1']:.2f} with seed 1, where `base` gets {base:.2f}" in text
+    assert f"the wider one {wider:.2f} and `lp2` {masks:.2f}: one seed" in text
+
+
+_AT_EQUAL_COST = [f"short_cifar100_{name}" for name in ("wider", "depthwise", "depthwise_wider", "depthwise_part")]
+
+
+@pytest.mark.parametrize("name", _AT_EQUAL_COST)
 def test_a_result_at_equal_cost_is_that_of_its_command(name: str) -> None:
     recipe = _measured(name)["recipe"]
     config, _ = parse_arguments(shlex.split(recipe["command"])[3:])
