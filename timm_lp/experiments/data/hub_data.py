@@ -135,6 +135,7 @@ def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
     `datasets` tells files apart by path and time alone: it would not read other files that replace them.
     """
     from datasets import config, load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     states = json.dumps([[str(file), file_state(file)] for file in files])
     cache = Path(config.HF_DATASETS_CACHE, "timm-lp", hashlib.sha256(states.encode()).hexdigest()[:16])
@@ -142,7 +143,7 @@ def _load_local(folder: str, name: str | None, files: list[Path]) -> Any:
         check_whole(files)
     try:
         return load_dataset(folder, name, cache_dir=str(cache))
-    except Exception as error:  # of readers, pyarrow and `datasets`, which share no base class
+    except (DatasetGenerationError, ValueError) as error:
         if odd := odd_file(files):
             raise DamagedFileError(f"`dataset` must have files of one kind, got {odd}.") from error
         raise
