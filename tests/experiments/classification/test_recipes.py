@@ -194,6 +194,10 @@ def test_the_readmes_sentences_at_equal_time_are_about_the_measured_networks() -
     for (wider, masks), p, of_pairs in zip(pairs, welch, paired, strict=True):
         ahead = f"{abs(fmean(wider) - fmean(masks)):.1f} points"
         assert f"{ahead} (p {p:.3f}, paired {of_pairs:.3f})" in stated
+    (wider,) = _measured("short_cifar100_wider")["results"]
+    assert f"It gets {fmean(wider['metrics']['train_top1'].values()):.1f} % of its training images right" in stated
+    fitted = [value for row in EQUAL_COST["ConvNeXt"] for value in _entry(row)["metrics"]["train_top1"].values()]
+    assert f"they get {min(fitted):.0f} to {max(fitted):.0f} % of their training images right" in stated
     first_page = " ".join((ROOT / "README.md").read_text().split())
     (wide_resnet, _), (wide_convnext, masked_convnext) = pairs
     assert f"trains as long and gets {fmean(wide_resnet):.1f} % right" in first_page
