@@ -1,6 +1,6 @@
 """What is published of a run: which trials' networks, and under which names."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from re import sub
@@ -101,7 +101,7 @@ def find_run(run: str | Path, repo_id: str, seed: int | None) -> Run:
 def _tested_records(folder: Path) -> list[TrialRecord]:
     """Return a run's trials on the test images, as they may be published, in the order of the table."""
     read = {path: record for path, record in read_records(folder).items() if not record.held_out}
-    records = [replace(publishable(path, record), dataset_argument=record.data_folder) for path, record in read.items()]
+    records = [publishable(path, record) for path, record in read.items()]
     folders = [record.folder for record in records]
     if twice := [name for name in dict.fromkeys(folders) if folders.count(name) > 1]:
         raise ValueError(f"`run` must hold each trial once, got {twice[0]} of two runs. Give the folder of one run.")

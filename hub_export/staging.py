@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from timm_lp import LpConv2d
 from timm_lp.merge import copy_network, fold_masks
 from timm_lp.models.loading import UnreachableError, create_model
 from timm_lp.models.saving import what_differs
-from timm_lp.models.user_networks import built_by
+from timm_lp.models.user_networks import built_by, registered_name
+from timm_lp.reporting import listed
 from timm_lp.start import Start, pretrained_start
 from timm_lp.trials.networks import Subject, find_networks
 
@@ -30,15 +30,14 @@ from .cards.records import read_speed, read_trials
 from .cards.templates import parse_name
 from .errors import HubError, VerificationError, clear_errors, first_line, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, check_new_folder, new_folder
+from .numbers import check_weight_numbers, finite_logits
 from .sudoku import stage_sudoku
 from .untrusted import BUILD_ERRORS, check_weights, clear_build_errors
-from .verification import reference_logits, write_manifest
+from .verification import write_manifest
 
 _logger = logging.getLogger(__name__)
 
 _MASK_ARGS = frozenset({"p_init", "trainable_mask", "preserve"})
-_KEPT_TYPES = (torch.float32, torch.int64)
-_LISTED = 3
 _LONGEST = 300  # letters of a reason; safetensors lists every weight that several layers share
 # What timm's configuration says of the weights that it knows, not of the network.
 _OF_WEIGHTS = ("tag", "origin_url", "paper_ids", "description", "notes")
@@ -98,11 +97,13 @@ def stage(
     times = None if speed is None else read_speed(speed)
     network = _ready(copy_network(model) if named is None else _load(named))
     name, names = _published_name(network, merged), _label_names(network, label_names)
+    if times:
+        times.check_has(_published_name(network, False))
     trials = trials_of(network, trials, merged)
     base = base_weights(network, trials.start or _named_start(named, network), license, base_model)
     if merged:
         network = fold_masks(network)  # so that `large_` loads it
-    logits = _logits(network, name)
+    logits = finite_logits(network, name)
     with new_folder(folder) as partial:
         _save(network, partial, folder, name)
         timm_weights = base.recorded and base.kind in ("hub", "url")
@@ -131,11 +132,8 @@ def _find(model: str | Path) -> Subject:
     """Return the one network that a name, a folder or a file stands for."""
     networks = find_networks([str(model)], see_images=False).networks
     if len(networks) > 1:
-        names = ", ".join(network.name for network in networks[:_LISTED])
-        more = f" and {len(networks) - _LISTED} more" if len(networks) > _LISTED else ""
-        raise ValueError(
-            f"`model` must be one network, got {str(model)!r}, the folder of {names}{more}. Name one of them."
-        )
+        names = listed(network.name for network in networks)
+        raise ValueError(f"`model` must be one network, got {str(model)!r}, the folder of {names}. Name one of them.")
     return networks[0]
 
 
@@ -149,10 +147,10 @@ def _load(subject: Subject) -> nn.Module:
     """Return a network whose configuration anybody may have written: nothing is built before it is checked."""
     if subject.path is None:
         try:
-            return fetch_network(subject.name)
+            return fetch_network(registered_name(subject.name))
         except HubError:
             raise
-        except RuntimeError as error:  # an unknown tag, or no weights
+        except BUILD_ERRORS as error:  # an unknown tag, no weights, or a repository's configuration
             raise ValueError(
                 f"`model` must be a name with weights, got {subject.name!r}: {first_line(error)}."
             ) from error
@@ -174,12 +172,7 @@ def _ready(network: Any) -> Any:
             f"`model` must be built by timm.create_model, got {type(network).__name__} without a `pretrained_cfg` and "
             "`num_classes`. Take the network out of its wrapper."
         )
-    for name, tensor in network.state_dict().items():
-        if tensor.dtype not in _KEPT_TYPES or tensor.is_meta:
-            kind = "no data" if tensor.is_meta else tensor.dtype
-            raise ValueError(f"`model` must have float32 weights, got {kind} in {name}. Convert it with model.float().")
-        if not tensor.isfinite().all():
-            raise ValueError(f"`model` must have finite weights, got nan or inf in {name}. Train it again.")
+    check_weight_numbers(network)
     return network.cpu().to(memory_format=torch.contiguous_format).eval()
 
 
@@ -231,19 +224,6 @@ def _published_name(network: Any, merged: bool) -> str:
     if not any(isinstance(module, LpConv2d) for module in network.modules()):
         raise ValueError(f"`merged` must be False for a network without masks, got True for {name.name}.")
     return f"large_{name.architecture}"
-
-
-def _logits(network: nn.Module, name: str) -> list[float]:
-    try:
-        logits = reference_logits(network)
-    except BUILD_ERRORS as error:
-        raise ValueError(
-            f"`model` must run on an image of the size in its configuration, got {name} with {type(error).__name__}: "
-            f"{first_line(error)}."
-        ) from error
-    if not all(math.isfinite(logit) for logit in logits):
-        raise ValueError(f"`model` must compute finite numbers, got {name} that gives nan or inf. Train it again.")
-    return logits
 
 
 def _save(network: nn.Module, folder: Path, target: Path, name: str) -> None:

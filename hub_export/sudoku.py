@@ -17,9 +17,11 @@ from .cards.card import REPOSITORY, draw_masks
 from .cards.provenance import base_weights
 from .cards.records import publishable
 from .cards.templates import TAG, package_url, render
+from .errors import naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, new_folder
+from .numbers import check_weight_numbers, finite_logits
 from .untrusted import check_weights, clear_build_errors
-from .verification import reference_logits, write_manifest
+from .verification import write_manifest
 
 _MEASURES = {
     "blank": "blank cells right, all cells at a look",
@@ -41,13 +43,16 @@ def stage_sudoku(subject: Subject, folder: Path, license: str | None) -> Path:
 
     Raises:
         OSError: If the folder cannot be written; nothing of it is left behind.
-        ValueError: If the licence is not in its form.
+        ValueError: If the licence is not in its form, or the network computes no finite numbers.
         VerificationError: If there is no whole network.
     """
     source = Path(subject.path or subject.name)
-    check_weights(source)
-    with clear_build_errors():
-        network = load_sudoku(source)
+    with naming(source):
+        check_weights(source)
+        with clear_build_errors():
+            network = load_sudoku(source)
+    check_weight_numbers(network)
+    logits = finite_logits(network, str(source))
     record = None if subject.record is None else publishable(source, subject.record)
     stated: Any = base_weights(network, Start("random"), license).license_metadata()
     metadata = ModelCardData(**stated, library_name="timm-lp", tags=["sudoku", TAG])
@@ -67,7 +72,7 @@ def stage_sudoku(subject: Subject, folder: Path, license: str | None) -> Path:
             parameters=f"{sum(parameter.numel() for parameter in network.parameters()):,}",
         )
         write_text(partial / CARD, card)
-        write_manifest(partial, network, reference_logits(network))
+        write_manifest(partial, network, logits)
     return folder
 
 

@@ -17,6 +17,7 @@ from timm_lp.models.checkpoint import read_weights, without_prefix
 from timm_lp.models.sudoku import ARCHITECTURE as SUDOKU
 from timm_lp.models.sudoku import create_network
 from timm_lp.models.user_networks import unknown_network
+from timm_lp.reporting import listed
 
 from .errors import VerificationError, first_line
 from .files import CONFIG, WEIGHTS
@@ -31,7 +32,6 @@ _MAX_CONFIG_SIZE = 2**24  # bytes
 _MAX_IMAGE_SIZE = 1024  # pixels
 _DTYPES = {"F32": torch.float32, "I64": torch.int64}
 _MAX_MODULES = 20_000
-_LISTED = 3
 
 
 def check_config(folder: Path) -> dict[str, Any]:
@@ -132,10 +132,8 @@ def check_weights(folder: Path, file: Path | None = None) -> None:
         if name in have and have[name] != want[name]
     ]
     if problems:
-        more = f", and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        found = ", ".join(problems[:_LISTED]) + more
         weights = WEIGHTS if file is None else file.name
-        raise VerificationError(f"{weights} must hold the weights of {config['architecture']}, but {found}.")
+        raise VerificationError(f"{weights} must hold the weights of {config['architecture']}, but {listed(problems)}.")
 
 
 def _read_shapes(file: Path, want: Shapes) -> Shapes:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from timm_lp.files import file_digest, parse_json
 from timm_lp.models.sudoku import SudokuNet, is_sudoku, load_sudoku
+from timm_lp.reporting import listed
 
 from .errors import VerificationError, naming
 from .files import CARD, CONFIG, MANIFEST, PUBLISHED, WEIGHTS, check_regular_files, published_files
@@ -22,7 +23,6 @@ from .untrusted import check_weights, clear_build_errors
 
 _logger = logging.getLogger(__name__)
 
-_LISTED = 3
 _TOLERANCE = 1e-3  # of the largest logit: float32 rounding differs between machines, another network by far more
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -71,7 +71,7 @@ def _read_whole_manifest(folder: Path) -> dict[str, Any]:
     manifest = _read_manifest(folder)
     if added := sorted(published_files(folder).keys() - manifest["files"].keys() - {MANIFEST}):
         raise VerificationError(
-            f"{_listed(added)} is not in {MANIFEST}, so it was not staged with the network. Remove it, or stage anew."
+            f"{listed(added)} is not in {MANIFEST}, so it was not staged with the network. Remove it, or stage anew."
         )
     return manifest
 
@@ -84,7 +84,7 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
         model = model.eval()
         tensors, logits = tensor_digests(model), reference_logits(model)
     if changed := _differing(tensors, manifest["tensors"]):
-        raise VerificationError(f"timm must load what was saved, but changes {_listed(changed)}.")
+        raise VerificationError(f"timm must load what was saved, but changes {listed(changed)}.")
     if difference := _logits_differ(logits, manifest["logits"]):
         raise VerificationError(
             f"the network must compute what was staged, but gives {difference}. "
@@ -95,10 +95,10 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
 def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
     files = {name: folder / name for name in manifest["files"]}
     if missing := [name for name, path in files.items() if not path.is_file()]:
-        raise VerificationError(f"{_listed(missing)} is missing. Stage or pull it again.")
+        raise VerificationError(f"{listed(missing)} is missing. Stage or pull it again.")
     if changed := _differing({name: file_digest(path) for name, path in files.items()}, manifest["files"]):
         where = _damaged_tensors(folder, manifest) if WEIGHTS in changed else ""
-        raise VerificationError(f"{_listed(changed)} differs from what was staged{where}. Stage or pull it again.")
+        raise VerificationError(f"{listed(changed)} differs from what was staged{where}. Stage or pull it again.")
 
 
 def _damaged_tensors(folder: Path, manifest: dict[str, Any]) -> str:
@@ -108,15 +108,11 @@ def _damaged_tensors(folder: Path, manifest: dict[str, Any]) -> str:
             digests = {name: _tensor_digest(file.get_tensor(name)) for name in file.keys()}
     except SafetensorError as error:
         return f" ({error})"
-    return f" ({_listed(_differing(digests, manifest['tensors']) or ['its header'])})"
+    return f" ({listed(_differing(digests, manifest['tensors']) or ['its header'])})"
 
 
 def _differing(actual: dict[str, str], expected: dict[str, str]) -> list[str]:
     return sorted(name for name in actual.keys() | expected.keys() if actual.get(name) != expected.get(name))
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _tensor_digest(tensor: Tensor) -> str:

@@ -61,6 +61,12 @@ def counted(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Return the first of several names, and how many more there are: `a, b, c and 2 more`."""
+    names = [*names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def variant_style(variant: str) -> dict[str, str]:
     """Return the colour of a variant in every picture, and its line: dashed for forms such as `lp2-paper`."""
     whole = variant.partition("@")[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 from timm_lp.files import TRIAL_FILE, parse_json
 from timm_lp.models.variants import BASE
+from timm_lp.reporting import listed
 from timm_lp.start import Start
 from timm_lp.trials.folder import read_records
 from timm_lp.trials.record import DataInfo, TrialRecord, as_json, read_record, variant_folder
@@ -91,6 +92,7 @@ def publishable(path: Path, record: TrialRecord) -> TrialRecord:
     return replace(
         record,
         dataset=DataInfo(**_without_local_paths(vars(record.dataset))),
+        dataset_argument=record.data_folder,
         settings=_without_local_paths(record.settings),
         command=shlex.join(_LOCAL_PATH.sub(_name, word) for word in shlex.split(record.command)),
         error=None if record.error is None else without_paths(record.error),
@@ -139,37 +141,48 @@ class Speed:
 
     Attributes:
         device: The machine's.
-        threads: Threads on a CPU.
         torch: Version of torch.
         runs: Measured runs of each case.
-        cases: Median times, ms, by the case's name, and then by mode and form.
+        cases: Median times, ms, by the case's name and the mode in which it ran, and then by phase and form.
         content: All of it, as it is published.
     """
 
     device: str
-    threads: int
     torch: str
     runs: int
-    cases: dict[str, dict[tuple[str, str], float]]
+    cases: dict[tuple[str, str], dict[tuple[str, str], float]]
     content: dict[str, Any]
 
+    def check_has(self, name: str) -> None:
+        """Refuse times among which there are none of the networks of a name.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if not self._of(name):
+            others = listed(dict.fromkeys(case for case, _ in self.cases)) or "none"
+            raise ValueError(
+                f"`speed` must have times of {name}, got those of {others}. Measure: timm-lp bench --network {name}"
+            )
+
     def table(self, name: str) -> str:
-        """Return the times of the networks of a name, in their forms, as a table; empty where there are none."""
-        cases = {case: times for case, times in self.cases.items() if case.startswith(f"{name},")}
+        """Return the times of the networks of a name, in their forms, as a table."""
         columns = [("training", "lp"), ("evaluation", "lp"), ("evaluation", "merged")]
         rows = [
-            (case, *(f"{times[key]:.1f}" if key in times else "-" for key in columns)) for case, times in cases.items()
+            (*case, *(f"{times[key]:.1f}" if key in times else "-" for key in columns))
+            for case, times in self._of(name).items()
         ]
-        header = ("case", "training step (ms)", "evaluation (ms)", "evaluation, merged (ms)")
-        return table(header, rows) if rows else ""
+        return table(("case", "mode", "training step (ms)", "evaluation (ms)", "evaluation, merged (ms)"), rows)
 
     def note(self, name: str) -> str:
         """Return what the times depend on."""
         return (
-            f"Medians of {self.runs} runs of `python -m timm_lp.bench` on {one_line(self.device)}, {self.threads} "
-            f"threads, torch {one_line(self.torch)}. They are those of a new {name} with timm's default arguments, "
-            "not of the weights here."
+            f"Medians of {self.runs} runs of `timm-lp bench` on {one_line(self.device)}, torch {one_line(self.torch)}. "
+            f"They are those of a new {name} with timm's default arguments, not of the weights here."
         )
+
+    def _of(self, name: str) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
+        return {case: times for case, times in self.cases.items() if case[0].startswith(f"{name},")}
 
 
 def read_speed(path: str | Path) -> Speed:
@@ -192,21 +205,21 @@ def _parse_speed(content: Any) -> Speed:
     _require(isinstance(content, dict), "it must be a dictionary", content)
     machine, runs, results = (content.get(key) for key in ("machine", "runs", "results"))
     _require(isinstance(machine, dict) and type(runs) is int, "it must have a machine and its runs", [machine, runs])
-    device, threads, torch = (machine.get(key) for key in ("device", "threads", "torch"))
-    named = _is_text(device) and _is_text(torch) and type(threads) is int
-    _require(named, "its machine must have a device, threads and torch", machine)
+    device, torch = (machine.get(key) for key in ("device", "torch"))
+    _require(_is_text(device) and _is_text(torch), "its machine must have a device and torch", machine)
     _require(isinstance(results, list), "it must have a list of results", results)
-    cases: dict[str, dict[tuple[str, str], float]] = {}
+    cases: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for case in results:
-        _require(isinstance(case, dict) and _is_text(case.get("name")), "its results must have names", case)
-        times = cases[case["name"]] = {}
-        for mode in ("training", "evaluation"):
-            _require(isinstance(case.get(mode), dict), f"its results must have times of {mode}", case)
-            for form, summary in case[mode].items():
+        named = isinstance(case, dict) and _is_text(case.get("name")) and _is_text(case.get("mode"))
+        _require(named, "its results must have names and modes", case)
+        times = cases[case["name"], case["mode"]] = {}
+        for phase in ("training", "evaluation"):
+            _require(isinstance(case.get(phase), dict), f"its results must have times of {phase}", case)
+            for form, summary in case[phase].items():
                 is_time = isinstance(summary, dict) and _is_number(summary.get("median_ms"))
                 _require(is_time, "its results must have medians in ms", case)
-                times[mode, form] = summary["median_ms"]
-    return Speed(device, threads, torch, runs, cases, content)
+                times[phase, form] = summary["median_ms"]
+    return Speed(device, torch, runs, cases, content)
 
 
 def _without_local_paths(content: Any) -> Any:

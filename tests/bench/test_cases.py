@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from timm_lp.bench.cases import SUITES, Layer, Network, given_cases
+from timm_lp import lp_convert
+from timm_lp.bench.cases import SUITES, Layer, given_cases, registered
 from timm_lp.layers import LpConv2d
 
 from ..trials.records import TINY, save_trial
 
-SMALL = Network("lp16", "test_resnet", 32, 2)
+SMALL = registered("lp16_test_resnet", 32, 2)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_merged_and_cropped_compute_what_the_lp_network_computes(models: dict[st
 
 
 def test_perturbed_masks_are_off_their_start() -> None:
-    network = Network("lp2", "test_resnet", 32, 2, perturbed=True)
+    network = registered("lp2_test_resnet", 32, 2, perturbed=True)
     conv = next(m for m in network.forms()["lp"]().modules() if isinstance(m, LpConv2d))
     assert 0 < (conv.p - 2).abs().max() <= 0.2 + 1e-5
     assert str(network) == "lp2_test_resnet, masks moved 5 %, 32 px, batch 2"
@@ -68,7 +69,7 @@ def test_forms_of_a_layer(groups: int, kind: str) -> None:
 
 
 def test_a_small_stem_is_converted() -> None:
-    forms = Network("lp2", "resnet18", 32, 2, small_stem=True).forms()
+    forms = registered("lp2_resnet18_small_stem", 32, 2).forms()
     for form, build in ((form, forms[form]) for form in ("base", "large", "lp")):
         stem = next(module for module in build().modules() if isinstance(module, nn.Conv2d))
         size, masked = (3 if form == "base" else 7), form == "lp"
@@ -78,7 +79,7 @@ def test_a_small_stem_is_converted() -> None:
 def test_a_network_with_large_kernels_is_its_own_large_form() -> None:
     kernels = {
         form: max(m.kernel_size for m in build().modules() if isinstance(m, nn.Conv2d))
-        for form, build in Network("lp2", "replknet31", 32, 2).forms().items()
+        for form, build in registered("lp2_replknet31", 32, 2).forms().items()
         if form in ("large", "base", "lp")  # of which the others are made
     }
     assert set(kernels.values()) == {(31, 31)}
@@ -114,6 +115,21 @@ def test_a_part_of_a_network_stands_beside_the_same_part_with_large_kernels(tmp_
     for layer, sizes in (("conv1", [7, 7, 7, 7]), ("layer2.0.conv1", [3, 7, 7, 7])):
         kernels = [models[form].get_submodule(layer) for form in ("base", "large", "lp", "merged")]
         assert [kernel.kernel_size[0] for kernel in kernels] == sizes
+
+
+def test_a_hand_converted_network_stands_beside_the_same_layers_with_large_kernels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("resnet18", num_classes=3, **TINY)
+    chosen = lp_convert(network, filter_fn=lambda _, fqn: fqn.startswith("layer2"), kernel_scale=1)
+    timm.models.save_for_hf(chosen, str(tmp_path))
+    (case,) = given_cases([str(tmp_path)], 8)
+    models = {form: build() for form, build in case.forms().items()}
+    assert not any(isinstance(module, LpConv2d) for module in models["large"].modules())
+    kernels = [
+        [module.kernel_size for module in models[form].modules() if isinstance(module, nn.Conv2d)]
+        for form in ("base", "large", "lp")
+    ]
+    assert kernels[0] == kernels[1] == kernels[2], "with a scale of 1 they keep their size"
 
 
 @pytest.mark.parametrize(

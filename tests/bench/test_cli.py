@@ -49,7 +49,7 @@ def test_measures_prints_and_saves(one_layer: Layer, tmp_path: Path, capsys: pyt
 def test_given_networks_are_measured_at_their_own_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_trial(tmp_path, model_config={"pretrained_cfg": {"input_size": (3, 32, 32)}})
     networks = ["--network", str(folder), "test_resnet", "--only", "lp2-seed1"]
-    results = measure(tmp_path / "out", "growth", *networks, "--batch-size", "4")
+    results = measure(tmp_path / "out", *networks, "--batch-size", "4")
     assert [(one["name"], one["kind"]) for one in results] == [("lp2-seed1, 32 px, batch 4", "network")]
     assert results[0]["training"].keys() == {"large", "base", "lp"}
     assert results[0]["evaluation"].keys() == {"large", "base", "lp", "merged", "cropped"}
@@ -104,6 +104,8 @@ def test_suites_of_their_own_kind(
     [
         (["--only", "nothing"], "`--only` must be part of a case's name, got 'nothing'"),
         (["--device", "cuda"], "`--device` must be there, got cuda"),
+        (["growth", "--network", "resnet18"], "`--network` must not come with a suite, got growth too"),
+        (["training", "--batch-size", "64"], "`--batch-size` must come with --network, got 64 alone"),
     ],
 )
 def test_bad_arguments_are_one_line(

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -87,6 +88,7 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
         ("push {staged} alice/network --dry-run --create-pr --tag v1", "`create_pr` must be False with a branch or"),
         ("stage lp2_resnet18.nothing {folder}/new", "a name with weights, got 'lp2_resnet18.nothing': Invalid"),
         ("stage lp2_replknet31 {folder}/new", "a name with weights, got 'lp2_replknet31': No pretrained weights"),
+        ("stage lp2_torchvision.models:squeezenet1_1 {folder}/new", "weights, got 'lp2_torchvision.models:squeezenet1_"),
         ("stage hf-hub:alice/nothing@v1 {folder}/new", "has no repository alice/nothing, or it is private"),
         ('stage resnet18.a1_in1k {folder}/new --model-args {{"num_classes":1}}', "has no repository resnet18.a1_in1k"),
         ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/none", "--checkpoint must be a file, got '"),
@@ -109,6 +111,16 @@ def test_what_fails_says_why_and_shows_no_token(
     assert str(caught.value).startswith("timm-lp hub ")
     assert "\n" not in str(caught.value)
     assert "hf_alice" not in str(caught.value)
+
+
+def test_a_repository_whose_configuration_builds_nothing(hub: HubServer, staged: Path, tmp_path: Path) -> None:
+    main(["push", str(staged), REPO])
+    files = hub.repositories["models", REPO].head.files
+    content = json.loads(files["config.json"].content)
+    content["model_args"]["nonsense"] = 1
+    files["config.json"] = replace(files["config.json"], content=json.dumps(content).encode())
+    with pytest.raises(SystemExit, match=rf"a name with weights, got 'hf-hub:{REPO}': .*'nonsense'"):
+        main(["stage", f"hf-hub:{REPO}", str(tmp_path / "new")])
 
 
 class Opaque:

@@ -154,7 +154,9 @@ def test_a_trial_is_staged_with_its_results_and_labels(
 
 
 def test_results_and_times_of_a_network(network: nn.Module, trial: Path, tmp_path: Path) -> None:
-    times = {"machine": {"device": "a CPU", "threads": 2, "torch": "2.9"}, "runs": 5, "results": []}
+    case = {"name": f"{network.pretrained_cfg['architecture']}, 64 px", "mode": "NCHW float32"}
+    result = {**case, "training": {}, "evaluation": {"lp": {"median_ms": 1.5}}}
+    times = {"machine": {"device": "a CPU", "torch": "2.9"}, "runs": 5, "results": [result]}
     (tmp_path / "speed.json").write_text(json.dumps(times))
     folder = stage(network, tmp_path / "network", results=trial / "trial.json", speed=tmp_path / "speed.json")
     results = json.loads((folder / "results.json").read_text())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hub_export import push_run, stage
 from hub_export.cli import main
@@ -30,7 +31,8 @@ def network() -> SudokuNet:
 @pytest.fixture
 def trial(network: SudokuNet, tmp_path: Path) -> Path:
     name = "sudoku4x1-one-hot"
-    settings = {"command": "timm-lp sudoku --data /home/alice/sudoku.csv", "num_train": 40, "num_test": 5}
+    path = "/home/alice/sudoku.csv"
+    settings = {"command": f"timm-lp sudoku --data {path}", "dataset_argument": path, "num_train": 40, "num_test": 5}
     folder = trial_folder("generated", name, "lp2", 1)
     metrics = {"loss": 0.5, "blank": 51.25, "stepwise_exact": 12.5}
     written = replace(record("lp2", 1, 50.0), folder=folder, model=name, metrics=metrics, history={}, **settings)
@@ -48,6 +50,7 @@ def test_goes_to_the_hub_and_back(
     main(["push", str(trial), "alice/sudoku", "--license", "mit"])
     files = hub.repositories["models", "alice/sudoku"].head.files
     assert {"config.json", "model.safetensors", "results.json", "manifest.json", "masks.png"} <= {*files}
+    assert not [name for name, file in files.items() if b"/home/alice" in file.content]
     card = files["README.md"].content.decode()
     for text in ("license: mit", "- lp-convolution", "| 51.25 |", "| 12.50 |", "timm-lp sudoku --data sudoku.csv"):
         assert text in card, text
@@ -64,6 +67,12 @@ def test_what_is_not_for_it_is_refused(trial: Path, tmp_path: Path) -> None:
         push_run(tmp_path, "alice/sudoku")
     with pytest.raises(ValueError, match="`merged` must be left out with a Sudoku network, got it with "):
         stage(trial, tmp_path / "staged", merged=True)
+    weights = load_file(trial / "model.safetensors")
+    weights["head.weight"].fill_(torch.nan)
+    save_file(weights, trial / "model.safetensors")
+    with pytest.raises(ValueError, match="`model` must have finite weights, got nan or inf in "):
+        stage(trial, tmp_path / "staged")
+    assert not (tmp_path / "staged").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,7 +48,7 @@ def test_a_loop_of_ones_own_logs_its_masks_to_tensorboard(tmp_path: Path) -> Non
 def test_a_run_of_wandb_gets_a_row_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[tuple[int, dict[str, Any]]] = []
     monkeypatch.setitem(__import__("sys").modules, "wandb", SimpleNamespace(Image=lambda array: array.shape))
-    run = SimpleNamespace(log=lambda values, step: rows.append((step, values)))
+    run = SimpleNamespace(log=lambda values, step: rows.append((step, values)), define_metric=print)
     logger = MaskLogger(_network(), run)
     logger.log(5)
     logger.log(6, picture=False)
@@ -58,12 +59,13 @@ def test_a_run_of_wandb_gets_a_row_a_step(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_cannot_be_logged_is_refused() -> None:
-    with pytest.raises(TypeError, match="`writer` must be TensorBoard's SummaryWriter or a run of wandb, got NoneType"):
-        MaskLogger(_network(), None)
+    for writer in (None, logging.getLogger("masks")):
+        with pytest.raises(TypeError, match=f"SummaryWriter or a run of wandb, got {type(writer).__name__}"):
+            MaskLogger(_network(), writer)
     with pytest.raises(ValueError, match="`model` must have LpConv2d layers, got Linear without"):
-        MaskLogger(nn.Linear(2, 2), SimpleNamespace(log=print))
+        MaskLogger(nn.Linear(2, 2), SimpleNamespace(add_scalar=print))
     network = _network()
-    logger = MaskLogger(network, SimpleNamespace(log=lambda values, step: None))
+    logger = MaskLogger(network, SimpleNamespace(add_scalar=print))
     network[0].log2p.data[0] = float("nan")
     with pytest.raises(ValueError, match="`model` must have finite masks, got nan or inf in 0"):
         logger.log(0)

@@ -12,75 +12,82 @@ from timm.data import resolve_model_data_config
 from timm.models import load_model_config_from_hf
 from torch import Tensor, nn
 
-from ..convert import lp_convert
 from ..layers import LpConv2d
 from ..merge import lp_merge
 from ..models.loading import CONFIG_FILE, HUB
 from ..models.lp_models import FORM_ARGUMENTS
 from ..models.user_networks import path_of, registered_name
-from ..models.variants import VARIANTS, split_name
+from ..models.variants import split_name
 from ..trials.networks import Subject, find_networks, short_names
 
 _PERTURBATION = 0.05
-_CONVERSIONS = {variant.prefix: variant.conversion for variant in VARIANTS}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network at one input size.
+    """A network beside its base and large networks.
 
     Attributes:
-        prefix: Prefix of the Lp network's name.
-        arch: Name of its base network.
-        size: Height and width of the input, pixels.
+        subject: The network.
+        name: What tables and pictures call it.
+        input_size: `(channels, height, width)`.
         batch: Images.
+        model: Name of its base network, or the path of a user's class.
+        arguments: Of `timm.create_model` for the base and the large network.
+        of_large: Further ones for the large network.
+        masked: Whether it has masks.
         perturbed: Whether `C` and p are moved away from their start, as after some training: by random factors with a
             standard deviation of 5 %, and by at most 10 %.
-        small_stem: Whether a ResNet's first convolution is one of 3x3 pixels with stride 1, as for small images.
         training: Whether training is measured too.
     """
 
-    prefix: str
-    arch: str
-    size: int
+    subject: Subject
+    name: str
+    input_size: tuple[int, int, int]
     batch: int
+    model: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    of_large: dict[str, Any] = field(default_factory=dict)
+    masked: bool = True
     perturbed: bool = False
-    small_stem: bool = False
     training: bool = True
 
     def __str__(self) -> str:
-        stem = " with a 3x3 stem" if self.small_stem else ""
-        off = ", masks moved 5 %" if self.perturbed else ""
-        return f"{self.prefix}_{self.arch}{stem}{off}, {self.size} px, batch {self.batch}"
+        _, height, width = self.input_size
+        size = f"{height}" if height == width else f"{height}x{width}"
+        moved = ", masks moved 5 %" if self.perturbed else ""
+        return f"{self.name}{moved}, {size} px, batch {self.batch}"
 
     def input(self) -> Tensor:
-        """Return a batch of images, shape `(N, 3, H, W)`."""
-        return torch.randn(self.batch, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
+        """Return a batch of images, shape `(N, C, H, W)`."""
+        return torch.randn(self.batch, *self.input_size, generator=torch.Generator().manual_seed(0))
 
     def forms(self) -> dict[str, Callable[[], nn.Module]]:
-        """Return a builder for each form: large kernels, no change, masks, merged masks, merged and cropped masks."""
-        has_large_kernels = self.arch.startswith("replknet")
-        return {
-            "large": lambda: _filled(self._base() if has_large_kernels else self._converted("large"), False),
-            "base": lambda: _filled(self._base(), False),
+        """Return a builder for each form: large kernels, no change, the network, merged masks, merged and cropped.
+
+        `lp` is the network, be it with masks or without; the last two are there if it has masks.
+        """
+        forms = {
+            "large": lambda: self._untrained(f"large_{self.model}", **self.of_large),
+            "base": lambda: self._untrained(self.model),
             "lp": self._lp,
-            "merged": lambda: lp_merge(self._lp().eval()),
-            "cropped": lambda: lp_merge(self._lp().eval(), crop=True),
         }
+        if self.masked:
+            forms["merged"] = lambda: lp_merge(self._lp().eval())
+            forms["cropped"] = lambda: lp_merge(self._lp().eval(), crop=True)
+        return forms
 
     def _lp(self) -> nn.Module:
-        return _filled(self._converted(self.prefix), self.perturbed)
+        return _load(self.subject, self.perturbed)
 
-    def _converted(self, prefix: str) -> nn.Module:
-        if self.small_stem:
-            return lp_convert(self._base(), **_CONVERSIONS[prefix])
-        return timm.create_model(f"{prefix}_{self.arch}")
+    def _untrained(self, name: str, **arguments: Any) -> nn.Module:
+        # A process of its own, in which memory is measured, does not know a user's class yet.
+        return _filled(timm.create_model(registered_name(name), **self.arguments, **arguments))
 
-    def _base(self) -> nn.Module:
-        model = timm.create_model(self.arch)
-        if self.small_stem:
-            model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        return model
+
+def registered(name: str, size: int, batch: int, **options: bool) -> Network:
+    """Return the case of a registered name, on square images of a size (pixels), with random weights."""
+    return Network(Subject(name), name, (3, size, size), batch, split_name(name)[0], **options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -127,59 +134,7 @@ class Layer:
         return {"large": lambda: nn.Conv2d(*arguments), "lp": lambda: LpConv2d(*arguments)}
 
 
-@dataclass(frozen=True)
-class Given:
-    """A NETWORK of the command line beside its base and large networks, at the size of its own input.
-
-    Attributes:
-        subject: The network.
-        name: What tables and pictures call it.
-        input_size: `(channels, height, width)`.
-        batch: Images.
-        model: Name of its base network, or the path of a user's class.
-        arguments: Of `timm.create_model` for the base and the large network.
-        of_large: Further ones for the large network.
-        masked: Whether it has masks.
-        training: Whether training is measured too.
-    """
-
-    subject: Subject
-    name: str
-    input_size: tuple[int, int, int]
-    batch: int
-    model: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    of_large: dict[str, Any] = field(default_factory=dict)
-    masked: bool = True
-    training: bool = True
-
-    def __str__(self) -> str:
-        _, height, width = self.input_size
-        size = f"{height}" if height == width else f"{height}x{width}"
-        return f"{self.name}, {size} px, batch {self.batch}"
-
-    def input(self) -> Tensor:
-        """Return a batch of images, shape `(N, C, H, W)`."""
-        return torch.randn(self.batch, *self.input_size, generator=torch.Generator().manual_seed(0))
-
-    def forms(self) -> dict[str, Callable[[], nn.Module]]:
-        """Return a builder for each form as `Network.forms` does; `lp` is the network, be it with masks or without."""
-        forms = {
-            "large": lambda: self._untrained(f"large_{self.model}", **self.of_large),
-            "base": lambda: self._untrained(self.model),
-            "lp": lambda: _load(self.subject),
-        }
-        if self.masked:
-            forms["merged"] = lambda: lp_merge(_load(self.subject).eval())
-            forms["cropped"] = lambda: lp_merge(_load(self.subject).eval(), crop=True)
-        return forms
-
-    def _untrained(self, name: str, **arguments: Any) -> nn.Module:
-        # A process of its own, in which memory is measured, does not know a user's class yet.
-        return _filled(timm.create_model(registered_name(name), **self.arguments, **arguments), False)
-
-
-def given_cases(names: Sequence[str], batch: int) -> list[Given]:
+def given_cases(names: Sequence[str], batch: int) -> list[Network]:
     """Return a case for each network that a command line names; they are loaded for that.
 
     Args:
@@ -195,7 +150,7 @@ def given_cases(names: Sequence[str], batch: int) -> list[Given]:
     return [_given(subject, short[subject.name], batch) for subject in subjects]
 
 
-def _given(subject: Subject, name: str, batch: int) -> Given:
+def _given(subject: Subject, name: str, batch: int) -> Network:
     network = _load(subject)
     channels, height, width = resolve_model_data_config(network)["input_size"]
     masked = any(isinstance(module, LpConv2d) for module in network.modules())
@@ -203,16 +158,19 @@ def _given(subject: Subject, name: str, batch: int) -> Given:
     config: Any = network.pretrained_cfg
     model = path_of(config["architecture"]) or split_name(config["architecture"])[0]
     saved = _model_args(subject)
-    of_base = {key: value for key, value in saved.items() if key not in FORM_ARGUMENTS}
+    of_base = arguments | {key: value for key, value in saved.items() if key not in FORM_ARGUMENTS}
     of_large = {key: value for key, value in saved.items() if key == "lp_layers"}
-    of_base = {**arguments, **of_base}
-    return Given(subject, name, (channels, height, width), batch, model, of_base, of_large, masked, training=batch > 1)
+    if note := saved.get("conversion"):
+        of_large["conversion"] = {**{key: note[key] for key in ("layers", "kernel_scale")}, "masked": False}
+    return Network(
+        subject, name, (channels, height, width), batch, model, of_base, of_large, masked, training=batch > 1
+    )
 
 
-def _load(subject: Subject) -> nn.Module:
+def _load(subject: Subject, perturbed: bool = False) -> nn.Module:
     """Return a network with its weights; one of a registered name with random ones, which need no download."""
     is_registered = subject.path is None and not subject.name.startswith(HUB)
-    return _filled(subject.load(pretrained=False), False) if is_registered else subject.load()
+    return _filled(subject.load(pretrained=False), perturbed) if is_registered else subject.load()
 
 
 def _model_args(subject: Subject) -> dict[str, Any]:
@@ -225,43 +183,33 @@ def _model_args(subject: Subject) -> dict[str, Any]:
     return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_args") or {}
 
 
-Case = Network | Given | Layer
+Case = Network | Layer
 
 _NETWORKS = (
-    Network("lp2", "resnet18", 64, 16),
-    Network("lp2", "resnet18", 224, 4),
-    Network("lp2", "resnet18", 224, 16),
-    Network("lp2", "convnext_tiny", 224, 2),
-    Network("lp2", "convnextv2_tiny", 224, 2),
-    Network("lp2", "replknet31", 224, 2),
-    Network("lp16", "resnet18", 64, 16),
-    Network("lp16", "resnet18", 64, 16, perturbed=True),
-    Network("lp16", "resnet18", 224, 4),
-    Network("lp16", "resnet18", 224, 4, perturbed=True),
+    registered("lp2_resnet18", 64, 16),
+    registered("lp2_resnet18", 224, 4),
+    registered("lp2_resnet18", 224, 16),
+    registered("lp2_convnext_tiny", 224, 2),
+    registered("lp2_convnextv2_tiny", 224, 2),
+    registered("lp2_replknet31", 224, 2),
+    registered("lp16_resnet18", 64, 16),
+    registered("lp16_resnet18", 64, 16, perturbed=True),
+    registered("lp16_resnet18", 224, 4),
+    registered("lp16_resnet18", 224, 4, perturbed=True),
 )
 
-_TRAINING = tuple(
-    Network(prefix, arch, size, batch, small_stem=small_stem)
-    for arch, size, batch, small_stem in [
-        ("resnet18", 32, 128, True),
-        ("resnet18", 224, 8, False),
-        ("convnext_tiny", 224, 4, False),
-        ("replknet31", 224, 4, False),
-    ]
-    for prefix in ("lp2", "lp16")
-)
 
-_COMPILED = tuple(
-    Network(prefix, arch, size, batch, small_stem=size == 32)
-    for arch, size, batch in [("resnet18", 32, 32), ("convnext_tiny", 96, 4)]
-    for prefix in ("lp2", "lp16")
-)
+def _with_masks(*cases: tuple[str, int, int], **options: bool) -> tuple[Network, ...]:
+    return tuple(
+        registered(f"{prefix}_{case[0]}", *case[1:], **options) for case in cases for prefix in ("lp2", "lp16")
+    )
 
-_LATENCY = tuple(
-    Network(prefix, arch, 224, 1, training=False)
-    for arch in ("resnet18", "convnext_tiny", "replknet31")
-    for prefix in ("lp2", "lp16")
+
+_TRAINING = _with_masks(
+    ("resnet18_small_stem", 32, 128), ("resnet18", 224, 8), ("convnext_tiny", 224, 4), ("replknet31", 224, 4)
 )
+_COMPILED = _with_masks(("resnet18_small_stem", 32, 32), ("convnext_tiny", 96, 4))
+_LATENCY = _with_masks(("resnet18", 224, 1), ("convnext_tiny", 224, 1), ("replknet31", 224, 1), training=False)
 
 _LAYERS = tuple(
     Layer(kernel_size, channels, size, channels, batch=2)
@@ -296,7 +244,7 @@ SUITES: dict[str, tuple[Case, ...]] = {
 
 
 @torch.no_grad()
-def _filled(model: nn.Module, perturbed: bool) -> nn.Module:
+def _filled(model: nn.Module, perturbed: bool = False) -> nn.Module:
     """Fill all taps of a network's convolutions, as training does; a kernel just embedded has rings of zeros."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():

@@ -17,6 +17,8 @@ from .flags import COMMAND
 from .modes import Mode
 from .report import Results, fraction, key, plot, plot_growth, to_markdown
 
+_BATCH_SIZE = 8
+
 
 @failures_in_one_line(COMMAND.program)
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     settings = COMMAND.parse(arguments)
-    suite = given_cases(settings.network, settings.batch_size) if settings.network else SUITES[settings.suite]
+    suite = (
+        given_cases(settings.network, settings.batch_size or _BATCH_SIZE)
+        if settings.network
+        else SUITES[settings.suite or next(iter(SUITES))]
+    )
     cases = [case for case in suite if settings.only in str(case)]
     if not cases:
         COMMAND.error(f"`--only` must be part of a case's name, got {settings.only!r}. Leave it out to see the names.")
@@ -47,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cases, modes, runs=settings.runs, clock=settings.clock, memory=settings.memory, compiled=settings.compile
     )
     text = to_markdown(content, before)
-    is_growth = settings.suite == "growth" and not settings.network
-    draw = partial(plot_growth if is_growth else plot, content)
+    draw = partial(plot_growth if settings.suite == "growth" else plot, content)
     page = write_page(settings.output, "results", text, data={"results.json": content}, pictures={"results.png": draw})
     print(f"{text}\n\n{page}")
 

@@ -19,9 +19,13 @@ DEVICES = ("cpu", "cuda")
 class BenchSettings(Settings):
     """What to measure, and how."""
 
-    suite: str = setting(SUITES[0], "what to measure, see below", choices=SUITES, nargs="?", positional=True)
+    suite: str | None = setting(
+        None, f"what to measure, see below; {SUITES[0]} if not given", str, choices=SUITES, nargs="?", positional=True
+    )
     network: list[str] = setting([], f"time these in place of a suite: {NETWORK_FORMS}", metavar="NETWORK")
-    batch_size: int = setting(8, "images at a time for --network; 1 for evaluation alone", limits=(1, inf))
+    batch_size: int | None = setting(
+        None, "images at a time for --network, 8 if not given; 1 for evaluation alone", int, (1, inf)
+    )
     only: str = setting("", "measure the cases whose names contain this")
     runs: int = setting(7, "measured runs of each form", limits=(1, inf))
     format: list[str] = setting(["NCHW"], "NHWC is channels_last", choices=FORMATS)
@@ -34,6 +38,15 @@ class BenchSettings(Settings):
     memory: bool = setting(True, "measure the peak memory")
     output: Path = setting(Path("output/bench"), "where the results go")
     compare: Path | None = setting(None, "results.json of another run, to compare with", Path)
+
+    def check_together(self) -> None:
+        """Refuse what would have no effect."""
+        if self.network and self.suite:
+            raise ValueError(f"`--network` must not come with a suite, got {self.suite} too. Leave one of them out.")
+        if self.batch_size and not self.network:
+            raise ValueError(
+                f"`--batch-size` must come with --network, got {self.batch_size} alone: a suite's cases have their own."
+            )
 
 
 COMMAND = CommandLine(

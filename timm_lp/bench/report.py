@@ -12,6 +12,7 @@ Results = dict[str, Any]
 
 _FORMS = {"large": "without masks", "lp": "with masks"}  # in a picture
 _TOLERATED = 1.05  # of the time of "large"
+_MAX_HEIGHT = 300.0  # inches: matplotlib's older releases draw less than 2**16 pixels
 
 _COLUMNS = (
     ("training", "large"),
@@ -136,7 +137,8 @@ def plot(content: Results, path: Path) -> None:
     from matplotlib.figure import Figure
 
     results = content["results"][::-1]
-    figure = Figure(figsize=(PICTURE_WIDTH, 1.4 + 0.75 * len(results)), layout="constrained")
+    height = min(1.4 + 0.75 * len(results), _MAX_HEIGHT)
+    figure = Figure(figsize=(PICTURE_WIDTH, height), layout="constrained")
     axes = figure.subplots()
     for offset, phase in ((0.18, "training"), (-0.18, "evaluation")):
         bars = [(y + offset, result) for y, result in enumerate(results) if "lp" in result[phase]]

@@ -30,7 +30,8 @@ class MaskLogger:
     """
 
     def __init__(self, model: nn.Module, writer: Any) -> None:
-        if not (hasattr(writer, "add_scalar") or hasattr(writer, "log")):
+        is_run = hasattr(writer, "log") and hasattr(writer, "define_metric")  # others have a `log` too
+        if not (hasattr(writer, "add_scalar") or is_run):
             raise TypeError(
                 f"`writer` must be TensorBoard's SummaryWriter or a run of wandb, got {type(writer).__name__}. "
                 'Accelerate gives it by get_tracker("tensorboard", unwrap=True).'

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import LpConv2d, embed_kernel, large_kernel_size
+from ..reporting import listed
 
 StateDict = dict[str, Tensor]
 RenameFn = Callable[[StateDict], StateDict]
@@ -53,9 +54,9 @@ def read_weights(path: str) -> StateDict:
     keys = [key for key, value in content.items() if _is_weights(value)]
     chosen = [key for key in _FIRST if key in keys] or keys
     if not chosen:
-        raise _not_weights(path, f"It holds {_listed(list(map(str, content)))}, and weights under none of them.")
+        raise _not_weights(path, f"It holds {listed(list(map(str, content)))}, and weights under none of them.")
     if chosen[0] not in _FIRST and len(chosen) > 1:
-        raise _not_weights(path, f"It holds weights under each of {_listed(list(map(str, keys)))}: save one of them.")
+        raise _not_weights(path, f"It holds weights under each of {listed(list(map(str, keys)))}: save one of them.")
     return dict(content[chosen[0]])
 
 
@@ -93,12 +94,12 @@ def without_prefix(weights: StateDict, names: Collection[str], path: str) -> Sta
     after = Counter(prefix for key in weights if (prefix := _prefix(key, wanted)) is not None)
     prefixes = [prefix for prefix, count in after.items() if count > len(wanted) / 2]
     if len(prefixes) > 1:
-        raise _not_weights(path, f"It holds weights under each of {_listed(prefixes)}: save one of them.")
+        raise _not_weights(path, f"It holds weights under each of {listed(prefixes, _LISTED)}: save one of them.")
     if not prefixes:  # those of another network, or under another library's names
         return weights
     left = [key for key in weights if not key.startswith(prefixes[0])]
     if left:
-        _logger.warning("%s: what lies beside the network's weights is left out: %s.", path, _listed(left))
+        _logger.warning("%s: what lies beside the network's weights is left out: %s.", path, listed(left, _LISTED))
     return {key.removeprefix(prefixes[0]): weights[key] for key in weights if key.startswith(prefixes[0])}
 
 
@@ -216,7 +217,7 @@ def _check(weights: StateDict, model: nn.Module) -> None:
             differ.append(f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}")
 
     problems = {"missing keys": missing, "unexpected keys": unexpected, "shapes that differ": sorted(differ)}
-    faults = [f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys]
+    faults = [f"{what}: {listed(keys, _LISTED)}" for what, keys in problems.items() if keys]
     if faults:
         raise RuntimeError(
             f"`state_dict` must fit {config.get('architecture') or type(model).__name__}, got {'; '.join(faults)}. "
@@ -230,11 +231,6 @@ def _without(weights: StateDict, layers: tuple[str, ...]) -> StateDict:
 
 def _as_tuple(names: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())
-
-
-def _listed(keys: list[str]) -> str:
-    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return ", ".join(keys[:_LISTED]) + more
 
 
 def rename_torchvision_vgg(weights: StateDict) -> StateDict:

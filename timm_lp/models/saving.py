@@ -14,12 +14,12 @@ from timm.models import create_model, save_for_hf
 from torch import nn
 
 from ..layers import LpConv2d
+from ..reporting import listed
 from .host import FOLDER, stand_in
 from .variants import BASE, split_name
 
 _logger = logging.getLogger(__name__)
 
-_LISTED = 3
 
 
 def check_what_timm_saves() -> None:
@@ -46,8 +46,7 @@ def what_differs(model: nn.Module, folder: str | Path) -> str | None:
     differ = [key for key in {**want, **have} if have.get(key) != want.get(key)]
     if not differ:
         return None
-    more = f" and {len(differ) - _LISTED} more" if len(differ) > _LISTED else ""
-    return f"it has another {', '.join(differ[:_LISTED])}{more}"
+    return f"it has another {listed(differ)}"
 
 
 def _layout(model: nn.Module) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from ..files import TRIAL_FILE, check_trial_folder
+from ..reporting import listed
 from .record import DamagedRecordError, DataInfo, FailedError, TrialRecord, read_record
 
 _IN_WORDS = {
@@ -16,7 +17,7 @@ _IN_WORDS = {
 }
 
 _NO_SAVE = "--no-save-"  # how the flags of all commands begin that save no network
-_MOST_NAMES = 5  # in a message
+_LISTED = 5  # in a message
 _NAMED = 4  # folders of a trial's path that its run names, at most
 
 _logger = logging.getLogger(__name__)
@@ -134,9 +135,7 @@ def check_results(missing: Collection[str], asked: str) -> None:
         FailedError: If any result is missing.
     """
     if missing:
-        first, rest = [*missing][:_MOST_NAMES], len(missing) - _MOST_NAMES
-        more = f" and {rest} more" if rest > 0 else ""
-        raise FailedError(f"{len(missing)} of {asked} failed: {', '.join(first)}{more}. The report says why.")
+        raise FailedError(f"{len(missing)} of {asked} failed: {listed(missing, _LISTED)}. The report says why.")
 
 
 def failed_trials(records: Iterable[TrialRecord]) -> list[str]:

@@ -18,6 +18,7 @@ from ..models.sudoku import load_sudoku
 from ..models.user_networks import registered_name, unknown_network
 from ..models.variants import BASE, split_name
 from ..module_path import is_module_path
+from ..reporting import listed
 from .folder import no_save_flag, read_records
 from .record import TrialRecord, read_record
 
@@ -162,8 +163,7 @@ def _what_is_there(path: Path) -> str:
     names = sorted(entry.name for entry in path.iterdir())
     if not names:
         return "an empty folder"
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"a folder without {TRIAL_FILE} or {CONFIG_FILE} that holds {', '.join(names[:_LISTED])}{more}"
+    return f"a folder without {TRIAL_FILE} or {CONFIG_FILE} that holds {listed(names, _LISTED)}"
 
 
 def _of_file(name: str, path: Path) -> Subject:

@@ -353,13 +353,14 @@ class TestResults:
 
     def test_speed(self) -> None:
         times = {("training", "lp"): 12.34, ("evaluation", "lp"): 12.34, ("evaluation", "merged"): 5.67}
-        cases = {"lp2_resnet18, 64 px, batch 16": times, "lp2_resnet18d, 64 px, batch 16": times}
-        cases["lp2_resnet18, 8 px"] = {("evaluation", "large"): 9.0}
-        card = render(speed=Speed("a CPU", 2, "2.9", 5, cases, {}))
+        mode = "NCHW float32, 2 threads"
+        cases = {(f"{name}, 64 px, batch 16", mode): times for name in ("lp2_resnet18", "lp2_resnet18d")}
+        cases["lp2_resnet18, 8 px", mode] = {("evaluation", "large"): 9.0}
+        card = render(speed=Speed("a CPU", "2.9", 5, cases, {}))
         first, second = rows(card, "Speed")[2:]
-        assert first == ["lp2_resnet18, 64 px, batch 16", "12.3", "12.3", "5.7"]
-        assert second == ["lp2_resnet18, 8 px", "-", "-", "-"]
-        assert "Medians of 5 runs of `python -m timm_lp.bench` on a CPU, 2 threads, torch 2.9." in card
+        assert first == ["lp2_resnet18, 64 px, batch 16", mode, "12.3", "12.3", "5.7"]
+        assert second == ["lp2_resnet18, 8 px", mode, "-", "-", "-"]
+        assert "Medians of 5 runs of `timm-lp bench` on a CPU, torch 2.9." in card
         assert "a new lp2_resnet18 with timm's default arguments, not of the weights here." in card
 
 

@@ -17,6 +17,9 @@ from torch import nn
 
 from hub_export.cards.evaluation import Trials
 from hub_export.cards.records import read_speed, read_trials
+from timm_lp.bench.benchmark import run_benchmark
+from timm_lp.bench.cases import registered as bench_case
+from timm_lp.bench.modes import Mode
 from timm_lp.start import Start
 from timm_lp.trials.record import DataInfo, TrialRecord, as_json
 
@@ -235,25 +238,46 @@ def test_a_trial_that_failed(tmp_path: Path) -> None:
 
 
 SPEED: dict[str, Any] = {
-    "machine": {"device": "a CPU", "threads": 2, "torch": "2.9"},
+    "machine": {"device": "a CPU", "torch": "2.9"},
     "runs": 5,
-    "results": [{"name": "lp2, 64 px", "training": {"lp": {"median_ms": 1.5}}, "evaluation": {"lp": {"median_ms": 1}}}],
+    "results": [
+        {
+            **{"name": "lp2, 64 px", "mode": f"{memory_format} float32"},
+            **{"training": {"lp": {"median_ms": ms}}, "evaluation": {"lp": {"median_ms": 1}}},
+        }
+        for memory_format, ms in (("NCHW", 1.5), ("NHWC", 2.5))
+    ],
 }
 
 
 def test_times_are_those_of_the_bench(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({**SPEED, "path": "/home/me/x"}))
     speed = read_speed(tmp_path / "results.json")
-    assert (speed.device, speed.threads, speed.torch, speed.runs) == ("a CPU", 2, "2.9", 5)
-    assert speed.cases == {"lp2, 64 px": {("training", "lp"): 1.5, ("evaluation", "lp"): 1}}
+    assert (speed.device, speed.torch, speed.runs) == ("a CPU", "2.9", 5)
+    assert speed.cases == {
+        ("lp2, 64 px", f"{memory_format} float32"): {("training", "lp"): ms, ("evaluation", "lp"): 1}
+        for memory_format, ms in (("NCHW", 1.5), ("NHWC", 2.5))
+    }
     assert speed.content == {**SPEED, "path": "x"}
+
+
+def test_a_file_that_the_bench_writes_now_is_read(tmp_path: Path) -> None:
+    case = bench_case("lp2_test_resnet", 32, 1, training=False)
+    content = run_benchmark([case], [Mode()], runs=1, clock="wall", memory=False, compiled=False)
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    speed = read_speed(tmp_path / "results.json")
+    speed.check_has("lp2_test_resnet")
+    (row,) = speed.table("lp2_test_resnet").splitlines()[2:]
+    assert row.startswith("| lp2_test_resnet, 32 px, batch 1 | NCHW float32, 1 thread | "), row
+    with pytest.raises(ValueError, match="must have times of lp2_resnet18, got those of lp2_test_resnet, 32 px"):
+        speed.check_has("lp2_resnet18")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s["machine"].pop("torch"), "its machine must have a device, threads and torch, got {'device'"),
-        (lambda s: s["machine"].update(device="a\nb"), "its machine must have a device, threads and torch"),
+        (lambda s: s["machine"].pop("torch"), "its machine must have a device and torch, got {'device'"),
+        (lambda s: s["machine"].update(device="a\nb"), "its machine must have a device and torch"),
         (lambda s: s.update(runs="5"), "it must have a machine and its runs, got"),
         (lambda s: s.update(results=5), "it must have a list of results, got 5"),
         (lambda s: s["results"][0].pop("name"), "its results must have names"),
