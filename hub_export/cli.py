@@ -35,7 +35,8 @@ from .flags import (
     VerifySettings,
     parse_arguments,
 )
-from .run_upload import push_run, staged_run
+from .run import find_run
+from .run_upload import staged_run
 from .staging import fetch_network, stage
 from .untrusted import BUILD_ERRORS
 from .upload import preview, push
@@ -121,13 +122,12 @@ def _print_preview(network: Path, options: PushSettings) -> None:
 
 
 def _push_run(options: PushSettings) -> None:
-    names = ("seed", "private", "license", "base_model")
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
-    if not options.dry_run:
-        print(push_run(options.network, options.repo_id, **chosen).url)
-        return
-    with staged_run(options.network, options.repo_id, **chosen) as staged:
-        plan = staged.preview()
+    run = find_run(options.network, options.repo_id, options.seed)
+    with staged_run(run, options.license, options.base_model) as staged:
+        plan = staged.preview(private=options.private)
+        if not options.dry_run:
+            print(staged.push(private=options.private).url)
+            return
     for repo_id, files in plan.files.items():
         print(f"{repo_id}:")
         _print_files(files)

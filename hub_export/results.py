@@ -13,7 +13,7 @@ from timm_lp.files import TRIAL_FILE, write_json, write_text
 from timm_lp.markup import to_latex
 from timm_lp.trials.record import TrialRecord, as_json
 
-from .cards.benchmark import benchmark_table, results_card
+from .cards.benchmark import kind_of, results_card
 from .cards.records import without_paths
 from .download import TIMEOUT_S
 from .errors import clear_errors, clear_transfer_errors, retry
@@ -45,12 +45,13 @@ def stage_results(
     picture = run.folder / _PICTURE
     has_picture = picture.is_file()
     card = results_card(
+        run.records,
+        run.repositories,
         name=run.name.partition("/")[2],
         collection=collection.url if collection else None,
         license=license,
         report=report,
         picture=_PICTURE if has_picture else None,
-        networks=benchmark_table(run.records, run.repositories),
     )
     for name, text in ((CARD, card), (_TABLE, table), (_LATEX, to_latex(report))):
         write_text(folder / name, text)
@@ -109,22 +110,20 @@ def _read_report(run: Run) -> tuple[str, str]:
     except OSError as error:
         name = Path(error.filename).name
         raise ValueError(f"`run` must hold its report, got {run.folder} without {name}. {_advice(run)}") from error
-    rows = {
-        (row.get("dataset"), row.get("model"), row.get("variant"), row.get("seed"), row.get("top1"))
-        for row in csv.DictReader(io.StringIO(table))
-    }
-    if rows != {_row(record) for record in run.records}:
+    kind = kind_of(run.records)
+    rows = {tuple(row.get(name) for name in kind.columns) for row in csv.DictReader(io.StringIO(table))}
+    if rows != {_row(record, kind.metric) for record in run.records}:
         raise ValueError(f"`run` must hold the report of its trials, got {run.folder} with another. {_advice(run)}")
     return without_paths(report).strip(), without_paths(table)
 
 
-def _row(record: TrialRecord) -> tuple[str, ...]:
-    top1 = record.metrics["top1"] if record.metrics else ""
-    return record.dataset.id, record.model, record.variant, str(record.seed), str(top1)
+def _row(record: TrialRecord, metric: str) -> tuple[str, ...]:
+    figure = record.metrics[metric] if record.metrics else ""
+    return record.dataset.id, record.model, record.variant, str(record.seed), str(figure)
 
 
 def _advice(run: Run) -> str:
-    return f"`timm-lp finetune --report --output-dir {run.folder}` writes it."
+    return f"`{kind_of(run.records).command} --report --output-dir {run.folder}` writes it."
 
 
 def _manifest(run: Run, commits: Mapping[str, str], collection: Collection | None) -> dict[str, Any]:

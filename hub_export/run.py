@@ -10,7 +10,7 @@ from timm_lp.trials.folder import read_records
 from timm_lp.trials.networks import find_networks
 from timm_lp.trials.record import TrialRecord
 
-from .cards.benchmark import note_of, several
+from .cards.benchmark import kind_of, note_of, several
 from .cards.records import publishable
 from .collection import LONGEST_TITLE, Entry
 from .target import check_repo_id
@@ -105,11 +105,7 @@ def _tested_records(folder: Path) -> list[TrialRecord]:
     folders = [record.folder for record in records]
     if twice := [name for name in dict.fromkeys(folders) if folders.count(name) > 1]:
         raise ValueError(f"`run` must hold each trial once, got {twice[0]} of two runs. Give the folder of one run.")
-    if other := [record for record in records if record.metrics and "top1" not in record.metrics]:
-        raise ValueError(
-            f"`run` must hold trials with a top-1 accuracy, got {other[0].folder} without one. Only runs of "
-            "`timm-lp finetune` are published as a collection; push a Sudoku trial by itself."
-        )
+    kind_of(records)
     return sorted(records, key=lambda record: (record.data_folder, record.model, _row(record), record.seed))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import Collection
 
@@ -65,31 +64,30 @@ class StagedRun:
         folders: The networks' staged folders, by repository.
         work: Where the results are written.
         license: Of the results, None where nobody states one.
-        private: Whether new repositories and a new collection are private.
-        token: The Hub's, None for the one in HF_TOKEN or from the log-in.
     """
 
     run: Run
     folders: dict[str, Path]
     work: Path
     license: str | None
-    private: bool
-    token: str | None
 
-    def preview(self) -> RunPreview:
+    def preview(self, *, private: bool = False, token: str | None = None) -> RunPreview:
         """Verify everything, check it against the Hub, and return what `push` would do.
 
         The manifest of the results names commits, so that it counts as changed if any network does.
+
+        Args:
+            private: As `push_run` takes it.
+            token: Likewise.
 
         Raises:
             HubError: If the Hub does not answer.
             ValueError: If the report is not that of the run's trials, or what is public is to be private.
             VerificationError: If a network is not what was staged.
         """
-        api, name = hub_api(self.token), self.run.name
+        api, name = hub_api(token), self.run.name
         files = {
-            repo_id: preview(folder, repo_id, private=self.private, token=self.token)
-            for repo_id, folder in self.folders.items()
+            repo_id: preview(folder, repo_id, private=private, token=token) for repo_id, folder in self.folders.items()
         }
         with clear_errors(api.endpoint, name, None):
             commits = {
@@ -97,29 +95,33 @@ class StagedRun:
                 for repo_id, states in files.items()
                 if all(state == "same" for _, state in states.values())
             }
-            collection = check_collection(api, name, self.private)
+            collection = check_collection(api, name, private)
         staged = self._results("previewed", commits, collection)
-        files[self.run.results] = preview_results(api, self.run.results, staged, self.private)
+        files[self.run.results] = preview_results(api, self.run.results, staged, private)
         states = states_of(collection, self.run.entries)
         return RunPreview(files, {entry.id: (states[entry], entry.note) for entry in self.run.entries})
 
-    def push(self) -> PublishedRun:
+    def push(self, *, private: bool = False, token: str | None = None) -> PublishedRun:
         """Publish the networks one after the other, then the results, and arrange the collection.
+
+        Args:
+            private: As `push_run` takes it.
+            token: Likewise.
 
         Raises:
             HubError: If the Hub, or the way to it, fails; the message says what is there then.
             KeyboardInterrupt: If the user interrupts, with such a message.
             VerificationError: If what comes back is not what was staged, with such a message.
         """
-        api, run, there = hub_api(self.token), self.run, _There(len(self.folders))
+        api, run, there = hub_api(token), self.run, _There(len(self.folders))
         with there.told():
             for repo_id, folder in self.folders.items():
-                there.commits[repo_id] = push(folder, repo_id, private=self.private, token=self.token).oid
+                there.commits[repo_id] = push(folder, repo_id, private=private, token=token).oid
             with clear_errors(api.endpoint, f"Collection {run.name}", None):
-                collection = make_collection(api, run.name, self.private)
+                collection = make_collection(api, run.name, private)
             there.others.append(collection.url)
             files = self._results("results", there.commits, collection)
-            commit = push_results(api, run.results, files, self.private)
+            commit = push_results(api, run.results, files, private)
             there.others.append(run.results)
             with clear_errors(api.endpoint, f"Collection {collection.slug}", None):
                 arrange(api, collection.slug, run.entries)
@@ -131,19 +133,15 @@ class StagedRun:
 
 
 @contextmanager
-def staged_run(
-    run: str | Path,
-    repo_id: str,
-    *,
-    seed: int | None = None,
-    private: bool = False,
-    license: str | None = None,
-    base_model: str | None = None,
-    token: str | None = None,
-) -> Iterator[StagedRun]:
-    """Stage a run for a while; the arguments and errors are those of `push_run`."""
-    plan = find_run(run, repo_id, seed)
-    section = benchmark_section(plan.records, plan.repositories, plan.results)
+def staged_run(run: Run, license: str | None = None, base_model: str | None = None) -> Iterator[StagedRun]:
+    """Stage the networks of a run for a while.
+
+    Args:
+        run: What `find_run` found.
+        license: As `stage` takes it, for each network and for the results.
+        base_model: As `stage` takes it, for each network.
+    """
+    section = benchmark_section(run.records, run.repositories, run.results)
     with tempfile.TemporaryDirectory() as work:
         folders = {
             member.repo_id: stage(
@@ -153,9 +151,9 @@ def staged_run(
                 base_model=base_model,
                 benchmark=section,
             )
-            for member in plan.members
+            for member in run.members
         }
-        yield StagedRun(plan, folders, Path(work), license, private, token)
+        yield StagedRun(run, folders, Path(work), license)
 
 
 def push_run(
@@ -191,10 +189,9 @@ def push_run(
             of its trials, or names are not as they must be.
         VerificationError: If something is not what was staged.
     """
-    options: dict[str, Any] = {"private": private, "license": license, "base_model": base_model, "token": token}
-    with staged_run(run, repo_id, seed=seed, **options) as staged:
-        staged.preview()
-        return staged.push()
+    with staged_run(find_run(run, repo_id, seed), license, base_model) as staged:
+        staged.preview(private=private, token=token)
+        return staged.push(private=private, token=token)
 
 
 @dataclass

@@ -91,7 +91,7 @@ def stage(
     if named is not None and named.is_sudoku:
         others = {"merged": merged, "label_names": label_names, "results": results, "speed": speed}
         _refuse({**others, "base_model": base_model}, named.name)
-        return stage_sudoku(named, folder, license)
+        return stage_sudoku(named, folder, license, benchmark)
     source = named.path if results is None and named and named.record else results
     trials = Trials() if source is None else read_trials(source)
     times = None if speed is None else read_speed(speed)

@@ -33,13 +33,14 @@ _MEASURES = {
 }
 
 
-def stage_sudoku(subject: Subject, folder: Path, license: str | None) -> Path:
+def stage_sudoku(subject: Subject, folder: Path, license: str | None, benchmark: str | None) -> Path:
     """Write a Sudoku network into a folder as it is published.
 
     Args:
         subject: The network, in a trial's folder or another one.
         folder: New or empty.
         license: The network's licence, None where its publisher states none.
+        benchmark: What the card says of the run that it belongs to, as Markdown; None for nothing.
 
     Raises:
         OSError: If the folder cannot be written; nothing of it is left behind.
@@ -69,6 +70,7 @@ def stage_sudoku(subject: Subject, folder: Path, license: str | None) -> Path:
             masks_image=MASKS if draw_masks(network, partial / MASKS) else None,
             record=record,
             measures=_measures(record),
+            benchmark=benchmark,
             parameters=f"{sum(parameter.numel() for parameter in network.parameters()):,}",
         )
         write_text(partial / CARD, card)

@@ -88,7 +88,7 @@ def test_a_checkpoint_is_staged_with_a_name_and_arguments(network: nn.Module, tm
         ("push {staged} alice/network --dry-run --create-pr --tag v1", "`create_pr` must be False with a branch or"),
         ("stage lp2_resnet18.nothing {folder}/new", "a name with weights, got 'lp2_resnet18.nothing': Invalid"),
         ("stage lp2_replknet31 {folder}/new", "a name with weights, got 'lp2_replknet31': No pretrained weights"),
-        ("stage lp2_torchvision.models:squeezenet1_1 {folder}/new", "weights, got 'lp2_torchvision.models:squeezenet1_"),
+        ("stage lp2_torchvision.models:squeezenet1_1 {folder}/new", "weights, got 'lp2_torchvision.models:squeezenet1"),
         ("stage hf-hub:alice/nothing@v1 {folder}/new", "has no repository alice/nothing, or it is private"),
         ('stage resnet18.a1_in1k {folder}/new --model-args {{"num_classes":1}}', "has no repository resnet18.a1_in1k"),
         ("stage lp2_resnet18 {folder}/new --checkpoint {folder}/none", "--checkpoint must be a file, got '"),

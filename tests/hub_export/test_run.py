@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def staged(run: Path) -> Iterator[StagedRun]:
     """The run's networks of seed 1, staged once."""
-    with staged_run(run, NAME, seed=1, license="mit") as staged:
+    with staged_run(find_run(run, NAME, 1), license="mit") as staged:
         yield staged
 
 
@@ -209,7 +209,7 @@ def test_what_is_public_is_not_made_private(hub: HubServer, staged: StagedRun, w
     api = HfApi(endpoint=hub.url)
     _ = api.create_collection("bench") if what == "collection" else api.create_repo(RESULTS, repo_type="dataset")
     with pytest.raises(ValueError, match=r"`private` must be False, got True: .* is public already"):
-        replace(staged, private=True).preview()
+        staged.preview(private=True)
 
 
 @pytest.mark.parametrize(

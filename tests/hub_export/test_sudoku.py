@@ -10,14 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hub_export import push_run, stage
+from hub_export.cards.benchmark import kind_of
 from hub_export.cli import main
 from hub_export.errors import VerificationError
+from timm_lp.experiments.sudoku.report import read_trials, write_report
 from timm_lp.files import write_json
 from timm_lp.models.sudoku import SudokuNet, create_network, load_sudoku, save_network
+from timm_lp.trials.folder import read_records
 from timm_lp.trials.record import as_json, trial_folder
 
+from ..experiments.sudoku.records import record as sudoku_record
 from ..hub_server import HubServer
-from ..trials.records import record
+from ..trials.records import record, write_trial
 
 ARGUMENTS = {"variant": "lp2", "channels": 4, "depth": 1, "inputs": "one-hot"}
 
@@ -62,9 +66,37 @@ def test_goes_to_the_hub_and_back(
         assert torch.equal(value, network.state_dict()[name]), name
 
 
+def test_a_run_goes_as_a_collection(hub: HubServer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for variant in ("base", "lp2"):
+        trial = sudoku_record(variant, 1, 40.0 if variant == "base" else 51.25)
+        write_json(run / trial.folder / "trial.json", as_json(replace(trial, dataset_argument="/home/alice/x.csv")))
+        arguments = {**ARGUMENTS, "variant": variant}
+        save_network(run / trial.folder, create_network(**arguments), arguments)
+    write_report(run, read_trials(run))
+    published = push_run(run, "alice/sudoku", license="mit")
+    assert [*published.networks] == ["alice/sudoku-base-seed1", "alice/sudoku-lp2-seed1"]
+    (collection,) = hub.collections.values()
+    assert [item["note"]["text"] for item in collection.row()["items"]][1:] == [
+        "base, seed 1: blank cells right 40.00 %",
+        "lp2, seed 1: blank cells right 51.25 %",
+    ]
+    contents = {key: repository.head.files for key, repository in hub.repositories.items()}
+    card = contents["models", "alice/sudoku-lp2-seed1"]["README.md"].content.decode()
+    assert "with the same settings: blank cells right (%) on the test puzzles by seed" in card
+    assert "| `base`  | [40.00](" in card
+    results = contents["datasets", "alice/sudoku-results"]["README.md"].content.decode()
+    assert "the blank cells right (%) of a trial on the test puzzles" in results
+    assert "as `timm-lp sudoku --report\n  --output-dir records` reads them" in results
+    assert not [name for files in contents.values() for name, file in files.items() if b"/home/alice" in file.content]
+
+
 def test_what_is_not_for_it_is_refused(trial: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a top-1 accuracy, got generated/.* without one\. .*push a Sudoku trial by"):
-        push_run(tmp_path, "alice/sudoku")
+    mixed = tmp_path / "mixed"
+    for record_ in (record("lp2", 1, 50.0), sudoku_record("lp2", 1, 50.0)):
+        write_trial(mixed, record_)
+    with pytest.raises(ValueError, match=r"with a top-1 accuracy, or Sudoku trials, got generated/.* Only runs of"):
+        kind_of([*read_records(mixed).values()])
     with pytest.raises(ValueError, match="`merged` must be left out with a Sudoku network, got it with "):
         stage(trial, tmp_path / "staged", merged=True)
     weights = load_file(trial / "model.safetensors")
