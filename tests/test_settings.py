@@ -47,7 +47,7 @@ def test_values_are_put_into_their_type() -> None:
         ("epochs", 0, "`epochs` must be at least 1, got 0"),
         ("epochs", 2.5, "`epochs` must be of type int, got 2.5"),
         ("epochs", True, "`epochs` must be of type int, got True"),
-        ("seeds", 3, r"`seeds` must be a list, got 3\. Write \[3\] in a recipe"),
+        ("seeds", 3, r"`seeds` must be a list, got 3\. In a recipe, write \[3\]"),
         ("seeds", ["a"], "`seeds` must be of type int, got 'a'"),
         ("seeds", [1, 10], "`seeds` must be between 0 and 9, got 10"),
         ("lr", inf, r"`lr` must be at least 0\.01 and finite, got inf"),
@@ -125,6 +125,11 @@ def test_words_that_give_the_same_settings() -> None:
     words = words_of(settings, named=["lr", "size"], local=["folder"], seeds=[6])
     assert words == "a b|--epochs|3|--seeds|6|--lr|0.1|--no-save|--kwargs|layers=(1,2)".split("|")
     assert Trial(**_parse(*words, "--seeds", "5", "--folder", "x")) == settings
+
+
+def test_words_keep_arguments_of_networks() -> None:
+    kwargs = {"act": "a b", "tag": "1", "name": "it's", "names": ["a b", "c"], "depths": [1, 2], "flag": None, "x": 0.5}
+    assert _parse(*words_of(Trial(kwargs=kwargs), named=[], local=[]))["kwargs"] == kwargs
 
 
 @pytest.fixture

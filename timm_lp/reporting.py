@@ -42,7 +42,7 @@ def mean_and_std(values: Sequence[float], spec: str = ".2f", sign: str = "") -> 
         spec: How both are written, as for `format`.
         sign: "+" for a mean with its sign.
     """
-    mean = format(fmean(values), sign + spec)
+    mean = number(fmean(values), sign + spec)
     return mean if len(values) < 2 else f"{mean} ± {stdev(values):{spec}}"
 
 

@@ -177,8 +177,24 @@ def _words(option: Field[Any], value: Any) -> list[str]:
     if isinstance(value, bool):
         return [word if value else word.replace("--", "--no-", 1) for word in flag]
     if isinstance(value, dict):
-        return [*flag, *(f"{key}={item}".replace(" ", "") for key, item in value.items())]
+        return [*flag, *(f"{key}={_literal(item)}" for key, item in value.items())]
     return [*flag, *map(str, value)] if isinstance(value, list) else [*flag, str(value)]
+
+
+def _literal(value: Any) -> str:
+    """Return a value as `_KeyValues` reads it."""
+    for text in (value if isinstance(value, str) else repr(value).replace(" ", ""), repr(value)):
+        if _read_literal(text) == value:
+            return text
+    return str(value)
+
+
+def _read_literal(text: str) -> Any:
+    """Return the value of one of Python's literals, or the text where it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _checked(option: Field[Any], value: Any) -> Any:
@@ -189,7 +205,7 @@ def _checked(option: Field[Any], value: Any) -> Any:
     if rule.nargs is None or rule.nargs == "?":
         return _checked_item(option.name, rule, value)
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"`{option.name}` must be a list, got {value!r}. Write [{value}] in a recipe.")
+        raise ValueError(f"`{option.name}` must be a list, got {value!r}. In a recipe, write [{value}].")
     if isinstance(rule.nargs, int) and len(value) != rule.nargs:
         raise ValueError(f"`{option.name}` must be {rule.nargs} values, got {value!r}.")
     return [_checked_item(option.name, rule, item) for item in value]
@@ -223,7 +239,5 @@ class _KeyValues(argparse.Action):
             key, equals, value = word.partition("=")
             if not equals:
                 raise argparse.ArgumentError(self, f"must be key=value, got {word!r}")
-            pairs[key] = value
-            with suppress(ValueError, SyntaxError):
-                pairs[key] = ast.literal_eval(value)
+            pairs[key] = _read_literal(value)
         setattr(namespace, self.dest, pairs)

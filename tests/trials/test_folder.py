@@ -61,7 +61,7 @@ def test_what_may_differ(tmp_path: Path, other: TrialRecord) -> None:
         (changed(record("lp2", 1, 60.0), mixed_precision="bf16"), r"with another mixed_precision\."),
         (changed(record("lp2", 1, 60.0), model_kwargs={"a": 1}), r"with another resnet18: model_kwargs\."),
         (replace(record("lp2", 1, 60.0), data_sha256="of other images"), r"with another dtd: contents\."),
-        (changed(record("lp2", 1, 60.0), sharpness=1.0), r"with another list of settings\."),
+        (changed(record("lp2", 1, 60.0), sharpness=1.0), r"with another sharpness\."),
     ],
 )
 def test_trials_of_two_benchmarks_are_not_mixed(tmp_path: Path, other: TrialRecord, message: str) -> None:
@@ -91,6 +91,7 @@ def test_a_finished_trial_is_found(tmp_path: Path) -> None:
         (replace(record("base", 1, 50.0), shots=None), "shots all instead of 16"),
         (replace(record("base", 1, 50.0), data_sha256="x"), "the contents of the data set differ"),
         (changed(record("base", 1, 50.0), checkpoint_sha256="x"), "the contents of the checkpoint differ"),
+        (changed(record("base", 1, 50.0), jpeg_draft=True), "jpeg_draft True instead of None"),
     ],
 )
 def test_a_trial_with_other_settings_is_refused(tmp_path: Path, trial: TrialRecord, message: str) -> None:

@@ -73,9 +73,7 @@ class Toy:
             (folder / WEIGHTS_FILE).write_bytes(bytes(outcome))
 
         figures = {**FIGURES, "details": {}}
-        return Task(
-            self.record, self.record.decisive(), LENGTH, self.train, lambda _: figures, save if self.saves else None
-        )
+        return Task(self.record, LENGTH, self.train, lambda _: figures, save if self.saves else None)
 
 
 def run(folder: Path, toy: Toy, processes: Processes | None = None) -> TrialRecord:

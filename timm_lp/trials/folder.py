@@ -28,7 +28,7 @@ def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str
 
     Args:
         folder: The trial's folder.
-        expected: What its record must say, as `decisive` returns it.
+        expected: What its record must say, as `TrialRecord.decisive` returns it.
         but: Settings that may differ.
 
     Raises:
@@ -45,13 +45,13 @@ def find_finished(folder: Path, expected: Mapping[str, Any], but: Collection[str
         return None
     was = record.decisive()
     passed = but if record.final else (*but, "data_sha256")  # what failed may have been mended
-    differ = [name for name in expected if was.get(name) != expected[name] and name not in passed]
+    differ = [name for name in {**expected, **was} if was.get(name) != expected.get(name) and name not in passed]
     if differ:
-        listed = ", ".join(
-            _IN_WORDS.get(name) or f"{name} {was.get(name)} instead of {expected[name]}" for name in differ
+        how = ", ".join(
+            _IN_WORDS.get(name) or f"{name} {was.get(name)} instead of {expected.get(name)}" for name in differ
         )
         raise ValueError(
-            f"`output_dir` must not hold trials with other settings, got {path}: {listed}. Choose another --output-dir."
+            f"`output_dir` must not hold trials with other settings, got {path}: {how}. Choose another --output-dir."
         )
     return record if record.final else None
 
@@ -162,10 +162,12 @@ def check_comparable(
         ValueError: If two do not belong in one table.
     """
     first: dict[str, tuple[Path, Any]] = {}
+    names = dict.fromkeys(name for record in records.values() for name in record.settings)
     for path, record in records.items():
-        named: dict[str, Any] = {"list of settings": sorted(record.settings), "shots": record.shots}
+        named: dict[str, Any] = {"shots": record.shots}
         data, model = record.data_folder, record.model
-        for name, value in record.settings.items():
+        for name in names:
+            value = record.settings.get(name)
             if name in of_cell:
                 if not record.held_out:
                     named[f"{data}, {model}: {name}"] = value

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
@@ -146,24 +147,11 @@ class TrialRecord:
         return self.folder.split("/")[0]
 
     def decisive(self) -> dict[str, Any]:
-        """Return everything on which the result depends."""
-        names = ("model", "variant", "seed", "held_out", "shots", "data_sha256")
-        return decisive(self.settings, **{name: getattr(self, name) for name in names})
-
-
-def decisive(
-    settings: dict[str, Any],
-    *,
-    model: str,
-    variant: str,
-    seed: int,
-    shots: int | None,
-    data_sha256: str,
-    held_out: bool = False,
-) -> dict[str, Any]:
-    """Return everything on which a trial's result depends, as JSON holds it; `TrialRecord` explains the arguments."""
-    trial = {"model": model, "variant": variant, "seed": seed, "held_out": held_out}
-    return json.loads(json.dumps({**trial, **settings, "shots": shots or "all", "data_sha256": data_sha256}))
+        """Return everything on which the result depends, as JSON holds it; a checkpoint by its contents."""
+        own = {name: getattr(self, name) for name in ("model", "variant", "seed", "held_out")}
+        settings = {name: value for name, value in self.settings.items() if name != "checkpoint"}  # its sha256 is there
+        others = {"shots": self.shots or "all", "data_sha256": self.data_sha256}
+        return json.loads(json.dumps({**own, **settings, **others}))
 
 
 def trial_folder(data: str, model: str, variant: str, seed: int, swept_lr: float | None = None) -> str:
@@ -185,6 +173,7 @@ def variant_folder(variant: str) -> str:
     return quote(variant, safe="@,")
 
 
+@cache
 def versions_of(*packages: str) -> dict[str, str]:
     """Return the versions of timm-lp, Python and other packages, of those that are installed."""
     versions = {"timm-lp": __version__, "python": platform.python_version()}

@@ -44,7 +44,6 @@ class Task(Generic[_T]):
 
     Attributes:
         record: Its record without results.
-        expected: What the record of a finished trial must say, as `decisive` returns it.
         length: How far its training goes, in the bar's unit.
         train: Trains and tests the network, and returns its outcome; it keeps its checkpoint in the folder.
         figures: Returns the fields of the record that an outcome fills.
@@ -52,7 +51,6 @@ class Task(Generic[_T]):
     """
 
     record: TrialRecord
-    expected: dict[str, Any]
     length: int
     train: Callable[[Path, OnProgress], _T]
     figures: Callable[[_T], dict[str, Any]]
@@ -91,7 +89,7 @@ class Runner:
 
     def _find(self, task: Task[_T]) -> TrialRecord | None:
         folder = self.output_dir / task.record.folder
-        record = find_finished(folder, task.expected)
+        record = find_finished(folder, task.record.decisive())
         if record is None or (task.save and is_unsaved(record, folder / WEIGHTS_FILE)):
             return None
         return replace(record, dataset_argument=task.record.dataset_argument)  # a data set may have moved

@@ -105,4 +105,4 @@ def _difference(table: Table, row: str, column: str) -> str:
     if mean is None or base is None:
         return NOTHING
     cell = table.cells[row, column]
-    return f"{mean - base:+.2f} (p {p_value(cell.p_value)}, paired {p_value(cell.paired_p_value)})"
+    return f"{number(mean - base, '+.2f')} (p {p_value(cell.p_value)}, paired {p_value(cell.paired_p_value)})"

@@ -132,7 +132,8 @@ def test_the_fused_optimizer_takes_the_same_steps() -> None:
     ("settings", "message"),
     [
         ({"opt": "adamx"}, "got 'adamx': .*adamx.* timm.optim.list_optimizers"),
-        ({"opt": "sgd", "opt_betas": [0.9, 0.99]}, "got 'sgd': it takes no betas"),
+        ({"opt": "sgd", "opt_betas": [0.9, 0.99]}, r"got 'sgd': it does not take betas = \(0\.9, 0\.99\)"),
+        ({"opt_betas": [0.9]}, "got 'adamw': it takes more betas"),
     ],
 )
 def test_optimizers_that_do_not_fit_are_refused(settings: dict[str, object], message: str) -> None:

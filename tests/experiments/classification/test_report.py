@@ -100,6 +100,24 @@ def test_networks_may_differ_in_what_they_drop(tmp_path: Path) -> None:
         read_trials(tmp_path)
 
 
+def test_data_sets_may_differ_in_what_is_kept_for_the_test(tmp_path: Path) -> None:
+    parted = changed(record("base", 1, 50.0, "mine"), test_share=0.3)
+    for trial in (parted, record("base", 1, 60.0, "dtd")):
+        write_json(tmp_path / trial.folder / "trial.json", as_json(trial))
+    assert len(read_trials(tmp_path)) == 2
+
+
+def test_a_sweep_has_a_report_before_anything_is_tested(tmp_path: Path) -> None:
+    write_report(tmp_path, [record("base", 1, 50.0, held_out=True, lr=lr) for lr in (0.1, 0.2)])
+    assert "Learning rates, top-1 (%) on held-out images of DTD: 0.1: 50.00" in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "report.png").exists()
+
+
+def test_costs_of_data_sets_with_other_numbers_of_classes() -> None:
+    trials = [replace(record("base", 1, 50.0, data), parameters=size) for data, size in (("dtd", 1010), ("pets", 1000))]
+    assert "| 1,000 to 1,010 |" in to_markdown(trials)
+
+
 def test_files(tmp_path: Path) -> None:
     write_report(tmp_path, RECORDS)
     text = to_markdown(RECORDS)

@@ -4,12 +4,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from timm_lp.experiments.classification.results import figures
-from timm_lp.experiments.classification.trial import EvalImages, Outcome, Trial, decisive_settings, run_trial
+from timm_lp.experiments.classification.results import figures, trial_record
+from timm_lp.experiments.classification.trial import EvalImages, Outcome, Trial, run_trial
 from timm_lp.experiments.data.images import DataSet
 from timm_lp.experiments.data.loading import load_data
 from timm_lp.experiments.data.pixels import EvalPixels, Normalize, eval_transform
 from timm_lp.experiments.data.sampling import draw
+from timm_lp.trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
 from timm_lp.trials.record import DivergedError
 
 from ..conftest import forget_format
@@ -23,7 +24,8 @@ SETTINGS = {"shots": 2, "epochs": 1, "batch_size": 10}
 
 def _run(trial: Trial, folder: Path | None = None, **settings: object) -> Outcome:
     chosen = config(**{**SETTINGS, **settings})
-    return run_trial(chosen, trial, EvalImages(trial.data), Accelerator(), lambda progress: None, folder)
+    file = CheckpointFile(folder / CHECKPOINT_FILE, {}, 0) if folder else None
+    return run_trial(chosen, trial, EvalImages(trial.data), Accelerator(), lambda progress: None, file)
 
 
 def test_a_trial_reports_what_it_did() -> None:
@@ -126,9 +128,9 @@ def test_checkpoints_lie_in_the_trials_folder(tmp_path: Path) -> None:
 def test_a_checkpoint_is_of_the_images_and_the_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     make_parquet(tmp_path / "bugs", {"train": 3, "test": 2})
     other = Trial(load_data(str(tmp_path / "bugs")), "resnet18", "base", 1)
-    settings = [decisive_settings(config(), trial, Accelerator()) for trial in (TRIAL, other)]
+    settings = [trial_record(config(), trial, Accelerator()).decisive() for trial in (TRIAL, other)]
     forget_format()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch --mixed_precision bf16` does
-    settings.append(decisive_settings(config(), TRIAL, Accelerator()))
+    settings.append(trial_record(config(), TRIAL, Accelerator()).decisive())
     differ = [{name for name in other if other[name] != settings[0][name]} for other in settings[1:]]
     assert differ == [{"data_sha256"}, {"mixed_precision"}]

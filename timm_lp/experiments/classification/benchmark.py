@@ -18,6 +18,7 @@ from ...files import TRIAL_FILE
 from ...models.small_stem import SMALL_STEMS
 from ...models.variants import BASE
 from ...start import forbids_commerce
+from ...trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
 from ...trials.folder import check_writable, find_data, find_finished
 from ...trials.record import TrialRecord
 from ...trials.runner import OnProgress, Runner, Task
@@ -32,7 +33,7 @@ from .config import FinetuneConfig
 from .networks import check_checkpoint, check_start, check_variant, smallest_map
 from .results import figures, save_model, trial_record
 from .training import Progress
-from .trial import EvalImages, Outcome, Trial, check_held_out, decisive_settings, run_trial
+from .trial import EvalImages, Outcome, Trial, check_held_out, run_trial
 
 _MOST_NAMED = 5  # damaged images in a message
 
@@ -69,10 +70,11 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
                 "%s: %d of %d test images are among the training images too.",
                 data.info.name, num_shared, len(data.test),
             )  # fmt: skip
-        drawn = draw(data, config.sampler, config.shots, config.seeds[0])
-        whole_batch_size(config, len(drawn.train), accelerator)
-        if config.lr_sweep:
-            check_held_out(data, drawn)
+        for seed in config.seeds:  # folds differ in size
+            drawn = draw(data, config.sampler, config.shots, seed)
+            whole_batch_size(config, len(drawn.train), accelerator)
+            if config.lr_sweep:
+                check_held_out(data, drawn)
         short = drawn.short
         if short and accelerator.is_main_process:
             _logger.warning(
@@ -198,7 +200,7 @@ class Benchmark:
         Raises:
             ValueError: If its folder holds another one.
         """
-        expected = decisive_settings(self.config, trial, self.accelerator)
+        expected = trial_record(self.config, trial, self.accelerator).decisive()
         return find_finished(self.output_dir / trial.folder, expected, but) is not None
 
     def _with_lr(self, images: EvalImages, model: str, bar: tqdm) -> FinetuneConfig:
@@ -234,6 +236,8 @@ class Benchmark:
         record, length = trial_record(config, trial, self.accelerator), self._length(trial.data)
 
         def train(folder: Path, on_progress: OnProgress) -> Outcome:
+            checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, record.decisive(), config.checkpoint_seconds)
+
             def show(progress: Progress) -> None:
                 done = progress.done / config.epochs
                 on_progress(round(done * length), progress.losses[-1] if progress.losses else None)
@@ -249,7 +253,7 @@ class Benchmark:
                 project="timm-lp-finetune",
                 masks_to=folder if config.track_masks else None,
             ) as tracked:
-                outcome = run_trial(config, trial, images, self.accelerator, show, folder, follow)
+                outcome = run_trial(config, trial, images, self.accelerator, show, checkpoint, follow)
                 tracked.conclude(outcome.metrics)
             return outcome
 
@@ -258,7 +262,6 @@ class Benchmark:
 
         task = Task(
             record=record,
-            expected=decisive_settings(config, trial, self.accelerator),
             length=length,
             train=train,
             figures=partial(figures, config, trial.data),

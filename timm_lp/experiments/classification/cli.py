@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from ...command import failures_in_one_line, imports_not_collected
 from ...reporting import NOTHING, markdown_rows
 from ...trials.folder import check_results, failed_trials
-from ...trials.record import TrialRecord
+from ...trials.record import TrialRecord, UnreadableDataError
 from ...trials.summary import RESULTS_FILE
 from .benchmark import Benchmark
 from .comparison import create_accelerator
@@ -88,7 +88,10 @@ def _push(output_dir: Path, records: list[TrialRecord], repo: str) -> None:
 
 
 def _measure(config: FinetuneConfig, accelerator: Accelerator) -> None:
-    rows = measure_speed(config, accelerator)
+    try:
+        rows = measure_speed(config, accelerator)
+    except UnreadableDataError as error:
+        raise ValueError(f"`dataset` must have images that can be read, got {config.dataset[0]}: {error}") from error
     if accelerator.is_main_process:
         several = len(config.model) > 1
         columns = ("first", "loading", "timm", "training", "both")

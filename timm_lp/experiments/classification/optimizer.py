@@ -45,11 +45,12 @@ def create_optimizer(config: FinetuneConfig, network: nn.Module) -> torch.optim.
         )
         for name, value in arguments.items():  # timm leaves out what an optimizer does not take
             if optimizer.defaults.get(name) != value:
-                raise ValueError(f"it takes no {name}")
-    except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"it does not take {name} = {value}")
+    except (AssertionError, ImportError, LookupError, TypeError, ValueError) as error:
+        reason = "it takes more betas" if isinstance(error, IndexError) else first_line(error)
         raise ValueError(
-            f"`opt`, `opt_eps` and `opt_betas` must fit one of timm's optimizers, got {config.opt!r}: "
-            f"{first_line(error)}. timm.optim.list_optimizers() lists them."
+            f"`opt`, `opt_eps` and `opt_betas` must fit one of timm's optimizers, got {config.opt!r}: {reason}. "
+            "timm.optim.list_optimizers() lists them."
         ) from error
     return optimizer
 

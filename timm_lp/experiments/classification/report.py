@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ...models.variants import BASE, variant_order
-from ...reporting import counted, csv_text, number, write_page
+from ...reporting import counted, csv_text, interval, number, write_page
 from ...trials import plots
 from ...trials.folder import check_comparable, read_records
 from ...trials.plots import plot_table
@@ -26,7 +26,9 @@ _COLUMNS = (
 _PANELS = {"loss": "training loss", "top1": "top-1, test images (%)"}  # of the curves
 
 # Settings that may differ in one table: anywhere, between networks, between networks and data sets.
-_READING = ("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split")
+_READING = (
+    *("dataset_config", "dataset_revision", "image_column", "label_column", "train_split", "test_split", "test_share"),
+)
 _FREE = ("checkpoint", *_READING)
 _OF_MODEL = (
     *("model_kwargs", "checkpoint_sha256", "drop_rate", "drop_path_rate", "zero_init_last", "img_size", "crop_pct"),
@@ -54,6 +56,7 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
         output_dir: Where to.
         records: The trials.
     """
+    top1 = accuracies(records)
     drawn = {
         f"{folder}/curves.png": partial(draw_curves, group, title=f"{_network(group[0])} on {group[0].dataset.name}")
         for folder, group in _followed(records).items()
@@ -63,7 +66,7 @@ def write_report(output_dir: Path, records: Sequence[TrialRecord]) -> str:
         "report",
         to_markdown(records),
         tables={"report.csv": to_csv(records)},
-        pictures={"report.png": partial(plot_table, accuracies(records), label=TOP1), **drawn},
+        pictures={**({"report.png": partial(plot_table, top1, label=TOP1)} if top1.columns else {}), **drawn},
     )
 
 
@@ -233,14 +236,20 @@ def _costs_by_row(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
     rows = dict.fromkeys(row for row, _ in parameters)
     cells_of = {row: [cell for cell in parameters if cell[0] == row] for row in rows}
     columns = {
-        "parameters": {row: number(parameters[cells[0]], ",") for row, cells in cells_of.items()},
-        "MACs (M)": {row: number(macs[cells[0]], ",.1f") for row, cells in cells_of.items()},
+        "parameters": {row: _span(parameters, cells, ",") for row, cells in cells_of.items()},
+        "MACs (M)": {row: _span(macs, cells, ",.1f") for row, cells in cells_of.items()},
         "training (s)": {row: number(_mean_over(seconds, cells), ".1f") for row, cells in cells_of.items()},
     }
     for numbers in trained:
         means = {row: number(_mean_over(numbers, cells), ".2f") for row, cells in cells_of.items()}
         columns["training images (%)"] = means
     return columns
+
+
+def _span(numbers: Mapping[tuple[str, str], float], cells: Sequence[tuple[str, str]], spec: str) -> str:
+    """Return what the cells cost: data sets with other numbers of classes have other classifiers."""
+    low, high = (choose(numbers[cell] for cell in cells) for choose in (min, max))
+    return number(low, spec) if low == high else interval(low, high, spec)
 
 
 def _mean_over(numbers: Mapping[tuple[str, str], float], cells: Sequence[tuple[str, str]]) -> float | None:

@@ -22,7 +22,7 @@ from ..accelerator import machine_of
 from ..data.images import DataSet
 from .config import FinetuneConfig
 from .flags import command_line
-from .trial import Outcome, Trial, trial_settings
+from .trial import Outcome, Trial
 
 # They draw, decode, augment and compute.
 _PACKAGES = ("timm", "torch", "torchvision", "accelerate", "datasets", "numpy", "pillow")
@@ -54,7 +54,7 @@ def trial_record(config: FinetuneConfig, trial: Trial, accelerator: Accelerator)
         seed=trial.seed,
         shots=config.shots or None,
         held_out=trial.held_out,
-        settings=trial_settings(config, trial.model, accelerator),
+        settings={**config.trial_settings(trial.model), "mixed_precision": accelerator.mixed_precision},
         command=command_line(config, **alone, lr_sweep=[]),
         machine=machine_of(accelerator),
         versions=versions_of(*_PACKAGES),

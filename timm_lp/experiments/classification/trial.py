@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from timm.utils import random_seed
 from torch import nn
 
-from ...trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
-from ...trials.record import decisive, trial_folder
+from ...trials.checkpoint import CheckpointFile
+from ...trials.record import trial_folder
 from ..data.decoding import ImageSet
 from ..data.images import DataSet
 from ..data.pixels import (
@@ -117,7 +117,7 @@ def run_trial(
     test_images: EvalImages,
     accelerator: Accelerator,
     on_progress: Callable[[Progress], None],
-    folder: Path | None = None,
+    checkpoint: CheckpointFile | None = None,
     follow: Callable[[Progress, nn.Module], None] | None = None,
 ) -> Outcome:
     """Train a variant on a few images of each class and test it, without selection, after the last epoch.
@@ -128,7 +128,7 @@ def run_trial(
         test_images: The data set's test images.
         accelerator: Distributes the work.
         on_progress: Called after each update and each epoch.
-        folder: Keeps the trial's checkpoint; None to keep none.
+        checkpoint: Keeps the trial's state; None to keep none.
         follow: As of `Training.run`.
 
     Raises:
@@ -161,10 +161,6 @@ def run_trial(
     pixels = train_pixels(config, train, data_config, trial.seed, config.cache_mib - test_mib - followed_mib)
 
     training = Training(config, network, pixels, data_config, trial.seed, accelerator)
-    checkpoint = None
-    if folder is not None:
-        settings = decisive_settings(config, trial, accelerator)
-        checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, settings, config.checkpoint_seconds)
 
     def test_network(network: nn.Module, on: EvalPixels = tested) -> dict[str, float]:
         return evaluate(
@@ -215,38 +211,6 @@ def augmentations(config: FinetuneConfig, data_config: dict[str, Any]) -> Transf
         ratio=(config.ratio[0], config.ratio[1]),
         hflip=config.hflip,
         auto_augment=config.auto_augment,
-    )
-
-
-def trial_settings(config: FinetuneConfig, model: str, accelerator: Accelerator) -> dict[str, Any]:
-    """Return the settings of a trial as its record has them.
-
-    Args:
-        config: Settings.
-        model: The base network.
-        accelerator: Has the launcher's number format, where the settings leave it open.
-    """
-    return {**config.trial_settings(model), "mixed_precision": accelerator.mixed_precision}
-
-
-def decisive_settings(config: FinetuneConfig, trial: Trial, accelerator: Accelerator) -> dict[str, Any]:
-    """Return everything on which a trial's result depends; a file by its contents.
-
-    Args:
-        config: Settings.
-        trial: The trial.
-        accelerator: Has the launcher's number format, where the settings leave it open.
-    """
-    settings = trial_settings(config, trial.model, accelerator)
-    del settings["checkpoint"]  # its sha256 is there
-    return decisive(
-        settings,
-        model=trial.model,
-        variant=trial.variant,
-        seed=trial.seed,
-        shots=config.shots or None,
-        data_sha256=trial.data.contents.sha256,
-        held_out=trial.held_out,
     )
 
 

@@ -51,7 +51,7 @@ class Experiment:
         self._boards = boards
         self._tasks = [self._task(variant, seed) for seed in config.seeds for variant in config.variants]
         for task in self._tasks:
-            find_finished(self.output_dir / task.record.folder, task.expected)
+            find_finished(self.output_dir / task.record.folder, task.record.decisive())
         if accelerator.is_main_process:
             check_writable(self.output_dir)
             left = len(boards.training.puzzles), len(boards.test.puzzles)
@@ -89,10 +89,9 @@ class Experiment:
             num_train=len(boards.training.puzzles),
             num_test=len(boards.test.puzzles),
         )
-        decisive = record.decisive()
 
         def train(folder: Path, on_progress: OnProgress) -> Outcome:
-            checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, decisive, config.checkpoint_seconds)
+            checkpoint = CheckpointFile(folder / CHECKPOINT_FILE, record.decisive(), config.checkpoint_seconds)
             with TrackedTrial(
                 self.accelerator,
                 record,
@@ -107,7 +106,7 @@ class Experiment:
         def save(folder: Path, outcome: Outcome) -> None:
             save_network(folder, outcome.network, config.network_arguments(variant))
 
-        return Task(record, decisive, self._puzzles, train, self._figures, save if config.save_networks else None)
+        return Task(record, self._puzzles, train, self._figures, save if config.save_networks else None)
 
     def _figures(self, outcome: Outcome) -> dict[str, Any]:
         """Return the fields of a record that an outcome fills."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
 from timm_lp.experiments.data.corruptions import published
@@ -96,12 +97,14 @@ def test_another_md5_is_refused(arrays: Path) -> None:
 
 def test_the_md5_of_a_file_is_computed_once(arrays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known, read = _known(arrays), []
-    compute = published._md5
-    monkeypatch.setattr(published, "_md5", lambda path: (read.append(path.name), compute(path))[1])
+    compute = published.file_digest
+    monkeypatch.setattr(published, "file_digest", lambda path, kind: (read.append(path.name), compute(path, kind))[1])
     _read(arrays, known)
     assert len(read) == 20
+    kept = max(Path(constants.HF_ASSETS_CACHE).rglob("*.bin"), key=lambda path: path.stat().st_mtime_ns)
+    before = kept.stat().st_mtime_ns
     _read(arrays, known)
-    assert len(read) == 20
+    assert (len(read), kept.stat().st_mtime_ns) == (20, before)
     shutil.copy(arrays / "fog.npy", arrays / "copy")
     (arrays / "copy").replace(arrays / "fog.npy")
     _read(arrays, known)

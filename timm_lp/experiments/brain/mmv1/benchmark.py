@@ -59,7 +59,7 @@ def run_benchmark(
         ]
         for task in tasks:
             _check_earlier(output_dir, task.record)
-            find_finished(output_dir / task.record.folder, task.expected)
+            find_finished(output_dir / task.record.folder, task.record.decisive())
         silent = None if accelerator.is_main_process else True  # None: where nobody watches
         with tqdm(total=len(tasks), desc=mouse.name, unit="trial", disable=silent) as bar:
             records += [runner.run(task, bar) for task in tasks]
@@ -70,7 +70,7 @@ def _task(record: TrialRecord, mouse: Mouse, settings: Settings, accelerator: Ac
     def train(folder: Path, on_progress: OnProgress) -> Outcome:
         return run_trial(mouse, record.variant, record.seed, settings, accelerator, partial(on_progress, 0))
 
-    return Task(record, record.decisive(), length=1, train=train, figures=_figures)
+    return Task(record, length=1, train=train, figures=_figures)
 
 
 def _record(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ....files import file_state
+from ....files import file_digest, file_state
 from ..digests import DigestCache, digest_key, image_digests
 from ..folders import class_images, labelled
 from . import NUM_SEVERITIES, SIZE, WHERE
@@ -222,23 +222,17 @@ def _check_md5(folder: Path, published: PublishedArrays) -> None:
     for name, expected in tqdm(published.md5.items(), desc=f"{published.name}: md5", unit="file", leave=False, delay=2):
         path = folder / f"{name}.npy"
         key = digest_key("md5", path.name, file_state(path))
-        md5 = (cache.get(key) or _md5(path))[:16]
-        cache.put(key, md5.ljust(32, b"\0"))
-        if md5.hex() != expected:
+        md5 = cache.get(key)
+        if md5 is None:
+            md5 = bytes.fromhex(file_digest(path, "md5")).ljust(32, b"\0")
+            cache.put(key, md5)
+        if md5[:16].hex() != expected:
             cache.save()
             raise ValueError(
-                f"`corruptions` must be {published.name} as published, got {path} with md5 {md5.hex()} instead of "
+                f"`corruptions` must be {published.name} as published, got {path} with md5 {md5[:16].hex()} instead of "
                 f"{expected}. Unpack {published.url} again, or give --no-md5 to go on; every table then says so."
             )
     cache.save()
-
-
-def _md5(path: Path) -> bytes:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def _corruption_folders(folder: Path) -> dict[str, Path]:
