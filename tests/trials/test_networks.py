@@ -12,7 +12,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from timm_lp.trials.networks import Subject, find_networks
+from timm_lp.trials.networks import Subject, find_networks, short_names
 
 from ..hub_export.conftest import use
 from ..hub_server import serve
@@ -42,6 +42,11 @@ def _same(loaded: torch.nn.Module, folder: Path) -> bool:
     expected = load_file(folder / "model.safetensors")
     state = loaded.state_dict()
     return state.keys() == expected.keys() and all(torch.equal(state[key], value) for key, value in expected.items())
+
+
+def test_short_names_are_not_empty() -> None:
+    assert short_names(["a/b/c", "a/d/c"]) == {"a/b/c": "b/c", "a/d/c": "d/c"}
+    assert short_names(["alexnet", "."]) == {"alexnet": "alexnet", ".": "."}
 
 
 def test_a_registered_name() -> None:

@@ -149,6 +149,8 @@ def check_comparable(
     free: Collection[str] = (),
     of_model: Collection[str] = (),
     of_cell: Collection[str] = (),
+    argument: str = "output_dir",
+    advice: str = "Give the folder of one of them, or each run an --output-dir of its own.",
 ) -> None:
     """Refuse trials that were run with different settings, or that are the same trial of two runs.
 
@@ -157,6 +159,8 @@ def check_comparable(
         free: Settings that may differ anywhere.
         of_model: Settings that may differ between base networks.
         of_cell: Settings that may differ between base networks and between data sets, but for held-out trials.
+        argument: What a message says must hold them.
+        advice: How it ends.
 
     Raises:
         ValueError: If two do not belong in one table.
@@ -183,6 +187,5 @@ def check_comparable(
             if value != expected:
                 what = "of the same name" if name == record.folder else f"with another {name}"
                 raise ValueError(
-                    f"`output_dir` must hold the trials of one benchmark, got {other} and {path} {what}. "
-                    "Give the folder of one of them, or each run an --output-dir of its own."
+                    f"`{argument}` must hold the trials of one benchmark, got {other} and {path} {what}. {advice}"
                 )

@@ -129,7 +129,7 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     for parts in range(1, 1 + max((len(Path(name).parts) for name in names), default=0)):
         short = {name: "/".join(Path(name).parts[-parts:]) for name in names}
-        if len({*short.values()}) == len(names):
+        if len({*short.values()}) == len(names) and all(short.values()):
             return short
     return {name: name for name in names}
 

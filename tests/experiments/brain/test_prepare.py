@@ -1,5 +1,6 @@
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from timm_lp.experiments.brain import cli
+from timm_lp.experiments.brain.nwb import _read_events
 from timm_lp.experiments.brain.prepare import Prepared, prepare
 from timm_lp.experiments.brain.recordings import Selection
 from timm_lp.experiments.brain.responses import read_responses
@@ -161,6 +163,14 @@ def test_refuses_other_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must hold NWB files of the Allen Brain Observatory, got .*500\.nwb: "):
         _prepare(tmp_path)
     record(tmp_path, 500)
+    path = tmp_path / "events" / "500_events.npz"
+    content = bytearray(path.read_bytes())
+    for place in range(0, len(content), 3):  # wherever a byte is damaged
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with suppress(ValueError):
+            _read_events(path)
     (tmp_path / "events" / "500_events.npz").write_text("text")
     with pytest.raises(ValueError, match=r"`--events` must be an \.npz with an array `ev`, got .*500_events\.npz"):
         _prepare(tmp_path)

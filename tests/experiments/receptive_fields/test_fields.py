@@ -62,6 +62,7 @@ def test_reads_neurons_and_other_columns_in_any_order(tmp_path: Path) -> None:
         ("group,x,y\n", r"`--offsets` must hold offsets, got .*offsets\.csv without any\. Give a line"),
         ("group,x,y\nV1,1,far\n", r"must have finite numbers as x and y, got '1' and 'far' in line 2 of .*Leave out"),
         ("group,x,y\nV1,1,nan\n", r"must have finite numbers as x and y, got '1' and 'nan'"),
+        ("group, x, y\n\n\nV1,1,2\nV1,1,far\n", r"got '1' and 'far' in line 5 of"),
         ("group,x,y\nV1,1\n", r"must have finite numbers as x and y, got '1' and None in line 2"),
         ("group,x,y\nV1,1,2\n", r"`--offsets` must hold at least 10 synapses for each neuron, got 1 for 'V1' in"),
         ("group,x,y,neuron\n" + ROWS.replace("\n", ",a\n") + "V1,1,2,b\n", "got 1 for 'V1, b' in"),

@@ -89,6 +89,8 @@ def test_the_tables() -> None:
     assert rows["flat"][4] == "-"
     assert "Welch" in table
     assert "## Comparisons" not in to_markdown(_fits("a"), synthetic=False)
+    flat = FieldFit("one", "flat", 100, 40.0, True, np.eye(2), 12.3, math.inf)
+    assert "| 3.00 to > 12.3 |" in " ".join(to_markdown([*_fits("one"), flat], synthetic=False).split())
 
 
 def test_an_exponent_at_a_bound_is_shown_as_one() -> None:

@@ -79,7 +79,7 @@ def test_the_same_trial_of_two_runs_and_other_settings_are_refused(make_trial: M
     make_trial(tmp_path / "a", "base", 1)
     make_trial(tmp_path / "b", "base", 1)
     make_trial(tmp_path / "c", "base", 2, settings={"epochs": 7})
-    with pytest.raises(ValueError, match=r"must hold the trials of one benchmark, .* of the same name"):
+    with pytest.raises(ValueError, match=r"`NETWORK` must hold the trials of one benchmark, .* the same name\. Test"):
         _describe(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ValueError, match=r"must hold the trials of one benchmark, .* with another resnet18: epochs"):
         _describe(tmp_path / "a", tmp_path / "c")

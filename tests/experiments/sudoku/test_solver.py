@@ -39,6 +39,8 @@ def test_a_puzzle_may_be_typed_in_one_or_nine_pieces_or_come_from_a_file(
     board.write_text("\n".join(LINES))
     assert _boards(LINES, untrained, capsys) == expected
     assert _boards([str(board)], untrained, capsys) == expected
+    board.write_text("\ufeff" + PUZZLE)
+    assert _boards([str(board)], untrained, capsys) == expected
     for arguments in ([], ["-"]):
         monkeypatch.setattr("sys.stdin", io.StringIO(PUZZLE.replace("0", ".") + "\n"))
         assert _boards(arguments, untrained, capsys) == expected

@@ -21,7 +21,7 @@ from .flags import COMMANDS, Mmv1Settings, PrepareSettings, RsaSettings, parse_a
 from .networks import networks_of
 from .plot import plot_best, plot_layers
 from .recordings import Selection
-from .report import difference_rows, title_of, to_csv, to_markdown, to_table
+from .report import difference_rows, to_csv, to_markdown, to_table
 from .responses import Responses, read_responses, write_responses
 from .stimuli import read_images
 from .synthetic import synthetic_cortex
@@ -98,7 +98,7 @@ def _mmv1(options: Mmv1Settings) -> None:
     require_packages(COMMANDS["mmv1"].program, "brain", ["accelerate"])
     from ..accelerator import create_accelerator
     from .mmv1.benchmark import run_benchmark
-    from .mmv1.data import read_mouse
+    from .mmv1.data import check_files, read_mouse
     from .mmv1.network import BEHAVIOUR, check_variant
     from .mmv1.synthetic import SETTINGS, synthetic_mouse
     from .mmv1.training import Settings
@@ -110,7 +110,10 @@ def _mmv1(options: Mmv1Settings) -> None:
     if options.data is None:
         mice, source = map(synthetic_mouse, range(_SYNTHETIC_MICE)), "made up by timm-lp"
     else:
-        mice, source = map(read_mouse, _folders(options.data, options.mice)), "Xu et al. (2024), OSF MSP3A"
+        folders = _folders(options.data, options.mice)
+        for folder in folders:
+            check_files(folder)
+        mice, source = map(read_mouse, folders), "Xu et al. (2024), OSF MSP3A"
     accelerator = create_accelerator(mixed_precision=None, cpu_threads=None)
     variants = list(dict.fromkeys([BEHAVIOUR, *options.variants]))
     data = ["--synthetic"] if options.synthetic else ["--data", str(options.data)]
@@ -153,8 +156,7 @@ def _save_predictions(records: Sequence[TrialRecord], source: str, folder: Path)
 def _save(analysis: Analysis, folder: Path) -> None:
     """Write the results of an analysis, and print its tables."""
     differences, rows = difference_rows(analysis), result_rows(analysis)
-    title = f"Similarity with {title_of(analysis.responses)}"
-    pictures = {"results.png": partial(plot_best, rows, title=title), "layers.png": partial(plot_layers, analysis)}
+    pictures = {"results.png": partial(plot_best, analysis), "layers.png": partial(plot_layers, analysis)}
     _write(to_markdown(analysis), rows, differences, pictures, folder)
     if not differences:
         (folder / "differences.csv").unlink(missing_ok=True)  # an earlier run's

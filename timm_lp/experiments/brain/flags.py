@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...command import NETWORK_FORMS, CommandLine, parse_subcommand
-from ...settings import TINY, Settings, setting
+from ...settings import SEEDS, TINY, Settings, check_lists, setting
 from .recordings import AREAS, CRE_LINES, DEPTH, WINDOW
 
 PROGRAM = "timm-lp brain"
@@ -27,16 +27,20 @@ class RsaSettings(Settings):
     )
     models: list[str] = setting([], NETWORK_FORMS, metavar="NETWORK")
     untrained: list[str] = setting([], "such networks, but with random weights", metavar="NETWORK")
-    seeds: list[int] = setting([0], "of random weights, not of trials", int)
+    seeds: list[int] = setting([0], "of random weights, not of trials", int, SEEDS)
     layers: list[str] = setting([], "modules to compare; every convolution if not given")
     areas: list[str] = setting([], "areas to compare with; all if not given")
     image_size: int | None = setting(None, "pixels of the networks' input; their own if not given", int, (1, inf))
     resamples: int = setting(500, "samples of the images, for intervals", limits=(1, inf))
     splits: int = setting(50, "divisions of the images into halves", limits=(1, inf))
     permutations: int = setting(100, "shuffled orders of the images", limits=(1, inf))
-    seed: int = setting(0, "of samples, divisions and orders")
+    seed: int = setting(0, "of samples, divisions and orders", limits=SEEDS)
     device: str = setting("cpu", "where it runs", choices=("cpu", "cuda"))
     output_dir: Path = setting(Path("output/brain/rsa"), "where the results go")
+
+    def check_together(self) -> None:
+        """Refuse what no run could use."""
+        check_lists(self, "seeds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ class Mmv1Settings(Settings):
     synthetic: bool = setting(False, "made-up mice and small networks, to see it run")
     mice: list[str] = setting([], "folders to take; all if not given")
     variants: list[str] = setting(_TABLE_5, "conversions of the network, beside the one that sees no video")
-    seeds: list[int] = setting([0], "one trial of each variant for each seed", int)
+    seeds: list[int] = setting([0], "one trial of each variant for each seed", int, SEEDS)
     frames: int | None = setting(None, "bins that the network sees (default: 4)", int, (1, inf))
     epochs: int | None = setting(None, "at most (default: 50)", int, (1, inf))
     batch_size: int | None = setting(None, "windows, over all processes (default: 256)", int, (1, inf))
@@ -72,6 +76,7 @@ class Mmv1Settings(Settings):
 
     def check_together(self) -> None:
         """Refuse what no run could use."""
+        check_lists(self, "variants", "seeds")
         if self.synthetic == bool(self.data):
             raise ValueError("either `--data` or `--synthetic` must be given.")
         if self.synthetic and self.mice:

@@ -4,13 +4,13 @@ import logging
 import re
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from .recordings import Recording
+from .responses import UNREADABLE
 
 _PLANE = "general/optophysiology/imaging_plane_1"
 _PIPELINE = "processing/brain_observatory_pipeline"
@@ -147,7 +147,7 @@ def _read_events(path: Path) -> NDArray[Any]:
     try:
         with path.open("rb") as stream:  # numpy leaves a broken file open
             events = np.load(stream, allow_pickle=False)["ev"]
-    except (ValueError, LookupError, EOFError, BadZipFile) as error:
+    except (LookupError, *UNREADABLE) as error:
         raise ValueError(f"`--events` must be an .npz with an array `ev`, got {path}: {error}") from error
     if events.ndim != 2 or events.dtype.kind not in "fiu":
         raise ValueError(

@@ -1,6 +1,5 @@
 """The pictures of an analysis: the best layer of each area, and tau by depth (Figure 11)."""
 
-from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
@@ -26,41 +25,37 @@ _STYLES: tuple[dict[str, Any], ...] = (
 _CHANCE = "#dddddd"
 
 
-def plot_best(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
+def plot_best(analysis: Analysis, path: Path) -> None:
     """Draw the tau of each area's best layer for each network, with its interval over samples of the images.
 
     Args:
-        rows: As `result_rows` returns them; seeds of a network are averaged.
+        analysis: What to draw; seeds of a network are averaged.
         path: Where to write it; the ending chooses the format.
-        title: What stands above.
 
     Raises:
         ImportError: If matplotlib is not installed.
     """
     from matplotlib.figure import Figure
 
-    best = [row for row in rows if row["best_of_area"]]
-    areas, groups = (list(dict.fromkeys(row[name] for row in best)) for name in ("area", "group"))
+    groups = analysis.groups
+    areas = groups[0].areas
     figure = Figure(figsize=(PICTURE_WIDTH, 1.4 + (0.3 + 0.16 * len(groups)) * len(areas)), layout="constrained")
     axes = figure.subplots()
-    networks = [row["null"] for row in best if not row["baseline"]]
-    axes.axvspan(0, fmean(networks), color=_CHANCE, linewidth=0, label="chance (95 %)")
+    chance = fmean(group.chance()[0] for group in groups if not group.baseline)
+    axes.axvspan(0, chance, color=_CHANCE, linewidth=0, label="chance (95 %)")
     for number, (group, style) in enumerate(zip(groups, cycle(_STYLES), strict=False)):
-        offset = 0.7 * ((number + 0.5) / len(groups) - 0.5)
-        for place, area in enumerate(areas):
-            seeds = [row for row in best if (row["group"], row["area"]) == (group, area)]
-            tau, low, high = (fmean(row[name] for row in seeds) for name in ("tau", "low", "high"))
-            axes.plot([low, high], [place + offset] * 2, color=style["color"], linewidth=1.6)
-            label = group if place == 0 else None
-            axes.plot(tau, place + offset, style["marker"], color=style["color"], markersize=5, label=label)
+        places = np.arange(len(areas)) + 0.7 * ((number + 0.5) / len(groups) - 0.5)
+        low, high = group.interval
+        axes.hlines(places, low, high, color=style["color"], linewidth=1.6)
+        taus = group.best_taus.mean(axis=0)
+        axes.plot(taus, places, style["marker"], color=style["color"], markersize=5, label=group.name)
     axes.set_yticks(range(len(areas)), areas)
     axes.set_ylim(len(areas) - 0.5, -0.5)
     axes.set_xlabel("Kendall's tau of the best layer, 95 % over images")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", frameon=False)
-    if title:
-        figure.suptitle(fill(title, PICTURE_LETTERS), fontsize=11)
+    figure.suptitle(_heading(analysis), fontsize=11)
     write_figure(path, figure)
 
 
@@ -95,8 +90,12 @@ def plot_layers(analysis: Analysis, path: Path) -> None:
     panels[-1].set_xlabel("layer")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
-    figure.suptitle(fill(f"Similarity with {title_of(analysis.responses)}", PICTURE_LETTERS), fontsize=11)
+    figure.suptitle(_heading(analysis), fontsize=11)
     write_figure(path, figure)
+
+
+def _heading(analysis: Analysis) -> str:
+    return fill(f"Similarity with {title_of(analysis.responses)}", PICTURE_LETTERS)
 
 
 def _title(group: Group) -> str:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from ...files import failures_name
 
 MIN_IMAGES = 8
+# What numpy raises of damaged archives.
+UNREADABLE = (ValueError, EOFError, OSError, RuntimeError, BadZipFile, TokenError, zlib.error)
 
 _RSM, _RESPONSES, _MOUSE = "rsm_", "responses_", "mouse_"
 _ABOUT = {"source": str, "centred": bool, "synthetic": bool}
@@ -179,7 +182,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         try:
             file = np.load(stream, allow_pickle=False)
             arrays = {name: file[name] for name in file.files}
-        except (ValueError, EOFError, OSError, BadZipFile, zlib.error) as error:
+        except UNREADABLE as error:
             what = "holds objects" if "allow_pickle" in str(error) else f"is damaged ({error})"
             raise _no_npz(path, f", which {what}") from error
     others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]

@@ -173,8 +173,8 @@ def read_fields(path: Path, tap: tuple[float, float] | None = None) -> list[Fiel
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows = [(reader.line_num, row) for row in reader]
             columns = reader.fieldnames or ()
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"`--offsets` must be a CSV file in UTF-8, got {path}: {error}. Save it as such.") from error
@@ -185,7 +185,7 @@ def read_fields(path: Path, tap: tuple[float, float] | None = None) -> list[Fiel
             "Name them in its first line."
         )
     units: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         unit = (row["group"] or "").strip(), (row.get("neuron") or "").strip()
         units.setdefault(unit, []).append(_offset(row, line, path))
     if not units:

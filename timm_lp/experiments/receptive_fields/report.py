@@ -126,10 +126,15 @@ _COMPARISON_NOTE = (
 def exponent_text(fit: FieldFit) -> str:
     """Return the exponent of a fit, or its bound where the field is flat or peaks too much for the search."""
     if fit.is_flat:
-        return f"> {_short(P_MAX if fit.low is None else fit.low)}"
+        return f"> {_short(_bound(fit))}"
     if fit.p <= P_MIN * (1 + 1e-6):
         return f"< {_short(P_MIN if fit.high is None else fit.high)}"
     return f"{fit.p:.2f}"
+
+
+def _bound(fit: FieldFit) -> float:
+    """Return what the exponent of a flat field is above."""
+    return P_MAX if fit.low is None else fit.low
 
 
 def _group(name: str, fits: list[FieldFit], inverse: list[float]) -> dict[str, Any]:
@@ -164,12 +169,11 @@ def _group_line(name: str, fits: list[FieldFit], inverse: list[float]) -> list[s
 
 def _range_text(fits: list[FieldFit]) -> str:
     """Return the least and the largest exponent of a group, where a flat field has none."""
-    least = min(fit.p for fit in fits)
-    if all(fit.is_flat for fit in fits):
-        return f"> {_short(least)}"
-    if any(fit.is_flat for fit in fits):
-        return f"{_short(least)} to > {_short(max(fit.p for fit in fits))}"
-    return f"{_short(least)} to {_short(max(fit.p for fit in fits))}"
+    flat = [_bound(fit) for fit in fits if fit.is_flat]
+    others = [fit.p for fit in fits if not fit.is_flat]
+    if not others:
+        return f"> {_short(min(flat))}"
+    return f"{_short(min(others))} to {f'> {_short(max(flat))}' if flat else _short(max(others))}"
 
 
 def _interval_text(ends: tuple[float, float] | None) -> str:

@@ -100,7 +100,13 @@ def _check_together(subjects: Sequence[Subject]) -> None:
                 f"`networks` must be trials of one data set, got {first_path.parent} of {first.dataset.name} and "
                 f"{path.parent} of {record.dataset.name} with other images or classes. Test each data set by itself."
             )
-    check_comparable(records, free=_FREE, of_model={name for record in records.values() for name in record.settings})
+    check_comparable(
+        records,
+        free=_FREE,
+        of_model={name for record in records.values() for name in record.settings},
+        argument="NETWORK",
+        advice="Test each run by itself.",
+    )
 
 
 def _described(subject: Subject) -> Candidate:

@@ -43,7 +43,7 @@ def _texts(arguments: Sequence[str]) -> Iterator[str]:
         if argument == "-":
             yield from _texts_in(sys.stdin.read())
         elif os.path.isfile(argument):  # unlike Path.is_file, it takes a puzzle, which may be too long for a name
-            yield from _texts_in(Path(argument).read_text(encoding="utf-8", errors="replace"))
+            yield from _texts_in(Path(argument).read_text(encoding="utf-8-sig", errors="replace"))
         elif re.search(r"[A-Za-z/]", argument):
             raise ValueError(f"`PUZZLE` must be 81 cells or a file, got {argument!r}. There is no such file.")
         else:

@@ -17,6 +17,7 @@ from timm_lp.experiments.brain.mmv1.data import Mouse
 from timm_lp.experiments.brain.mmv1.report import by_mouse, plot, result_rows, to_markdown
 from timm_lp.experiments.brain.mmv1.synthetic import synthetic_mouse
 from timm_lp.experiments.brain.mmv1.training import Settings
+from timm_lp.trials.folder import read_records
 from timm_lp.trials.record import TrialRecord
 
 from ....trials.records import record
@@ -133,16 +134,22 @@ def test_the_command_compares_variants_on_synthetic_mice(
 
 def test_the_command_reads_a_copy_of_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
-    for mouse in ("m1", "m2"):
+    for mouse in ("m1", "m 2"):
         (tmp_path / "data" / mouse).mkdir(parents=True)
         for split in ("train", "test"):
             for name, array in arrays(vid_mean=rng.random((24, 43, 43))).items():
                 np.save(tmp_path / "data" / mouse / f"{split}_{name}_seg_0.npy", array)
     arguments = ["mmv1", "--data", str(tmp_path / "data"), "--variants", "behaviour", "--epochs", "1"]
-    cli.main([*arguments, "--mice", "m2", "--output-dir", str(tmp_path / "out")])
+    cli.main([*arguments, "--mice", "m 2", "--output-dir", str(tmp_path / "out")])
     assert "Source: Xu et al. (2024), OSF MSP3A." in capsys.readouterr().out
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert (row["mouse"], row["variant"], row["synthetic"]) == ("m2", "behaviour", False)
+    assert (row["mouse"], row["variant"], row["synthetic"]) == ("m 2", "behaviour", False)
+    (record,) = read_records(tmp_path / "out").values()
+    assert "--mice 'm 2' --variants behaviour" in record.command
+    (tmp_path / "data" / "m1" / "train_phi_seg_0.npy").unlink()
+    with pytest.raises(SystemExit, match=r"`--data` must hold all arrays .*m1 without train_phi_seg_0\.npy"):
+        cli.main([*arguments, "--output-dir", str(tmp_path / "both")])
+    assert not (tmp_path / "both").exists(), "before the first mouse is read"
     with pytest.raises(SystemExit, match=r"`--data` must hold a folder for each mouse, got .*data without m3\."):
         cli.main([*arguments, "--mice", "m3", "--output-dir", str(tmp_path / "out")])
 
@@ -154,6 +161,8 @@ def test_the_command_reads_a_copy_of_the_data(tmp_path: Path, capsys: pytest.Cap
         (["--data", "x", "--synthetic"], "either `--data` or `--synthetic` must be given"),
         (["--synthetic", "--variants", "lp3"], "`--variants` must be of base, behaviour, large, lp2"),
         (["--synthetic", "--epochs", "0"], "`epochs` must be at least 1, got 0"),
+        (["--synthetic", "--seeds", "0", "0", "1"], "`seeds` must name at least one, and none twice, got [0, 0, 1]"),
+        (["--synthetic", "--seeds", "-1"], "`seeds` must be between 0 and"),
     ],
 )
 def test_bad_arguments_are_one_line(

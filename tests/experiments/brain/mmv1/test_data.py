@@ -120,6 +120,10 @@ def test_refuses_folders_without_all_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must hold folders with train_nsp_seg_0\.npy and so on, got none in"):
         read_mouse(tmp_path)
     folder = write_mouse(tmp_path / "m")
+    for content in (b"", b"junk"):
+        (folder / "test_phi_seg_1.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"`--data` must hold arrays without objects, got .*test_phi_seg_1\.npy: "):
+            read_mouse(folder)
     (folder / "test_phi_seg_1.npy").unlink()
     with pytest.raises(ValueError, match=r"all arrays of a segment, got .*m without test_phi_seg_1\.npy\."):
         read_mouse(folder)

@@ -1,5 +1,6 @@
 """All trials of Table 5, mouse by mouse, each in a folder of its own, so that an interrupted run goes on."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -78,7 +79,7 @@ def _record(
 ) -> TrialRecord:
     flags = {"variants": variant, "seeds": seed, **{name: settings[name] for name in _FLAGS}}
     flags = flags if settings["synthetic"] else {"mice": mouse.name, **flags}
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in flags.items()]
+    words = shlex.join(word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value)))
     return TrialRecord(
         folder=trial_folder(mouse.name, _MODEL, variant, seed),
         dataset=DataInfo(mouse.name, mouse.name),
@@ -91,7 +92,7 @@ def _record(
         shots=None,
         held_out=False,
         settings=settings,
-        command=" ".join([command, *words]),
+        command=f"{command} {words}",
         machine=machine_of(accelerator),
         versions=versions_of("torch", "accelerate", "numpy"),
         start=Start("random"),

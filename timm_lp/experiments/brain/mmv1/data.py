@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -139,6 +139,16 @@ def read_mouse(folder: Path) -> Mouse:
     return mouse_of(folder.name, _read_split(folder, "train"), _read_split(folder, "test"))
 
 
+def check_files(folder: Path) -> None:
+    """Refuse a folder that lacks files of the published layout; none is read.
+
+    Raises:
+        ValueError: If it does.
+    """
+    for split in get_args(Split):
+        _files_of_segments(folder, split)
+
+
 def behaviour_features(variables: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the six variables, the changes of all but the speed, and the products of each two of these eleven.
 
@@ -156,17 +166,27 @@ def behaviour_features(variables: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _read_split(folder: Path, split: Split) -> list[dict[str, NDArray[Any]]]:
+    return [{name: _read_array(path) for name, path in paths.items()} for paths in _files_of_segments(folder, split)]
+
+
+def _files_of_segments(folder: Path, split: Split) -> list[dict[str, Path]]:
     numbers = sorted(int(path.stem.rpartition("_")[2]) for path in folder.glob(f"{split}_nsp_seg_*.npy"))
     if not numbers:
         raise ValueError(f"`--data` must hold folders with {split}_nsp_seg_0.npy and so on, got none in {folder}.")
-    segments = []
-    for number in numbers:
-        paths = {name: folder / f"{split}_{name}_seg_{number}.npy" for name in ("nsp", "vid_mean", *VARIABLES)}
-        missing = [path.name for path in paths.values() if not path.is_file()]
-        if missing:
-            raise ValueError(f"`--data` must hold all arrays of a segment, got {folder} without {', '.join(missing)}.")
-        segments.append({name: np.load(path, allow_pickle=False) for name, path in paths.items()})
+    segments = [
+        {name: folder / f"{split}_{name}_seg_{number}.npy" for name in ("nsp", "vid_mean", *VARIABLES)}
+        for number in numbers
+    ]
+    if missing := [path.name for paths in segments for path in paths.values() if not path.is_file()]:
+        raise ValueError(f"`--data` must hold all arrays of a segment, got {folder} without {', '.join(missing)}.")
     return segments
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"`--data` must hold arrays without objects, got {path}: {error}. Unpack it again.") from error
 
 
 def _check(name: str, arrays: dict[str, NDArray[Any]], neurons: int) -> None:

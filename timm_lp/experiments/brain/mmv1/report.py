@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 
 from ....files import PICTURE_WIDTH, write_figure
 from ....models.variants import BASE
-from ....reporting import markdown_rows
+from ....reporting import markdown_rows, number, p_value
 from ....trials.record import TrialRecord
 from ....trials.statistics import holm
 from .network import BEHAVIOUR
@@ -115,13 +115,13 @@ def _table(records: Sequence[TrialRecord]) -> str:
     header = ["variant", "cc", "MSE", "raw cc", f"against {BASE}", "p"]
     lines = []
     for variant in tables["cc"]:
-        difference, p_value = against.get(variant, (None, None))
+        difference, p = against.get(variant, (None, None))
         lines.append(
             [
                 variant,
                 *(_spread(tables[metric][variant], spec) for metric, spec in _SPECS.items()),
-                "-" if difference is None else f"{difference:+.3f}",
-                "-" if p_value is None else f"{p_value:.3f}",
+                number(difference, "+.3f"),
+                p_value(p),
             ]
         )
     return markdown_rows(header, lines)
