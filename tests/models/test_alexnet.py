@@ -101,3 +101,10 @@ def test_pruning_can_keep_the_head(alexnet: nn.Module) -> None:
         expected = alexnet(x)
         alexnet.prune_intermediate_layers([1, 3], prune_head=False)
         assert torch.equal(alexnet(x), expected)
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "replknet31"])
+def test_a_new_classifier_is_of_the_networks_type(arch: str, narrow_classics: None) -> None:
+    network = create(arch, num_classes=0).bfloat16()
+    network.reset_classifier(5)
+    assert network.get_classifier().weight.dtype == torch.bfloat16

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from timm.layers import ClassifierHead
 from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices
-from timm.models.vgg import ConvMlp
+from timm.models.vgg import VGG, ConvMlp
 from torch import Tensor, nn
 
 from .checkpoint import rename_linear_classifier
@@ -21,8 +20,8 @@ _NUM_FEATURES = 256
 _HIDDEN_SIZE = 4096
 
 
-class AlexNet(nn.Module):
-    """AlexNet with timm's model interface.
+class AlexNet(VGG):
+    """AlexNet with timm's model interface, that of its VGG with other layers.
 
     Args:
         num_classes: Number of classes, 0 for no classifier.
@@ -33,8 +32,6 @@ class AlexNet(nn.Module):
         dtype: As in `nn.Module`.
     """
 
-    feature_info: list[dict[str, Any]]
-
     def __init__(
         self,
         num_classes: int = 1000,
@@ -44,7 +41,7 @@ class AlexNet(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         dd = {"device": device, "dtype": dtype}
         self.num_classes = num_classes
         self.in_chans = in_chans
@@ -66,101 +63,35 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(kernel_size=3, stride=2),
         )
+        self.feature_ends = [1, 4, 11, 12]
         self.feature_info = [
-            {"num_chs": 64, "reduction": 4, "module": "features.1"},
-            {"num_chs": 192, "reduction": 8, "module": "features.4"},
-            {"num_chs": 256, "reduction": 16, "module": "features.11"},
-            {"num_chs": 256, "reduction": 32, "module": "features.12"},
+            {"num_chs": channels, "reduction": reduction, "module": f"features.{end}"}
+            for end, channels, reduction in zip(self.feature_ends, (64, 192, 256, 256), (4, 8, 16, 32), strict=True)
         ]
-        self.pre_logits: nn.Module = ConvMlp(_NUM_FEATURES, _HIDDEN_SIZE, kernel_size=6, drop_rate=drop_rate, **dd)
+        self.pre_logits = ConvMlp(_NUM_FEATURES, _HIDDEN_SIZE, kernel_size=6, drop_rate=drop_rate, **dd)
         self.head = ClassifierHead(_HIDDEN_SIZE, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
-
-    @property
-    @torch.jit.unused
-    def head_hidden_size(self) -> int:
-        """Number of features that the classifier sees."""
-        return self.head.in_features * self.head.global_pool.feat_mult()
-
-    @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Return the patterns by which timm groups parameters, for layer decay."""
-        return {"stem": r"^features\.0", "blocks": r"^features\.(\d+)"}
+        self.head_hidden_size = self.head.num_features
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade computation for memory: keep only the input of the features for the backward pass."""
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier."""
-        return self.head.fc
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one for `num_classes` classes."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return the outputs of the layers that `feature_info` names.
-
-        Args:
-            x: Images, shape `(N, C, H, W)`.
-            indices: Which of them: the last n, or those in the list, or all.
-            norm: Has no effect; there is no final norm.
-            stop_early: Stop after the last one that was asked for.
-            output_fmt: `"NCHW"`.
-            intermediates_only: Return the list alone.
+    def forward_intermediates(self, x: Tensor, *args: Any, output_fmt: str = "NCHW", **kwargs: Any) -> Any:
+        """Return the outputs of the layers that `feature_info` names, as timm's VGG does.
 
         Raises:
             ValueError: If `output_fmt` is not `"NCHW"`.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"`output_fmt` must be 'NCHW', got {output_fmt!r}.")
-        take_indices, max_index = feature_take_indices(len(self.feature_info), indices)
-        ends = [int(info["module"].split(".")[1]) for info in self.feature_info]
-        intermediates = []
-        for index, layer in enumerate(self.features[: ends[max_index] + 1] if stop_early else self.features):
-            x = layer(x)
-            if index in ends and ends.index(index) in take_indices:
-                intermediates.append(x)
-        return intermediates if intermediates_only else (x, intermediates)
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop the layers behind the last one of `indices`, and return the indices that are kept."""
-        take_indices, max_index = feature_take_indices(len(self.feature_info), indices)
-        info = self.feature_info[max_index]
-        self.features = self.features[: int(info["module"].split(".")[1]) + 1]
-        self.num_features = info["num_chs"]
-        if prune_head or max_index < len(self.feature_info) - 1:
-            self.pre_logits = nn.Identity()
-            self.head.in_features = self.num_features
-            self.reset_classifier(0, "")
-        return take_indices
+        return super().forward_intermediates(x, *args, **kwargs)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the features of images `(N, C, H, W)`, shape `(N, 256, H / 32, W / 32)`."""
         if self.grad_checkpointing and not torch.jit.is_scripting():
             return checkpoint(self.features, x)
         return self.features(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of features, or what the last linear layer sees."""
-        return self.head(self.pre_logits(x), pre_logits=pre_logits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of images `(N, C, H, W)`, shape `(N, num_classes)`."""
-        return self.forward_head(self.forward_features(x))
 
 
 def rename_torchvision(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
