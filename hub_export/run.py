@@ -5,10 +5,10 @@ from hashlib import sha256
 from pathlib import Path
 from re import sub
 
-from timm_lp.models.variants import variant_order
 from timm_lp.trials.folder import read_records
 from timm_lp.trials.networks import find_networks
 from timm_lp.trials.record import TrialRecord
+from timm_lp.variants import variant_order
 
 from .cards.benchmark import kind_of, note_of, several
 from .cards.records import publishable

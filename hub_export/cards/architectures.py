@@ -21,7 +21,7 @@ from timm_lp.layers import LpConv2d
 from timm_lp.models import ARCHITECTURES
 from timm_lp.models.complexity import count_macs, count_parameters
 from timm_lp.models.small_stem import SMALL_STEMS
-from timm_lp.models.variants import BASE, VARIANTS
+from timm_lp.variants import BASE, VARIANTS
 
 from .templates import BASE_SUMMARY, TAG, architecture_facts, by, giga, render, table
 

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from huggingface_hub import EvalResult
 from timm.models import split_model_name_tag
 
-from timm_lp.models.variants import BASE, PAPER, REINIT, with_layers
 from timm_lp.module_path import is_module_path, name_of
 from timm_lp.start import Start
 from timm_lp.trials.record import TrialRecord
 from timm_lp.trials.summary import command_of, ended_well, summarize, summarize_trial, tested_groups
+from timm_lp.variants import BASE, PAPER, REINIT, with_layers
 
 from .templates import ModelName
 

@@ -7,8 +7,8 @@ from typing import Any
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from timm_lp.models.variants import PAPER, REINIT, variant_prefix
 from timm_lp.start import Start, pretrained_start
+from timm_lp.variants import PAPER, REINIT, variant_prefix
 
 from .templates import one_line
 

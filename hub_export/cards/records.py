@@ -10,12 +10,12 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from timm_lp.files import TRIAL_FILE, parse_json
-from timm_lp.models.variants import BASE
 from timm_lp.reporting import listed
 from timm_lp.start import Start
 from timm_lp.trials.folder import read_records
 from timm_lp.trials.record import DataInfo, TrialRecord, as_json, read_record, variant_folder
 from timm_lp.trials.summary import shown_with, tested_groups
+from timm_lp.variants import BASE
 
 from .evaluation import Trials
 from .templates import one_line, table

@@ -25,9 +25,9 @@ from timm_lp.masks.statistics import (
 )
 from timm_lp.models.complexity import count_macs, count_parameters, to_meta
 from timm_lp.models.user_networks import path_of
-from timm_lp.models.variants import BASE
 from timm_lp.start import forbids_commerce
 from timm_lp.trials.record import TrialRecord
+from timm_lp.variants import BASE
 
 from .evaluation import Evaluation, Trials
 from .provenance import BaseWeights, base_text, licence_text

@@ -14,8 +14,9 @@ from timm.models import is_model, model_entrypoint
 from timm_lp.models import ARCHITECTURES
 from timm_lp.models.architectures import Architecture
 from timm_lp.models.user_networks import path_of
-from timm_lp.models.variants import VARIANTS, split_name
+from timm_lp.models.variants import split_name
 from timm_lp.reporting import markdown_rows
+from timm_lp.variants import VARIANTS
 
 BASE_SUMMARY = "the network as it is"
 TAG = "lp-convolution"  # of all cards

@@ -1,6 +1,7 @@
 import pytest
 
-from timm_lp.models.variants import VARIANTS, NamedVariant, parse_variant, variant_order, variant_prefix
+from timm_lp.models.variants import NamedVariant, parse_variant
+from timm_lp.variants import VARIANTS, variant_order, variant_prefix
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 from timm.models import register_notrace_module
 
 from ..layers import LpConv2d
+from ..variants import BASE, VARIANTS, variant_order
 from . import alexnet, replknet, small_stem
 from .lp_models import ARCHITECTURES
 from .user_networks import register_network
-from .variants import BASE, VARIANTS, parse_variant, variant_order
+from .variants import parse_variant
 
 __all__ = [
     "ARCHITECTURES",

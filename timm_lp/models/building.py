@@ -4,18 +4,17 @@ timm's entries end in `build_model_with_cfg`, which their modules import by name
 no form is asked for, in this thread, it is timm's.
 """
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from timm.models import build_model_with_cfg, get_pretrained_cfg, model_entrypoint
 from torch import nn
 
 from .checkpoint import RenameFn, StateDict, has_masks
+from .complexity import to_meta
 from .host import stand_in
 
 FilterFn = Callable[[Mapping[str, Any], nn.Module], StateDict]
@@ -106,7 +105,7 @@ def _build(model_cls: Callable[..., nn.Module], variant: str, *args: Any, **kwar
 
             network = adapt_model_from_file(network, variant)
         if kwargs.get("pretrained") and of_base is not None:
-            bases.append(_on_meta(network))
+            bases.append(to_meta(network))
         return form.change(network)
 
     def filter_fn(state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
@@ -135,14 +134,6 @@ def _is_of_form(state_dict: Mapping[str, Any], model: nn.Module) -> bool:
     return has_masks(state_dict) or (
         is_like and all(state_dict[key].shape[2:] == expected[key].shape[2:] for key in kernels)
     )
-
-
-def _on_meta(network: nn.Module) -> nn.Module:
-    """Return a network's twin without data, whose shapes tell a filter of timm's how to make weights fit."""
-    twins: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()}
-    for parameter in network.parameters():
-        twins[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
-    return copy.deepcopy(network, twins)
 
 
 def _filtered(filter_fn: Callable[..., Any], state_dict: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:

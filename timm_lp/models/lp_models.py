@@ -21,6 +21,7 @@ from ..convert import swap_convs
 from ..layers import crop_conv2d_to
 from ..merge import lp_merge
 from ..notes import filter_of_layers, read_conversion
+from ..variants import BASE, VARIANTS, Variant
 from ..weight_decay import spare_masks_from_weight_decay
 from .architectures import BASES, Architecture
 from .building import build_form
@@ -28,7 +29,7 @@ from .checkpoint import checkpoint_filter_fn
 from .names import register_when_asked
 from .saving import check_what_timm_saves
 from .small_stem import SMALL_STEMS
-from .variants import BASE, VARIANTS, Variant, split_name
+from .variants import split_name
 
 _PAPER = "Brain-inspired Lp-Convolution Benefits Large Kernels and Aligns Better with Visual Cortex"
 

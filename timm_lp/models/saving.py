@@ -15,8 +15,9 @@ from torch import nn
 
 from ..layers import LpConv2d
 from ..reporting import listed
+from ..variants import BASE
 from .host import FOLDER, stand_in
-from .variants import BASE, split_name
+from .variants import split_name
 
 _logger = logging.getLogger(__name__)
 

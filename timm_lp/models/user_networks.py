@@ -13,7 +13,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, r
 from torch import nn
 
 from ..module_path import import_path, is_module_path, name_of
-from .variants import BASE, split_name
+from ..variants import BASE
+from .variants import split_name
 
 _OF_TIMM = {"features_only", "out_indices", "feature_cls", *inspect.signature(build_model_with_cfg).parameters}
 

@@ -6,32 +6,7 @@ from typing import Any
 
 from timm.models import is_model, split_model_name_tag
 
-from ..variants import (
-    BASE,
-    PAPER,
-    REINIT,
-    VARIANTS,
-    Variant,
-    split_layers,
-    variant_order,
-    variant_prefix,
-    with_layers,
-)
-
-__all__ = [
-    "BASE",
-    "PAPER",
-    "REINIT",
-    "VARIANTS",
-    "NamedVariant",
-    "Variant",
-    "parse_variant",
-    "split_layers",
-    "split_name",
-    "variant_order",
-    "variant_prefix",
-    "with_layers",
-]
+from ..variants import BASE, PAPER, REINIT, VARIANTS, split_layers, variant_prefix, with_layers
 
 
 @dataclass(frozen=True)

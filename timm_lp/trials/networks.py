@@ -16,9 +16,10 @@ from ..models.loading import CONFIG_FILE, FOLDER, HUB, TORCH_WEIGHTS, WEIGHTS_FI
 from ..models.sudoku import ARCHITECTURE as SUDOKU
 from ..models.sudoku import load_sudoku
 from ..models.user_networks import registered_name, unknown_network
-from ..models.variants import BASE, split_name
+from ..models.variants import split_name
 from ..module_path import is_module_path
 from ..reporting import listed
+from ..variants import BASE
 from .folder import no_save_flag, read_records
 from .record import TrialRecord, read_record
 

@@ -20,8 +20,8 @@ from timm import list_models
 from timm_lp.experiments.classification.benchmark import Benchmark
 from timm_lp.experiments.classification.flags import DIGITS_RECIPE, parse_arguments
 from timm_lp.experiments.classification.networks import check_variant
-from timm_lp.models.variants import BASE, variant_order
 from timm_lp.trials.statistics import Measurement, Table, tabulate
+from timm_lp.variants import BASE, variant_order
 
 from ..images import make_parquet
 from ..measured import EXPERIMENTS, ROOT, numbers_after

@@ -16,12 +16,12 @@ from tqdm.auto import tqdm
 
 from ...files import TRIAL_FILE
 from ...models.small_stem import SMALL_STEMS
-from ...models.variants import BASE
 from ...start import forbids_commerce
 from ...trials.checkpoint import CHECKPOINT_FILE, CheckpointFile
 from ...trials.folder import check_writable, find_data, find_finished
 from ...trials.record import TrialRecord
 from ...trials.runner import OnProgress, Runner, Task
+from ...variants import BASE
 from ..accelerator import share
 from ..data.images import DataSet
 from ..data.loading import load_data

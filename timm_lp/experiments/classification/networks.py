@@ -14,8 +14,9 @@ from ...command import first_line
 from ...models.checkpoint import checkpoint_filter_fn, read_weights, without_prefix
 from ...models.loading import UnreachableError, check_reach, create_model
 from ...models.user_networks import registered_name
-from ...models.variants import BASE, NamedVariant, parse_variant
+from ...models.variants import NamedVariant, parse_variant
 from ...selection import NoSuchLayerError, feature_extractor_filter
+from ...variants import BASE
 from .config import FinetuneConfig
 from .optimizer import create_optimizer
 

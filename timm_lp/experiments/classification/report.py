@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, interval, number, write_page
 from ...trials import plots
 from ...trials.folder import check_comparable, read_records
@@ -13,6 +12,7 @@ from ...trials.plots import plot_table
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
+from ...variants import BASE, variant_order
 from ..data.images import FOLDS
 from ..data.presets import PRESETS
 

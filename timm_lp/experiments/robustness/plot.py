@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
-from ...models.variants import BASE
+from ...variants import BASE
 from ..data.corruptions.functions import is_common
 from ..data.corruptions.images import CorruptedSet
 from .scores import Scores, column

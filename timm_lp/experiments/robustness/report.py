@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ...models.variants import BASE
 from ...reporting import NOTHING, counted, csv_text, markdown_rows, mean_and_std
 from ...trials.statistics import Cell, Table
 from ...trials.tables import count_tests, difference_table
+from ...variants import BASE
 from ..data.corruptions import CLEAN
 from ..data.corruptions.functions import is_common
 from ..data.corruptions.images import CorruptedSet

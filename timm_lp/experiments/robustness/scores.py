@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ...models.variants import BASE, variant_order
 from ...trials.statistics import Measurement, Table, tabulate
+from ...variants import BASE, variant_order
 from ..data.corruptions import CLEAN
 from ..data.corruptions.functions import CORRUPTIONS, is_common
 from .measure import Result

@@ -7,7 +7,6 @@ from statistics import fmean
 
 from ...masks.networks import load_groups
 from ...masks.report import write_masks
-from ...models.variants import BASE, variant_order
 from ...reporting import counted, csv_text, number, write_page
 from ...trials import plots
 from ...trials.folder import check_comparable, read_records
@@ -16,6 +15,7 @@ from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
 from ...trials.summary import RESULTS_FILE, summarize
 from ...trials.tables import accuracy_table, count_tests, difference_table
+from ...variants import BASE, variant_order
 from .evaluation import STEPWISE
 
 _MEASURES = ("row", "column", "box", "sudoku", "number", "blank", "exact")

@@ -11,11 +11,11 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ....files import TRIAL_FILE
-from ....models.variants import BASE
 from ....start import Start
 from ....trials.folder import find_finished
 from ....trials.record import DataInfo, TrialRecord, trial_folder, versions_of
 from ....trials.runner import OnProgress, Runner, Task
+from ....variants import BASE
 from ...accelerator import machine_of, share
 from .data import Mouse
 from .training import Outcome, Settings, run_trial

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, softplus
 
 from ....convert import lp_convert
-from ....models.variants import BASE, PAPER, VARIANTS, variant_prefix
+from ....variants import BASE, PAPER, VARIANTS, variant_prefix
 from .data import EYE_AND_HEAD, NUM_FEATURES
 
 BEHAVIOUR = "behaviour"  # the variant that sees nothing, the baseline

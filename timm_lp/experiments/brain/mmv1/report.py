@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
 from ....files import PICTURE_WIDTH, write_figure
-from ....models.variants import BASE
 from ....reporting import markdown_rows, number, p_value
 from ....trials.record import TrialRecord
 from ....trials.statistics import holm
+from ....variants import BASE
 from .network import BEHAVIOUR
 
 _COLOR = "#3b6fb6"
