@@ -9,11 +9,11 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "timm_lp" / "experiments"
 
 
-def read_measured(package: str) -> tuple[dict[str, Any], list[list[str]]]:
-    """Return the contents of `measured/short_cifar100.json`, and the rows of the README's tables of it."""
+def read_measured(package: str, name: str = "short_cifar100", end: str = "\n\n![") -> tuple[Any, list[list[str]]]:
+    """Return the contents of a file in `measured`, and the rows of the README's tables of it, up to `end`."""
     folder = EXPERIMENTS / package
-    measured = json.loads((folder / "measured" / "short_cifar100.json").read_text())
-    text = (folder / "README.md").read_text().split("<!-- measured: short_cifar100 -->\n")[1].partition("\n\n![")[0]
+    measured = json.loads((folder / "measured" / f"{name}.json").read_text())
+    text = (folder / "README.md").read_text().split(f"<!-- measured: {name} -->\n")[1].partition(end)[0]
     rows = (row for row in text.splitlines() if row.startswith("|"))
     return measured, [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
 

@@ -67,3 +67,20 @@ def test_the_readmes_sentences_are_about_the_measured_figures() -> None:
         best = [max(layer["tau"] for layer in own if layer["seed"] == seed) for seed in (1, 2, 3)]
         maxima += [f"{fmean(best):.3f}", f"{stdev(best):.3f}"]
     assert numbers_after("That maximum is", readme) == maxima
+
+
+def test_the_readmes_taus_at_equal_time_are_the_measured_ones() -> None:
+    measured, rows = read_measured("brain", "equal_cost", end="\n\n")
+    runs = {"ResNet, base, 40": "wider", "ConvNeXt, base, 28": "depthwise_wider"}
+    for name, *cells in rows[2:]:
+        tau = measured["runs"][f"short_cifar100_{runs.get(name, 'depthwise')}"]["tau"][name.split(", ")[1]]
+        assert {tuple(tau[area]) for area in AREAS} == {("1", "2", "3")}
+        assert cells == [f"{fmean(tau[area].values()):.3f} ± {stdev(tau[area].values()):.3f}" for area in AREAS]
+    assert len(rows) == 6
+    pair = {"convnext_tiny (base)", "convnext_tiny (lp2)"}
+    differences = measured["runs"]["short_cifar100_depthwise"]["differences"]
+    masks = [own for own in differences if {own["first"], own["second"]} == pair]
+    assert len(masks) == len(AREAS)
+    assert numbers_after("- Between ConvNeXt's `lp2`", EXPERIMENTS / "brain" / "README.md") == [
+        f"{min(own[p] for own in masks):.3f}" for p in ("p_images", "p_seeds")
+    ]

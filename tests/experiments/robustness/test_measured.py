@@ -1,8 +1,12 @@
 """The measured figures that the README states are those of the result file."""
 
-from statistics import fmean
+from functools import partial
+from statistics import fmean, stdev
 
-from ..measured import EXPERIMENTS, numbers_after, read_measured
+from scipy.stats import ttest_ind, ttest_rel
+from statsmodels.stats.multitest import multipletests
+
+from ..measured import EXPERIMENTS, ROOT, numbers_after, read_measured
 
 MEASURED, ROWS = read_measured("robustness")
 STATED = {cells[0]: cells[1:] for cells in ROWS}
@@ -55,3 +59,76 @@ def test_the_readmes_sentences_are_about_the_measured_figures() -> None:
         means[variant, "clean"] - fmean(means[variant, name] for name in names) for variant in ("lp2", "base", "large")
     ]
     assert numbers_after("- **Against glass blur and most noise", readme) == [f"{abs(x):.1f}" for x in (*gaps, *losses)]
+
+
+EQUAL_COST, ROWS_AT_EQUAL_COST = read_measured("robustness", "equal_cost", end="\n\n")
+RUN_OF = {
+    ("ResNet", "base", "40"): "short_cifar100_wider",
+    **{("ConvNeXt", variant, "24"): "short_cifar100_depthwise" for variant in ("base", "lp2")},
+    ("ConvNeXt", "base", "28"): "short_cifar100_depthwise_wider",
+}
+
+
+def _at_equal_cost(network: str, variant: str, channels: str) -> dict[str, list[float]]:
+    """Return the top-1 of each seed by corruption."""
+    if run := RUN_OF.get((network, variant, channels)):
+        top1 = EQUAL_COST["runs"][run]["top1"][variant]
+        return {corruption: [value for _, value in sorted(seeds.items())] for corruption, seeds in top1.items()}
+    top1 = {}
+    for own in sorted(MEASURED["results"], key=lambda own: own["seed"]):
+        if own["variant"] == variant:
+            top1.setdefault(own["corruption"], []).append(own["top1"])
+    return top1
+
+
+def _mean_of_all(top1: dict[str, list[float]]) -> list[float]:
+    names = EQUAL_COST["data"]["corruptions"]
+    return [fmean(values) for values in zip(*(top1[name] for name in names), strict=True)]
+
+
+def test_the_readmes_table_at_equal_time_is_the_measured_one() -> None:
+    assert EQUAL_COST["data"] == MEASURED["data"]
+    assert [*map(tuple, (row[:3] for row in ROWS_AT_EQUAL_COST[2:6]))] == [
+        ("ResNet", variant, channels)
+        for variant, channels in (("base", "16"), ("base", "40"), ("large", "16"), ("lp2", "16"))
+    ]
+    for row in ROWS_AT_EQUAL_COST[2:]:
+        top1 = _at_equal_cost(*row[:3])
+        mean = _mean_of_all(top1)
+        lost = [one - other for one, other in zip(top1["clean"], mean, strict=True)]
+        figures = (top1["clean"], mean, lost, top1["glass_blur"], top1["gaussian_noise"])
+        assert row[3:] == [f"{fmean(values):.2f} ± {stdev(values):.2f}" for values in figures]
+
+
+def test_the_readmes_sentences_at_equal_time_are_about_the_measured_figures() -> None:
+    readme = EXPERIMENTS / "robustness" / "README.md"
+    wide, large, lp2 = (
+        _at_equal_cost("ResNet", *which) for which in (("base", "40"), ("large", "16"), ("lp2", "16"))
+    )
+    others = [_at_equal_cost("ConvNeXt", *which) for which in (("base", "24"), ("base", "28"), ("lp2", "24"))]
+    pairs = [
+        (_mean_of_all(one), _mean_of_all(other)) for one, other in ((wide, large), (wide, lp2), (others[2], others[1]))
+    ]
+    gains = [fmean(one) - fmean(other) for one, other in pairs]
+    welch, paired = (
+        [f"{p:.3f}" for p in multipletests([test(*pair).pvalue for pair in pairs], method="holm")[1]]
+        for test in (partial(ttest_ind, equal_var=False), ttest_rel)
+    )
+    losses = [fmean(top1["clean"]) - fmean(_mean_of_all(top1)) for top1 in (wide, large, *others)]
+    ahead = [
+        [name for name in EQUAL_COST["data"]["corruptions"] if fmean(top1[name]) > fmean(wide[name])]
+        for top1 in (large, lp2)
+    ]
+    assert ahead == [["gaussian_noise", "glass_blur"], []]
+    leads = [fmean(large[name]) - fmean(wide[name]) for name in ("glass_blur", "gaussian_noise")]
+    assert numbers_after("- **At equal time the wider ResNet", readme) == [
+        *("18", f"{gains[0]:.1f}", welch[0], paired[0], f"{gains[1]:.1f}", welch[1], paired[1]),
+        *(f"{value:.1f}" for value in (*losses[:2], *leads)),
+    ]
+    assert numbers_after("- **Of the ConvNeXts", readme) == [
+        *(f"{choose(losses[2:]):.1f}" for choose in (min, max)),
+        *(f"{gains[2]:.1f}", welch[2], paired[2]),
+    ]
+    recognized = [f"{fmean(_mean_of_all(top1)):.0f}" for top1 in (wide, large, lp2)]
+    assert recognized[1] == recognized[2]
+    assert numbers_after("- **Not to be closer to the visual cortex", ROOT / "README.md")[:2] == recognized[:2]
