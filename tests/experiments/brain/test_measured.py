@@ -1,6 +1,10 @@
 """The measured figures that the README states are those of the result file."""
 
+from functools import partial
 from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import ttest_ind, ttest_rel
 
 from ..measured import EXPERIMENTS, numbers_after, read_measured
 
@@ -11,6 +15,10 @@ AREAS = ROWS[0][1:]
 
 def _name(group: str) -> str:
     return group.removeprefix("resnet18_small_stem (").removesuffix(")").replace("base, untrained", "untrained")
+
+
+def _is_of(own: dict[str, Any], name: str, area: str) -> bool:
+    return (_name(own["group"]), own["area"]) == (name, area)
 
 
 def test_the_readmes_taus_are_the_measured_ones() -> None:
@@ -77,6 +85,22 @@ def test_the_readmes_taus_at_equal_time_are_the_measured_ones() -> None:
         assert {tuple(tau[area]) for area in AREAS} == {("1", "2", "3")}
         assert cells == [f"{fmean(tau[area].values()):.3f} ± {stdev(tau[area].values()):.3f}" for area in AREAS]
     assert len(rows) == 6
+    tau = {run: of_run["tau"] for run, of_run in measured["runs"].items()}
+    masks_of_resnet = {
+        area: {f"{own['seed']}": own["tau"] for own in MEASURED["best_layers"] if _is_of(own, "lp2", area)}
+        for area in AREAS
+    }
+    pairs = [
+        ([*map(one[area].__getitem__, "123")], [*map(other[area].__getitem__, "123")])
+        for one, other in (
+            (tau["short_cifar100_wider"]["base"], masks_of_resnet),
+            (tau["short_cifar100_depthwise_wider"]["base"], tau["short_cifar100_depthwise"]["lp2"]),
+        )
+        for area in AREAS
+    ]
+    assert numbers_after("equal time, both pairs", EXPERIMENTS / "brain" / "README.md")[:2] == [
+        f"{min(test(*pair).pvalue for pair in pairs):.3f}" for test in (partial(ttest_ind, equal_var=False), ttest_rel)
+    ]
     pair = {"convnext_tiny (base)", "convnext_tiny (lp2)"}
     differences = measured["runs"]["short_cifar100_depthwise"]["differences"]
     masks = [own for own in differences if {own["first"], own["second"]} == pair]
