@@ -177,7 +177,7 @@ def _staged(options: NetworkSettings, folder: Path) -> Path:
 
 def _read_names(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"--label-names must be a text file in UTF-8, got {str(path)!r}: {error}.") from error
 

@@ -127,6 +127,13 @@ def test_words_that_give_the_same_settings() -> None:
     assert Trial(**_parse(*words, "--seeds", "5", "--folder", "x")) == settings
 
 
+def test_arguments_of_networks_are_named_once_and_any_text_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _parse("--kwargs", "a={[]:1}")["kwargs"] == {"a": "{[]:1}"}
+    with pytest.raises(SystemExit):
+        _parse("--kwargs", "a=1", "a=2")
+    assert "must name each argument once, got a twice" in capsys.readouterr().err
+
+
 def test_words_keep_arguments_of_networks() -> None:
     kwargs = {"act": "a b", "tag": "1", "name": "it's", "names": ["a b", "c"], "depths": [1, 2], "flag": None, "x": 0.5}
     assert _parse(*words_of(Trial(kwargs=kwargs), named=[], local=[]))["kwargs"] == kwargs

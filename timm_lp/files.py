@@ -7,12 +7,17 @@ import json
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 TRIAL_FILE = "trial.json"
+# What numpy raises of a damaged array, or of an archive of arrays.
+UNREADABLE = (ValueError, EOFError, OSError, RuntimeError, BadZipFile, TokenError, zlib.error)
 PICTURE_WIDTH = 4.6  # inches: text of 10 points, the least of any picture, has 7 in a paper's column or on a phone
 PICTURE_LETTERS = 56  # of a line of such text
 _PICTURE_DPI = 200

@@ -193,7 +193,7 @@ def _read_literal(text: str) -> Any:
     """Return the value of one of Python's literals, or the text where it is none."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -221,9 +221,10 @@ def _checked_item(name: str, rule: Rule, value: Any) -> Any:
     if type(value) is not kind:
         raise ValueError(f"`{name}` must be of type {kind.__name__}, got {value!r}.")
     if limits and isinstance(value, (int, float)) and not (limits[0] <= value <= limits[1] and value < inf):
-        bounds = f"between {limits[0]:g} and {limits[1]:g}"
+        spec = "g" if kind is float else ","
+        bounds = f"between {limits[0]:{spec}} and {limits[1]:{spec}}"
         if limits[1] == inf:
-            bounds = f"at least {limits[0]:g}{' and finite' if kind is float else ''}"
+            bounds = f"at least {limits[0]:{spec}}{' and finite' if kind is float else ''}"
         raise ValueError(f"`{name}` must be {bounds}, got {value}.")
     if rule.choices and value not in rule.choices:
         raise ValueError(f"`{name}` must be {' or '.join(rule.choices)}, got {value!r}.")
@@ -239,5 +240,7 @@ class _KeyValues(argparse.Action):
             key, equals, value = word.partition("=")
             if not equals:
                 raise argparse.ArgumentError(self, f"must be key=value, got {word!r}")
+            if key in pairs:
+                raise argparse.ArgumentError(self, f"must name each argument once, got {key} twice")
             pairs[key] = _read_literal(value)
         setattr(namespace, self.dest, pairs)

@@ -29,8 +29,13 @@ _SOURCES = {
 }
 _NAME = re.compile(r"[\w.:@,*?!\[\]-]+")  # of a network or its class, or of a variant with patterns of layers
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
-_LOCAL_PATH = re.compile(r"(?<![^'\"=])(?:file:)?(?:/|[A-Za-z]:[\\/]|\\\\)[^'\"]*")
-_PATH_IN_TEXT = re.compile(r"(?<![\w.:/~-])(?:~?(?:/[\w.@+~-]+){2,}|[A-Za-z]:(?:\\[\w.@+~-]+)+)")
+_LOCAL_PATH = re.compile(r"(?<![^'\"=])(?:file:)?(?:/|[A-Za-z]:[\\/]|\\\\|(?:~|\.\.)[\\/])[^'\"]*")
+# In a text a path may have spaces, and ends at the latest where a sentence goes on; what it swallows of that stays.
+_PART = r"[^\s/\\'\"():,|`][^/\\'\"():,|`\n]*(?<!\s)"
+_PATH_IN_TEXT = re.compile(
+    rf"(?<![\w.:/\\~-])(?:(?:~|\.\.)?(?:/{_PART}){{2,}}|(?:~|\.\.)/{_PART}"
+    rf"|(?:file:/+(?:[A-Za-z]:[\\/]+)?|[A-Za-z]:[\\/]+|\\\\+){_PART}(?:[\\/]+{_PART})*)"
+)
 _MAX_SHOWN = 200  # letters of a value in a message
 
 

@@ -105,6 +105,8 @@ def test_suites_of_their_own_kind(
         (["--only", "nothing"], "`--only` must be part of a case's name, got 'nothing'"),
         (["--device", "cuda"], "`--device` must be there, got cuda"),
         (["growth", "--network", "resnet18"], "`--network` must not come with a suite, got growth too"),
+        (["--threads", "1", "1"], "`threads` must name at least one, and none twice, got [1, 1]"),
+        (["--device", "cuda", "--threads", "1"], "`--threads` must come with --device cpu, got it with cuda"),
         (["training", "--batch-size", "64"], "`--batch-size` must come with --network, got 64 alone"),
     ],
 )

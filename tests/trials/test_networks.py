@@ -208,7 +208,7 @@ def test_damaged_and_copied_records_are_said(tmp_path: Path) -> None:
     for text in ("", "[]", "{}"):
         (folder / "trial.json").write_text(text)
         for name in (folder, tmp_path):
-            with pytest.raises(ValueError, match=r"must hold trials.*, got .*lp2-seed1/trial\.json"):
+            with pytest.raises(ValueError, match=r"A trial\'s record must be .*, got .*lp2-seed1/trial\.json"):
                 find_networks([str(name)])
 
 

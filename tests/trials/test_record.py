@@ -44,7 +44,7 @@ FOREIGN = [
 def test_what_is_no_record_of_this_version_is_refused(tmp_path: Path, content: object, message: str) -> None:
     path = tmp_path / TRIAL_FILE
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"must hold trials of this version of timm-lp, got {path}: .*{message}"):
+    with pytest.raises(ValueError, match=rf"must be of this version of timm-lp, got {path}: .*{message}"):
         read_record(path)
 
 
@@ -72,7 +72,7 @@ def test_what_no_trial_leaves_is_refused(tmp_path: Path, changes: dict[str, obje
     path = tmp_path / TRIAL_FILE
     path.write_text(json.dumps({**CONTENT, **changes}))
     with pytest.raises(
-        ValueError, match=rf"must hold trials as they were run, got {path}: .*{message}.* Remove the file"
+        ValueError, match=rf"must be as its run left it, got {path}: .*{message}.* Remove the file"
     ):
         read_record(path)
 
@@ -100,7 +100,7 @@ def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / TRIAL_FILE).write_text("{")
-    with pytest.raises(ValueError, match=r"`output_dir` must hold trials, got .*trial\.json, which is no JSON"):
+    with pytest.raises(ValueError, match=r"A trial's record must be JSON, got .*trial\.json"):
         read_record(tmp_path / TRIAL_FILE)
 
 

@@ -5,7 +5,7 @@ from math import inf
 from pathlib import Path
 
 from ..command import NETWORK_FORMS, CommandLine
-from ..settings import Settings, setting
+from ..settings import Settings, check_lists, setting
 
 SUITES = ("networks", "training", "compiled", "latency", "layers", "growth", "grid")
 FORMATS = ("NCHW", "NHWC")
@@ -41,6 +41,9 @@ class BenchSettings(Settings):
 
     def check_together(self) -> None:
         """Refuse what would have no effect."""
+        check_lists(self, "format", "dtype", *(["threads"] if self.threads else []))
+        if self.threads and self.device != DEVICES[0]:
+            raise ValueError(f"`--threads` must come with --device cpu, got it with {self.device}. Leave it out.")
         if self.network and self.suite:
             raise ValueError(f"`--network` must not come with a suite, got {self.suite} too. Leave one of them out.")
         if self.batch_size and not self.network:

@@ -61,7 +61,8 @@ def read_masks(folder: Path) -> History:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((folder / HISTORY_FOLDER).glob("epoch[0-9]*.safetensors"))
+    files = sorted((folder / HISTORY_FOLDER).glob("epoch*.safetensors"))
+    return [path for path in files if path.stem.removeprefix("epoch").isdecimal()]  # no browser's copy
 
 
 def _read(path: Path) -> list[LayerMasks]:

@@ -61,8 +61,7 @@ def read_weights(path: str) -> StateDict:
 
 
 def _not_weights(path: str, fault: str) -> ValueError:
-    rule = "must be a file of a network's weights that torch or safetensors saved"
-    return ValueError(f"`checkpoint` {rule}, got {path!r}. {fault}")
+    return ValueError(f"Weights must be a network's, in a file that torch or safetensors saved, got {path!r}. {fault}")
 
 
 def _is_weights(content: Any) -> bool:

@@ -193,19 +193,18 @@ def read_record(path: Path) -> TrialRecord:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DamagedRecordError(f"`output_dir` must hold trials, got {path}, which is no JSON: {error}") from error
+        raise DamagedRecordError(f"A trial's record must be JSON, got {path}: {error}") from error
     wrong = list(_wrong_fields(content, TrialRecord, "record"))
     if wrong:
         raise ValueError(
-            f"`output_dir` must hold trials of this version of timm-lp, got {path}: {', '.join(wrong)} missing, "
-            "unknown or of another type. Choose another --output-dir, or remove the file."
+            f"A trial's record must be of this version of timm-lp, got {path}: {', '.join(wrong)} missing, unknown or "
+            "of another type. Keep it elsewhere, and run its trial again."
         )
     record = _from_json(content, TrialRecord)
     odd = next(_contradictions(record), None)
     if odd:
         raise ValueError(
-            f"`output_dir` must hold trials as they were run, got {path}: {odd}. Remove the file, and run its trial "
-            "again."
+            f"A trial's record must be as its run left it, got {path}: {odd}. Remove the file, and run its trial again."
         )
     return record
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from itertools import takewhile
+from statistics import fmean
 from typing import Any
 
 from ..variants import BASE
@@ -65,6 +66,14 @@ def tested_groups(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
 def ended_well(group: Sequence[TrialRecord]) -> TrialRecord:
     """Return the first trial of a tested group that did not fail."""
     return next(record for record in group if record.metrics)
+
+
+def mean_seconds(group: Sequence[TrialRecord]) -> float | None:
+    """Return the mean time of trainings that ended well, seconds; None where there is none, or on several machines."""
+    done = [record for record in group if record.metrics]
+    if len({record.machine for record in done}) != 1:
+        return None
+    return fmean(record.train_seconds or 0.0 for record in done)
 
 
 def command_of(records: Sequence[TrialRecord]) -> str:

@@ -151,6 +151,22 @@ def test_bad_arguments_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "x"], "`--images` must come with `--responses`, got it alone. Leave it out."),
+        (["--models", "x", "--seeds", "1"], "`--seeds` must come with `--untrained`, whose weights they draw."),
+        (["--seed", "-1"], "`seed` must be between 0 and 4,294,967,295, got -1"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["rsa", *arguments])
+    assert message in capsys.readouterr().err
+
+
 def test_broken_responses_are_one_line(tmp_path: Path) -> None:
     file = write(tmp_path / "f.npz", small_cortex().responses, about={"centred": None})
     with pytest.raises(SystemExit, match="brain rsa: `about` must say `centred`, a bool, got None"):

@@ -1,12 +1,14 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 
 from timm_lp.experiments.brain.networks import Network, networks_of
+from timm_lp.trials.record import read_record
 
 from ...trials.records import TINY, save_trial
 
@@ -29,6 +31,19 @@ def test_trials_are_seeds_of_their_model_and_variant(tmp_path: Path) -> None:
     copied = shutil.copytree(folders[0], tmp_path / "copied")
     with pytest.raises(ValueError, match=re.escape("got seed 4 of resnet18 (lp2-paper) twice. Compare trials of one")):
         networks_of([folders[0], str(copied)])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"data_sha256": "other"}, "data"), ({"settings": {"epochs": 7}}, "epochs"), ({"shots": 3}, "shots")],
+)
+def test_trials_of_other_data_or_settings_are_no_seeds(change: dict[str, Any], what: str, tmp_path: Path) -> None:
+    first = save_trial(tmp_path / "one", seed=1)
+    settings = {**read_record(first / "trial.json").settings, **change.get("settings", {})}
+    other = save_trial(tmp_path / "two", seed=2, **{**change, "settings": settings})
+    with pytest.raises(ValueError, match=rf"in the seed alone, got .* of resnet18 \(lp2\) with another {what}\."):
+        networks_of([str(first), str(other)])
+    assert len(networks_of([str(first), str(save_trial(tmp_path / "two", "base", 2, **change))])) == 2
 
 
 def test_networks_without_a_record_stand_alone_or_have_seeds(tmp_path: Path) -> None:

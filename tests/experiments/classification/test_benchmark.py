@@ -205,7 +205,7 @@ def test_another_programs_file_of_the_sweep_is_refused_before_the_training(start
     path = tmp_path / "out" / "digits" / "resnet18" / "lr-sweep" / "lr0.2-seed1" / TRIAL_FILE
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    with pytest.raises(ValueError, match=rf"must hold trials of this version of timm-lp, got {path}: "):
+    with pytest.raises(ValueError, match=rf"must be of this version of timm-lp, got {path}: "):
         start(lr_sweep=[0.1, 0.2])
 
 

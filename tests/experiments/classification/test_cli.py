@@ -107,7 +107,7 @@ def test_another_programs_file_is_refused_and_kept(run: Run, recipe: Path, tmp_p
     path = tmp_path / "out" / "digits" / "resnet18" / "lp2-seed1" / "trial.json"
     path.write_text("{}")
     for action in ([], ["--report"]):
-        with pytest.raises(SystemExit, match=rf"must hold trials of this version of timm-lp, got {path}: "):
+        with pytest.raises(SystemExit, match=rf"must be of this version of timm-lp, got {path}: "):
             main(["--config", str(recipe), "--output-dir", str(tmp_path / "out"), *action])
     assert path.read_text() == "{}"
 
@@ -251,6 +251,8 @@ def test_loading_and_training_are_measured(
             assert all(name in missing or float(value.replace(",", "")) > 0 for name, value in values.items())
         assert len(lines) == 2
     assert values["timm's loader"] != NOTHING
+    with pytest.raises(SystemExit, match="`dataset` must be one with --measure-loading, got digits, x. Name one"):
+        main(["--config", str(recipe), "--measure-loading", "--dataset", "digits", "x"])
 
 
 @pytest.fixture
@@ -273,7 +275,7 @@ def test_a_push_that_fails_says_how_to_try_again(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(SystemExit) as failure:
         main(["--config", str(recipe), "--output-dir", str(folder), "--push-to-hub", "me/net"])
-    command = f"-m hub_export push {folder}/digits/resnet18/{best}-seed1 me/net"
+    command = f"timm-lp hub push {folder}/digits/resnet18/{best}-seed1 me/net"
     assert str(failure.value) == f"timm-lp finetune: the push failed; the trials are kept. Try again with: {command}"
 
 
@@ -286,7 +288,7 @@ def test_the_best_trial_is_pushed_with_its_results(
     with serve() as hub:
         for name, value in environment(hub, tmp_path, "hf_alice").items():
             monkeypatch.setenv(name, value)
-        main(["--config", str(recipe), "--output-dir", str(folder), "--push-to-hub", "alice/net"])
+        main(["--config", str(recipe), "--report", "--output-dir", str(folder), "--push-to-hub", "alice/net"])
         files = hub.repositories["models", "alice/net"].head.files
     assert files.keys() >= {"README.md", "config.json", "model.safetensors"}
     assert json.loads(files["config.json"].content)["architecture"] == {"base": "", "lp2": "lp2_"}[best] + "resnet18"

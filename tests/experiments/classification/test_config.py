@@ -15,12 +15,13 @@ from timm_lp.settings import rule_of
         ("clip_grad", 0, "`clip_grad` must be at least 1e-12 and finite, got 0.0"),
         ("lr_sweep", [0.1, 0.0], "`lr_sweep` must be at least 1e-12 and finite, got 0.0"),
         ("crop_scale_min", 0, "`crop_scale_min` must be between 0.01 and 1, got 0.0"),
-        ("workers", 5000, "`workers` must be between 0 and 1024, got 5000"),
+        ("workers", 5000, "`workers` must be between 0 and 1,024, got 5000"),
         ("layer_decay", 0.0, "`layer_decay` must be between 1e-06 and 1, got 0.0"),
-        ("seeds", [2**32], "`seeds` must be between 0 and 4.29497e\\+09, got 4294967296"),
+        ("seeds", [2**32], "`seeds` must be between 0 and 4,294,967,295, got 4294967296"),
         ("sampler", "random", "`sampler` must be nested or coop, got 'random'"),
         ("ratio", [1.5, 0.5], r"`ratio` must be two numbers, the least first, got \[1\.5, 0\.5\]"),
         ("ratio", [1.0], r"`ratio` must be two numbers, the least first, got \[1\.0\]"),
+        ("track_share", 0.1, r"`track_share` must come with track_accuracy, got 0\.1 alone"),
         ("mixed_precision", "fp8", "`mixed_precision` must be no or fp16 or bf16, got 'fp8'"),
     ],
 )
@@ -76,7 +77,10 @@ def test_layers_are_part_of_the_variants_names() -> None:
     with pytest.raises(ValueError, match=r"`model` must be a name of timm's, or a class .*, got 'my/nets:Net'"):
         FinetuneConfig(model="my/nets:Net")
     for settings, message in (
-        ({"lp_layers": ["layer1"], "variants": ["base"]}, "must be used with variants that convert layers, got base."),
+        *(
+            ({"lp_layers": ["layer1"], "variants": names}, rf"that convert layers and name none, got {' '.join(names)}")
+            for names in (["base"], ["base", "lp2@layer2", "large@layer3"])
+        ),
         ({"lp_layers": ["../x"]}, r"must be names of layers, .*got 'large@\.\./x'"),
         ({"lp_layers": [""]}, "must be names of layers"),
         ({"lp_layers": [f"layer{number}" for number in range(30)]}, "in at most 120 letters with the variant's"),

@@ -164,7 +164,7 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, name: str, cont
     else:
         torch.save(content, path)
     for variant in ("base", "lp2"):
-        with pytest.raises(ValueError, match=rf"^`checkpoint` must be a file of .*, got '.*{name}'\. .*{fault}"):
+        with pytest.raises(ValueError, match=rf"^Weights must be a network's, .*, got '.*{name}'\. .*{fault}"):
             check_checkpoint(config(checkpoint=str(path), variants=[variant]), "resnet18", 10)
 
 

@@ -189,12 +189,16 @@ def test_a_field_of_each_neuron(tmp_path: Path, network: Path) -> None:
             ["--images", "x", "--offsets", "y"],
             "`--images` must come with a NETWORK, got `--offsets` alone. Name a network",
         ),
+        *(
+            (["--offsets", "y", *words], f"`{words[0]}` must come with a NETWORK, got `--offsets` alone.")
+            for words in (["--weights", "trained"], ["--inputs", "noise"], ["--unit", "neuron"], ["--num-images", "3"])
+        ),
         (["--images", "x", "--inputs", "noise"], "`--images` must come with `--inputs images`, got noise alone. Leave"),
         (["--form", "full"], "`--form` must be isotropic or diagonal for a network, got full. A turned density has no"),
         (["resnet18", "--form", "full"], "`--form` must be isotropic or diagonal for a network, got full"),
         (["--weights", "trained"], "`--weights` must come with a NETWORK, got none. Name a network"),
         (["--num-images", "0"], "`num_images` must be at least 1, got 0"),
-        (["--seed", "-1"], "`seed` must be at least 0, got -1"),
+        (["--seed", "-1"], "`seed` must be between 0 and 4,294,967,295, got -1"),
     ],
 )
 def test_bad_arguments_are_one_line(

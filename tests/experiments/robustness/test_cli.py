@@ -92,10 +92,14 @@ def test_results_in_json(computed: tuple[str, str, Path]) -> None:
 
 
 @pytest.fixture
-def few_corruptions(no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def few_corruptions(no_pictures: None) -> Iterator[None]:
     """Compute two corruptions only."""
+    every = dict(CORRUPTIONS)
     for name in {*computable()} - {"fog", "contrast"}:
-        monkeypatch.delitem(CORRUPTIONS, name)
+        del CORRUPTIONS[name]
+    yield
+    CORRUPTIONS.clear()
+    CORRUPTIONS.update(every)  # in their order
 
 
 @pytest.fixture
@@ -272,8 +276,6 @@ def test_the_demonstration_says_that_it_is_one(
 ) -> None:
     short = {"variants": ["base"], "seeds": [1], "epochs": 1, "shots": 2}
     monkeypatch.setattr(cli, "_DEMONSTRATION", {**cli._DEMONSTRATION, **short})
-    for name in {*computable()} - {"fog", "contrast"}:
-        monkeypatch.delitem(CORRUPTIONS, name)
     main(["--output-dir", str(tmp_path)])
     text = capsys.readouterr().out
     assert (

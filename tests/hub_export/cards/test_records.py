@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hub_export.cards.evaluation import Trials
-from hub_export.cards.records import read_speed, read_trials
+from hub_export.cards.records import read_speed, read_trials, without_paths
 from timm_lp.bench.benchmark import run_benchmark
 from timm_lp.bench.cases import registered as bench_case
 from timm_lp.bench.modes import Mode
@@ -84,7 +84,7 @@ def test_anything_is_a_whole_card_or_refused(model: nn.Module, tmp_path: Path, c
     except ValueError as error:
         refusal = str(error)
     if trials is None or card is None:
-        sentence = r"`(output_dir|trial\.json)` must .*trial\.json.*|`results` must (hold some of|be those of) .*"
+        sentence = r"(A trial's record|`trial\.json`) must .*trial\.json.*|`results` must (hold some of|be those of) .*"
         assert re.fullmatch(sentence, refusal, re.DOTALL)
         return
     assert yaml.safe_load(card.split("---\n")[1])["pipeline_tag"] == "image-classification"
@@ -95,12 +95,31 @@ def test_anything_is_a_whole_card_or_refused(model: nn.Module, tmp_path: Path, c
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("image 3 (/home/Kim Lee/our cats/1.jpg) cannot be read", "image 3 (1.jpg) cannot be read"),
+        ("image 0 (row 3 of test, ~/data/x.jpg)", "image 0 (row 3 of test, x.jpg)"),
+        ("in file:///home/kim/data/1.jpg, in C:/Users/kim/2.jpg", "in 1.jpg, in 2.jpg"),
+        (r"[Errno 2] 'C:\\Users\\kim\\a.jpg' and \\nas\kim\b.jpg", "[Errno 2] 'a.jpg' and b.jpg"),
+        ("moved /home/a/b c to /home/c/d e", "moved b c to d e"),
+        ("| a | /home/me/x | `../../me/y` |", "| a | x | `y` |"),
+        ("see https://huggingface.co/a/b, 3 images / s, and/or 5/10", None),
+    ],
+)
+def test_a_path_in_a_text_is_not_published(text: str, shown: str | None) -> None:
+    assert without_paths(text) == (shown or text)
+
+
+@pytest.mark.parametrize(
     ("path", "shown"),
     [
         ("/home/me/my data/cats", "cats"),
         (r"C:\Users\me\cats", "cats"),
         (r"\\server\me\cats", "cats"),
         ("file:///home/me/cats", "cats"),
+        ("C:/Users/me/cats", "cats"),
+        ("../../home/me/cats", "cats"),
+        ("~/me/cats", "cats"),
         ("data/cats", "data/cats"),
         ("org/cats", "org/cats"),
         ("https://example.org/cats", "https://example.org/cats"),
@@ -170,7 +189,7 @@ def test_a_deep_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`trial\.json` must be nested less deeply in .*trial\.json"):
         read_trials(folder)
     (folder / "trial.json").write_text("[" * 100_000)
-    with pytest.raises(ValueError, match=r"trial\.json, which is no JSON: maximum recursion depth"):
+    with pytest.raises(ValueError, match=r"must be JSON, got .*trial\.json: maximum recursion depth"):
         read_trials(folder)
 
 

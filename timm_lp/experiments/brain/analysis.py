@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from ...command import first_line
@@ -120,6 +121,8 @@ def _rsms(
         return layer_rsms(model, images, layers, centred=responses.centred)
     except ValueError as error:
         raise ValueError(f"{network.name}: {error}") from error
+    except torch.OutOfMemoryError:
+        raise
     except (AssertionError, RuntimeError) as error:  # what timm's networks of a fixed size, and torch, have to say
         size = " x ".join(map(str, images.shape[2:]))
         raise ValueError(

@@ -41,6 +41,10 @@ class RsaSettings(Settings):
     def check_together(self) -> None:
         """Refuse what no run could use."""
         check_lists(self, "seeds")
+        if self.images is not None and self.responses is None:
+            raise ValueError("`--images` must come with `--responses`, got it alone. Leave it out.")
+        if self.seeds != [0] and self.models and not self.untrained:
+            raise ValueError("`--seeds` must come with `--untrained`, whose weights they draw. Leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,7 +70,26 @@ def networks_of(names: Sequence[str], untrained: Sequence[str] = (), seeds: Sequ
             f"`--models` and `--untrained` must name each network once, got seed {twice[1]} of {twice[0]} twice. "
             "Compare trials of one data set at a time."
         )
+    _check_groups(networks)
     return networks
+
+
+def _check_groups(networks: Sequence[Network]) -> None:
+    """Refuse trials as seeds of one network that differ in more than the seed: other data, or other settings."""
+    first: dict[str, tuple[Subject, dict[str, Any]]] = {}
+    for network in networks:
+        record = network.subject.record
+        if record is None:
+            continue
+        settings = {name: value for name, value in record.decisive().items() if name != "seed"}
+        other, expected = first.setdefault(network.group, (network.subject, settings))
+        differ = [name for name in {**expected, **settings} if settings.get(name) != expected.get(name)]
+        if differ:
+            what = "data" if "data_sha256" in differ else differ[0]
+            raise ValueError(
+                f"`--models` must name trials that differ in the seed alone, got {other.name} and {network.name} of "
+                f"{network.group} with another {what}. Compare trials of one run at a time."
+            )
 
 
 def _title(subject: Subject, name: str, remark: str = "") -> str:

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ...files import UNREADABLE
 from .recordings import Recording
-from .responses import UNREADABLE
 
 _PLANE = "general/optophysiology/imaging_plane_1"
 _PIPELINE = "processing/brain_observatory_pipeline"

@@ -1,5 +1,6 @@
 """Make a responses file from a user's copy of the Allen Brain Observatory."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from tqdm.auto import tqdm
 from .nwb import events_of, read_recording, read_scenes, read_trials
 from .recordings import WINDOW, Recording, Selection
 from .responses import Area, Responses, check_images, check_responses
+
+_logger = logging.getLogger(__name__)
 
 SOURCE = "Allen Brain Observatory, two-photon recordings of natural scenes"
 
@@ -59,6 +62,8 @@ def prepare(nwb: Path, events: Path, selection: Selection, *, window: int = WIND
         answers.setdefault(recording.area, []).append(answer)
         mice.setdefault(recording.area, []).extend([recording.mouse] * answer.shape[2])
     _check_trials(answers)
+    for name in [name for name in selection.areas if name not in answers]:
+        _logger.warning("No recording of %s is among those that were selected; it is left out.", name)
     areas = {}
     for name in selection.areas:
         if name in answers:

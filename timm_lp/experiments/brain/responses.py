@@ -2,22 +2,17 @@
 
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files import failures_name
+from ...files import UNREADABLE, failures_name
 
 MIN_IMAGES = 8
-# What numpy raises of damaged archives.
-UNREADABLE = (ValueError, EOFError, OSError, RuntimeError, BadZipFile, TokenError, zlib.error)
 
 _RSM, _RESPONSES, _MOUSE = "rsm_", "responses_", "mouse_"
 _ABOUT = {"source": str, "centred": bool, "synthetic": bool}
@@ -273,7 +268,7 @@ def _check_counts(responses: Responses) -> None:
     counts = {name: area.num_images for name, area in responses.areas.items()}
     for name, array in (("images", responses.images), ("image_id", responses.image_id)):
         if array is not None:
-            counts[name] = len(array)
+            counts[name] = len(np.atleast_1d(array))
     if len({*counts.values()}) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(f"`--responses` must have as many images everywhere, got {listed}. Keep those that all share.")

@@ -40,12 +40,16 @@ def read_images(folder: Path, num_images: int, image_id: NDArray[Any] | None = N
     paths = _as_they_count(paths) if image_id is None else _as_named(paths, image_id)
     images = []
     for path in paths:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(
-                    f"`--images` must have 8 bits a channel, got {path.name} in Pillow's mode {image.mode}. Convert it."
-                )
-            images.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
+        try:
+            with Image.open(path) as image:
+                mode, pixels = image.mode, np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        except Exception as error:  # Pillow's readers raise anything
+            raise ValueError(f"`--images` must hold images that can be read, got {path}: {error}") from error
+        if mode.startswith(("I", "F")):
+            raise ValueError(
+                f"`--images` must have 8 bits a channel, got {path.name} in Pillow's mode {mode}. Convert it."
+            )
+        images.append(pixels)
     if len({image.shape[:2] for image in images}) > 1:
         sizes = sorted({image.shape[:2] for image in images})
         raise ValueError(f"`--images` must have one size, got {sizes[0]} and {sizes[-1]} (height, width). Resize them.")

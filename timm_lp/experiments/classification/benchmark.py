@@ -70,12 +70,13 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
                 "%s: %d of %d test images are among the training images too.",
                 data.info.name, num_shared, len(data.test),
             )  # fmt: skip
+        short: dict[str, int] = {}
         for seed in config.seeds:  # folds differ in size
             drawn = draw(data, config.sampler, config.shots, seed)
             whole_batch_size(config, len(drawn.train), accelerator)
             if config.lr_sweep:
                 check_held_out(data, drawn)
-        short = drawn.short
+            short |= {name: min(count, short.get(name, count)) for name, count in drawn.short.items()}
         if short and accelerator.is_main_process:
             _logger.warning(
                 "%s: %d of %d classes have fewer than %d training images and give all they have (%s %d, the fewest).",
@@ -167,7 +168,8 @@ class Benchmark:
         """Name models that were trained there before: a run that began with another default goes on with its name."""
         for data in self.datasets if self._is_main else ():
             folder = self.output_dir / data.folder
-            others = {path.parts[-3] for path in folder.glob(f"*/*/{TRIAL_FILE}")} - {*self.config.model}
+            own = {model.replace(":", ".") for model in self.config.model}  # as `trial_folder` has it
+            others = {path.parts[-3] for path in folder.glob(f"*/*/{TRIAL_FILE}")} - own
             if others:
                 _logger.info(
                     "%s holds trials of %s too: --model goes on with them.", folder, ", ".join(sorted(others))

@@ -1,6 +1,7 @@
 """The command line of the benchmark."""
 
 import logging
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("timm_lp.experiments").setLevel(logging.INFO)
     config, action = COMMAND.parse_with_action(arguments)
     if action == "report":
-        print(_report(Path(config.output_dir), read_trials(Path(config.output_dir))))
+        records = read_trials(Path(config.output_dir))
+        print(_report(Path(config.output_dir), records))
+        if config.push_to_hub:
+            _push(Path(config.output_dir), records, config.push_to_hub)
         return
     accelerator = create_accelerator(config)
     if action == "measure":
@@ -82,9 +86,8 @@ def _push(output_dir: Path, records: list[TrialRecord], repo: str) -> None:
     print(f"Pushing {folder} (top-1 {top1:.2f} %, the highest of {len(tested)} trials) to {repo}")
     command = [sys.executable, "-m", "hub_export", "push", str(folder), repo]
     if subprocess.run(command, check=False).returncode:
-        raise SystemExit(
-            f"{COMMAND.program}: the push failed; the trials are kept. Try again with: {' '.join(command[1:])}"
-        )
+        again = shlex.join(["timm-lp", "hub", "push", str(folder), repo])
+        raise SystemExit(f"{COMMAND.program}: the push failed; the trials are kept. Try again with: {again}")
 
 
 def _measure(config: FinetuneConfig, accelerator: Accelerator) -> None:

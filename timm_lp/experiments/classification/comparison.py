@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
@@ -14,6 +13,7 @@ from ...markup import to_html, to_latex
 from ...trials.plots import table_figure
 from ...trials.record import TrialRecord
 from ...trials.statistics import Table
+from ...trials.summary import mean_seconds
 from .. import accelerator as launched
 from .benchmark import Benchmark
 from .config import FinetuneConfig
@@ -69,7 +69,7 @@ class Comparison:
             "paired_p_value": cell.paired_p_value,
             "parameters": done[0].parameters if done else None,
             "macs": done[0].macs if done else None,
-            "train_seconds": fmean(record.train_seconds or 0.0 for record in done) if done else None,
+            "train_seconds": mean_seconds(done),
         }
 
     def to_pandas(self) -> "DataFrame":

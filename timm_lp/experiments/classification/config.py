@@ -186,6 +186,8 @@ class FinetuneConfig(Settings):
         self._check_paths()
         if len(self.ratio) != 2 or self.ratio[0] > self.ratio[1]:
             raise ValueError(f"`ratio` must be two numbers, the least first, got {self.ratio}.")
+        if self.track_share < 1 and not self.track_accuracy:
+            raise ValueError(f"`track_share` must come with track_accuracy, got {self.track_share:g} alone.")
         if self.checkpoint is not None and len(self.model) > 1:
             raise ValueError(
                 f"`checkpoint` must be used with one model, got {self.checkpoint!r} with {', '.join(self.model)}. Run "
@@ -203,10 +205,10 @@ class FinetuneConfig(Settings):
         given = [layer for word in self.lp_layers for layer in word.split(",")]
         named = [with_layers(whole, layers or given) for whole, layers in map(split_layers, self.variants)]
         parts = [variant for variant in named if PART in variant]
-        if self.lp_layers and not parts:
+        if self.lp_layers and not any(variant not in self.variants for variant in parts):
             raise ValueError(
-                f"`lp_layers` must be used with variants that convert layers, got {' '.join(self.variants)}. Leave it "
-                "out."
+                f"`lp_layers` must be used with variants that convert layers and name none, got "
+                f"{' '.join(self.variants)}. Leave it out."
             )
         for part in parts:
             if not _PART.fullmatch(part) or len(part) > _LONGEST:

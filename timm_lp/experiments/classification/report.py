@@ -11,6 +11,7 @@ from ...trials.folder import check_comparable, read_records
 from ...trials.plots import plot_table
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
+from ...trials.summary import mean_seconds
 from ...trials.tables import accuracy_table, count_tests, difference_table, failures, number_table
 from ...variants import BASE, variant_order
 from ..data.images import FOLDS
@@ -265,7 +266,8 @@ def _costs_by_cell(records: Sequence[TrialRecord]) -> list[tuple[str, Mapping[tu
             done.setdefault((record.variant, column_of(record)), []).append(record)
     parameters = {cell: group[0].parameters or 0 for cell, group in done.items()}
     macs = {cell: (group[0].macs or 0) / 1e6 for cell, group in done.items()}
-    seconds = {cell: fmean(record.train_seconds or 0.0 for record in group) for cell, group in done.items()}
+    timed = {cell: mean_seconds(group) for cell, group in done.items()}
+    seconds = {cell: value for cell, value in timed.items() if value is not None}
     followed = {cell: [(record.metrics or {}).get("train_top1") for record in group] for cell, group in done.items()}
     trained = {
         cell: fmean(values)

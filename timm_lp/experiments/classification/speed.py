@@ -28,7 +28,7 @@ _SECONDS = 10.0
 
 
 def measure_speed(config: FinetuneConfig, accelerator: Accelerator) -> list[dict[str, Any]]:
-    """Return images per second of every variant of every network on the first data set, over all processes.
+    """Return images per second of every variant of every network on the data set, over all processes.
 
     Args:
         config: Settings.
@@ -39,6 +39,8 @@ def measure_speed(config: FinetuneConfig, accelerator: Accelerator) -> list[dict
         is decoded yet, and later), `timm` (the same of timm's loader, with as many workers), `training` (on one batch,
         again and again) and `both`; 0 where there are too few batches, or timm's loader cannot read the data set.
     """
+    if len(config.dataset) > 1:
+        raise ValueError(f"`dataset` must be one with --measure-loading, got {', '.join(config.dataset)}. Name one.")
     networks = [(model, variant) for model in config.model for variant in config.variants]
     for model, variant in networks:
         check_variant(config, model, variant, images_at_once(config, accelerator))

@@ -202,7 +202,7 @@ def _read_splits(path: Path) -> dict[str, list[Any]]:
         content = json.loads(path.read_bytes())  # with a byte order mark, or in another of JSON's encodings
         splits = {split: [(str(file), int(label), name) for file, label, name in content[split]] for split in content}
         complete = splits.keys() >= {"train", "val", "test"} and splits["train"] and splits["test"]
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         raise ValueError(f"`dataset` must be a split file of CoOp's, got {str(path)!r}: {error}") from error
     if not complete:
         raise ValueError(

@@ -1,12 +1,12 @@
 """The command line of the receptive fields."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf
 from pathlib import Path
 from typing import Literal, get_args
 
 from ...command import CommandLine
-from ...settings import Settings, setting
+from ...settings import SEEDS, Settings, default, setting
 
 EXAMPLE_NETWORK = "alexnet"
 UNITS = 17  # neurons or images in each group of Figure 1g
@@ -14,6 +14,7 @@ Form = Literal["isotropic", "diagonal", "full"]
 FORMS = get_args(Form)
 INPUTS = ("images", "noise")
 WEIGHTS = ("trained", "untrained")
+_OF_NETWORK = ("images", "num_images", "inputs", "weights", "unit")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class FieldsSettings(Settings):
     weights: list[str] = setting([], "weights of the networks; both if not given", choices=WEIGHTS)
     unit: str = setting("image", "what a field is of", choices=("image", "neuron"))
     form: Form = setting(FORMS[0], "form of C; the paper's is isotropic", choices=FORMS)
-    seed: int = setting(0, "settles crops, noise, random weights and draws", limits=(0, inf))
+    seed: int = setting(0, "settles crops, noise, random weights and draws", limits=SEEDS)
     output_dir: Path = setting(Path("output/receptive_fields"), "where the results go")
 
     @property
@@ -55,8 +56,11 @@ class FieldsSettings(Settings):
     def check_together(self) -> None:
         """Refuse what no run could use."""
         has_network = bool(self.networks) or self.is_example
-        if self.images is not None and not has_network:
-            raise ValueError("`--images` must come with a NETWORK, got `--offsets` alone. Name a network.")
+        usual = {option.name: default(option) for option in fields(self)}
+        for name in () if has_network else _OF_NETWORK:
+            if getattr(self, name) != usual[name]:
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"`{flag}` must come with a NETWORK, got `--offsets` alone. Name a network.")
         if self.images is not None and "images" not in self.inputs:
             raise ValueError("`--images` must come with `--inputs images`, got noise alone. Leave one of them out.")
         if self.form == "full" and has_network:

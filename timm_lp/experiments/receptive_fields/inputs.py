@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import timm.data
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
@@ -46,7 +46,7 @@ def read_images(paths: list[Path]) -> list[Image.Image]:
         try:
             with Image.open(path) as image:
                 images.append(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
+        except Exception as error:  # Pillow's readers raise anything
             raise ValueError(f"`--images` must hold images, got {path}: {error}. Take it out of the folder.") from error
     return images
 

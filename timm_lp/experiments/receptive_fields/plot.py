@@ -13,7 +13,7 @@ from ...files import PICTURE_LETTERS, PICTURE_WIDTH, write_figure
 from .density import Array, mpnd_log_prob
 from .fields import Field, FieldFit
 from .likelihood import P_MAX
-from .report import SYNTHETIC, exponent_text
+from .report import SYNTHETIC, exponent_text, middle_fit
 from .synapses import Counts
 
 _EXTENT = 3.0  # standard deviations
@@ -30,7 +30,7 @@ def plot_fields(fields: list[Field], fits: list[FieldFit], path: Path, *, synthe
     panels = figure.subplots(len(groups), 3, squeeze=False, sharex="col")
     for row, group in zip(panels, groups, strict=True):
         density = np.mean([_histogram(field) for field in fields if field.group == group], axis=0)
-        fit = _median_fit([fit for fit in fits if fit.group == group])
+        fit = middle_fit([fit for fit in fits if fit.group == group])
         fitted = _fitted_density(fit)
         top = max(density.max(), fitted.max())
         for axes, image in zip(row[:2], (density, fitted), strict=True):
@@ -177,10 +177,6 @@ def _fitted_density(fit: FieldFit) -> Array:
     edges = np.linspace(-_EXTENT, _EXTENT, _BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     return np.exp(mpnd_log_prob(np.stack(np.meshgrid(centres, centres), -1), fit.C, fit.p))
-
-
-def _median_fit(fits: list[FieldFit]) -> FieldFit:
-    return sorted(fits, key=lambda fit: fit.p)[(len(fits) - 1) // 2]
 
 
 def _map(axes: Axes, image: Array, top: float) -> None:

@@ -139,7 +139,7 @@ def _bound(fit: FieldFit) -> float:
 
 def _group(name: str, fits: list[FieldFit], inverse: list[float]) -> dict[str, Any]:
     ends = group_interval(inverse)
-    median = statistics.median(fit.p for fit in fits)
+    median = middle_fit(fits).p
     return {
         "group": name,
         "fields": len(fits),
@@ -150,11 +150,16 @@ def _group(name: str, fits: list[FieldFit], inverse: list[float]) -> dict[str, A
     }
 
 
+def middle_fit(fits: list[FieldFit]) -> FieldFit:
+    """Return the fit of the median exponent, of two the lower one."""
+    return sorted(fits, key=lambda fit: fit.p)[(len(fits) - 1) // 2]
+
+
 def _group_line(name: str, fits: list[FieldFit], inverse: list[float]) -> list[str]:
     ends = group_interval(inverse)
     if ends is None and fits[0].low is not None and fits[0].high is not None:
         ends = fits[0].low, fits[0].high
-    middle = sorted(fits, key=lambda fit: fit.p)[(len(fits) - 1) // 2]
+    middle = middle_fit(fits)
     p_values = [fit.gaussian_p_value for fit in fits if fit.gaussian_p_value is not None]
     return [
         name,

@@ -65,14 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     corrupted = _corrupted(options, subjects, accelerator)
     for subject in subjects:
         corrupted.check_classes(subject.name, subject.num_classes, subject.class_names)
-    results = measure(
-        subjects,
-        corrupted,
-        accelerator,
-        options.output_dir / "measured",
-        batch_size=options.batch_size,
-        channels_last=options.channels_last,
-    )
+    try:
+        results = measure(
+            subjects,
+            corrupted,
+            accelerator,
+            options.output_dir / "measured",
+            batch_size=options.batch_size,
+            channels_last=options.channels_last,
+        )
+    except UnreadableImageError as error:
+        raise ValueError(f"`corruptions` must have images that can be read: {error}") from error
     if accelerator.is_main_process:
         _report(Scores(results), corrupted, options.output_dir, command, is_demonstration)
     accelerator.end_training()

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ...files import write_json
 from ...trials.record import DivergedError
 from ..classification.evaluation import evaluate
-from ..data.corruptions.images import CorruptedSet
+from ..data.corruptions.images import CorruptedPart, CorruptedSet
 from ..data.pixels import EvalPixels, eval_transform, pixels_mib
 from .networks import Candidate
 
@@ -85,7 +85,7 @@ class _SharedPixels:
     """
 
     def __init__(self, corrupted: CorruptedSet) -> None:
-        self.parts, self._is_cropped = corrupted.parts, corrupted.is_cropped
+        self.parts, self.is_cropped = corrupted.parts, corrupted.is_cropped
         self._kept: dict[tuple[Any, ...], EvalPixels] = {}
         self._left_mib: float = _SHARED_MIB
 
@@ -96,7 +96,7 @@ class _SharedPixels:
             condition: The corruption and the severity.
             data_config: The network's preprocessing.
         """
-        if self._is_cropped:
+        if self.is_cropped:
             data_config = {**data_config, "crop_pct": 1.0}
         key = (*condition, repr(sorted(data_config.items())))
         if key not in self._kept:
@@ -123,7 +123,7 @@ def _of_network(
     precision = accelerator.mixed_precision
     values: dict[tuple[str, int], dict[str, Any]] = {}
     for condition, part in pixels.parts.items():
-        if (key := f"{part.sha256} {precision}") in kept:
+        if (key := _key(part, pixels.is_cropped, precision)) in kept:
             values[condition] = kept[key]
             bar.update()
     if len(values) == len(pixels.parts):
@@ -147,11 +147,16 @@ def _of_network(
         except DivergedError as error:
             metrics["error"] = str(error)
             _logger.warning("%s on %s at severity %d: %s.", subject.name, *condition, error)
-        values[condition] = kept[f"{part.sha256} {precision}"] = metrics
+        values[condition] = kept[_key(part, pixels.is_cropped, precision)] = metrics
         if accelerator.is_main_process:
             write_json(path, {"network": subject.sha256, "accuracies": kept})
         bar.update()
     return values
+
+
+def _key(part: CorruptedPart, is_cropped: bool, precision: str) -> str:
+    """Return what tells measurements of a network apart: images, whether they were cropped before, number format."""
+    return f"{part.sha256} {precision}{' cropped' if is_cropped else ''}"
 
 
 def _read(path: Path, subject: Candidate) -> dict[str, dict[str, Any]]:

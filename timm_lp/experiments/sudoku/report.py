@@ -13,7 +13,7 @@ from ...trials.folder import check_comparable, read_records
 from ...trials.networks import Subject, find_networks
 from ...trials.record import TrialRecord
 from ...trials.statistics import Measurement, Table, tabulate
-from ...trials.summary import RESULTS_FILE, summarize
+from ...trials.summary import RESULTS_FILE, mean_seconds, summarize
 from ...trials.tables import accuracy_table, count_tests, difference_table
 from ...variants import BASE, variant_order
 from .evaluation import STEPWISE
@@ -206,9 +206,8 @@ def _costs(records: Sequence[TrialRecord]) -> dict[str, dict[str, str]]:
     for record in records:
         if record.metrics:
             done.setdefault(record.variant, []).append(record)
-    seconds = {row: fmean(record.train_seconds or 0.0 for record in group) for row, group in done.items()}
     return {
         "loss": {row: f"{fmean((trial.metrics or {})['loss'] for trial in group):.3f}" for row, group in done.items()},
         "parameters": {row: number(group[0].parameters, ",") for row, group in done.items()},
-        "training (s)": {row: f"{value:.1f}" for row, value in seconds.items()},
+        "training (s)": {row: number(mean_seconds(group), ".1f") for row, group in done.items()},
     }

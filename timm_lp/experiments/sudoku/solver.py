@@ -41,7 +41,7 @@ def _texts(arguments: Sequence[str]) -> Iterator[str]:
         return
     for argument in arguments:
         if argument == "-":
-            yield from _texts_in(sys.stdin.read())
+            yield from _texts_in(sys.stdin.read().removeprefix("\ufeff"))
         elif os.path.isfile(argument):  # unlike Path.is_file, it takes a puzzle, which may be too long for a name
             yield from _texts_in(Path(argument).read_text(encoding="utf-8-sig", errors="replace"))
         elif re.search(r"[A-Za-z/]", argument):

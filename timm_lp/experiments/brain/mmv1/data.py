@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ....files import UNREADABLE
+
 VARIABLES = ("speed", "pitch", "roll", "phi", "th", "eyerad")
 EYE_AND_HEAD = [VARIABLES.index(name) for name in ("th", "phi", "pitch", "roll")]
 NUM_FEATURES = 66
@@ -170,7 +172,8 @@ def _read_split(folder: Path, split: Split) -> list[dict[str, NDArray[Any]]]:
 
 
 def _files_of_segments(folder: Path, split: Split) -> list[dict[str, Path]]:
-    numbers = sorted(int(path.stem.rpartition("_")[2]) for path in folder.glob(f"{split}_nsp_seg_*.npy"))
+    ends = [path.stem.rpartition("_")[2] for path in folder.glob(f"{split}_nsp_seg_*.npy")]
+    numbers = sorted(int(end) for end in ends if end.isdecimal())  # a browser's copy ends in " (1)"
     if not numbers:
         raise ValueError(f"`--data` must hold folders with {split}_nsp_seg_0.npy and so on, got none in {folder}.")
     segments = [
@@ -184,9 +187,12 @@ def _files_of_segments(folder: Path, split: Split) -> list[dict[str, Path]]:
 
 def _read_array(path: Path) -> NDArray[Any]:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        array = np.load(path, allow_pickle=False)
+    except UNREADABLE as error:
         raise ValueError(f"`--data` must hold arrays without objects, got {path}: {error}. Unpack it again.") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"`--data` must hold arrays without objects, got {path}, an archive. Unpack it again.")
+    return array
 
 
 def _check(name: str, arrays: dict[str, NDArray[Any]], neurons: int) -> None:

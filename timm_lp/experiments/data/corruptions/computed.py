@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ....files import failures_name, write_json
+from ....files import UNREADABLE, failures_name, write_json
 from ....trials.record import versions_of
 from ..decoding import ImageSet
 from ..folders import IMAGE_ENDINGS
@@ -143,7 +143,7 @@ def _published_frost(path: Path, clean: np.ndarray, labels: list[int], severitie
     """Return an array of images with frost that belongs to the test images, as far as its shape and labels can tell."""
     try:
         array, its_labels = (np.load(file, mmap_mode="r") for file in (path, path.with_name(f"{LABELS}.npy")))
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"`frost` must be a folder of photographs, or an array beside its {LABELS}.npy, got {path}: {error}."
         ) from error
@@ -248,7 +248,7 @@ def _kept(path: Path, shape: tuple[int, ...], digests: Sequence[str]) -> np.ndar
         if array.dtype == np.uint8 and array.shape[1:] == nothing.shape[1:] and _digests(array, count) == digests:
             return array
         fault = "is not the array that was computed here"
-    except (ValueError, EOFError) as error:
+    except UNREADABLE as error:
         fault = f"cannot be read ({error})"
     _logger.warning("%s %s, and is computed again.", path, fault)
     return nothing

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ....files import file_digest, file_state
+from ....files import UNREADABLE, file_digest, file_state
 from ..digests import DigestCache, digest_key, image_digests
 from ..folders import class_images, labelled
 from . import NUM_SEVERITIES, SIZE, WHERE
@@ -176,9 +176,12 @@ def _which(folder: Path, labels: np.ndarray, num_classes: int, published: Sequen
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r")
-    except (ValueError, OSError, EOFError) as error:
+        array = np.load(path, mmap_mode="r")
+    except UNREADABLE as error:
         raise ValueError(f"`corruptions` must hold arrays of NumPy, got {path}: {error}. Unpack it again.") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"`corruptions` must hold arrays of NumPy, got {path}, an archive. Unpack it again.")
+    return array
 
 
 def _labels(path: Path) -> np.ndarray:
