@@ -251,7 +251,7 @@ def test_loading_and_training_are_measured(
             assert all(name in missing or float(value.replace(",", "")) > 0 for name, value in values.items())
         assert len(lines) == 2
     assert values["timm's loader"] != NOTHING
-    with pytest.raises(SystemExit, match="`dataset` must be one with --measure-loading, got digits, x. Name one"):
+    with pytest.raises(SystemExit, match=r"`dataset` must be one with --measure-loading, got digits, x\."):
         main(["--config", str(recipe), "--measure-loading", "--dataset", "digits", "x"])
 
 

@@ -31,7 +31,7 @@ def test_the_readmes_code_runs(
     out = capsys.readouterr().out
     assert re.search(r"^\| lp2 +\|", out, re.MULTILINE)
     assert out.startswith("resnet18(layers=[1, 1, 1, 1]")
-    assert (tmp_path / "output" / "finetune" / "compared.png").stat().st_size
+    assert (tmp_path / "output" / "compared" / "compared.png").stat().st_size
 
 
 def test_it_is_the_command_s_run_in_any_number_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from itertools import pairwise
