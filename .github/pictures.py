@@ -1,7 +1,7 @@
-"""Draws two pictures of the first page from what the repository holds: `python .github/pictures.py`.
+"""Draws pictures of the READMEs from what the repository holds: `python .github/pictures.py`.
 
-`masks.png` is of masks and of the Sudoku network that comes with the package, `equal_cost.png` of the result files in
-`timm_lp/experiments/classification/recipes`.
+`masks.png` is of masks and of the Sudoku network that comes with the package, `equal_cost.png` and
+`sudoku_equal_cost.png` are of the result files in the `recipes` of classification and Sudoku.
 """
 
 import json
@@ -22,8 +22,11 @@ from timm_lp.models.sudoku import load_sudoku
 from timm_lp.reporting import variant_style
 
 HERE = Path(__file__).parent
-RECIPES = HERE.parent / "timm_lp" / "experiments" / "classification" / "recipes"
+EXPERIMENTS = HERE.parent / "timm_lp" / "experiments"
 COSTS = {"step_ms": "a training step (ms)", "parameters": "parameters", "macs": "multiplications"}
+COSTS_OF_SUDOKU = {**COSTS, "step_ms": "training (minutes)"}
+MEASURES = {"blank": "blank cells right (%)", "stepwise_exact": "puzzles solved (%)"}
+Points = list[dict[str, Any]]
 
 
 def draw_masks(path: Path) -> None:
@@ -44,19 +47,38 @@ def draw_masks(path: Path) -> None:
 
 def draw_costs(path: Path) -> None:
     """Draw accuracy over each cost: base at several widths on a line, other variants; means over seeds, and spread."""
-    networks = json.loads((RECIPES / "equal_cost.json").read_text())["networks"]
+    recipes = EXPERIMENTS / "classification" / "recipes"
+    networks = json.loads((recipes / "equal_cost.json").read_text())["networks"]
+    columns = {title: [_point(recipes, row, "top1") for row in rows] for title, rows in networks.items()}
+    _draw_grid(path, columns, COSTS, "CIFAR-100 (%)")
+
+
+def draw_sudoku_costs(path: Path) -> None:
+    """Draw what Sudoku networks reach over each cost: all cells at a look, and one cell at a time."""
+    recipes = EXPERIMENTS / "sudoku" / "recipes"
+    rows = json.loads((recipes / "equal_cost.json").read_text())["rows"]
+    columns = {}
+    for measure, title in MEASURES.items():
+        columns[title] = points = [_point(recipes, row, measure) for row in rows]
+        for point in points:
+            point["step_ms"] = point["seconds"] * point["puzzles"] / 6400 / 60
+            if point["results"].endswith("longer"):
+                point["series"] = "base, 3.75 times the puzzles"
+    _draw_grid(path, columns, COSTS_OF_SUDOKU)
+
+
+def _draw_grid(path: Path, columns: dict[str, Points], costs: dict[str, str], y_label: str = "") -> None:
     figure = Figure(figsize=(PICTURE_WIDTH, 5.0), layout="constrained")
-    grid = figure.subplots(len(COSTS), len(networks), squeeze=False, sharey="col")
-    for column, (title, rows) in zip(grid.T, networks.items(), strict=True):
-        points = [_point(row) for row in rows]
-        for axes, (cost, label) in zip(column, COSTS.items(), strict=True):
+    grid = figure.subplots(len(costs), len(columns), squeeze=False, sharey="col")
+    for column, (title, points) in zip(grid.T, columns.items(), strict=True):
+        for axes, (cost, label) in zip(column, costs.items(), strict=True):
             _draw_points(axes, points, cost)
             axes.set_xlabel(label)
         column[0].set_title(title)
     for line in grid:
-        line[0].set_ylabel("CIFAR-100 (%)", fontsize=10)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        line[0].set_ylabel(y_label, fontsize=10)
+    handles, names = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
     write_figure(path, figure)
 
 
@@ -81,23 +103,24 @@ def _learned() -> dict[str, Tensor]:
     return {title: mask for title, (_, mask) in found.items()}
 
 
-def _point(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a network's costs and its accuracies."""
-    entries = json.loads((RECIPES / f"{row['results']}.json").read_text())["results"]
+def _point(recipes: Path, row: dict[str, Any], metric: str) -> dict[str, Any]:
+    """Return a network's costs and what it reached."""
+    entries = json.loads((recipes / f"{row['results']}.json").read_text())["results"]
     entry = next(entry for entry in entries if entry["variant"] == row["variant"])
-    return {**row, **{key: entry[key] for key in ("parameters", "macs")}, "top1": [*entry["metrics"]["top1"].values()]}
+    costs = {key: entry.get(key, row.get(key)) for key in ("parameters", "macs")}
+    return {"series": row["variant"], **row, **costs, "values": [*entry["metrics"][metric].values()]}
 
 
-def _draw_points(axes: Any, points: list[dict[str, Any]], cost: str) -> None:
-    for variant in dict.fromkeys(point["variant"] for point in points):
-        own = sorted((point for point in points if point["variant"] == variant), key=lambda point: point[cost])
+def _draw_points(axes: Any, points: Points, cost: str) -> None:
+    for series in dict.fromkeys(point["series"] for point in points):
+        own = sorted((point for point in points if point["series"] == series), key=lambda point: point[cost])
         axes.errorbar(
             [point[cost] for point in own],
-            [fmean(point["top1"]) for point in own],
-            [stdev(point["top1"]) for point in own],
-            label=variant,
-            color=variant_style(variant)["color"],
-            marker="o",
+            [fmean(point["values"]) for point in own],
+            [stdev(point["values"]) if len(point["values"]) > 1 else 0.0 for point in own],
+            label=series,
+            color=variant_style(own[0]["variant"])["color"],
+            marker="o" if series == own[0]["variant"] else "s",
             capsize=3,
         )
     axes.set_xlim(0, 1.1 * max(point[cost] for point in points))
@@ -114,3 +137,4 @@ def _in_millions(value: float, _: Any) -> str:
 if __name__ == "__main__":
     draw_masks(HERE / "masks.png")
     draw_costs(HERE / "equal_cost.png")
+    draw_sudoku_costs(HERE / "sudoku_equal_cost.png")
