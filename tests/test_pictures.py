@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_first_pages_pictures_are_drawn_of_what_the_repository_holds(tmp_path: Path) -> None:
     script = run_path(str(ROOT / ".github" / "pictures.py"))
-    for name in ("masks", "costs"):
+    for name in ("masks", "costs", "sudoku_costs"):
         script[f"draw_{name}"](tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     learned = script["_learned"]()
