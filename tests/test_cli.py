@@ -135,7 +135,7 @@ EXAMPLES = {
     "timm-lp sudoku": "--channels 8 --no-augment --puzzles-seen 70 --seeds 3 --data x.csv",
     "timm-lp receptive-fields": "resnet18 --offsets x.csv --tap 0.5 1 --inputs noise --num-images 3",
     "timm-lp bench": "layers --only 3x3 --threads 1 2 --no-memory --dtype bfloat16 --compare x.json",
-    "timm-lp brain rsa": "--responses x.npz --models a b --seeds 0 1 --image-size 32",
+    "timm-lp brain rsa": "--responses x.npz --models a b --untrained c --seeds 0 1 --image-size 32",
     "timm-lp brain mmv1": "--synthetic --variants base lp2 --lr 1e-3",
 }
 
