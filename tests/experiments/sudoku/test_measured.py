@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
+from functools import partial
 from itertools import product
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t
+import pytest
+from scipy.stats import t, ttest_ind, ttest_rel
 from statsmodels.stats.multitest import multipletests
 
 from timm_lp.experiments.sudoku.flags import DEMO_RECIPE, parse_arguments
@@ -19,6 +22,7 @@ PACKAGE = EXPERIMENTS / "sudoku"
 MEASURED = json.loads((PACKAGE / "recipes" / "onehot64.json").read_text())
 SHIPPED = ROOT / "timm_lp" / "models" / "sudoku" / "shipped"
 README = (PACKAGE / "README.md").read_text().partition("## A measured result")[2]
+EQUAL_TIME = json.loads((PACKAGE / "recipes" / "equal_cost.json").read_text())
 SEEDS = {entry["variant"]: entry["metrics"] for entry in MEASURED["results"]}
 
 
@@ -58,9 +62,6 @@ def test_the_network_that_ships_stands_beside_small_kernels_at_equal_size_and_pu
     solved = [f"{record.metrics['stepwise_exact']:.1f} %" for record in (small, masks)]
     assert f"solves {solved[0]} of the run's 1,000 test puzzles" in text
     assert f"where `lp2` solves {solved[1]}" in text
-    first_page = " ".join((ROOT / "README.md").read_text().split())
-    shares = [f"{record.metrics['stepwise_exact']:.0f}" for record in (small, masks)]
-    assert f"it solves {shares[0]} % of the puzzles where masks solve {shares[1]} (one seed)" in first_page
 
 
 def test_the_readmes_table_is_the_measured_one() -> None:
@@ -115,6 +116,72 @@ def test_the_readmes_sentences_are_about_the_measured_figures() -> None:
     assert numbers_after("- Filling one cell at a time, ", readme) == solved[:2]
     assert numbers_after("Masks learn what a task asks for", ROOT / "README.md")[:2] == solved[:2]
     assert solved[2] == "0"
+
+
+def _metrics(row: dict[str, Any]) -> dict[str, dict[str, float]]:
+    content = json.loads((PACKAGE / "recipes" / f"{row['results']}.json").read_text())
+    return next(entry["metrics"] for entry in content["results"] if entry["variant"] == row["variant"])
+
+
+def _minutes(row: dict[str, Any]) -> float:
+    return row["seconds"] * row["puzzles"] / 6400 / 60
+
+
+def test_the_readmes_table_at_equal_time_is_the_measured_one() -> None:
+    text = README.split("<!-- measured: equal_cost -->\n")[1].partition("\n\n")[0]
+    stated = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+
+    def cell(row: dict[str, Any], metric: str, digits: int) -> str:
+        values = [*_metrics(row)[metric].values()]
+        return f"{fmean(values):.{digits}f} ± {stdev(values):.{digits}f}" if any(values) else "0"
+
+    assert stated == [
+        [
+            *(row["variant"], f"{row['channels']}", f"{row['puzzles']:,}", f"{row['parameters']:,}"),
+            f"{_minutes(row):.1f}",
+            *(cell(row, metric, 2) for metric in ("blank", "stepwise_blank")),
+            cell(row, "stepwise_exact", 1),
+        ]
+        for row in EQUAL_TIME["rows"]
+    ]
+    assert {tuple(_metrics(row)["blank"]) for row in EQUAL_TIME["rows"]} == {("1", "2", "3")}
+
+
+@pytest.mark.parametrize("name", ["wider", "longer"])
+def test_a_result_at_equal_time_is_that_of_its_command(name: str) -> None:
+    recipe = json.loads((PACKAGE / "recipes" / f"onehot64_{name}.json").read_text())["recipe"]
+    config, _ = parse_arguments(shlex.split(recipe["command"])[2:])
+    now = {key: value for key, value in config.trial_settings().items() if key in recipe["settings"]}
+    assert now == {key: recipe["settings"][key] for key in now}
+    assert recipe["command"] in " ".join(README.replace("\\\n", "").split())
+
+
+def test_the_readmes_sentences_at_equal_time_are_about_the_measured_figures() -> None:
+    _, wider, longer, large, lp2 = EQUAL_TIME["rows"]
+    assert all(_minutes(row) < _minutes(lp2) for row in (wider, longer, large))
+    tested = [(row, metric) for row in (longer, wider) for metric in ("stepwise_exact", "blank")]
+    pairs = [tuple([*_metrics(row)[metric].values()] for row in (one, lp2)) for one, metric in tested]
+    welch, paired = (
+        multipletests([test(*pair).pvalue for pair in pairs], method="holm")[1]
+        for test in (partial(ttest_ind, equal_var=False), ttest_rel)
+    )
+    solved, blanks = (
+        {row["results"]: fmean(_metrics(row)[metric].values()) for row in (wider, longer, lp2)}
+        for metric in ("stepwise_exact", "blank")
+    )
+    long, wide, masks = "onehot64_longer", "onehot64_wider", "onehot64"
+    readme = PACKAGE / "README.md"
+    assert numbers_after("- **Small kernels that train as long, in more steps", readme) == [
+        *(f"{solved[long]:.1f}", f"{solved[masks]:.1f}", f"{blanks[long]:.1f}", f"{blanks[masks]:.1f}"),
+        *(f"{max(welch[:2]):.3f}", f"{max(paired[:2]):.3f}"),
+    ]
+    assert numbers_after("- **Wider ones, in as many steps, do not**", readme)[:5] == [
+        *(f"{solved[wide]:.1f}", f"{blanks[wide]:.1f}", f"{100 * _minutes(wider) / _minutes(lp2):.0f}"),
+        *(f"{max(welch[2:]):.3f}", f"{max(paired[2:]):.3f}"),
+    ]
+    first_page = " ".join((ROOT / "README.md").read_text().split())
+    text = f"solves {solved[long]:.0f} % of the puzzles where masks solve {solved[masks]:.0f}"
+    assert text in first_page
 
 
 def test_the_readmes_p_values_of_ablations_are_those_of_its_differences() -> None:
