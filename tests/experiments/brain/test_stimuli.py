@@ -103,3 +103,15 @@ def test_images_are_resized_whole(colours: bool) -> None:
 def test_refuses_a_network_of_other_channels() -> None:
     with pytest.raises(ValueError, match=r"must take images of 3 channels, got one that takes 1\."):
         network_input(GREY, _network(input_size=(1, 8, 8)))
+
+
+def test_an_image_that_is_damaged_anywhere_is_named(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    for number in range(2):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    whole = (tmp_path / "1.png").read_bytes()
+    chunk = whole.replace(b"IDAT", b"XXXX")
+    for content in (whole[:100], chunk, b"", b"text"):
+        (tmp_path / "1.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"`--images` must hold images that can be read, got .*1\.png: "):
+            read_images(tmp_path, 2)

@@ -35,6 +35,14 @@ def test_what_is_no_image_is_refused(folder: Path) -> None:
         read_images(find_images(folder, 3))
 
 
+def test_a_broken_chunk_is_said(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    content = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "1.png").write_bytes(content.replace(b"IDAT", b"XXXX"))
+    with pytest.raises(ValueError, match=r"`--images` must hold images, got .*1\.png: "):
+        read_images([tmp_path / "1.png"])
+
+
 def test_the_embedded_images_differ_and_stay_the_same() -> None:
     images = embedded_images(4, seed=0)
     assert len({image.tobytes() for image in images}) == 4
