@@ -30,7 +30,7 @@ from .cards.records import read_speed, read_trials
 from .cards.templates import parse_name
 from .errors import HubError, VerificationError, clear_errors, first_line, naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, check_new_folder, new_folder
-from .numbers import check_weight_numbers, finite_logits
+from .finite import check_weight_numbers, finite_logits
 from .sudoku import stage_sudoku
 from .untrusted import BUILD_ERRORS, check_weights, clear_build_errors
 from .verification import write_manifest

@@ -19,7 +19,7 @@ from .cards.records import publishable
 from .cards.templates import TAG, package_url, render
 from .errors import naming
 from .files import CARD, CONFIG, MASKS, RESULTS, WEIGHTS, new_folder
-from .numbers import check_weight_numbers, finite_logits
+from .finite import check_weight_numbers, finite_logits
 from .untrusted import check_weights, clear_build_errors
 from .verification import write_manifest
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from scipy.stats import t, ttest_ind, ttest_rel
 from statsmodels.stats.multitest import multipletests
+from torch import nn
 
 from timm_lp.experiments.sudoku.flags import DEMO_RECIPE, parse_arguments
+from timm_lp.models.sudoku import create_network
 from timm_lp.trials.record import read_record
 from timm_lp.trials.statistics import Measurement, tabulate
 
@@ -145,6 +147,14 @@ def test_the_readmes_table_at_equal_time_is_the_measured_one() -> None:
         for row in EQUAL_TIME["rows"]
     ]
     assert {tuple(_metrics(row)["blank"]) for row in EQUAL_TIME["rows"]} == {("1", "2", "3")}
+
+
+def test_the_costs_at_equal_time_are_those_of_the_networks() -> None:
+    for row in EQUAL_TIME["rows"]:
+        network = create_network(variant=row["variant"], channels=row["channels"], depth=10, inputs="one-hot")
+        assert row["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+        convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        assert row["macs"] == 81 * sum(conv.weight.numel() for conv in convs), "at each cell, each weight once"
 
 
 @pytest.mark.parametrize("name", ["wider", "longer"])

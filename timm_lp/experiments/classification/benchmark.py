@@ -71,7 +71,7 @@ def load_all(config: FinetuneConfig, accelerator: Accelerator) -> list[DataSet]:
                 data.info.name, num_shared, len(data.test),
             )  # fmt: skip
         short: dict[str, int] = {}
-        for seed in config.seeds:  # folds differ in size
+        for seed in config.seeds if data.folds else config.seeds[:1]:  # folds differ in size
             drawn = draw(data, config.sampler, config.shots, seed)
             whole_batch_size(config, len(drawn.train), accelerator)
             if config.lr_sweep:
