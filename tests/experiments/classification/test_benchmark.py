@@ -47,6 +47,15 @@ def start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Start:
     return create
 
 
+def test_every_seed_s_fold_has_batches_before_anything_is_trained(start: Start, tmp_path: Path) -> None:
+    make_folder(tmp_path / "all", ".", ("ant",), 16)
+    make_folder(tmp_path / "all", ".", ("bee",), 15, first=100)
+    settings = {"dataset": [str(tmp_path / "all")], "shots": 0, "batch_size": 32, "mixup": 0.2}
+    start(**settings, seeds=[1])
+    with pytest.raises(ValueError, match="`mixup` and `cutmix` must have an even number of images to mix, got 25 of"):
+        start(**settings, seeds=[1, 2])
+
+
 def _bugs(root: Path, kind: str = "folder", first: int = 0, count: int = 4) -> str:
     """Write a data set of one of the kinds that lie on this machine, and return what `--dataset` calls it."""
     if kind == "split file":
